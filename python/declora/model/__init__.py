@@ -1,0 +1,8 @@
+"""The model side: one frozen base, one matrix of adapters, PEFT in and out."""
+
+from declora.model.adapter import Adapter
+from declora.model.bank import AdapterBank
+from declora.model.layout import Block, Layout
+from declora.model.load import BaseModel, load_base
+
+__all__ = ["Adapter", "AdapterBank", "BaseModel", "Block", "Layout", "load_base"]

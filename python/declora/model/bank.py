@@ -1,0 +1,65 @@
+"""The adapter bank: the matrix `P`, and the layers of the base model bound to it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from declora.model.batched import Rows
+from declora.model.layout import Layout
+from declora.model.surgery import Slot
+
+__all__ = ["AdapterBank"]
+
+
+class AdapterBank:
+    """All clients' adapters as one matrix, and their gradients as another.
+
+    Attributes:
+        P: float32 `[clients, D]`; row i is client i's flattened adapter.
+        G: float32 `[clients, D]`; gradients, same columns.
+        layout: Names the columns.
+        rows: Whose rows the next forward pass computes.
+    """
+
+    def __init__(self, layout: Layout, slots: list[Slot], rows: Rows) -> None:
+        self.layout = layout
+        self.rows = rows
+        self._slots = slots
+        self.P = torch.empty(0, layout.columns)
+        self.G = torch.empty(0, layout.columns)
+
+    def fill(self, row: torch.Tensor, clients: int, device: torch.device) -> None:
+        """Starts `clients` equal rows: every client has the same first adapter (A drawn once, B = 0)."""
+        self.P = row.to(device).repeat(clients, 1)
+        self.G = torch.zeros_like(self.P)
+
+    @property
+    def clients(self) -> int:
+        """Number of rows."""
+        return self.P.shape[0]
+
+    def bind(self, values: torch.Tensor, gradients: torch.Tensor | None = None) -> None:
+        """Points every batched layer at `values [C, D]` (views, no copy).
+
+        With `gradients [C, D]` each parameter becomes a leaf on the storage of `values` whose `.grad` is the same view
+        of `gradients`: `backward` then accumulates there in place. (Autograd through slices of `values` would build a
+        full-size zero gradient per slice instead.)
+        """
+        for slot in self._slots:
+            leaf = self.layout.view(values.detach(), slot.block)
+            if gradients is not None:
+                leaf.requires_grad_()
+                leaf.grad = self.layout.view(gradients, slot.block)
+            setattr(slot.layer, slot.attribute, leaf)
+
+    @contextmanager
+    def group(self, start: int, stop: int) -> Iterator[None]:
+        """Binds rows `start:stop` of `P` and `G` for training."""
+        self.bind(self.P[start:stop], self.G[start:stop])
+        yield
+        self.bind(self.P[start:stop])
+
+    def mean(self) -> torch.Tensor:
+        """Returns the node-averaged adapter, float32 `[D]` (summed in float64)."""
+        return self.P.mean(dim=0, dtype=torch.float64).to(torch.float32)

@@ -1,0 +1,124 @@
+"""Layers that apply each row's own client's parameters over one shared frozen base.
+
+Shape suffixes: R rows (sequences) of a forward pass, T tokens, I inputs, O outputs, r rank, C clients of a group.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from declora import _bridge, seeds
+from declora.errors import ModelError
+
+__all__ = ["BatchedLinear", "BatchedLora", "Rows"]
+
+
+@dataclass
+class Rows:
+    """Whose rows a forward pass computes: set by the trainer before each pass, read by every batched layer."""
+
+    owner: torch.Tensor | None = None
+    """int64 `[R]`: index of each row's client within the bound group; None where the group has one client."""
+    count: int = 0
+    """R."""
+    clients: NDArray[np.uint32] | None = None
+    """`[R]`: each row's client id in the run (names its random stream)."""
+    samples: NDArray[np.uint32] | None = None
+    """`[R]`: each row's place in its client's batch."""
+    step: int = 0
+    """Local steps since the start of the run, for the dropout streams."""
+    training: bool = False
+    """Whether LoRA dropout is on."""
+
+
+class _PerClient(nn.Module):
+    """What the two batched layers share: the row bookkeeping."""
+
+    def __init__(self, name: str, rows: Rows) -> None:
+        super().__init__()
+        self.name = name
+        self.rows = rows
+
+    def by_row(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns `x` as `[R, T, I]` in float32, whatever of `[R, T, I]`, `[R, I]`, `[R*T, I]` came in."""
+        count = self.rows.count
+        if count and x.shape[0] % count == 0 and x.dim() in (2, 3):
+            return x.reshape(count, -1, x.shape[-1]).float()
+        raise ModelError(
+            f"layer {self.name!r} got an input of shape {tuple(x.shape)} for {count} sequences: its first axis does not "
+            "keep sequences apart, so it cannot be adapted per client. Leave it out of target_modules."
+        )
+
+    def pick(self, stacked: torch.Tensor) -> torch.Tensor:
+        """Returns each row's own client's slice `[R, ...]` of `stacked [C, ...]`."""
+        owner = self.rows.owner
+        # index_select, not indexing: its backward is a plain, deterministic index_add.
+        return stacked if owner is None else torch.index_select(stacked, 0, owner)
+
+
+class BatchedLora(_PerClient):
+    """`base(x) + scaling * B_c A_c dropout(x)`, with c the client of each row (Hu et al. 2021, arXiv 2106.09685)."""
+
+    def __init__(
+        self, base: nn.Module, name: str, rows: Rows, *, scaling: float, dropout: float, seed: int
+    ) -> None:
+        super().__init__(name, rows)
+        self.base = base
+        self.scaling = scaling
+        self.dropout = dropout
+        self.dropout_seed = seeds.derive(seed, "lora-dropout", name)
+        self.lora_a: torch.Tensor  # [C, r, I]
+        self.lora_b: torch.Tensor  # [C, O, r]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns `[..., O]` in the base's dtype; the LoRA part is computed in float32."""
+        y: torch.Tensor = self.base(x)
+        h = self.by_row(x)  # R T I
+        if self.dropout and self.rows.training:
+            h = h * self.mask(h)
+        if self.rows.owner is None:
+            delta = functional.linear(functional.linear(h, self.lora_a[0]), self.lora_b[0])
+        else:
+            down = torch.bmm(h, self.pick(self.lora_a).transpose(1, 2))  # R T r
+            delta = torch.bmm(down, self.pick(self.lora_b).transpose(1, 2))  # R T O
+        return torch.add(y, delta.reshape(y.shape), alpha=self.scaling).to(y.dtype)
+
+    def mask(self, h: torch.Tensor) -> torch.Tensor:
+        """Returns the dropout mask of `h`: a client's entries depend on its own stream and nothing else."""
+        rows = self.rows
+        if rows.clients is None or rows.samples is None:
+            raise ModelError(f"layer {self.name!r}: dropout needs each row's client and sample.")
+        mask = torch.empty(h.shape[0], h.shape[1] * h.shape[2])
+        _bridge.dropout_mask(
+            mask,
+            rate=self.dropout,
+            seed=self.dropout_seed,
+            step=rows.step,
+            clients=rows.clients,
+            samples=rows.samples,
+        )
+        return mask.to(h.device).view_as(h)
+
+
+class BatchedLinear(_PerClient):
+    """A trained linear layer (of the head) with each row's own client's weight and bias."""
+
+    def __init__(self, name: str, rows: Rows) -> None:
+        super().__init__(name, rows)
+        self.weight: torch.Tensor  # [C, O, I]
+        self.bias: torch.Tensor | None = None  # [C, O]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns `[..., O]` in float32."""
+        h = self.by_row(x)  # R T I
+        if self.rows.owner is None:
+            y = functional.linear(h, self.weight[0], None if self.bias is None else self.bias[0])
+        else:
+            y = torch.bmm(h, self.pick(self.weight).transpose(1, 2))
+            if self.bias is not None:
+                y = y + self.pick(self.bias).unsqueeze(1)
+        return y.reshape(*x.shape[:-1], y.shape[-1])

@@ -1,0 +1,176 @@
+"""Surgery: PEFT decides what is adapted; its layers are then exchanged for batched ones, and back."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from transformers import Conv1D
+
+from declora.errors import ModelError
+from declora.model.batched import BatchedLinear, BatchedLora, Rows
+from declora.model.layout import Layout
+
+__all__ = ["Slot", "Surgery", "check_lora"]
+
+# What batched layers honour. Any other field of a LoraConfig must keep its default: a new PEFT feature is refused by
+# name, never silently ignored.
+_SUPPORTED = {
+    "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+    "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out", "use_rslora",
+    "modules_to_save", "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
+    "megatron_core",
+}  # fmt: skip
+_SUPPORTED_INIT = (True, False, "gaussian", "orthogonal")
+PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One parameter of one batched layer and the block of the layout that fills it."""
+
+    layer: nn.Module
+    attribute: str
+    block: str
+
+
+def check_lora(config: LoraConfig) -> None:
+    """Raises ModelError where `config` asks for what batched adapters do not do, naming the field and the fix."""
+    default = LoraConfig().to_dict()
+    for field, value in config.to_dict().items():
+        if field not in _SUPPORTED and value not in (default.get(field), None):
+            raise ModelError(
+                f"lora.{field}={value!r} is not supported: clients are trained as plain LoRA over one shared frozen base. "
+                f"Leave lora.{field} at its default ({default.get(field)!r})."
+            )
+    if config.init_lora_weights not in _SUPPORTED_INIT:
+        raise ModelError(
+            f"lora.init_lora_weights={config.init_lora_weights!r} is not supported: it rewrites the base weights, which all "
+            "clients share. Use True, 'gaussian' or 'orthogonal'."
+        )
+    ranks = {"r": config.r, **{f"rank_pattern[{k!r}]": v for k, v in (config.rank_pattern or {}).items()}}
+    for field, rank in ranks.items():
+        if rank < 1:
+            raise ModelError(f"lora.{field}={rank} must be at least 1.")
+
+
+class Surgery:
+    """Puts batched layers into `model` in place of the modules that `config` targets; `undo` restores it.
+
+    Attributes:
+        layout: The columns, in PEFT's own order and under PEFT's own names.
+        initial: float32 `[D]`, the adapter that PEFT initialised.
+        slots: Every parameter of a batched layer with its block.
+        config: The LoRA configuration as PEFT completed it, what `adapter_config.json` holds.
+        undo: Gives the model its own layers back.
+    """
+
+    def __init__(self, model: nn.Module, config: LoraConfig, rows: Rows, *, seed: int) -> None:
+        check_lora(config)
+        self.undo = _restorer(model)
+        wrapped = _wrap(model, copy.deepcopy(config), seed)
+        try:
+            self.config: LoraConfig = wrapped.peft_config["default"]
+            state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+            self.layout = Layout.of(state)
+            self.initial = self.layout.flatten(state)
+            self.slots: list[Slot] = []
+            self._replace(wrapped.get_base_model(), rows, seed)
+            if unknown := [
+                block.name for block in self.layout if block.name not in {s.block for s in self.slots}
+            ]:
+                raise ModelError(
+                    f"trained tensors {unknown} belong to layers that cannot be batched per client."
+                )
+        except BaseException:
+            self.undo()
+            raise
+
+    def _replace(self, model: nn.Module, rows: Rows, seed: int) -> None:
+        """Walks the wrapped model and exchanges PEFT's layers for batched ones over the same base layers."""
+        found = [(n, m) for n, m in model.named_modules() if isinstance(m, LoraLayer | ModulesToSaveWrapper)]
+        for name, module in found:
+            if isinstance(module, ModulesToSaveWrapper):
+                original = module.original_module
+                _put(model, name, original)
+                self._replace_head(model, name, original, rows)
+            else:
+                base = module.get_base_layer()
+                _put(model, name, self._batch_lora(name, module, base, rows, seed))
+
+    def _batch_lora(self, name: str, module: Any, base: nn.Module, rows: Rows, seed: int) -> BatchedLora:
+        if not (isinstance(base, nn.Linear | Conv1D) or hasattr(base, "in_features")):
+            raise ModelError(
+                f"target module {name!r} is a {type(base).__name__}; only linear layers (nn.Linear, Conv1D) can be adapted. "
+                "Leave it out of lora.target_modules."
+            )
+        dropout = getattr(module.lora_dropout["default"], "p", 0.0)
+        layer = BatchedLora(base, name, rows, scaling=module.scaling["default"], dropout=dropout, seed=seed)
+        self.slots += [
+            Slot(layer, "lora_a", f"{PREFIX}{name}.lora_A.weight"),
+            Slot(layer, "lora_b", f"{PREFIX}{name}.lora_B.weight"),
+        ]
+        return layer
+
+    def _replace_head(self, model: nn.Module, name: str, head: nn.Module, rows: Rows) -> None:
+        """Exchanges every linear layer of a trained head; the head keeps its own forward."""
+        for inner, module in list(head.named_modules()):
+            if not list(module.parameters(recurse=False)):
+                continue
+            path = f"{name}.{inner}" if inner else name
+            if not isinstance(module, nn.Linear):
+                raise ModelError(
+                    f"the trained module {name!r} holds a {type(module).__name__} ({path!r}); only linear layers can be trained "
+                    "per client. Leave it out of lora.modules_to_save."
+                )
+            layer = BatchedLinear(path, rows)
+            self.slots.append(Slot(layer, "weight", f"{PREFIX}{path}.weight"))
+            if module.bias is not None:
+                self.slots.append(Slot(layer, "bias", f"{PREFIX}{path}.bias"))
+            _put(model, path, layer)
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)
+
+
+def _restorer(model: nn.Module) -> Callable[[], None]:
+    """Returns what gives `model` back its modules and trainable flags, and takes PEFT's mark from it."""
+    modules = [(parent, list(parent.named_children())) for parent in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+
+    def restore() -> None:
+        for parent, children in modules:
+            for name, child in children:
+                setattr(parent, name, child)
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        if hasattr(model, "peft_config"):
+            del model.peft_config
+
+    return restore
+
+
+def _wrap(model: nn.Module, config: LoraConfig, seed: int) -> PeftModel:
+    """Returns `model` under PEFT, its adapter initialised from `seed` without touching the global generator."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(seed)
+        # PEFT warns where it corrects fan_in_fan_out for Conv1D by itself, and of its own deprecations.
+        warnings.simplefilter("ignore")
+        try:
+            return get_peft_model(model, config)  # type: ignore[arg-type,return-value]
+        except ValueError as error:
+            linear = sorted(
+                {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)}
+            )
+            raise ModelError(
+                f"lora.target_modules={config.target_modules!r} cannot be applied to {type(model).__name__}: {error} "
+                f"Its linear layers are named {', '.join(linear)}; 'all-linear' takes all of them."
+            ) from error

@@ -1,0 +1,1 @@
+"""Training: tokens, each client's data order, local steps, evaluation."""

@@ -1,0 +1,106 @@
+"""Tokenized texts, kept ragged: one flat array of ids and where each text starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Batch", "Tokens", "tokenize"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded model inputs: `inputs` of shape `[R, T]` each, `labels` `[R]` or (causal LM) `[R, T]` with -100 outside."""
+
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """All texts of a split as token ids."""
+
+    task: Literal["classification", "causal-lm"]
+    ids: NDArray[np.int64]
+    """Flat, all texts one after the other."""
+    types: NDArray[np.int64] | None
+    """Token type ids (which of two sentences), flat, where the tokenizer makes them."""
+    starts: NDArray[np.int64]
+    """`[texts + 1]`: text i is `ids[starts[i]:starts[i + 1]]`."""
+    labels: NDArray[np.int64] | None
+    """`[texts]` class indices (classification)."""
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, `[texts]`."""
+        return np.diff(self.starts)
+
+    def targets(self, texts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns how many predictions each of `texts` is scored on: one, or (causal LM) its tokens less one."""
+        return self.lengths[texts] - 1 if self.labels is None else np.ones(len(texts), dtype=np.int64)
+
+    def batch(self, texts: NDArray[np.int64], device: torch.device) -> Batch:
+        """Returns `texts` (indices) padded on the right to the longest of them."""
+        lengths = self.lengths[texts]
+        column = np.arange(lengths.max())
+        inside = column < lengths[:, None]  # R T
+        place = np.where(inside, self.starts[texts][:, None] + column, 0)
+        ids = np.where(inside, self.ids[place], self.pad_id)
+        inputs = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(inside.astype(np.int64)),
+        }
+        if self.types is not None:
+            inputs["token_type_ids"] = torch.from_numpy(np.where(inside, self.types[place], 0))
+        labels = np.where(inside, ids, -100) if self.labels is None else self.labels[texts]
+        return Batch({k: v.to(device) for k, v in inputs.items()}, torch.from_numpy(labels).to(device))
+
+
+def tokenize(
+    data: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    task: Literal["classification", "causal-lm"],
+    text_columns: Sequence[str],
+    label_column: str | None,
+    max_length: int,
+) -> Tokens:
+    """Returns the tokens of every row, cut to `max_length`.
+
+    Two text columns are one pair for a classifier (`[CLS] a [SEP] b [SEP]`). For a causal LM the columns are joined
+    by a newline and ended by the end-of-text token.
+    """
+    columns = [list(data[name]) for name in text_columns]
+    if task == "causal-lm":
+        end = tokenizer.eos_token or ""
+        texts = ["\n".join(parts) + end for parts in zip(*columns, strict=True)]
+        encoded = tokenizer(texts, truncation=True, max_length=max_length)
+    else:
+        encoded = tokenizer(*columns, truncation=True, max_length=max_length)
+    ids: list[list[int]] = encoded["input_ids"]
+    starts = np.concatenate([[0], np.cumsum([len(text) for text in ids])]).astype(np.int64)
+    types = encoded.get("token_type_ids")
+    labels = None
+    if task == "classification":
+        labels = np.asarray(data[label_column], dtype=np.int64)
+    return Tokens(
+        task=task,
+        ids=_flat(ids),
+        types=None if types is None else _flat(types),
+        starts=starts,
+        labels=labels,
+        pad_id=int(tokenizer.pad_token_id or 0),
+    )
+
+
+def _flat(rows: list[list[int]]) -> NDArray[np.int64]:
+    return np.fromiter((token for row in rows for token in row), dtype=np.int64)

@@ -1,0 +1,98 @@
+"""What the tests share: tiny random models, a tiny tokenizer, tiny data, and where the real data is."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import datasets
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+WORDS = [f"w{i}" for i in range(60)]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"the real text tasks are not at {REAL_DATA}")
+    return REAL_DATA
+
+
+@pytest.fixture
+def tokenizer() -> transformers.PreTrainedTokenizerFast:
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        eos_token="[SEP]",
+    )
+
+
+def tiny_bert(labels: int = 2, seed: int = 0) -> transformers.BertForSequenceClassification:
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, num_labels=labels,
+    )  # fmt: skip
+    return transformers.BertForSequenceClassification(config).eval()
+
+
+def tiny_roberta(labels: int = 3) -> transformers.RobertaForSequenceClassification:
+    torch.manual_seed(0)
+    config = transformers.RobertaConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=80, num_labels=labels, pad_token_id=0,
+    )  # fmt: skip
+    return transformers.RobertaForSequenceClassification(config).eval()
+
+
+def tiny_gpt2(kind: type = transformers.GPT2LMHeadModel) -> transformers.PreTrainedModel:
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=64, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=2, eos_token_id=3, pad_token_id=0,
+        num_labels=2,
+    )  # fmt: skip
+    return kind(config).eval()
+
+
+def tiny_llama() -> transformers.LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=64, max_position_embeddings=64, bos_token_id=2, eos_token_id=3, pad_token_id=0,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config).eval()
+
+
+def tiny_texts(count: int = 96, labels: int = 2, seed: int = 0) -> datasets.Dataset:
+    """Texts of 2 to 14 words; words of class c come mostly from c's own part of the vocabulary."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(count) % labels
+    part = len(WORDS) // labels
+    texts = []
+    for c in label:
+        own = rng.integers(c * part, (c + 1) * part, size=rng.integers(2, 15))
+        noise = rng.integers(0, len(WORDS), size=len(own))
+        texts.append(" ".join(WORDS[w] for w in np.where(rng.random(len(own)) < 0.7, own, noise)))
+    return datasets.Dataset.from_dict({"text": texts, "label": label.tolist()})
+
+
+@pytest.fixture
+def texts() -> datasets.DatasetDict:
+    return datasets.DatasetDict(train=tiny_texts(96), validation=tiny_texts(40, seed=1))

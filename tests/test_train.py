@@ -1,0 +1,313 @@
+"""Training: the batched path against plain PEFT, one client at a time; order, loss, optimizer, dropout."""
+
+import copy
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from declora.errors import ModelError, TrainingError
+from declora.model import AdapterBank
+from declora.model.batched import BatchedLinear, BatchedLora, Rows
+from declora.model.surgery import Surgery
+from declora.train.local_steps import LocalTrainer
+from declora.train.loss import row_losses
+from declora.train.optimizer import ClientOptimizer
+from declora.train.order import ClientOrder, length_slices
+from declora.train.tokens import tokenize
+
+CLIENTS, BATCH, STEPS = 3, 4, 4
+OPTIMIZER = {
+    "name": "adamw",
+    "learning_rate": 5e-3,
+    "weight_decay": 0.01,
+    "momentum": 0.0,
+    "schedule": "linear",
+    "warmup": 0.25,
+}
+
+
+def tokens_of(tokenizer, task, labels=2):
+    return tokenize(
+        tiny_texts(60, labels),
+        tokenizer,
+        task=task,
+        text_columns=["text"],
+        label_column="label",
+        max_length=32,
+    )
+
+
+def orders_of(tokens, clients=CLIENTS, batch=BATCH):
+    shards = np.array_split(np.arange(len(tokens)), clients)
+    return [ClientOrder(shard, batch_size=batch, seed=7, client=i) for i, shard in enumerate(shards)]
+
+
+def batched(
+    model,
+    lora,
+    tokens,
+    *,
+    clients=CLIENTS,
+    group_size=CLIENTS,
+    steps=STEPS,
+    sort=True,
+    spread=0.0,
+    **optimizer,
+):
+    """Trains `clients` together; returns start rows, end rows, losses, layout. `spread` makes the starts differ."""
+    rows = Rows()
+    surgery = Surgery(model, lora, rows, seed=3)
+    bank = AdapterBank(surgery.layout, surgery.slots, rows)
+    bank.fill(surgery.initial, clients, torch.device("cpu"))
+    bank.P += spread * torch.randn(bank.P.shape, generator=torch.Generator().manual_seed(5))
+    start = bank.P.clone()
+    opt = ClientOptimizer(bank.P, bank.G, steps=steps, clip_norm=0.5, **{**OPTIMIZER, **optimizer})
+    trainer = LocalTrainer(
+        model, bank, opt, tokens, orders_of(tokens, clients), group_size=group_size, sort_by_length=sort
+    )
+    losses = trainer.run(steps, round_index=1)
+    surgery.undo()
+    return start, bank.P.clone(), losses, surgery.layout
+
+
+def alone(model, lora, tokens, start, layout, client, *, steps=STEPS, **optimizer):
+    """Trains one client with plain PEFT and torch's own optimizer; returns its row and mean loss."""
+    settings = {**OPTIMIZER, **optimizer}
+    wrapped = peft.get_peft_model(copy.deepcopy(model), copy.deepcopy(lora))
+    peft.set_peft_model_state_dict(wrapped, layout.unflatten(start[client]))
+    wrapped.eval()
+    parameters = [p for p in wrapped.parameters() if p.requires_grad]
+    if settings["name"] == "adamw":
+        opt = torch.optim.AdamW(
+            parameters, lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
+        )
+    else:
+        opt = torch.optim.SGD(parameters, lr=settings["learning_rate"], momentum=settings["momentum"])
+    schedule = transformers.get_scheduler(
+        settings["schedule"],
+        opt,
+        num_warmup_steps=round(settings["warmup"] * steps),
+        num_training_steps=steps,
+    )
+    order, losses = orders_of(tokens)[client], []
+    for step in range(steps):
+        batch = tokens.batch(order.batch(step), torch.device("cpu"))
+        loss = wrapped(**batch.inputs, labels=batch.labels).loss
+        opt.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 0.5)
+        opt.step()
+        schedule.step()
+        losses.append(loss.item())
+    return layout.flatten(peft.get_peft_model_state_dict(wrapped)), float(np.mean(losses))
+
+
+MODELS = {
+    "bert": (tiny_bert, "classification", 2, {"target_modules": ["query", "value"]}),
+    "roberta, three classes, two-layer head": (
+        tiny_roberta,
+        "classification",
+        3,
+        {"target_modules": "all-linear"},
+    ),
+    "gpt2 language model (Conv1D)": (tiny_gpt2, "causal-lm", 2, {"target_modules": ["c_attn"]}),
+    "gpt2 classifier, rsLoRA": (
+        lambda: tiny_gpt2(transformers.GPT2ForSequenceClassification),
+        "classification",
+        2,
+        {"target_modules": "all-linear", "use_rslora": True},
+    ),
+    "llama, ranks by pattern": (
+        tiny_llama,
+        "causal-lm",
+        2,
+        {
+            "target_modules": ["q_proj", "down_proj"],
+            "rank_pattern": {"down_proj": 1},
+            "alpha_pattern": {"q_proj": 3},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_together_equals_training_each_client_alone_with_peft(name, tokenizer):
+    make, task, labels, fields = MODELS[name]
+    task_type = "SEQ_CLS" if task == "classification" else "CAUSAL_LM"
+    lora = peft.LoraConfig(r=4, lora_alpha=8, task_type=task_type, **fields)
+    model, tokens = make(), tokens_of(tokenizer, task, labels)
+    start, end, losses, layout = batched(model, lora, tokens, spread=0.02)
+    for client in range(CLIENTS):
+        expected, loss = alone(model, lora, tokens, start, layout, client)
+        # AdamW divides by the root of the second moment, so a rounding difference of 1e-7 in a gradient near 0 can grow;
+        # the adapters move by about lr * steps = 2e-2.
+        torch.testing.assert_close(end[client], expected, atol=1e-5, rtol=1e-4)
+        assert losses[client] == pytest.approx(loss, abs=1e-5)
+        assert (end[client] - start[client]).abs().max() > 1e-3
+
+
+def test_sgd_with_momentum_equals_torch_for_each_client(tokenizer):
+    lora = peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS")
+    settings = {
+        "name": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "schedule": "cosine",
+    }
+    model, tokens = tiny_bert(), tokens_of(tokenizer, "classification")
+    start, end, _, layout = batched(model, lora, tokens, spread=0.02, **settings)
+    expected, _ = alone(model, lora, tokens, start, layout, 1, **settings)
+    torch.testing.assert_close(end[1], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_groups_and_sorting_change_only_the_last_bits(tokenizer):
+    lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
+    tokens = tokens_of(tokenizer, "classification")
+    _, together, _, _ = batched(tiny_bert(), lora, tokens)
+    for options in ({"group_size": 1}, {"group_size": 2}, {"sort": False}):
+        _, other, _, _ = batched(tiny_bert(), lora, tokens, **options)
+        torch.testing.assert_close(other, together, atol=1e-5, rtol=1e-4)
+
+
+def test_same_seed_gives_the_same_bits(tokenizer):
+    lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS", lora_dropout=0.3)
+    tokens = tokens_of(tokenizer, "classification")
+    first, second = (batched(tiny_bert(), lora, tokens)[1] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_dropout_masks_of_a_client_do_not_depend_on_the_others(tokenizer):
+    lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS", lora_dropout=0.5)
+    tokens = tokens_of(tokenizer, "classification")
+    _, together, _, _ = batched(tiny_bert(), lora, tokens)
+    _, apart, _, _ = batched(tiny_bert(), lora, tokens, group_size=1)
+    torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-4)
+    without = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
+    _, dry, _, _ = batched(tiny_bert(), without, tokens)
+    assert (dry - together).abs().max() > 1e-3
+
+
+def test_every_client_starts_from_the_same_adapter_and_b_is_zero():
+    rows = Rows()
+    surgery = Surgery(
+        tiny_bert(), peft.LoraConfig(r=4, target_modules="all-linear", task_type="SEQ_CLS"), rows, seed=3
+    )
+    bank = AdapterBank(surgery.layout, surgery.slots, rows)
+    bank.fill(surgery.initial, 5, torch.device("cpu"))
+    assert torch.equal(bank.P, bank.P[:1].expand(5, -1))
+    for block in bank.layout:
+        values = bank.layout.view(bank.P, block.name)
+        assert bool((values == 0).all()) == (block.kind == "B" or block.name.endswith("classifier.bias")), (
+            block.name
+        )
+
+
+def test_surgery_gives_the_model_its_own_layers_back():
+    model = tiny_roberta()
+    before, modules = {k: v.clone() for k, v in model.state_dict().items()}, dict(model.named_modules())
+    flags = {name: p.requires_grad for name, p in model.named_parameters()}
+    surgery = Surgery(
+        model, peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"), Rows(), seed=0
+    )
+    assert any(isinstance(m, BatchedLora) for m in model.modules())
+    assert any(isinstance(m, BatchedLinear) for m in model.modules())
+    surgery.undo()
+    assert dict(model.named_modules()) == modules
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"bias": "all"}, "lora.bias='all'"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
+        ({"target_modules": ["qery"]}, "qery"),
+        ({"target_modules": ["word_embeddings"]}, "only linear layers"),
+        ({"rank_pattern": {"query": 0}}, "rank_pattern"),
+        ({"modules_to_save": ["LayerNorm"]}, "LayerNorm"),
+    ],
+)
+def test_a_lora_config_that_cannot_be_batched_is_refused_by_name(fields, message):
+    model = tiny_bert()
+    modules = dict(model.named_modules())
+    lora = peft.LoraConfig(**{"r": 2, "target_modules": ["query"], "task_type": "SEQ_CLS", **fields})
+    with pytest.raises(ModelError, match=message):
+        Surgery(model, lora, Rows(), seed=0)
+    assert dict(model.named_modules()) == modules
+
+
+def test_a_layer_whose_input_does_not_keep_sequences_apart_is_refused():
+    layer = BatchedLinear("gate", Rows(count=4))
+    layer.weight = torch.zeros(1, 2, 3)
+    with pytest.raises(ModelError, match=r"gate.*\(7, 3\) for 4 sequences"):
+        layer(torch.zeros(7, 3))
+
+
+def test_a_loss_that_is_not_finite_names_client_and_round(tokenizer):
+    lora = peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS")
+    model, tokens, rows = tiny_bert(), tokens_of(tokenizer, "classification"), Rows()
+    surgery = Surgery(model, lora, rows, seed=0)
+    bank = AdapterBank(surgery.layout, surgery.slots, rows)
+    bank.fill(surgery.initial, CLIENTS, torch.device("cpu"))
+    bank.P[1, -1] = float("nan")
+    opt = ClientOptimizer(bank.P, bank.G, steps=1, clip_norm=1.0, **OPTIMIZER)
+    trainer = LocalTrainer(model, bank, opt, tokens, orders_of(tokens), group_size=CLIENTS)
+    with pytest.raises(TrainingError, match="loss of client 1 is nan in round 4"):
+        trainer.run(1, round_index=4)
+
+
+def test_causal_loss_equals_the_models_own(tokenizer):
+    model, tokens = tiny_gpt2(), tokens_of(tokenizer, "causal-lm")
+    batch = tokens.batch(np.arange(6), torch.device("cpu"))
+    output = model(**batch.inputs, labels=batch.labels)
+    ours = row_losses(output.logits, batch.labels).sum() / tokens.targets(np.arange(6)).sum()
+    assert float(ours) == pytest.approx(float(output.loss), abs=1e-6)
+
+
+@given(size=st.integers(1, 30), batch=st.integers(1, 12), steps=st.integers(1, 20))
+def test_a_client_sees_every_sample_equally_often(size, batch, steps):
+    order = ClientOrder(np.arange(100, 100 + size), batch_size=batch, seed=1, client=2)
+    seen = np.concatenate([order.batch(step) for step in range(steps)])
+    assert len(seen) == batch * steps
+    counts = np.bincount(seen - 100, minlength=size)
+    assert counts.max() - counts.min() <= 1
+    fresh = ClientOrder(np.arange(100, 100 + size), batch_size=batch, seed=1, client=2)
+    assert np.array_equal(fresh.batch(steps - 1), order.batch(steps - 1))
+
+
+@settings(max_examples=50)
+@given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=100))
+def test_length_slices_hold_every_row_once_and_fall_in_length(lengths):
+    parts = length_slices(np.array(lengths))
+    rows = np.concatenate(parts)
+    assert sorted(rows) == list(range(len(lengths)))
+    assert all(np.diff(np.array(lengths)[rows]) <= 0)
+    assert len(parts) <= 4
+    assert len(parts) == 1 or min(len(p) for p in parts) >= 8
+
+
+def test_pairs_carry_token_types_and_padding_is_masked(tokenizer):
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    data = tiny_texts(8).add_column("other", tiny_texts(8, seed=3)["text"])
+    tokens = tokenize(
+        data,
+        tokenizer,
+        task="classification",
+        text_columns=["text", "other"],
+        label_column="label",
+        max_length=32,
+    )
+    batch = tokens.batch(np.arange(8), torch.device("cpu"))
+    expected = tokenizer(data["text"][:], data["other"][:], padding=True, return_tensors="pt")
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        assert torch.equal(batch.inputs[name], expected[name])
+    assert batch.labels.tolist() == data["label"][:]
