@@ -1,0 +1,109 @@
+"""What a codec remembers between rounds, so that what compression drops is not lost.
+
+A memory sits between the rows X and the stateless codec C: it says what is encoded, and what every holder of the bytes
+takes the sender's public value z to be.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MEMORIES", "ErrorFeedback", "Memory", "NoMemory", "PublicCopies"]
+
+Rows = NDArray[np.float32]
+
+
+class Memory(ABC):
+    """The memory of one codec for all clients of a process; `state` is float32 `[clients, D]` or None.
+
+    Args:
+        shrink: What decoded values are multiplied with. A memory needs a *contractive* codec, E||z - x||^2 < ||x||^2; an
+            unbiased one of relative variance omega becomes that by 1 / (1 + omega). Without it the memory of a coarse codec
+            (omega > 1) grows for ever.
+    """
+
+    name: ClassVar[str]
+    needs_static_graph: ClassVar[bool] = False
+    state: Rows | None = None
+
+    def __init__(self, shrink: float = 1.0) -> None:
+        self.shrink = np.float32(shrink)
+
+    def start(self, rows: Rows) -> None:
+        """Begins from the clients' common first adapter, `rows [clients, D]`."""
+
+    @abstractmethod
+    def outgoing(self, rows: Rows) -> Rows:
+        """Returns what is encoded for `rows`, `[clients, D]`."""
+
+    @abstractmethod
+    def public(self, outgoing: Rows, decoded: Rows) -> Rows:
+        """Returns the public values z, `[clients, D]`, and remembers; `decoded` may be overwritten."""
+
+
+class NoMemory(Memory):
+    """z = C(x)."""
+
+    name = "none"
+
+    def outgoing(self, rows: Rows) -> Rows:
+        """Returns `rows`."""
+        return rows
+
+    def public(self, outgoing: Rows, decoded: Rows) -> Rows:
+        """Returns `decoded`."""
+        return decoded
+
+
+class ErrorFeedback(Memory):
+    """z = C(x + m), then m <- x + m - z: what a round drops is sent with the next (arXiv 1809.07599).
+
+    The sum of what was sent plus the memory is the sum of what was to be sent.
+    """
+
+    name = "ef"
+
+    def start(self, rows: Rows) -> None:
+        """Begins with nothing owed."""
+        self.state = np.zeros_like(rows)
+
+    def outgoing(self, rows: Rows) -> Rows:
+        """Returns x + m."""
+        return rows + self.state  # type: ignore[no-any-return]
+
+    def public(self, outgoing: Rows, decoded: Rows) -> Rows:
+        """Returns z and keeps what it lacks."""
+        decoded *= self.shrink
+        np.subtract(outgoing, decoded, out=self.state)
+        return decoded
+
+
+class PublicCopies(Memory):
+    """CHOCO (Koloskova et al. 2019, arXiv 1902.00340): send q = C(x - xhat), then xhat <- xhat + q at every holder.
+
+    All holders apply the same bytes to the same copy, so one copy per client serves a whole simulation. The copies
+    start at the common first adapter, which everybody knows.
+    """
+
+    name = "choco"
+    needs_static_graph = True
+
+    def start(self, rows: Rows) -> None:
+        """Begins with the copies equal to `rows`."""
+        self.state = rows.copy()
+
+    def outgoing(self, rows: Rows) -> Rows:
+        """Returns x - xhat."""
+        return rows - self.state  # type: ignore[no-any-return]
+
+    def public(self, outgoing: Rows, decoded: Rows) -> Rows:
+        """Returns the updated copies."""
+        assert self.state is not None
+        decoded *= self.shrink
+        self.state += decoded
+        return self.state
+
+
+MEMORIES: dict[str, type[Memory]] = {kind.name: kind for kind in (ErrorFeedback, PublicCopies)}

@@ -1,0 +1,86 @@
+"""One gossip round: encode, exchange, check, mix."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from declora import _bridge, seeds
+from declora.codec import NoMemory
+from declora.methods import Federation
+from declora.mixer import LinearMixer
+
+__all__ = ["Gossip", "Traffic"]
+
+
+@dataclass
+class Traffic:
+    """What one round cost."""
+
+    bytes_sent: NDArray[np.int64]
+    """`[clients]`, bytes on each client's link, from the real frames."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of `encode`, `exchange` and `mix`."""
+
+
+class Gossip:
+    """The gossip of all clients of a process: its codec's memory, its frames, its mixer.
+
+    Args:
+        federation: Who talks to whom, and how.
+        start: float32 `[clients, D]`, the common first adapters (public copies begin there).
+        gamma: Consensus step size; the codec's default where None.
+        manifest: 16 bytes that all sites of a run share (layout and codec).
+        seed: The run's seed: names the run and the codec's random streams.
+    """
+
+    def __init__(
+        self, federation: Federation, start: torch.Tensor, *, gamma: float | None, manifest: bytes, seed: int
+    ) -> None:
+        self._federation = federation
+        self._codec = federation.codec.core
+        self._memory = federation.codec.memory(federation.codec.contraction)
+        self._memory.start(start.cpu().numpy())
+        self._mixer = LinearMixer(federation.codec.default_gamma if gamma is None else gamma)
+        self._frames = np.empty((len(start), federation.codec.frame_bytes(start.shape[1])), dtype=np.uint8)
+        self._senders = np.arange(len(start), dtype=np.uint32)
+        self._run_id = seeds.generator(seed, "run-id").bytes(16)
+        self._manifest = manifest
+        self._seed = seeds.derive(seed, "codec")
+
+    def round(self, t: int, values: torch.Tensor) -> Traffic:
+        """Mixes `values [clients, D]` (P) in place with the neighbours of round `t` (0-based)."""
+        federation = self._federation
+        if federation.exchange is None:
+            return Traffic(np.zeros(len(values), dtype=np.int64))
+        seconds: dict[str, float] = {}
+        rows = values.cpu().numpy()  # P itself on the CPU, a copy of it from a GPU
+        with _timed(seconds, "encode"):
+            outgoing = self._memory.outgoing(rows)
+            names = {"run_id": self._run_id, "manifest": self._manifest, "round": t, "senders": self._senders}
+            _bridge.encode_frames(self._codec, outgoing, self._frames, seed=self._seed, **names)
+        with _timed(seconds, "exchange"):
+            delivery = federation.exchange.deliver(self._frames, federation.topology.edges(t))
+        with _timed(seconds, "mix"):
+            _bridge.check_frames(self._codec, delivery.frames, rows.shape[1], **names)
+            weights = federation.topology.weights(t)
+            if isinstance(self._memory, NoMemory):
+                self._mixer.mix_frames(weights, self._codec, delivery.frames, rows)
+            else:
+                decoded = np.empty_like(rows)
+                _bridge.decode_frames(self._codec, delivery.frames, decoded)
+                self._mixer.mix(weights, self._memory.public(outgoing, decoded), rows)
+            if values.device.type != "cpu":
+                values.copy_(torch.from_numpy(rows))
+        return Traffic(delivery.bytes_sent, seconds)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start

@@ -1,0 +1,42 @@
+"""What a method is."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from declora.codec import Codec
+from declora.exchange import Exchange
+from declora.topology import Topology
+
+__all__ = ["Federation", "Method"]
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Who trains on what, and how they talk."""
+
+    shards: tuple[NDArray[np.int64], ...]
+    """Each client's sample indices."""
+    batch_size: int
+    """Samples of one local step of one client."""
+    topology: Topology
+    codec: Codec
+    exchange: Exchange | None
+    """None where clients never talk."""
+
+    @property
+    def clients(self) -> int:
+        """Number of clients that train."""
+        return len(self.shards)
+
+
+class Method:
+    """A way to fine-tune together. Every hook defaults to doing nothing, which is Dec-LoRA."""
+
+    name: ClassVar[str]
+
+    def arrange(self, federation: Federation) -> Federation:
+        """Returns the federation as this method runs it; called once, before the run starts."""
+        return federation

@@ -1,0 +1,26 @@
+"""Centralized LoRA: the data of all clients in one place, the yardstick of every method without a server."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from declora.methods.base import Federation, Method
+from declora.topology import Topology
+
+__all__ = ["Centralized"]
+
+
+class Centralized(Method):
+    """One client holds all data and does all clients' work: as many steps, each on as many samples as all of theirs."""
+
+    name = "centralized"
+
+    def arrange(self, federation: Federation) -> Federation:
+        """Returns one client with the pooled shards and a batch as large as all clients' together."""
+        return replace(
+            federation,
+            shards=(np.concatenate(federation.shards),),
+            batch_size=federation.batch_size * federation.clients,
+            topology=Topology.build("complete", 1),
+            exchange=None,
+        )

@@ -1,0 +1,29 @@
+"""FedAvg of LoRA (McMahan et al. 2017, arXiv 1602.05629): exact averaging through a server."""
+
+from dataclasses import replace
+
+from declora.codec import parse_codec
+from declora.exchange import StarExchange
+from declora.methods.base import Federation, Method
+from declora.topology import Topology
+
+__all__ = ["FedAvg"]
+
+
+class FedAvg(Method):
+    """Every round ends with the exact average of all clients, uncompressed, up to a server and down again.
+
+    As a mixing matrix this is the complete graph with weights 1/n, so it is the same computation; only the links
+    differ, two frames a client instead of n - 1.
+    """
+
+    name = "fedavg"
+
+    def arrange(self, federation: Federation) -> Federation:
+        """Returns the complete graph over a star of links, without compression."""
+        return replace(
+            federation,
+            topology=Topology.build("complete", federation.clients, weights="uniform"),
+            codec=parse_codec("none"),
+            exchange=StarExchange(),
+        )
