@@ -1,0 +1,72 @@
+"""declora: fine-tune one language model together, with LoRA over a graph and no parameter server.
+
+`declora.simulate(...)` runs a federation in this process and returns adapters that PEFT loads. Importing declora is
+quick and does nothing: torch and transformers load on first use.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from declora.errors import (
+    CodecError,
+    ConfigError,
+    DataError,
+    DecloraError,
+    FrameError,
+    ModelError,
+    RunFolderError,
+    TopologyError,
+    TrainingError,
+)
+
+if TYPE_CHECKING:
+    from declora.config import SimulationConfig
+    from declora.model.adapter import Adapter
+    from declora.result import Comparison, SimulationResult
+    from declora.simulation import simulate
+    from declora.topology import Topology
+
+    __version__: str
+
+__all__ = [
+    "Adapter",
+    "CodecError",
+    "Comparison",
+    "ConfigError",
+    "DataError",
+    "DecloraError",
+    "FrameError",
+    "ModelError",
+    "RunFolderError",
+    "SimulationConfig",
+    "SimulationResult",
+    "Topology",
+    "TopologyError",
+    "TrainingError",
+    "__version__",
+    "simulate",
+]
+
+_ROOMS = {
+    "Adapter": "declora.model.adapter",
+    "Comparison": "declora.result",
+    "SimulationConfig": "declora.config",
+    "SimulationResult": "declora.result",
+    "Topology": "declora.topology",
+    "simulate": "declora.simulation",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Loads a room when a name of it is first used."""
+    if name == "__version__":
+        return version("declora")
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'declora' has no attribute {name!r}")
+    return getattr(import_module(_ROOMS[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return sorted([*globals(), *_ROOMS])

@@ -1,0 +1,221 @@
+"""The configuration of a run: what `declora.simulate` takes, what `run.toml` holds, what the command line overrides."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from declora.errors import ConfigError, unknown_name
+
+__all__ = ["SimulationConfig", "describe", "load_toml"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationConfig:
+    """Every setting of `declora.simulate`. The defaults are the embedded run, which needs no download."""
+
+    model: Any = "minilm"
+    """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2."""
+    data: Any = "stdlib-docstrings"
+    """Hub name ("glue:sst2"), file(s), folder, `datasets.Dataset`/`DatasetDict`, or a list with one per client."""
+    clients: int = 10
+    """Number of clients."""
+    rounds: int = 20
+    """Rounds of local steps and gossip (T)."""
+    local_steps: int = 5
+    """Optimizer steps of each client in a round (K)."""
+    topology: Any = "ring"
+    """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), or `declora.Topology`."""
+    codec: str = "q4"
+    """none, fp16, bf16, q2..q8; with a memory: "q2+choco", "q2+ef"; with options: "q4:block=64,norm=l2"."""
+    lora: Any = field(default_factory=lambda: {"r": 8, "target_modules": ["query", "value"]})
+    """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1."""
+    partition: Any = "dirichlet:0.5"
+    """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of label proportions."""
+    method: str = "dec-lora"
+    """dec-lora, centralized (pooled data, same total work), fedavg (exact averaging through a star), local (no gossip)."""
+    compare: Any = None
+    """Several runs from the same seeds: method names, each with overrides if need be ("dec-lora codec=none")."""
+    seed: int = 0
+    """Names every random choice of the run."""
+
+    batch_size: int = 4
+    """Samples of one client's local step."""
+    learning_rate: float = 2e-3
+    """Peak learning rate."""
+    optimizer: str = "adamw"
+    """adamw or sgd."""
+    weight_decay: float = 0.0
+    """Decoupled (adamw) or L2 (sgd)."""
+    momentum: float = 0.0
+    """Of sgd."""
+    schedule: str = "linear"
+    """linear (decay to 0), cosine or constant, over all local steps of the run."""
+    warmup: float = 0.06
+    """Share of the steps in which the learning rate rises to its peak."""
+    clip_norm: float | None = 1.0
+    """Largest gradient norm of one client's step; none: no clipping."""
+    reset_moments: bool = False
+    """Whether every round starts with fresh optimizer moments."""
+    base_dropout: bool = False
+    """Whether the frozen base keeps its own dropout in training. LoRA dropout is as configured."""
+
+    weights: str = "metropolis"
+    """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's I - 2L/(3 lambda_max))."""
+    gamma: float | None = None
+    """Consensus step size; none: 1, or the codec's own where it has a memory."""
+
+    eval_data: Any = None
+    """Data to evaluate on; none: the data's validation or test split, else a held-out `eval_fraction`."""
+    eval_fraction: float = 0.1
+    """Share held out where the data has no evaluation split."""
+    eval_every: int = 5
+    """Rounds between evaluations; the last round is always evaluated."""
+    eval_samples: int | None = None
+    """Samples the averaged model is evaluated on; none: all."""
+    client_eval_samples: int | None = 200
+    """Samples each client's own model is evaluated on (the same for all); none: all; 0: clients are not evaluated."""
+    task: str | None = None
+    """classification or causal-lm; none: classification where the data has labels."""
+    text_columns: Any = None
+    """Names of the text columns; none: found by their usual names."""
+    label_column: str | None = None
+    """Name of the label column; none: found by its usual names."""
+    max_length: int = 128
+    """Tokens after which a text is cut."""
+
+    tokenizer: Any = None
+    """A tokenizer beside a loaded model; none: the model's own."""
+    dtype: str = "float32"
+    """Of the frozen base: float32 or bfloat16. Adapters are float32."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, cuda:N."""
+    group_size: int | None = None
+    """Clients computed together; none: chosen from the size of the model and batch."""
+    sort_by_length: bool = True
+    """Whether a group's sequences are sorted by length across clients and computed in slices."""
+
+    out: str | None = None
+    """Run folder for config, metrics.jsonl, adapters, plots and report.html; none: nothing is written."""
+    overwrite: bool = False
+    """Whether a run folder that exists is replaced."""
+    tensorboard: bool = False
+    """Whether metrics are also written for TensorBoard, into the run folder."""
+    progress: bool | None = None
+    """Whether to show a progress bar; none: where standard error is a terminal."""
+
+    def __post_init__(self) -> None:
+        """Checks every setting that can be checked on its own."""
+        for name in ("clients", "rounds", "local_steps", "batch_size", "eval_every", "max_length"):
+            _check_count(name, getattr(self, name), least=1)
+        for name in ("group_size", "eval_samples"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name), least=1)
+        if self.client_eval_samples is not None:
+            _check_count("client_eval_samples", self.client_eval_samples, least=0)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise ConfigError(f"seed={self.seed!r} must be a whole number.")
+        _check_range("learning_rate", self.learning_rate, above=0.0)
+        _check_range("weight_decay", self.weight_decay, least=0.0)
+        _check_range("momentum", self.momentum, least=0.0, below=1.0)
+        _check_range("warmup", self.warmup, least=0.0, most=1.0)
+        _check_range("eval_fraction", self.eval_fraction, above=0.0, below=1.0)
+        if self.clip_norm is not None:
+            _check_range("clip_norm", self.clip_norm, above=0.0)
+        if self.gamma is not None:
+            _check_range("gamma", self.gamma, above=0.0, most=1.0)
+        if self.task not in (None, "classification", "causal-lm"):
+            raise unknown_name("task", self.task, ("classification", "causal-lm"))
+        if self.tensorboard and self.out is None:
+            raise ConfigError("tensorboard=True needs a run folder to write into. Set out='runs/NAME'.")
+
+    def override(self, **changes: Any) -> "SimulationConfig":
+        """Returns a copy with some settings changed, checked again.
+
+        Raises:
+            ConfigError: A name is not a setting, or a value is out of range.
+        """
+        known = {f.name for f in dataclasses.fields(self)}
+        for name in changes:
+            if name not in known:
+                raise unknown_name("setting", name, known)
+        return dataclasses.replace(self, **changes)
+
+    def describe(self) -> dict[str, object]:
+        """Returns the settings as JSON values; objects (a model, a graph) by a short description."""
+        return {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+def load_toml(path: str | Path) -> dict[str, Any]:
+    """Returns the settings of a `run.toml`, unchecked.
+
+    Raises:
+        ConfigError: The file is missing or is not TOML.
+    """
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(
+            f"config={str(path)!r} cannot be read: {error.strerror}. Give the path of a TOML file."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config={str(path)!r} is not valid TOML: {error}.") from error
+
+
+def describe(value: Any) -> Any:
+    """Returns `value` as JSON would hold it, or a short description of what it is."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): describe(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(value) if isinstance(value, set | frozenset) else value
+        return [describe(v) for v in items]
+    if hasattr(value, "to_diff_dict"):  # peft.LoraConfig and transformers configurations
+        return describe(value.to_diff_dict())
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return f"<{type(value).__name__}>"
+
+
+def _check_count(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name}={value!r} must be a whole number of at least {least}.")
+
+
+def _check_range(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> None:
+    bounds = [
+        text
+        for text, bound in (
+            (f"above {above:g}" if above is not None else "", above),
+            (f"at least {least:g}" if least is not None else "", least),
+            (f"below {below:g}" if below is not None else "", below),
+            (f"at most {most:g}" if most is not None else "", most),
+        )
+        if bound is not None
+    ]
+    fine = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    if fine:
+        number = float(value)  # type: ignore[arg-type]
+        fine = (
+            (above is None or number > above)
+            and (least is None or number >= least)
+            and (below is None or number < below)
+            and (most is None or number <= most)
+            and number != float("inf")
+        )
+    if not fine:
+        raise ConfigError(f"{name}={value!r} must be a number {' and '.join(bounds)}.")

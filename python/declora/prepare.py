@@ -1,0 +1,131 @@
+"""What a run needs before its first round, and what several runs can share: data, tokens, the frozen base."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from peft import LoraConfig, TaskType
+
+from declora import data
+from declora.codec import parse_codec
+from declora.config import SimulationConfig
+from declora.data import TextData
+from declora.errors import ConfigError, ModelError
+from declora.exchange import LocalExchange
+from declora.methods import Federation
+from declora.model import BaseModel, load_base
+from declora.topology import Topology
+from declora.train.tokens import Tokens, tokenize
+
+__all__ = ["Material", "federation_of", "lora_config", "prepare", "shareable"]
+
+_MATERIAL_SETTINGS = (
+    "model", "data", "eval_data", "eval_fraction", "task", "text_columns", "label_column", "max_length", "tokenizer",
+    "dtype", "device", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Material:
+    """Data and model of a run, loaded."""
+
+    text: TextData
+    base: BaseModel
+    train: Tokens
+    evaluation: Tokens
+
+    @property
+    def task_type(self) -> TaskType:
+        """The task in PEFT's terms."""
+        return TaskType.SEQ_CLS if self.text.task == "classification" else TaskType.CAUSAL_LM
+
+
+def prepare(config: SimulationConfig) -> Material:
+    """Loads data and model, and tokenizes.
+
+    Raises:
+        DataError: The data cannot be loaded or used.
+        ModelError: The model cannot be loaded or does not fit the data.
+    """
+    text = data.load(
+        config.data,
+        eval_data=config.eval_data,
+        task=config.task,
+        text_columns=config.text_columns,
+        label_column=config.label_column,
+        eval_fraction=config.eval_fraction,
+        seed=config.seed,
+    )
+    base = load_base(
+        config.model,
+        task=text.task,
+        label_names=text.label_names,
+        tokenizer=config.tokenizer,
+        dtype=config.dtype,
+        device=config.device,
+        seed=config.seed,
+    )
+    tokens = [
+        tokenize(
+            split,
+            base.tokenizer,
+            task=text.task,
+            text_columns=text.text_columns,
+            label_column=text.label_column,
+            max_length=config.max_length,
+        )
+        for split in (text.train, text.evaluation)
+    ]
+    return Material(text, base, *tokens)
+
+
+def shareable(a: SimulationConfig, b: SimulationConfig) -> bool:
+    """Returns whether two runs can use the same material."""
+    return all(_same(getattr(a, name), getattr(b, name)) for name in _MATERIAL_SETTINGS)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (isinstance(a, str | int | float | bool | None) and a == b)
+
+
+def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation, data.Partition]:
+    """Returns the clients with their shares of the data and the graph between them, and the partition itself.
+
+    Raises:
+        ConfigError: A setting names something unknown or does not fit another.
+        DataError: The data cannot be divided like that.
+        TopologyError: The graph cannot carry gossip.
+    """
+    codec = parse_codec(config.codec)
+    topology = Topology.build(config.topology, config.clients, weights=config.weights, seed=config.seed)
+    if codec.memory.needs_static_graph and topology.period > 1:
+        raise ConfigError(
+            f"codec={config.codec!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes its "
+            f"neighbours from round to round. Use an unbiased codec without copies ({codec.core.name}) or a static graph."
+        )
+    partition = data.partition(config.partition, text, config.clients, seed=config.seed)
+    return Federation(partition.shards, config.batch_size, topology, codec, LocalExchange()), partition
+
+
+def lora_config(config: SimulationConfig, material: Material) -> LoraConfig:
+    """Returns the `LoraConfig` of a run, its task type filled in.
+
+    Raises:
+        ModelError: A field is unknown, or its task type does not fit the data.
+    """
+    if isinstance(config.lora, LoraConfig):
+        lora = copy.deepcopy(config.lora)
+    else:
+        fields = dict(config.lora)
+        try:
+            lora = LoraConfig(**{"lora_alpha": fields.get("r", 8), **fields})
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"lora={fields!r}: {error}. Its fields are those of peft.LoraConfig.") from error
+    if lora.task_type not in (None, material.task_type):
+        raise ModelError(
+            f"lora.task_type={lora.task_type!r} does not fit the data, which is {material.text.task}. Leave it out or use "
+            f"{material.task_type.value!r}."
+        )
+    lora.task_type = material.task_type
+    lora.base_model_name_or_path = material.base.source
+    return lora

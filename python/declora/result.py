@@ -1,0 +1,156 @@
+"""What `simulate` returns: adapters, history, figures, and the page that shows them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from declora import report
+from declora.config import SimulationConfig
+from declora.data import Partition
+from declora.errors import ConfigError
+from declora.methods import Federation
+from declora.model import Adapter
+from declora.run import Outcome
+
+__all__ = ["Comparison", "SimulationResult"]
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """One finished run.
+
+    Attributes:
+        config: Its settings.
+        history: One row per round: losses, evaluation, consensus distance, bytes, seconds (NaN where not measured).
+        clients: One row per round and client.
+        partition: Which client had which data.
+        federation: The clients as the method ran them: graph, codec, shards.
+        environment: Versions and machine.
+    """
+
+    config: SimulationConfig
+    partition: Partition
+    federation: Federation
+    environment: Mapping[str, str]
+    _outcome: Outcome = field(repr=False)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per round."""
+        return self._outcome.history
+
+    @property
+    def clients(self) -> pd.DataFrame:
+        """One row per round and client."""
+        return self._outcome.clients
+
+    @property
+    def average(self) -> Adapter:
+        """The node-averaged adapter: the mean of all clients' A, B and head (Dec-LoRA's evaluation endpoint)."""
+        return Adapter(self._outcome.mean, self._outcome.layout, self._outcome.lora)
+
+    def client(self, index: int) -> Adapter:
+        """Returns client `index`'s own adapter after the last round.
+
+        Raises:
+            ConfigError: There is no such client.
+        """
+        count = len(self._outcome.rows)
+        if not 0 <= index < count:
+            raise ConfigError(f"client={index} does not exist: this run has clients 0..{count - 1}.")
+        return Adapter(self._outcome.rows[index], self._outcome.layout, self._outcome.lora)
+
+    def plot(self) -> Figure:
+        """Returns a figure: quality over rounds and bytes, loss, consensus distance, time, bytes by client."""
+        return report.run_figure(self.history, self.clients)
+
+    def facts(self) -> dict[str, str]:
+        """Returns what is worth knowing of graph, codec and data."""
+        federation, layout = self.federation, self._outcome.layout
+        facts = {
+            "clients": str(federation.clients),
+            "trained parameters of a client": f"{layout.columns:,} (LoRA {layout.columns - layout.size('head'):,})",
+            "samples of a client": f"{min(map(len, federation.shards)):,} to {max(map(len, federation.shards)):,}",
+        }
+        if federation.exchange is not None:
+            message = federation.codec.frame_bytes(layout.columns)
+            facts |= {
+                "graph": federation.topology.name,
+                "spectral gap": f"{federation.topology.spectral_gap:.4f}",
+                "codec": federation.codec.name,
+                "one message": f"{report.format_bytes(message)} ({message:,} bytes)",
+                "float32 message": report.format_bytes(4 * layout.columns + 96),
+            }
+        return facts
+
+    def summary(self, title: str) -> report.RunSummary:
+        """Returns what a report page shows of this run."""
+        figures = [("Labels by client", self._partition_figure())]
+        if self.federation.exchange is not None:
+            topology = self.federation.topology
+            figures.insert(
+                0, ("Who talks to whom", report.topology_figure(topology.clients, topology.edges(0)))
+            )
+        return report.RunSummary(
+            title=title,
+            config=self.config.describe(),
+            history=self.history,
+            clients=self.clients,
+            facts=self.facts(),
+            figures=figures,
+            tables=[("Samples by client and label", self.partition.counts)],
+            environment=self.environment,
+            rerun="declora simulate --config config.json",
+        )
+
+    def _partition_figure(self) -> Figure:
+        with report.house_style():
+            figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+            self.partition.plot(figure.subplots())
+        return figure
+
+    def __str__(self) -> str:
+        """The last measured figures, in one line each."""
+        table = Comparison({self.config.method: self}).table.iloc[0]
+        lines = [
+            f"{report.tables.heading(name)}: {report.tables.format_value(name, value)}"
+            for name, value in table.items()
+            if not (isinstance(value, float) and math.isnan(value))
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs from the same seeds, under their labels."""
+
+    results: Mapping[str, SimulationResult]
+
+    def __getitem__(self, label: str) -> SimulationResult:
+        if label not in self.results:
+            raise KeyError(f"{label!r} is not one of the runs {list(self.results)}")
+        return self.results[label]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per run: quality of the averaged model and of the clients, consensus distance, bytes, seconds."""
+        return report.comparison_table(
+            {label: result.history for label, result in self.results.items()},
+            clients={label: result.federation.clients for label, result in self.results.items()},
+            codecs={
+                label: result.federation.codec.name
+                for label, result in self.results.items()
+                if result.federation.exchange is not None
+            },
+        )
+
+    def plot(self) -> Figure:
+        """Returns the runs over each other in one figure."""
+        return report.comparison_figure({label: result.history for label, result in self.results.items()})
+
+    def __str__(self) -> str:
+        """The table, aligned."""
+        return report.to_text(self.table)

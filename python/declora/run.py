@@ -1,0 +1,194 @@
+"""One run: rounds of local steps and gossip, and what is measured of them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig
+
+from declora import _bridge, seeds
+from declora.config import SimulationConfig
+from declora.gossip import Gossip, Traffic
+from declora.methods import Federation, build_method
+from declora.model import AdapterBank, Layout
+from declora.model.batched import Rows
+from declora.model.surgery import Surgery
+from declora.prepare import Material, federation_of, lora_config
+from declora.train.evaluate import Score, evaluate, sample_texts
+from declora.train.local_steps import LocalTrainer
+from declora.train.memory import choose_group_size
+from declora.train.optimizer import ClientOptimizer
+from declora.train.order import ClientOrder
+
+__all__ = ["Outcome", "RoundRecord", "Run"]
+
+RoundRecord = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves behind."""
+
+    rows: torch.Tensor
+    """float32 `[clients, D]`, on the CPU: the adapters after the last round."""
+    mean: torch.Tensor
+    """float32 `[D]`: their average."""
+    layout: Layout
+    lora: LoraConfig
+    history: pd.DataFrame
+    clients: pd.DataFrame
+
+
+class Run:
+    """A run, ready to start: everything that can be refused has been checked when the constructor returns."""
+
+    def __init__(self, config: SimulationConfig, material: Material) -> None:
+        self.config = config
+        self.material = material
+        method = build_method(config.method)
+        planned, self.partition = federation_of(config, material.text)
+        self.federation: Federation = method.arrange(planned)
+        self._rows = Rows()
+        self._lora = lora_config(config, material)
+        self._surgery = Surgery(
+            material.base.model, self._lora, self._rows, seed=seeds.derive(config.seed, "adapter") % 2**63
+        )
+        try:
+            self._assemble()
+        except BaseException:
+            self._surgery.undo()
+            raise
+
+    def _assemble(self) -> None:
+        config, material, federation = self.config, self.material, self.federation
+        device = material.base.model.device
+        self.bank = AdapterBank(self._surgery.layout, self._surgery.slots, self._rows)
+        self.bank.fill(self._surgery.initial, federation.clients, device)
+        self._optimizer = ClientOptimizer(
+            self.bank.P,
+            self.bank.G,
+            name=config.optimizer,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            schedule=config.schedule,
+            warmup=config.warmup,
+            steps=config.rounds * config.local_steps,
+            clip_norm=config.clip_norm,
+        )
+        self.group_size = config.group_size or choose_group_size(
+            material.base.model,
+            clients=federation.clients,
+            batch_size=federation.batch_size,
+            max_length=min(config.max_length, int(material.train.lengths.max())),
+            device=device.type,
+        )
+        self._trainer = LocalTrainer(
+            material.base.model,
+            self.bank,
+            self._optimizer,
+            material.train,
+            [
+                ClientOrder(shard, batch_size=federation.batch_size, seed=config.seed, client=client)
+                for client, shard in enumerate(federation.shards)
+            ],
+            group_size=self.group_size,
+            sort_by_length=config.sort_by_length,
+            base_dropout=config.base_dropout,
+            seed=config.seed,
+        )
+        self._gossip = Gossip(
+            federation,
+            self.bank.P,
+            gamma=config.gamma,
+            manifest=self.bank.layout.digest(federation.codec.name),
+            seed=config.seed,
+        )
+        self._texts = sample_texts(material.evaluation, config.eval_samples, seed=config.seed)
+        self._client_texts = sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed)
+
+    def discard(self) -> None:
+        """Gives the base model its own layers back, for a run that will not be executed."""
+        self._surgery.undo()
+
+    def execute(self, observe: Callable[[RoundRecord], None] = lambda record: None) -> Outcome:
+        """Runs all rounds; `observe` gets each round's record as soon as it is measured.
+
+        The base model has its own layers back when this returns or raises.
+
+        Raises:
+            TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
+        """
+        history: list[RoundRecord] = []
+        try:
+            for t in range(self.config.rounds):
+                record = self._round(t, history[-1]["bytes_total"] if history else 0)
+                history.append(record)
+                observe(record)
+        finally:
+            self.discard()
+        rounds = pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history])
+        clients = pd.DataFrame([row for record in history for row in record["clients"]])
+        rows = self.bank.P.cpu()
+        return Outcome(rows, self.bank.mean().cpu(), self.bank.layout, self._surgery.config, rounds, clients)
+
+    def _round(self, t: int, bytes_before: int) -> RoundRecord:
+        if self.config.reset_moments:
+            self._optimizer.reset_moments()
+        learning_rate = self._optimizer.learning_rate
+        start = time.perf_counter()
+        losses = self._trainer.run(self.config.local_steps, round_index=t + 1)
+        trained = time.perf_counter()
+        traffic = self._gossip.round(t, self.bank.P)
+        record: RoundRecord = {
+            "round": t + 1,
+            "learning_rate": learning_rate,
+            "train_loss": float(losses.mean()),
+            "consensus_distance": _bridge.consensus_distance(self.bank.P.cpu()),
+            "bytes_sent": int(traffic.bytes_sent.sum()),
+            "bytes_total": bytes_before + int(traffic.bytes_sent.sum()),
+            "seconds_train": trained - start,
+            **{f"seconds_{phase}": seconds for phase, seconds in traffic.seconds.items()},
+        }
+        scores = self._evaluate(record, last=t + 1 == self.config.rounds)
+        record["clients"] = self._client_records(t, losses, traffic, scores)
+        return record
+
+    def _evaluate(self, record: RoundRecord, *, last: bool) -> list[Score]:
+        """Adds the evaluation of this round, if it is due, to `record`; returns each client's score."""
+        if not last and record["round"] % self.config.eval_every:
+            return []
+        start = time.perf_counter()
+        model, tokens = self.material.base.model, self.material.evaluation
+        record |= evaluate(model, self.bank, self.bank.mean(), tokens, self._texts).record("average_")
+        scores: list[Score] = []
+        if len(self._client_texts):
+            scores = [evaluate(model, self.bank, row, tokens, self._client_texts) for row in self.bank.P]
+            name = "perplexity" if tokens.labels is None else "accuracy"
+            quality = np.array([score.quality for score in scores])
+            record |= {
+                f"clients_{name}_mean": float(quality.mean()),
+                f"clients_{name}_min": float(quality.min()),
+                f"clients_{name}_max": float(quality.max()),
+            }
+        record["seconds_evaluate"] = time.perf_counter() - start
+        return scores
+
+    def _client_records(
+        self, t: int, losses: NDArray[np.float64], traffic: Traffic, scores: list[Score]
+    ) -> list[dict[str, Any]]:
+        return [
+            {
+                "round": t + 1,
+                "client": client,
+                "train_loss": float(losses[client]),
+                "bytes_sent": int(traffic.bytes_sent[client]),
+                **(scores[client].record() if scores else {}),
+            }
+            for client in range(self.federation.clients)
+        ]
