@@ -1,0 +1,131 @@
+"""What a mixing matrix must be before gossip runs on it, and the errors that say where one is not."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
+from scipy.sparse.csgraph import connected_components
+
+from declora.errors import TopologyError
+
+__all__ = ["TOLERANCE", "as_matrix", "check_clients", "check_connected", "check_mixes", "check_weights"]
+
+TOLERANCE = 1e-9
+"""Largest distance of a row or column sum from 1, and of w_ij from w_ji."""
+
+
+def check_clients(clients: object) -> int:
+    """Returns `clients` as an int; `TopologyError` where it is not an integer of at least 1."""
+    if isinstance(clients, bool) or not isinstance(clients, (int, np.integer)):
+        raise TopologyError(f"clients={clients!r} must be an integer, not {type(clients).__name__}.")
+    if clients < 1:
+        raise TopologyError(f"clients={clients} must be at least 1.")
+    return int(clients)
+
+
+def as_matrix(values: object, *, name: str) -> csr_array:
+    """Returns a float64 copy of an array or scipy sparse matrix: indices sorted, no duplicates, no zeros.
+
+    Raises:
+        TopologyError: it is not a square matrix of real numbers.
+    """
+    try:
+        given: Any = values if issparse(values) else np.asarray(values)
+    except ValueError:
+        raise TopologyError(f"topology={name!r}: the rows of the matrix differ in length; make it square.") from None
+    shape = given.shape
+    if len(shape) != 2 or shape[0] != shape[1]:
+        form = " x ".join(map(str, shape)) or "a single value"
+        raise TopologyError(f"topology={name!r}: a mixing matrix is square, clients x clients; this one is {form}.")
+    kind = given.dtype
+    if kind.kind not in "fiub":
+        raise TopologyError(f"topology={name!r}: weights are real numbers; this matrix has dtype {kind}; use float64.")
+    matrix: csr_array = csr_array(given, dtype=np.float64, copy=True)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def check_weights(matrix: csr_array, *, name: str, directed: bool = False) -> None:
+    """Raises `TopologyError` where `matrix` is not non-negative, finite, doubly stochastic and symmetric.
+
+    Args:
+        matrix: canonical `csr_array`, `[n, n]`.
+        name: how errors name the topology.
+        directed: whether w_ij may differ from w_ji.
+    """
+    where = f"topology={name!r}"
+    for bad, what, fix in (
+        (~np.isfinite(matrix.data), "is not a finite number", "weights are between 0 and 1"),
+        (matrix.data < 0, "is negative", "weights are between 0 and 1"),
+    ):
+        if bad.any():
+            at = int(np.argmax(bad))
+            row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
+            entry = f"row {row}, column {matrix.indices[at]}"
+            raise TopologyError(f"{where}: the weight at {entry} is {matrix.data[at]}, which {what}; {fix}.")
+    for axis, line in ((1, "row"), (0, "column")):
+        sums = np.asarray(matrix.sum(axis=axis), dtype=np.float64)
+        wrong = np.flatnonzero(np.abs(sums - 1.0) > TOLERANCE)
+        if wrong.size:
+            first = int(wrong[0])
+            raise TopologyError(
+                f"{where}: {line} {first} sums to {sums[first]:.12g}, not 1; every row and column of a "
+                f"mixing matrix sums to 1 within {TOLERANCE:g}. {_sum_hint(matrix, line)}"
+            )
+    if directed:
+        return
+    gaps = csr_array(abs(matrix - matrix.T))
+    if gaps.nnz and gaps.max() > TOLERANCE:
+        at = int(np.argmax(gaps.data))
+        i = int(np.searchsorted(gaps.indptr, at, side="right")) - 1
+        j = int(gaps.indices[at])
+        raise TopologyError(
+            f"{where}: not symmetric, the weight at row {i}, column {j} is {matrix[i, j]:.12g} but at row "
+            f"{j}, column {i} it is {matrix[j, i]:.12g}; if links are meant to be one-way, say so with "
+            "Topology.build(..., directed=True) or give a networkx.DiGraph."
+        )
+
+
+def check_connected(matrices: Sequence[csr_array], *, name: str) -> None:
+    """Raises `TopologyError` where some client cannot reach another over all rounds together."""
+    clients = matrices[0].shape[0]
+    union = matrices[0] if len(matrices) == 1 else csr_array(sum(matrices[1:], start=matrices[0]))
+    count, label = connected_components(union, directed=True, connection="strong")
+    if count == 1:
+        return
+    other = int(np.argmax(label != label[0]))
+    sizes = sorted(np.bincount(label, minlength=count).tolist(), reverse=True)
+    shown = ", ".join(map(str, sizes[:8])) + (", ..." if count > 8 else "")
+    raise TopologyError(
+        f"topology={name!r}: not connected, client 0 and client {other} cannot reach each other; the "
+        f"{clients} clients fall into {count} components of {shown} clients. Add edges between the "
+        "components."
+    )
+
+
+def check_mixes(matrix: csr_array, *, name: str) -> None:
+    """Raises `TopologyError` where a connected static matrix only passes values around and never agrees.
+
+    That is so when no client keeps a share of its own value and all cycles share a factor (two clients that
+    swap).
+    """
+    if matrix.shape[0] == 1 or np.any(matrix.diagonal() > 0):
+        return
+    if not nx.is_aperiodic(nx.from_scipy_sparse_array(matrix, create_using=nx.DiGraph)):
+        raise TopologyError(
+            f"topology={name!r}: every self weight is 0 and clients only swap values, so they never agree; "
+            "give each client a weight of its own, for example (W + I) / 2."
+        )
+
+
+def _sum_hint(matrix: csr_array, line: str) -> str:
+    values: NDArray[np.float64] = matrix.data
+    if np.all(values == 1.0):
+        return "This looks like an adjacency matrix: pass networkx.from_numpy_array(matrix) to have weights set."
+    if line == "column":
+        return "A weight that one client gives must be taken from another: symmetric weights do that."
+    return "The self weight of a row is what its other weights leave of 1."
