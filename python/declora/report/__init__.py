@@ -1,0 +1,36 @@
+"""Report: what a run leaves behind, its folder, figures, tables and one HTML page; knows nothing of training.
+
+Everything here reads two plain data frames. `history` has one row per round (`round`, `train_loss`,
+`average_accuracy` or `average_perplexity`, `clients_accuracy_min`, `consensus_distance`, `bytes_sent`,
+`seconds_train`, ...), `clients` one row per round and client. A column may be absent, or NaN in the rounds in
+which it was not measured.
+"""
+
+from .graph import plot_topology, topology_figure
+from .html import RunSummary, comparison_report, run_report
+from .plots import comparison_figure, run_figure
+from .progress import Progress
+from .run_folder import RunFolder, read_metrics
+from .style import house_style
+from .tables import comparison_table, format_bytes, format_seconds, to_markdown, to_text
+from .tensorboard import TensorBoardLog
+
+__all__ = [
+    "Progress",
+    "RunFolder",
+    "RunSummary",
+    "TensorBoardLog",
+    "comparison_figure",
+    "comparison_report",
+    "comparison_table",
+    "format_bytes",
+    "format_seconds",
+    "house_style",
+    "plot_topology",
+    "read_metrics",
+    "run_figure",
+    "run_report",
+    "to_markdown",
+    "to_text",
+    "topology_figure",
+]

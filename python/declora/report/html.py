@@ -1,0 +1,181 @@
+"""Reports as one HTML page that needs nothing else: for one run, and for several side by side."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from declora.errors import ConfigError
+
+from . import plots
+from .page import definitions, figure_card, flatten, grid, page, section, show, table, tile, tiles
+from .records import (
+    client_totals,
+    column,
+    common_quality,
+    last_measured,
+    phase_seconds,
+    quality_of,
+    total_bytes,
+)
+from .style import house_style
+from .tables import comparison_table, format_bytes, format_seconds, format_value
+
+__all__ = ["RunSummary", "comparison_report", "run_report"]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a report says about one run; plain values only.
+
+    Attributes:
+        title: title of the page; in a comparison, the label of the run.
+        config: the settings, by name; may be nested. `codec` is used by comparisons.
+        history: one row per round.
+        clients: one row per round and client; may be empty.
+        facts: what is worth knowing of the graph and the data, e.g. `{"spectral gap": "0.13"}`.
+        figures: (caption, figure) of the graph, the label counts, ...; one that was built inside
+            `house_style()` follows dark mode.
+        environment: versions, machine and seed.
+        tables: (caption, table), e.g. the label counts per client.
+        rerun: the command line or the TOML of the config that gives this run again.
+    """
+
+    title: str
+    config: Mapping[str, object]
+    history: pd.DataFrame
+    clients: pd.DataFrame = field(default_factory=pd.DataFrame)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    figures: Sequence[tuple[str, Figure]] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    tables: Sequence[tuple[str, pd.DataFrame]] = ()
+    rerun: str = ""
+
+
+def run_report(summary: RunSummary) -> str:
+    """Returns the page of one run: headline numbers, plots, graph and data, rounds, clients, settings."""
+    history = summary.history
+    clients = summary.clients if len(summary.clients) else None
+    pictures = [figure_card(figure, caption, caption=caption) for caption, figure in summary.figures]
+    tables = [table(frame, title=caption) for caption, frame in summary.tables]
+    rerun = f'<div class="card"><h3>Run it again</h3><pre>{escape(summary.rerun)}</pre></div>' if summary.rerun else ""
+    body = [
+        tiles(_tiles(summary)),
+        section("Course of the run", _cards(plots.run_panels(history, clients))),
+        section("Graph and data", grid([*pictures, definitions(summary.facts, title="Facts")]), *tables),
+        section("Evaluated rounds", table(_evaluated(history))),
+        section("Clients", table(client_totals(clients), note=_CLIENTS_NOTE) if clients is not None else ""),
+        section("Settings and reproduction", _side_by_side(summary), rerun),
+    ]
+    return page(summary.title, _subtitle(history, clients), "\n".join(part for part in body if part))
+
+
+def comparison_report(summaries: Sequence[RunSummary], *, title: str = "Comparison") -> str:
+    """Returns the page of several runs: one table, overlaid plots, and the settings in which they differ.
+
+    Raises:
+        ConfigError: no run was given, two have the same title, or they measured different qualities.
+    """
+    runs = {summary.title: summary for summary in summaries}
+    if len(runs) < len(summaries) or not runs:
+        titles = [summary.title for summary in summaries]
+        raise ConfigError(f"summaries with titles {titles}: give at least one, each with its own title.")
+    histories = {label: run.history for label, run in runs.items()}
+    common_quality(histories.values())
+    counts = {label: run.clients["client"].nunique() for label, run in runs.items() if "client" in run.clients}
+    codecs = {label: str(flatten(run.config)["codec"]) for label, run in runs.items() if "codec" in flatten(run.config)}
+    numbers = comparison_table(histories, clients=counts or None, codecs=codecs or None)
+    same, different = _settings(runs)
+    common = f"<details><summary>The same in all runs</summary>{definitions(same)}</details>" if same else ""
+    body = [
+        section("Results", table(numbers, note=_COMPARISON_NOTE)),
+        section("Course of the runs", _cards(plots.comparison_panels(histories))),
+        section("Settings", table(different, title="Where the runs differ"), common),
+    ]
+    subtitle = f"{len(runs)} run{'s' if len(runs) != 1 else ''}: {', '.join(runs)}"
+    return page(title, subtitle, "\n".join(part for part in body if part))
+
+
+_CLIENTS_NOTE = "Each client's own model where it was last measured; bytes over the whole run."
+_COMPARISON_NOTE = (
+    "Last measured values. Relative bytes: against the first run without compression, else the first run."
+)
+
+
+def _tiles(summary: RunSummary) -> list[str]:
+    history = summary.history
+    shown = []
+    quality = quality_of(history)
+    if quality:
+        values = column(history, quality.average)
+        measured = column(history, "round")[np.isfinite(values)]
+        when = f"after round {measured[-1]:.0f} of {column(history, 'round')[-1]:.0f}" if len(measured) else ""
+        final = last_measured(history, quality.average)
+        shown.append(tile(f"{quality.name.capitalize()}, averaged model", format_value(quality.name, final), when))
+        mean, low, high = (
+            format_value(quality.name, last_measured(history, quality.clients(s))) for s in ("mean", "min", "max")
+        )
+        shown.append(tile(f"{quality.name.capitalize()}, clients' mean", mean, f"min {low}, max {high}"))
+    count = summary.clients["client"].nunique() if "client" in summary.clients else 0
+    total = total_bytes(history)
+    each = f"{format_bytes(total / (count * len(history)))} per client and round" if count and len(history) else ""
+    shown.append(tile("Bytes sent", format_bytes(total), each))
+    distance = last_measured(history, "consensus_distance")
+    shown.append(tile("Consensus distance", format_value("consensus", distance), "RMS distance to the mean"))
+    phases = phase_seconds(history)
+    seconds = sum(phases.values()) if phases else math.nan
+    share = f"{phases['train'] / seconds:.0%} of it training" if phases.get("train") else ""
+    shown.append(tile("Time in the rounds", format_seconds(seconds), share))
+    return shown
+
+
+def _subtitle(history: pd.DataFrame, clients: pd.DataFrame | None) -> str:
+    rounds = f"{len(history)} round{'s' if len(history) != 1 else ''}"
+    if clients is None:
+        return rounds
+    count = clients["client"].nunique()
+    return f"{count} client{'s' if count != 1 else ''}, {rounds}"
+
+
+def _evaluated(history: pd.DataFrame) -> pd.DataFrame:
+    quality = quality_of(history)
+    names = [name for name in (quality.average, quality.clients("mean")) if name in history] if quality else []
+    rows = history[history[names].notna().any(axis=1)] if names else history
+    phases = [name for name in rows.columns if name.startswith("seconds_")]
+    hidden = [*phases, "bytes_sent"] if "bytes_total" in rows else phases
+    shown = rows.drop(columns=hidden, errors="ignore").dropna(axis=1, how="all")
+    return shown.assign(seconds=rows[phases].sum(axis=1)) if phases else shown
+
+
+def _side_by_side(summary: RunSummary) -> str:
+    return grid([definitions(summary.config, title="Settings"), definitions(summary.environment, title="Environment")])
+
+
+def _settings(runs: Mapping[str, RunSummary]) -> tuple[dict[str, object], pd.DataFrame]:
+    configs = {label: {k: show(v) for k, v in flatten(run.config).items()} for label, run in runs.items()}
+    names = list(dict.fromkeys(name for config in configs.values() for name in config))
+    values = {name: [config.get(name, "–") for config in configs.values()] for name in names}
+    same: dict[str, object] = {name: texts[0] for name, texts in values.items() if len(set(texts)) == 1}
+    rows = [
+        {"setting": name, **dict(zip(configs, texts, strict=True))}
+        for name, texts in values.items()
+        if name not in same
+    ]
+    return same, pd.DataFrame(rows)
+
+
+def _cards(panels: Sequence[tuple[str, plots.Draw]]) -> str:
+    cards = []
+    for label, draw in panels:
+        with house_style():
+            figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+            ax = figure.add_subplot()
+            draw(ax)
+            if ax.get_legend() is None and len(ax.get_legend_handles_labels()[0]) > 1:
+                ax.legend(loc="best")
+        cards.append(figure_card(figure, label))
+    return grid(cards)

@@ -1,0 +1,92 @@
+"""A progress bar over the rounds that stays quiet where nobody looks."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+from .records import finite
+from .tables import format_bytes
+
+__all__ = ["Progress"]
+
+_LOG = logging.getLogger("declora")
+_SHOWN = {
+    "train_loss": "loss",
+    "average_accuracy": "accuracy",
+    "average_perplexity": "perplexity",
+    "consensus_distance": "consensus",
+    "bytes_total": "sent",
+}
+
+
+class Progress:
+    """Shows the rounds of a run on stderr, with the last measured loss, quality, consensus and bytes.
+
+    Args:
+        total_rounds: rounds of the whole run.
+        description: stands before the bar.
+        enabled: True shows the bar, False shows nothing at all; None shows it if stderr is a terminal.
+        verbose: with `enabled=None` and no terminal, one line of the logger `declora` (level INFO) per
+            evaluated round.
+    """
+
+    def __init__(
+        self, total_rounds: int, description: str = "", enabled: bool | None = None, *, verbose: bool = False
+    ) -> None:
+        show = sys.stderr.isatty() if enabled is None else enabled
+        self.total_rounds = total_rounds
+        self._description = description
+        self._log = verbose and enabled is None and not show
+        self._values: dict[str, str] = {}
+        self._bar = (
+            tqdm(
+                total=total_rounds,
+                desc=description or None,
+                unit="round",
+                file=sys.stderr,
+                dynamic_ncols=True,
+            )
+            if show
+            else None
+        )
+
+    def update(self, record: Mapping[str, object]) -> None:
+        """Counts one round, `record` being its row of the history; what it lacks keeps its last value."""
+        values = {name: finite(record.get(name)) for name in _SHOWN}
+        measured = {name: value for name, value in values.items() if value is not None}
+        self._values |= {name: _format(name, value) for name, value in measured.items()}
+        # Always in the same order, so that nothing jumps when a value comes in late.
+        shown = {short: self._values[name] for name, short in _SHOWN.items() if name in self._values}
+        if self._bar is not None:
+            # One redraw per round: set_postfix alone would add another.
+            self._bar.set_postfix(shown, refresh=False)
+            self._bar.update(1)
+        elif self._log and ("average_accuracy" in measured or "average_perplexity" in measured):
+            texts = ", ".join(f"{name} {value}" for name, value in shown.items())
+            prefix = f"{self._description}: " if self._description else ""
+            _LOG.info("%sround %s/%d: %s", prefix, record.get("round", "?"), self.total_rounds, texts)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _format(name: str, value: float) -> str:
+    if name == "bytes_total":
+        return format_bytes(value)
+    if name == "average_accuracy":
+        return f"{value:.1%}"
+    return f"{value:.2f}" if name == "average_perplexity" else f"{value:.3g}"

@@ -1,0 +1,129 @@
+"""How to read a history: which quality it measured, the last measured value, totals, one row per client."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from declora.errors import ConfigError
+
+__all__ = [
+    "ACCURACY",
+    "PERPLEXITY",
+    "PHASES",
+    "Quality",
+    "client_totals",
+    "column",
+    "common_quality",
+    "finite",
+    "last_measured",
+    "phase_seconds",
+    "quality_of",
+    "total_bytes",
+]
+
+PHASES = ("train", "encode", "exchange", "mix", "evaluate")
+"""Phases of a round, in order; the column of one is `seconds_<phase>`."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The measure of how good a model is, and the names of its columns in a history."""
+
+    name: str
+    higher_is_better: bool
+
+    @property
+    def average(self) -> str:
+        """Column of the averaged model."""
+        return f"average_{self.name}"
+
+    def clients(self, statistic: str) -> str:
+        """Column of a statistic (`mean`, `min`, `max`) over the clients' own models."""
+        return f"clients_{self.name}_{statistic}"
+
+    @property
+    def worst(self) -> str:
+        """Column of the worst client."""
+        return self.clients("min" if self.higher_is_better else "max")
+
+
+ACCURACY = Quality("accuracy", higher_is_better=True)
+PERPLEXITY = Quality("perplexity", higher_is_better=False)
+
+
+def column(history: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """Returns a column as float64 `[rounds]`, NaN where it was not measured (everywhere, if it is absent)."""
+    if name not in history:
+        return np.full(len(history), np.nan)
+    return np.asarray(pd.to_numeric(history[name]).to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def quality_of(history: pd.DataFrame) -> Quality | None:
+    """Returns the quality that a history measured at least once, or None."""
+    for quality in (ACCURACY, PERPLEXITY):
+        names = (quality.average, quality.clients("mean"))
+        if any(np.isfinite(column(history, name)).any() for name in names):
+            return quality
+    return None
+
+
+def common_quality(histories: Iterable[pd.DataFrame]) -> Quality | None:
+    """Returns the one quality of several histories, None if none measured any.
+
+    Raises:
+        ConfigError: some measured accuracy and others perplexity.
+    """
+    found = {quality.name: quality for history in histories if (quality := quality_of(history))}
+    if len(found) > 1:
+        names = " and ".join(sorted(found))
+        raise ConfigError(f"histories mix {names}: compare runs of one task; make one comparison for each.")
+    return next(iter(found.values()), None)
+
+
+def last_measured(history: pd.DataFrame, name: str) -> float:
+    """Returns the last finite value of a column, NaN if there is none."""
+    values = column(history, name)
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if len(finite) else float("nan")
+
+
+def finite(value: object) -> float | None:
+    """Returns a value as a float, None if it is no finite number."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def phase_seconds(history: pd.DataFrame) -> dict[str, float]:
+    """Returns the seconds of all rounds spent in each phase that was measured."""
+    totals = {phase: column(history, f"seconds_{phase}") for phase in PHASES}
+    return {phase: float(np.nansum(values)) for phase, values in totals.items() if np.isfinite(values).any()}
+
+
+def total_bytes(history: pd.DataFrame) -> float:
+    """Returns the bytes that all clients sent in all rounds, NaN if they were not counted."""
+    total = last_measured(history, "bytes_total")
+    sent = column(history, "bytes_sent")
+    return float(np.nansum(sent)) if np.isnan(total) and np.isfinite(sent).any() else total
+
+
+def client_totals(clients: pd.DataFrame) -> pd.DataFrame:
+    """Returns one row per client: the last measured value of each measure, and the sum of `bytes_sent`.
+
+    Args:
+        clients: one row per round and client, with the columns `round`, `client` and any measures.
+    """
+    rows = []
+    for client, frame in clients.sort_values("round").groupby("client", sort=True):
+        row: dict[str, object] = {"client": client}
+        for name in clients.columns.drop(["round", "client"]):
+            sent = name == "bytes_sent"
+            row[name] = float(np.nansum(column(frame, name))) if sent else last_measured(frame, name)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[name for name in clients.columns if name != "round"])

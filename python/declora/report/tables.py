@@ -1,0 +1,211 @@
+"""Numbers for people: the comparison table of several runs, text and Markdown tables, bytes and seconds."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from declora.errors import ConfigError
+
+from .records import common_quality, last_measured, phase_seconds, total_bytes
+
+__all__ = [
+    "comparison_table",
+    "format_bytes",
+    "format_seconds",
+    "format_table",
+    "format_value",
+    "heading",
+    "to_markdown",
+    "to_text",
+]
+
+MISSING = "–"
+
+
+def comparison_table(
+    histories: Mapping[str, pd.DataFrame],
+    *,
+    clients: int | Mapping[str, int] | None = None,
+    codecs: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Returns one row per run, in the order given, of plain numbers (NaN where not measured).
+
+    Columns: `method` (the label), `average_<quality>` of the averaged model, `clients_<quality>_mean` and the
+    worst client's `clients_<quality>_min` (perplexity: `_max`), each the last measured; `consensus_distance`
+    (the last); `bytes_total` of all clients; `bytes_per_client_round` if `clients` is given; `seconds` in all
+    phases; `bytes_ratio`, the bytes over those of the first run with codec `none`, else of the first run.
+
+    Args:
+        histories: history of each run under its label.
+        clients: number of clients, of all runs or by label.
+        codecs: codec name by label, shown as a column.
+
+    Raises:
+        ConfigError: no history was given, or they measured different qualities.
+    """
+    if not histories:
+        raise ConfigError("histories={} holds no run to compare: give at least one.")
+    quality = common_quality(histories.values())
+    codecs = codecs or {}
+    rows = []
+    for label, history in histories.items():
+        row: dict[str, object] = {"method": label}
+        if codecs:
+            row["codec"] = codecs.get(label, MISSING)
+        if quality:
+            names = (quality.average, quality.clients("mean"), quality.worst)
+            row |= {name: last_measured(history, name) for name in names}
+        row["consensus_distance"] = last_measured(history, "consensus_distance")
+        row["bytes_total"] = total_bytes(history)
+        count = clients.get(label) if isinstance(clients, Mapping) else clients
+        if clients is not None:
+            sends = len(history) * (count or 0)
+            row["bytes_per_client_round"] = total_bytes(history) / sends if sends else math.nan
+        row["seconds"] = sum(phase_seconds(history).values()) if phase_seconds(history) else math.nan
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    reference = next((i for i, label in enumerate(histories) if codecs.get(label) == "none"), 0)
+    total = table["bytes_total"].to_numpy(dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = total / total[reference]
+    table["bytes_ratio"] = np.where(np.isfinite(ratio), ratio, np.nan)
+    return table
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """Returns a GitHub table with formatted values, numbers to the right; its columns line up as text too."""
+    shown, right = format_table(table), _is_right(table)
+    cells = [[_markdown_cell(name) for name in shown.columns]]
+    cells += [[_markdown_cell(value) for value in row] for row in shown.itertuples(index=False)]
+    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(right))]
+    lines = [_align(row, widths, right) for row in cells]
+    rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]]) + "\n"
+
+
+def to_text(table: pd.DataFrame) -> str:
+    """Returns an aligned plain text table with formatted values, numbers to the right."""
+    shown, right = format_table(table), _is_right(table)
+    cells = [list(shown.columns), *(list(row) for row in shown.itertuples(index=False))]
+    cells = [[" ".join(cell.split()) for cell in row] for row in cells]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(right))]
+    lines = [_align(row, widths, right) for row in cells]
+    lines.insert(1, ["─" * width for width in widths])
+    return "\n".join("  ".join(line).rstrip() for line in lines) + "\n"
+
+
+def format_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table as text for reading: headings for column names, values by `format_value`."""
+    cells = [[format_value(str(name), value) for value in table[name]] for name in table.columns]
+    columns = [heading(str(name)) for name in table.columns]
+    frame = pd.DataFrame(dict(enumerate(cells)), index=range(len(table)), dtype=object)
+    return frame.set_axis(columns, axis=1)
+
+
+def heading(name: str) -> str:
+    """Returns the heading of a column: words, without what the value says itself."""
+    special = {
+        "bytes_total": "bytes sent, total",
+        "bytes_sent": "bytes sent",
+        "bytes_per_client_round": "bytes by client and round",
+        "bytes_ratio": "bytes, relative",
+        "seconds": "time",
+    }
+    if name in special:
+        return special[name]
+    who, _, measure = name.partition("_")
+    if who == "average" and measure:  # of the averaged model: what a run is for needs no more words
+        return measure
+    if who == "clients" and measure:
+        quality, _, statistic = measure.rpartition("_")
+        return f"clients {statistic}" if quality in ("accuracy", "perplexity") else f"clients {quality} {statistic}"
+    return name.removeprefix("seconds_").replace("_", " ")
+
+
+def format_value(name: str, value: object) -> str:
+    """Returns a value as its column's kind is read: percent, bytes, seconds, or a number with few digits."""
+    if value is None or value is pd.NA:
+        return MISSING
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float | np.number):
+        return str(value)
+    number = float(value)
+    if math.isnan(number):
+        return MISSING
+    for part, show in _FORMATS:
+        if part in name:
+            return show(number)
+    return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.4g}"
+
+
+def format_bytes(count: float) -> str:
+    """Returns bytes with three digits and a decimal unit, `1.23 MB`; NaN gives a dash."""
+    if not math.isfinite(count):
+        return MISSING if math.isnan(count) else str(count)
+    for unit, scale in (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("PB", 1e15)):
+        # 999.6 kB would round to "1000 kB": it belongs to the next unit.
+        if abs(count) / scale < (999.5 if unit != "PB" else math.inf):
+            break
+    if unit == "B":
+        return f"{count:.0f} B"
+    return f"{_three_digits(count / scale)} {unit}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns a duration: `12.3 ms`, `4.21 s`, `3 min 05 s`, `2 h 03 min`; NaN as a dash."""
+    if not math.isfinite(seconds):
+        return MISSING if math.isnan(seconds) else str(seconds)
+    if seconds == 0:
+        return "0 s"
+    for unit, scale in (("µs", 1e-6), ("ms", 1e-3)):
+        if abs(seconds) / scale < 999.5:
+            return f"{_three_digits(seconds / scale)} {unit}"
+    if seconds < 99.95:
+        return f"{_three_digits(seconds)} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _three_digits(value: float) -> str:
+    size = abs(value)
+    return f"{value:.2f}" if size < 9.995 else f"{value:.1f}" if size < 99.95 else f"{value:.0f}"
+
+
+def _format_ratio(ratio: float) -> str:
+    if abs(ratio - 1) < 5e-3 or ratio <= 0:
+        return f"{ratio:.0f}×"
+    return f"{1 / ratio:.1f}× fewer" if ratio < 1 else f"{ratio:.1f}× more"
+
+
+_FORMATS: tuple[tuple[str, Callable[[float], str]], ...] = (
+    ("ratio", _format_ratio),
+    ("bytes", format_bytes),
+    ("seconds", format_seconds),
+    ("accuracy", lambda value: f"{100 * value:.1f} %"),
+    ("f1", lambda value: f"{100 * value:.1f} %"),
+    ("perplexity", lambda value: f"{value:.2f}" if value < 1e4 else f"{value:.3g}"),
+    ("loss", lambda value: f"{value:.4f}"),
+    ("consensus", lambda value: f"{value:#.3g}"),
+    ("learning_rate", lambda value: f"{value:.3g}"),
+)
+
+
+def _is_right(table: pd.DataFrame) -> list[bool]:
+    return [pd.api.types.is_numeric_dtype(table.dtypes.iloc[i]) for i in range(table.shape[1])]
+
+
+def _align(row: list[str], widths: list[int], right: list[bool]) -> list[str]:
+    return [
+        cell.rjust(width) if is_right else cell.ljust(width)
+        for cell, width, is_right in zip(row, widths, right, strict=True)
+    ]
+
+
+def _markdown_cell(text: str) -> str:
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
