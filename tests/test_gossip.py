@@ -6,8 +6,8 @@ import torch
 
 from declora import _bridge
 from declora.codec import CODECS, parse_codec
-from declora.exchange import Delivery, LocalExchange, StarExchange
 from declora.errors import FrameError
+from declora.exchange import Delivery, LocalExchange, StarExchange
 from declora.gossip import Gossip
 from declora.methods import Federation
 from declora.mixer import LinearMixer
@@ -32,9 +32,9 @@ def rows_of(columns=COLUMNS, seed=0):
     "topology",
     ["ring", "complete", "erdos-renyi:0.5", "star", "exponential", "one-peer-exponential", "base:1"],
 )
-@pytest.mark.parametrize("codec", ["none", "bf16", "q2", "q4", "q8", "q2+choco", "q3+ef"])
+@pytest.mark.parametrize("codec", ["none", "bf16", "q2", "q4", "q8", "q3+ef", "q2+choco"])
 def test_the_mean_over_clients_is_kept_whatever_the_codec(codec, topology):
-    """V01, V20 in float32. A term of the sum is rounded to 2^-24 of itself; values and their codes stay below about 30."""
+    """V01, V20 in float32. Terms are rounded to 2^-24 of themselves; values and codes stay below about 30."""
     if "choco" in codec and topology in ("one-peer-exponential", "base:1"):
         pytest.skip("public copies need a static graph")
     gossip, rows = gossip_of(codec, topology), rows_of()
@@ -164,7 +164,7 @@ def test_a_damaged_message_is_refused_before_anything_is_mixed():
 
 
 def test_factor_averaging_misses_the_mean_product_by_the_factor_covariance():
-    """V06: sum_j w_j B_j A_j - Bbar Abar = sum_j w_j (B_j - Bbar)(A_j - Abar), through one row of a real mixing matrix."""
+    """V06: sum_j w_j B_j A_j - Bbar Abar = sum_j w_j (B_j - Bbar)(A_j - Abar), w a row of a mixing matrix."""
     rng = np.random.default_rng(0)
     b, a = rng.normal(size=(CLIENTS, 7, 3)), rng.normal(size=(CLIENTS, 3, 5))
     w = Topology.build("erdos-renyi:0.5", CLIENTS, seed=1).weights(0).toarray()

@@ -7,10 +7,10 @@ import peft
 import pytest
 import torch
 import transformers
-from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
 from declora.errors import ModelError, TrainingError
 from declora.model import AdapterBank
 from declora.model.batched import BatchedLinear, BatchedLora, Rows
@@ -84,9 +84,7 @@ def alone(model, lora, tokens, start, layout, client, *, steps=STEPS, **optimize
     wrapped.eval()
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
     if settings["name"] == "adamw":
-        opt = torch.optim.AdamW(
-            parameters, lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
-        )
+        opt = torch.optim.AdamW(parameters, lr=settings["learning_rate"], weight_decay=settings["weight_decay"])
     else:
         opt = torch.optim.SGD(parameters, lr=settings["learning_rate"], momentum=settings["momentum"])
     schedule = transformers.get_scheduler(
@@ -145,8 +143,8 @@ def test_training_together_equals_training_each_client_alone_with_peft(name, tok
     start, end, losses, layout = batched(model, lora, tokens, spread=0.02)
     for client in range(CLIENTS):
         expected, loss = alone(model, lora, tokens, start, layout, client)
-        # AdamW divides by the root of the second moment, so a rounding difference of 1e-7 in a gradient near 0 can grow;
-        # the adapters move by about lr * steps = 2e-2.
+        # AdamW divides by the root of the second moment, so a rounding difference of 1e-7 in a gradient near 0 can
+        # grow; the adapters move by about lr * steps = 2e-2.
         torch.testing.assert_close(end[client], expected, atol=1e-5, rtol=1e-4)
         assert losses[client] == pytest.approx(loss, abs=1e-5)
         assert (end[client] - start[client]).abs().max() > 1e-3
@@ -196,26 +194,20 @@ def test_dropout_masks_of_a_client_do_not_depend_on_the_others(tokenizer):
 
 def test_every_client_starts_from_the_same_adapter_and_b_is_zero():
     rows = Rows()
-    surgery = Surgery(
-        tiny_bert(), peft.LoraConfig(r=4, target_modules="all-linear", task_type="SEQ_CLS"), rows, seed=3
-    )
+    surgery = Surgery(tiny_bert(), peft.LoraConfig(r=4, target_modules="all-linear", task_type="SEQ_CLS"), rows, seed=3)
     bank = AdapterBank(surgery.layout, surgery.slots, rows)
     bank.fill(surgery.initial, 5, torch.device("cpu"))
     assert torch.equal(bank.P, bank.P[:1].expand(5, -1))
     for block in bank.layout:
         values = bank.layout.view(bank.P, block.name)
-        assert bool((values == 0).all()) == (block.kind == "B" or block.name.endswith("classifier.bias")), (
-            block.name
-        )
+        assert bool((values == 0).all()) == (block.kind == "B" or block.name.endswith("classifier.bias")), block.name
 
 
 def test_surgery_gives_the_model_its_own_layers_back():
     model = tiny_roberta()
     before, modules = {k: v.clone() for k, v in model.state_dict().items()}, dict(model.named_modules())
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
-    surgery = Surgery(
-        model, peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"), Rows(), seed=0
-    )
+    surgery = Surgery(model, peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"), Rows(), seed=0)
     assert any(isinstance(m, BatchedLora) for m in model.modules())
     assert any(isinstance(m, BatchedLinear) for m in model.modules())
     surgery.undo()

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _simulate(options: argparse.Namespace) -> None:
     settings = load_toml(options.config) if options.config else {}
     for name, text in options.settings.items():
-        value = text if name in _TEXT and text.lower() != "none" or name == "codec" else parse_value(text)
+        value = text if (name in _TEXT and text.lower() != "none") or name == "codec" else parse_value(text)
         _set(settings, name, value)
     settings.setdefault("out", None)
     result = declora.simulate(SimulationConfig().override(**settings))
@@ -75,9 +75,7 @@ def _topology(options: argparse.Namespace) -> None:
     topology = Topology.build(options.spec, options.clients, weights=options.weights, seed=options.seed)
     size = parse_codec(options.codec).frame_bytes(options.parameters)
     print(describe(topology, payload_bytes=size))
-    print(
-        f"\nOne message: {options.parameters:,} parameters as {options.codec}, {size:,} bytes with its header."
-    )
+    print(f"\nOne message: {options.parameters:,} parameters as {options.codec}, {size:,} bytes with its header.")
 
 
 class _Collect(argparse.Action):
@@ -99,9 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run a federation in this process",
         description="Without arguments: the embedded run.",
     )
-    simulate.add_argument(
-        "--config", metavar="FILE", help="settings in TOML (run.toml) or JSON; flags override them"
-    )
+    simulate.add_argument("--config", metavar="FILE", help="settings in TOML (run.toml) or JSON; flags override them")
     simulate.set_defaults(command=_simulate, settings={})
     documents = _field_documents()
     for field in dataclasses.fields(SimulationConfig):
@@ -117,9 +113,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="BOOL",
             )
         else:
-            simulate.add_argument(
-                flag, dest=field.name, action=_Collect, help=documents[field.name], metavar="VALUE"
-            )
+            simulate.add_argument(flag, dest=field.name, action=_Collect, help=documents[field.name], metavar="VALUE")
     for name in ("r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora"):
         simulate.add_argument(
             f"--lora.{name}",
@@ -145,11 +139,7 @@ def _field_documents() -> dict[str, str]:
     assert isinstance(body, ast.ClassDef)
     documents: dict[str, str] = {}
     for field, text in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(text, ast.Expr)
-            and isinstance(text.value, ast.Constant)
-        ):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             assert isinstance(field.target, ast.Name)
             documents[field.target.id] = str(text.value.value).replace("%", "%%")
     return documents

@@ -1,6 +1,7 @@
 """The configuration of a run: what `declora.simulate` takes, what `run.toml` holds, what the command line overrides."""
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,9 +34,9 @@ class SimulationConfig:
     lora: Any = field(default_factory=lambda: {"r": 8, "target_modules": ["query", "value"]})
     """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1."""
     partition: Any = "dirichlet:0.5"
-    """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of label proportions."""
+    """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of proportions."""
     method: str = "dec-lora"
-    """dec-lora, centralized (pooled data, same total work), fedavg (exact averaging through a star), local (no gossip)."""
+    """dec-lora, centralized (pooled data, same total work), fedavg (exact average by a star), local (no gossip)."""
     compare: Any = None
     """Several runs from the same seeds: method names, each with overrides if need be ("dec-lora codec=none")."""
     seed: int = 0
@@ -63,7 +64,7 @@ class SimulationConfig:
     """Whether the frozen base keeps its own dropout in training. LoRA dropout is as configured."""
 
     weights: str = "metropolis"
-    """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's I - 2L/(3 lambda_max))."""
+    """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max)."""
     gamma: float | None = None
     """Consensus step size; none: 1, or the codec's own where it has a memory."""
 
@@ -149,20 +150,24 @@ class SimulationConfig:
 
 
 def load_toml(path: str | Path) -> dict[str, Any]:
-    """Returns the settings of a `run.toml`, unchecked.
+    """Returns the settings of a `run.toml`, or of the `config.json` that a run folder holds, unchecked.
 
     Raises:
-        ConfigError: The file is missing or is not TOML.
+        ConfigError: The file is missing, or is not a table of settings.
     """
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            settings = json.load(file) if str(path).endswith(".json") else tomllib.load(file)
     except OSError as error:
         raise ConfigError(
             f"config={str(path)!r} cannot be read: {error.strerror}. Give the path of a TOML file."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config={str(path)!r} is not valid TOML: {error}.") from error
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        kind = "JSON" if isinstance(error, json.JSONDecodeError) else "TOML"
+        raise ConfigError(f"config={str(path)!r} is not valid {kind}: {error}.") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"config={str(path)!r} holds a {type(settings).__name__}, not a table of settings.")
+    return settings
 
 
 def describe(value: Any) -> Any:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,12 +62,11 @@ class Gossip:
         rows = values.cpu().numpy()  # P itself on the CPU, a copy of it from a GPU
         with _timed(seconds, "encode"):
             outgoing = self._memory.outgoing(rows)
-            names = {"run_id": self._run_id, "manifest": self._manifest, "round": t, "senders": self._senders}
-            _bridge.encode_frames(self._codec, outgoing, self._frames, seed=self._seed, **names)
+            _bridge.encode_frames(self._codec, outgoing, self._frames, seed=self._seed, **self._names(t))
         with _timed(seconds, "exchange"):
             delivery = federation.exchange.deliver(self._frames, federation.topology.edges(t))
         with _timed(seconds, "mix"):
-            _bridge.check_frames(self._codec, delivery.frames, rows.shape[1], **names)
+            _bridge.check_frames(self._codec, delivery.frames, rows.shape[1], **self._names(t))
             weights = federation.topology.weights(t)
             if isinstance(self._memory, NoMemory):
                 self._mixer.mix_frames(weights, self._codec, delivery.frames, rows)
@@ -77,6 +77,10 @@ class Gossip:
             if values.device.type != "cpu":
                 values.copy_(torch.from_numpy(rows))
         return Traffic(delivery.bytes_sent, seconds)
+
+    def _names(self, t: int) -> dict[str, Any]:
+        """Returns what the headers of round `t` say, and what a receiver expects of them."""
+        return {"run_id": self._run_id, "manifest": self._manifest, "round": t, "senders": self._senders}
 
 
 @contextmanager

@@ -12,8 +12,8 @@ __all__ = ["LinearMixer"]
 class LinearMixer:
     """Gossip in difference form: `x_i += gamma * sum_j w_ij (z_j - z_i)`.
 
-    z_j is what *every* holder reconstructs from client j's bytes, one's own z too. With a doubly stochastic W the mean over clients is
-    then unchanged whatever the codec did.
+    z_j is what *every* holder reconstructs from client j's bytes, one's own z too. With a doubly stochastic W the mean
+    over clients is then unchanged whatever the codec did.
     """
 
     def __init__(self, gamma: float) -> None:
@@ -30,7 +30,7 @@ class LinearMixer:
         frames: NDArray[np.uint8],
         rows: NDArray[np.float32],
     ) -> None:
-        """Decodes and mixes in one pass over the frames `[clients, frame bytes]`; the same bits as decode, then `mix`."""
+        """Decodes the frames `[clients, frame bytes]` and mixes in one pass; the same bits as decode, then `mix`."""
         _core_matrix(weights).mix_frames(codec, frames, rows, self.gamma)
 
 

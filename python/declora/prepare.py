@@ -100,8 +100,8 @@ def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation,
     topology = Topology.build(config.topology, config.clients, weights=config.weights, seed=config.seed)
     if codec.memory.needs_static_graph and topology.period > 1:
         raise ConfigError(
-            f"codec={config.codec!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes its "
-            f"neighbours from round to round. Use an unbiased codec without copies ({codec.core.name}) or a static graph."
+            f"codec={config.codec!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes "
+            f"its neighbours from round to round. Use a codec without copies ({codec.core.name}) or a static graph."
         )
     partition = data.partition(config.partition, text, config.clients, seed=config.seed)
     return Federation(partition.shards, config.batch_size, topology, codec, LocalExchange()), partition
@@ -123,8 +123,8 @@ def lora_config(config: SimulationConfig, material: Material) -> LoraConfig:
             raise ModelError(f"lora={fields!r}: {error}. Its fields are those of peft.LoraConfig.") from error
     if lora.task_type not in (None, material.task_type):
         raise ModelError(
-            f"lora.task_type={lora.task_type!r} does not fit the data, which is {material.text.task}. Leave it out or use "
-            f"{material.task_type.value!r}."
+            f"lora.task_type={lora.task_type!r} does not fit the data, which is {material.text.task}. Leave it out or "
+            f"use {material.task_type.value!r}."
         )
     lora.task_type = material.task_type
     lora.base_model_name_or_path = material.base.source

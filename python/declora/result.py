@@ -91,9 +91,7 @@ class SimulationResult:
         figures = [("Labels by client", self._partition_figure())]
         if self.federation.exchange is not None:
             topology = self.federation.topology
-            figures.insert(
-                0, ("Who talks to whom", report.topology_figure(topology.clients, topology.edges(0)))
-            )
+            figures.insert(0, ("Who talks to whom", report.topology_figure(topology.clients, topology.edges(0))))
         return report.RunSummary(
             title=title,
             config=self.config.describe(),
@@ -116,7 +114,7 @@ class SimulationResult:
         """The last measured figures, in one line each."""
         table = Comparison({self.config.method: self}).table.iloc[0]
         lines = [
-            f"{report.tables.heading(name)}: {report.tables.format_value(name, value)}"
+            f"{report.tables.heading(str(name))}: {report.tables.format_value(str(name), value)}"
             for name, value in table.items()
             if not (isinstance(value, float) and math.isnan(value))
         ]

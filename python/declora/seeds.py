@@ -16,7 +16,7 @@ def derive(seed: int, *labels: str | int) -> int:
     Different labels give independent seeds (BLAKE2b of the seed and the labels); the same ones, the same seed
     on every machine.
     """
-    text = "/".join([str(int(seed)), *(str(label) for label in labels)])
+    text = "\x1f".join([str(int(seed)), *(str(label) for label in labels)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

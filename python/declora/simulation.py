@@ -1,6 +1,7 @@
 """`simulate`: a federation in this process, from settings to adapters and a report."""
 
 import dataclasses
+import io
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -23,9 +24,7 @@ __all__ = ["simulate"]
 
 
 @overload
-def simulate(
-    config: SimulationConfig | None = None, *, compare: None = None, **settings: Any
-) -> SimulationResult: ...
+def simulate(config: SimulationConfig | None = None, *, compare: None = None, **settings: Any) -> SimulationResult: ...
 @overload
 def simulate(
     config: SimulationConfig | None = None,
@@ -39,8 +38,8 @@ def simulate(
     """Fine-tunes one model with many clients over a graph, all in this process.
 
     Each client takes `local_steps` optimizer steps on its own data, then averages its LoRA factors and head with its
-    neighbours through a doubly stochastic mixing matrix: Dec-LoRA, arXiv 2501.15361. Same settings and seed, same adapters,
-    bit for bit on a CPU.
+    neighbours through a doubly stochastic mixing matrix: Dec-LoRA, arXiv 2501.15361. Same settings and seed, same
+    adapters, bit for bit on a CPU.
 
     Args:
         config: Settings to begin with; the defaults of `SimulationConfig` where None.
@@ -142,7 +141,9 @@ def _write_comparison(folder: RunFolder, config: SimulationConfig, comparison: C
 
 
 def _save_figure(folder: RunFolder, name: str, figure: Figure) -> None:
-    figure.savefig(folder.path(name), dpi=150)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=150)
+    folder.write_bytes(name, image.getvalue())
 
 
 def environment(run: Run) -> dict[str, str]:

@@ -16,23 +16,25 @@ Rows = NDArray[np.float32]
 
 
 class Memory(ABC):
-    """The memory of one codec for all clients of a process; `state` is float32 `[clients, D]` or None.
+    """The memory of one codec for all clients of a process; `state` is float32 `[clients, D]`.
 
     Args:
-        shrink: What decoded values are multiplied with. A memory needs a *contractive* codec, E||z - x||^2 < ||x||^2; an
-            unbiased one of relative variance omega becomes that by 1 / (1 + omega). Without it the memory of a coarse codec
-            (omega > 1) grows for ever.
+        shrink: What decoded values are multiplied with. A memory needs a *contractive* codec, E||z - x||^2 < ||x||^2;
+        an
+            unbiased one of relative variance omega becomes that by 1 / (1 + omega). Without it the memory of a coarse
+            codec (omega > 1) grows for ever.
     """
 
     name: ClassVar[str]
     needs_static_graph: ClassVar[bool] = False
-    state: Rows | None = None
+    state: Rows
 
     def __init__(self, shrink: float = 1.0) -> None:
         self.shrink = np.float32(shrink)
 
     def start(self, rows: Rows) -> None:
-        """Begins from the clients' common first adapter, `rows [clients, D]`."""
+        """Begins from the clients' common first adapter, `rows [clients, D]`; needs nothing without a state."""
+        return
 
     @abstractmethod
     def outgoing(self, rows: Rows) -> Rows:
@@ -71,7 +73,7 @@ class ErrorFeedback(Memory):
 
     def outgoing(self, rows: Rows) -> Rows:
         """Returns x + m."""
-        return rows + self.state  # type: ignore[no-any-return]
+        return rows + self.state
 
     def public(self, outgoing: Rows, decoded: Rows) -> Rows:
         """Returns z and keeps what it lacks."""
@@ -96,11 +98,10 @@ class PublicCopies(Memory):
 
     def outgoing(self, rows: Rows) -> Rows:
         """Returns x - xhat."""
-        return rows - self.state  # type: ignore[no-any-return]
+        return rows - self.state
 
     def public(self, outgoing: Rows, decoded: Rows) -> Rows:
         """Returns the updated copies."""
-        assert self.state is not None
         decoded *= self.shrink
         self.state += decoded
         return self.state

@@ -49,8 +49,8 @@ class _PerClient(nn.Module):
         if count and x.shape[0] % count == 0 and x.dim() in (2, 3):
             return x.reshape(count, -1, x.shape[-1]).float()
         raise ModelError(
-            f"layer {self.name!r} got an input of shape {tuple(x.shape)} for {count} sequences: its first axis does not "
-            "keep sequences apart, so it cannot be adapted per client. Leave it out of target_modules."
+            f"layer {self.name!r} got an input of shape {tuple(x.shape)} for {count} sequences: its first axis does "
+            "not keep sequences apart, so it cannot be adapted per client. Leave it out of target_modules."
         )
 
     def pick(self, stacked: torch.Tensor) -> torch.Tensor:
@@ -63,9 +63,7 @@ class _PerClient(nn.Module):
 class BatchedLora(_PerClient):
     """`base(x) + scaling * B_c A_c dropout(x)`, with c the client of each row (Hu et al. 2021, arXiv 2106.09685)."""
 
-    def __init__(
-        self, base: nn.Module, name: str, rows: Rows, *, scaling: float, dropout: float, seed: int
-    ) -> None:
+    def __init__(self, base: nn.Module, name: str, rows: Rows, *, scaling: float, dropout: float, seed: int) -> None:
         super().__init__(name, rows)
         self.base = base
         self.scaling = scaling

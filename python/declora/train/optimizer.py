@@ -67,7 +67,8 @@ class ClientOptimizer:
 
     def gradient_norms(self) -> torch.Tensor:
         """Returns each client's gradient norm, float32 `[clients]`, before clipping."""
-        return torch.linalg.vector_norm(self._gradients, dim=1)
+        norms: torch.Tensor = torch.linalg.vector_norm(self._gradients, dim=1)
+        return norms
 
     def step(self, norms: torch.Tensor) -> None:
         """Clips each client's gradient to `clip_norm`, updates P, and moves the schedule on by one."""

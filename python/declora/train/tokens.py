@@ -15,7 +15,7 @@ __all__ = ["Batch", "Tokens", "tokenize"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded model inputs: `inputs` of shape `[R, T]` each, `labels` `[R]` or (causal LM) `[R, T]` with -100 outside."""
+    """Padded model inputs: `inputs` `[R, T]` each, `labels` `[R]` or (causal LM) `[R, T]` with -100 outside."""
 
     inputs: dict[str, torch.Tensor]
     labels: torch.Tensor

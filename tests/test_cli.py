@@ -1,0 +1,120 @@
+"""The command line: flags, config files, what is printed, exit codes."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+import declora
+from declora import cli
+from declora.config import SimulationConfig, load_toml
+from declora.errors import ConfigError
+from declora.settings import parse_overrides, parse_pair, parse_value
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Catches the configuration that the command line would run."""
+    caught = []
+    monkeypatch.setattr(declora, "simulate", lambda config: caught.append(config) or "done")
+    return caught
+
+
+def test_without_arguments_the_embedded_run_is_run(seen, capsys):
+    assert cli.main(["simulate"]) == 0
+    assert seen == [SimulationConfig()]
+    assert capsys.readouterr().out.startswith("done")
+
+
+def test_flags_override_the_config_file_and_nothing_else(seen, tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text('clients = 6\nrounds = 3\ntopology = "torus"\n[lora]\nr = 4\ntarget_modules = ["query"]\n')
+    arguments = ["--rounds", "7", "--codec", "none", "--lora.r", "16", "--overwrite", "--clip-norm", "none"]
+    assert cli.main(["simulate", "--config", str(file), *arguments]) == 0
+    (config,) = seen
+    assert (config.clients, config.rounds, config.topology, config.codec) == (6, 7, "torus", "none")
+    assert config.lora == {"r": 16, "target_modules": ["query"]}
+    assert config.overwrite is True
+    assert config.clip_norm is None
+    assert config.local_steps == SimulationConfig().local_steps
+
+
+def test_every_setting_is_a_flag_with_its_documentation(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["simulate", "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    documents = cli._field_documents()
+    for field in dataclasses.fields(SimulationConfig):
+        assert f"--{field.name.replace('_', '-')}" in text
+        assert documents[field.name]
+
+
+def test_a_finished_config_can_be_run_again(seen, tmp_path):
+    file = tmp_path / "config.json"
+    config = SimulationConfig(clients=3, codec="none", gamma=0.5)
+    file.write_text(json.dumps(config.describe()))
+    assert cli.main(["simulate", "--config", str(file)]) == 0
+    assert seen == [config]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simulate", "--clients", "0"], "clients=0"),
+        (["simulate", "--topology", "rign"], "Did you mean 'ring'"),
+        (["simulate", "--config", "missing.toml"], "missing.toml"),
+        (["topology", "ring", "--clients", "0"], "clients=0"),
+        (["topology", "ring", "--codec", "q1"], r"2..8"),
+    ],
+)
+def test_errors_are_one_line_on_stderr_and_exit_code_1(arguments, message, capsys):
+    assert cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("declora: ")
+    assert "Traceback" not in error
+
+
+def test_a_broken_config_file_is_refused(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text("clients = \n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_toml(file)
+    file = tmp_path / "run.json"
+    file.write_text("[1]")
+    with pytest.raises(ConfigError, match="table of settings"):
+        load_toml(file)
+
+
+def test_topology_prints_weights_gap_and_bytes(capsys):
+    assert cli.main(["topology", "ring", "--clients", "10", "--parameters", "1000"]) == 0
+    text = capsys.readouterr().out
+    assert "0.333" in text
+    assert "0.127" in text  # the gap: 1 - (1/3 + 2/3 cos(2 pi / 10)) = 0.1273
+    assert "612 bytes" in text  # 96 header + 4 scales of 4 bytes + 500 of codes
+
+
+def test_version_is_the_packages():
+    shown = subprocess.run([sys.executable, "-m", "declora", "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == f"declora {declora.__version__}"
+
+
+def test_values_are_toml_or_text():
+    texts = ("3", "0.5", "true", "none", "ring", "[1, 2]")
+    assert [parse_value(text) for text in texts] == [3, 0.5, True, None, "ring", [1, 2]]
+    assert parse_pair("local-steps=3") == ("local_steps", 3)
+    assert parse_pair("codec=none") == ("codec", "none")
+    with pytest.raises(ConfigError, match="name=value"):
+        parse_pair("local-steps")
+
+
+def test_runs_of_a_comparison_are_names_with_overrides():
+    expected = {"local": {"method": "local"}, "dec-lora codec=none": {"method": "dec-lora", "codec": "none"}}
+    assert parse_overrides(["local", "dec-lora codec=none"]) == expected
+    assert parse_overrides("local, dec-lora codec=none") == expected
+    assert parse_overrides({"a": {"codec": "q4"}}) == {"a": {"codec": "q4"}}
+    with pytest.raises(ConfigError, match="table of settings"):
+        parse_overrides({"a": 3})

@@ -1,0 +1,103 @@
+"""The public surface: its names, its types, what importing it does, and which room may import which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import declora
+from declora import errors, seeds
+
+PACKAGE = Path(declora.__file__).parent
+PUBLIC = {
+    "Adapter", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError", "ModelError",
+    "RunFolderError", "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError",
+    "__version__", "simulate",
+}  # fmt: skip
+
+# Lower rooms first: a room may import rooms before it, never after.
+FLOORS = [
+    ["errors", "seeds"],
+    ["_core"],
+    ["_bridge"],
+    ["topology", "codec", "exchange", "model", "data", "report"],
+    ["mixer", "train", "methods"],
+    ["gossip", "config"],
+    ["prepare", "settings"],
+    ["run"],
+    ["result"],
+    ["simulation"],
+    ["cli"],
+    ["__main__"],
+]
+
+
+def test_the_public_names_are_these():
+    assert set(declora.__all__) == PUBLIC
+    assert all(getattr(declora, name) is not None for name in PUBLIC)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = declora.nonsense
+
+
+def test_importing_declora_loads_nothing_heavy():
+    heavy = ("torch", "transformers", "numpy", "matplotlib", "declora._core")
+    code = f"import sys, declora; print([m for m in {heavy} if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_rooms_import_only_downwards_and_one_module_talks_to_the_core():
+    floor = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+    for file in PACKAGE.rglob("*.py"):
+        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            for target in _imports(node, file):
+                if target.startswith("declora."):
+                    other = target.split(".")[1]
+                    assert other == room or floor[other] < floor[room] or _peers(room, other), f"{file}: {target}"
+                    assert other != "_core" or file.name == "_bridge.py", file
+
+
+def _peers(room, other):
+    """The rooms of one floor that may know each other: a word may use the values of another."""
+    return (room, other) in {("exchange", "codec"), ("methods", "mixer")}
+
+
+def _imports(node, file):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        if node.level:
+            parts = ("declora", *file.relative_to(PACKAGE).parts[:-1])
+            base = ".".join(parts[: len(parts) - node.level + 1])
+            return [f"{base}.{node.module or ''}".rstrip(".")]
+        if node.module == "declora":
+            return [f"declora.{alias.name}" for alias in node.names]
+        return [node.module or ""]
+    return []
+
+
+def test_every_error_is_a_declora_error_and_the_builtin_it_is_in_kind():
+    classes = [getattr(errors, name) for name in errors.__all__ if name != "unknown_name"]
+    assert all(issubclass(error, errors.DecloraError) for error in classes)
+    assert issubclass(errors.FrameError, ValueError)
+    assert issubclass(errors.TopologyError, errors.ConfigError)
+    assert issubclass(errors.RunFolderError, OSError)
+    assert issubclass(errors.TrainingError, ArithmeticError)
+
+
+def test_an_unknown_name_shows_the_nearest_and_the_list():
+    error = errors.unknown_name("codec", "q44", ["q4", "q8", "none"])
+    assert str(error) == "codec='q44' is not known. Did you mean 'q4'? Known: none, q4, q8."
+
+
+def test_derived_seeds_are_pinned_and_independent():
+    """Golden: changing these changes every run, which CHANGELOG.md must say."""
+    assert seeds.derive(0, "order", 3, 1) == 11208566672855374395
+    assert len({seeds.derive(s, "order", c, e) for s in range(3) for c in range(3) for e in range(3)}) == 27
+    assert seeds.derive(1, "a", "b") != seeds.derive(1, "a/b")
+    assert seeds.generator(0, "x").integers(1 << 30) == seeds.generator(0, "x").integers(1 << 30)
