@@ -79,7 +79,8 @@ def load_base(
     if tokenizer is None:
         tokenizer = _tokenizer(loaded.config._name_or_path, type(loaded).__name__)
     _set_padding(loaded, tokenizer)
-    return BaseModel(loaded.to(target).eval(), tokenizer, source)
+    torch.nn.Module.to(loaded, target)
+    return BaseModel(loaded.eval(), tokenizer, source)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -144,7 +145,7 @@ def _from_pretrained(
 def _tokenizer(path: str, name: str) -> PreTrainedTokenizerBase:
     with _quiet():
         try:
-            return AutoTokenizer.from_pretrained(path)  # type: ignore[no-any-return]
+            return AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError) as error:
             raise ModelError(
                 _not_loadable("tokenizer", name, error) + " Or pass tokenizer=... beside a loaded model."

@@ -95,7 +95,7 @@ class LocalTrainer:
                 with self._dropout_stream(start, part):
                     losses_of_rows = row_losses(forward(self._model, batch), batch.labels)
                 weighted = losses_of_rows * weights[rows].to(device)
-                weighted.sum().backward()  # type: ignore[no-untyped-call]
+                weighted.sum().backward()
                 losses.index_add_(0, torch.from_numpy(owner[rows]).to(device), weighted.detach())
         return losses.cpu()
 

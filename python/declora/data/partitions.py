@@ -1,0 +1,95 @@
+"""Which client holds which training rows."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from declora.data.partition_specs import divide
+from declora.data.text_data import TextData
+from declora.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Partition", "partition"]
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """The training rows of each client.
+
+    Attributes:
+        name: What it was made by, such as `"dirichlet:0.5"`.
+        shards: Row indices into `TextData.train` by client, int64, ascending, read-only.
+        counts: Rows by client (index) and class (columns, by name); the last column, `total`, is the client's
+            rows. Without labels there is only `total`.
+    """
+
+    name: str
+    shards: tuple[NDArray[np.int64], ...]
+    counts: pd.DataFrame
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draws the clients' rows by class as stacked horizontal bars; returns the axes, new ones if none are given."""
+        from declora.data.partition_plot import plot_counts
+
+        return plot_counts(self.name, self.counts, ax)
+
+
+def partition(spec: Any, data: TextData, clients: int, *, seed: int) -> Partition:
+    """Divides the training rows over the clients.
+
+    Shards are disjoint, none is empty, and together they hold every row (only label proportions leave rows
+    out). Where a random draw leaves a client without rows, it gets one of the largest client's. The same
+    arguments give the same shards.
+
+    Args:
+        spec: One of:
+            `"iid"`: shuffled, sizes within one row;
+            `"dirichlet:ALPHA"`: each class divided by Dirichlet(ALPHA) shares over the clients, smaller is
+            more skewed;
+            `"shards:S"`: S label-sorted shards per client (McMahan et al. 2017);
+            `"quantity:ALPHA"`: sizes by Dirichlet(ALPHA), labels iid;
+            `"labels:[[.15,.85],[.85,.15]]"`, or an array or list of lists: each client's label proportions,
+            `[clients, classes]`, rows summing to one; all clients get equally many rows, as many as the
+            scarcest class allows, the others are left out;
+            `"column:NAME"`: one client per value of a column, or whole values dealt out to balance the sizes
+            where there are more values than clients;
+            `"natural"` or `"given"`: the data sets as the user gave them, one per client;
+            None: natural where the data has one data set per client, else iid.
+        data: What to divide.
+        clients: Number of clients.
+        seed: Of the random draws; `column` and `natural` have none.
+
+    Raises:
+        ConfigError: The spec is unknown or malformed, or does not fit the number of clients.
+        DataError: The data cannot be divided like that.
+    """
+    if isinstance(clients, bool) or not isinstance(clients, int | np.integer) or clients < 1:
+        raise ConfigError(f"clients={clients!r} must be a whole number of at least 1.")
+    rows = data.train.num_rows
+    if clients > rows:
+        raise DataError(
+            f"clients={clients} is more than the {rows} training rows. Use at most {rows} clients or more data."
+        )
+    if spec is None:
+        spec = "iid" if data.shards is None else "natural"
+    name, shards = divide(spec, data, int(clients), seed)
+    ascending = tuple(np.sort(shard).astype(np.int64) for shard in shards)
+    for shard in ascending:
+        shard.setflags(write=False)
+    return Partition(name, ascending, _counts(ascending, data))
+
+
+def _counts(shards: tuple[NDArray[np.int64], ...], data: TextData) -> pd.DataFrame:
+    index = pd.RangeIndex(len(shards), name="client")
+    total = np.array([len(shard) for shard in shards], dtype=np.int64)
+    labels = data.labels()
+    if labels is None:
+        return pd.DataFrame({"total": total}, index=index)
+    classes = len(data.label_names)
+    table = np.stack([np.bincount(labels[shard], minlength=classes) for shard in shards])
+    return pd.DataFrame(np.column_stack([table, total]), index=index, columns=[*data.label_names, "total"])

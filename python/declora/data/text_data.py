@@ -1,0 +1,191 @@
+"""The data of a run: texts and labels to train on and to evaluate on, whatever they came from."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from declora.data import labels, sources
+from declora.data.columns import Columns, Task, check_texts, choose_columns
+from declora.data.sources import Part
+from declora.errors import ConfigError, DataError
+from declora.seeds import generator
+
+__all__ = ["TextData", "load"]
+
+
+@dataclass(frozen=True, eq=False)
+class TextData:
+    """Texts to train on and to evaluate on.
+
+    Attributes:
+        name: A short name for reports.
+        train: The training rows of all clients; text columns are strings, the label column is a `ClassLabel`.
+        evaluation: The rows to evaluate on, same columns.
+        task: `"classification"` or `"causal-lm"`.
+        text_columns: One text column or a pair, in order.
+        label_column: The column of class indices 0..C-1; None for causal-lm.
+        label_names: Class names by index; empty for causal-lm.
+        shards: Row indices (int64) into `train` by client, where the user gave one data set per client.
+    """
+
+    name: str
+    train: datasets.Dataset
+    evaluation: datasets.Dataset
+    task: Task
+    text_columns: tuple[str, ...]
+    label_column: str | None
+    label_names: tuple[str, ...]
+    shards: tuple[NDArray[np.int64], ...] | None
+
+    def labels(self) -> NDArray[np.int64] | None:
+        """Returns the class index of each training row, int64 `[rows]`; None for causal-lm."""
+        return None if self.label_column is None else np.asarray(self.train[self.label_column][:], dtype=np.int64)
+
+
+def load(
+    data: Any,
+    *,
+    eval_data: Any = None,
+    task: str | None = None,
+    text_columns: str | Sequence[str] | None = None,
+    label_column: str | None = None,
+    eval_fraction: float = 0.1,
+    seed: int = 0,
+) -> TextData:
+    """Loads and checks the data of a run.
+
+    Labels become class indices. A `ClassLabel` keeps its names and order; other labels are sorted, by value
+    if all are integers (0..C-1 stay as they are), else by name. Evaluation labels must be those of training:
+    a class in one of the two that the other lacks is an error.
+
+    Args:
+        data: One of: `"stdlib-docstrings"` (needs no download); the path of a csv, tsv, json, jsonl or
+            parquet file, plain or .gz, or of a folder with files named by split (`train.*`, `validation.*` or
+            `dev.*`, `test.*`) or written by `save_to_disk`; a `datasets.Dataset`; a `DatasetDict` or other
+            mapping from split to data set or path; a Hugging Face hub name, `"name"` or `"name:config"`; a
+            list of these with one item per client.
+        eval_data: The same for evaluation; none: the validation split of `data`, else its test split, else a
+            random `eval_fraction` of the training rows, drawn per class.
+        task: `"classification"` or `"causal-lm"`; none: classification where there is a label column.
+        text_columns: One column or a pair; none: well-known names (text, sentence, sentence1 and sentence2,
+            ...).
+        label_column: None: label, labels or target.
+        eval_fraction: Share held out where nothing else says what to evaluate on, above 0 and below 1.
+        seed: Of the held-out rows.
+
+    Raises:
+        ConfigError: A setting is unknown or out of range.
+        DataError: The data is missing, damaged, or does not hold what the task needs.
+    """
+    if not 0 < eval_fraction < 1:
+        raise ConfigError(f"eval_fraction={eval_fraction!r} must be above 0 and below 1, e.g. 0.1.")
+    source = sources.find(data)
+    evaluation = source.evaluation if eval_data is None else sources.find_evaluation(eval_data)
+    columns = choose_columns(source.train[0], task=task, text_columns=text_columns, label_column=label_column)
+    for part in (*source.train, *evaluation):
+        check_texts(part, columns)
+    names, train_labels, evaluation_labels = _labels(source.train, evaluation, columns)
+    train_rows = _joined(source.train, columns, train_labels, names)
+    owner = np.repeat(np.arange(len(source.train)), [part.dataset.num_rows for part in source.train])
+    if evaluation:
+        evaluation_rows = _joined(evaluation, columns, evaluation_labels, names)
+    else:
+        held = _held_out(train_labels, names, train_rows.num_rows, eval_fraction, seed)
+        train_rows, evaluation_rows = (
+            train_rows.select(np.flatnonzero(~held)),
+            train_rows.select(np.flatnonzero(held)),
+        )
+        if train_labels is not None:
+            train_labels, evaluation_labels = train_labels[~held], train_labels[held]
+        owner = owner[~held]
+    if train_labels is not None and evaluation_labels is not None:
+        labels.check_split(train_labels, evaluation_labels, names)
+    return TextData(
+        source.name,
+        train_rows,
+        evaluation_rows,
+        columns.task,
+        columns.texts,
+        columns.label,
+        names,
+        _shards(owner, source.train) if source.per_client else None,
+    )
+
+
+def _labels(
+    train: Sequence[Part], evaluation: Sequence[Part], columns: Columns
+) -> tuple[tuple[str, ...], NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Returns the class names and the class indices of training and evaluation rows."""
+    if columns.label is None:
+        return (), None, None
+    declared = labels.declared_names(train, columns.label) or labels.declared_names(evaluation, columns.label)
+    train_texts = [labels.label_texts(part, columns.label, declared) for part in train]
+    evaluation_texts = [labels.label_texts(part, columns.label, declared) for part in evaluation]
+    names = declared or labels.class_names(text for texts in train_texts for text in texts)
+    indices = [
+        np.concatenate(
+            [labels.class_indices(text, names, part.where) for text, part in zip(texts, parts, strict=True)]
+            or [np.empty(0, np.int64)]
+        )
+        for texts, parts in ((train_texts, train), (evaluation_texts, evaluation))
+    ]
+    return names, indices[0], indices[1]
+
+
+def _joined(
+    parts: Sequence[Part], columns: Columns, indices: NDArray[np.int64] | None, names: Sequence[str]
+) -> datasets.Dataset:
+    """Returns the parts as one data set in memory order, with the columns that all of them have in the same type."""
+    first = parts[0].dataset.features
+    kept = [
+        name
+        for name in first
+        if name in columns.texts
+        or (name != columns.label and all(part.dataset.features.get(name) == first[name] for part in parts))
+    ]
+    tables = []
+    for part in parts:
+        table = part.dataset.with_format("arrow")[:].select(kept)
+        for column in columns.texts:
+            table = table.set_column(table.column_names.index(column), column, table[column].cast(pa.string()))
+        tables.append(table.replace_schema_metadata(None))
+    table = pa.concat_tables(tables)
+    features = {name: datasets.Value("string") if name in columns.texts else first[name] for name in kept}
+    if columns.label is not None:
+        table = table.append_column(columns.label, pa.array(indices))
+        features[columns.label] = datasets.ClassLabel(names=list(names))
+    return datasets.Dataset(table, info=datasets.DatasetInfo(features=datasets.Features(features)))
+
+
+def _held_out(
+    classes: NDArray[np.int64] | None, names: Sequence[str], rows: int, fraction: float, seed: int
+) -> NDArray[np.bool_]:
+    """Draws the evaluation rows: the fraction of each class, rounded, at least one and never all."""
+    strata = np.zeros(rows, np.int64) if classes is None else classes
+    held = np.zeros(rows, np.bool_)
+    rng = generator(seed, "held-out evaluation")
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        if len(members) < 2:
+            what = f"class {names[stratum]!r} has" if classes is not None else "there is"
+            raise DataError(
+                f"Holding out eval_fraction={fraction} for evaluation needs two rows, but {what} only one. "
+                "Pass eval_data."
+            )
+        count = min(max(1, math.floor(fraction * len(members) + 0.5)), len(members) - 1)
+        held[rng.permutation(members)[:count]] = True
+    return held
+
+
+def _shards(owner: NDArray[np.int64], parts: Sequence[Part]) -> tuple[NDArray[np.int64], ...]:
+    shards = tuple(np.flatnonzero(owner == client).astype(np.int64) for client in range(len(parts)))
+    for shard, part in zip(shards, parts, strict=True):
+        if len(shard) == 0:
+            raise DataError(f"{part.where} has no rows left after holding out the evaluation rows. Pass eval_data.")
+    return shards
