@@ -42,9 +42,9 @@ class SimulationConfig:
     seed: int = 0
     """Names every random choice of the run."""
 
-    batch_size: int = 4
+    batch_size: int = 8
     """Samples of one client's local step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     """Peak learning rate."""
     optimizer: str = "adamw"
     """adamw or sgd."""

@@ -99,14 +99,14 @@ class SimulationResult:
             clients=self.clients,
             facts=self.facts(),
             figures=figures,
-            tables=[("Samples by client and label", self.partition.counts)],
+            tables=[("Samples by client and label", self.partition.counts.reset_index(names="client"))],
             environment=self.environment,
             rerun="declora simulate --config config.json",
         )
 
     def _partition_figure(self) -> Figure:
         with report.house_style():
-            figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+            figure = Figure(figsize=(6.4, 6.4), layout="constrained")
             self.partition.plot(figure.subplots())
         return figure
 
