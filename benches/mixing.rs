@@ -1,0 +1,52 @@
+//! Mixing: ring and exponential graph, from float32 and from q4 frames, beside a copy of the same matrix.
+
+#![allow(missing_docs, reason = "criterion's macros")]
+
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use declora_benches::{circulant, copy, values};
+use declora_core::frame::HEADER_LEN;
+use declora_core::{Batch, Codec, Frames, MixingMatrix, encode_frames};
+
+fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize, offsets: &[usize]) {
+    let (indptr, indices, weights) = circulant(clients, offsets);
+    let matrix = MixingMatrix::new(&indptr, &indices, &weights).expect("a doubly stochastic matrix");
+    let z = values(clients * columns);
+    let mut x = z.clone();
+
+    let codec = Codec::new("q4", 256, "max").expect("a known codec");
+    let senders: Vec<u32> = (0..clients as u32).collect();
+    let batch = Batch { codec, columns, run_id: [0; 16], manifest: [0; 16], round: 0, senders: &senders };
+    let mut bytes = vec![0; clients * (HEADER_LEN + codec.payload_len(columns).expect("a short message"))];
+    encode_frames(&batch, &z, &mut bytes, 1).expect("finite values");
+    let frames = Frames::new(codec, &bytes, clients, columns).expect("whole frames");
+
+    let mut group = criterion.benchmark_group(format!("mixing/{name}/{clients}x{columns}"));
+    // Of a copy, for all of them: the question is how many copies of the matrix a round of gossip costs.
+    group.throughput(Throughput::Bytes(8 * (clients * columns) as u64));
+    group.bench_function("copy", |bencher| bencher.iter(|| copy(&z, &mut x)));
+    group.bench_function("mix", |bencher| bencher.iter(|| matrix.mix_into(&z, &mut x, 1e-3)));
+    group.bench_function("mix_in_place", |bencher| bencher.iter(|| matrix.mix_in_place(&mut x, 1.0)));
+    group
+        .bench_function("mix_frames/q4", |bencher| bencher.iter(|| matrix.mix_frames(&frames, &mut x, 1e-3)));
+}
+
+fn ring(criterion: &mut Criterion) {
+    mixing(criterion, "ring", 64, 500_003, &[1, 63]);
+}
+
+fn exponential(criterion: &mut Criterion) {
+    let offsets: Vec<usize> = (0..10).map(|power| 1 << power).collect();
+    mixing(criterion, "exponential", 1024, 32_771, &offsets);
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    targets = ring, exponential
+}
+criterion_main!(benches);

@@ -1,0 +1,45 @@
+//! Encode and decode: bits x length, in bytes moved per second, beside a copy of the float32 input.
+
+#![allow(missing_docs, reason = "criterion's macros")]
+
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use declora_benches::{copy, values};
+use declora_core::{Codec, Stream};
+
+/// One length in the second-level cache, one far beyond any cache.
+const LENGTHS: [usize; 2] = [1 << 16, 1 << 24];
+
+fn quantize(criterion: &mut Criterion) {
+    for n in LENGTHS {
+        let x = values(n);
+        let mut y = vec![0.0; n];
+        let mut group = criterion.benchmark_group(format!("quantize/{n}"));
+        group.throughput(Throughput::Bytes(8 * n as u64));
+        group.bench_function("copy", |bencher| bencher.iter(|| copy(&x, &mut y)));
+        for name in ["q2", "q3", "q4", "q8", "bf16", "none"] {
+            let codec = Codec::new(name, 256, "max").expect("a known codec");
+            let mut payload = vec![0; codec.payload_len(n).expect("a short message")];
+            let stream = Stream::quantizer(1, 2, 3);
+            group.throughput(Throughput::Bytes((4 * n + payload.len()) as u64));
+            group.bench_function(BenchmarkId::new("encode", name), |bencher| {
+                bencher.iter(|| codec.encode_into(&x, &mut payload, &stream));
+            });
+            codec.encode_into(&x, &mut payload, &stream).expect("finite values");
+            group.bench_function(BenchmarkId::new("decode", name), |bencher| {
+                bencher.iter(|| codec.decode_into(&payload, &mut y));
+            });
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    targets = quantize
+}
+criterion_main!(benches);

@@ -1,0 +1,153 @@
+"""The one doorway to the Rust core: arrays or CPU tensors in, results written in place, nothing copied.
+
+Shapes, dtypes, units and errors are those of `_core.pyi`. The core's two classes take numpy arrays; the
+functions here also take CPU tensors, which they view as arrays of the same memory.
+"""
+
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from declora import _core  # noqa: TID251 (this is the one place)
+from declora._core import (  # noqa: TID251
+    HEADER_BYTES,
+    Codec,
+    MixingMatrix,
+    philox4x32_10,
+    set_threads,
+    threads,
+)
+from declora.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = Union[NDArray[Any], "torch.Tensor"]
+
+__all__ = [
+    "HEADER_BYTES",
+    "Array",
+    "Codec",
+    "MixingMatrix",
+    "check_frames",
+    "consensus_distance",
+    "crc32c",
+    "decode",
+    "decode_frames",
+    "dropout_mask",
+    "encode",
+    "encode_frames",
+    "mix",
+    "mix_frames",
+    "mix_in_place",
+    "philox4x32_10",
+    "set_threads",
+    "threads",
+]
+
+
+def encode(codec: Codec, x: Array, out: Array, *, seed: int, round: int, client: int) -> None:
+    """Writes the payload of `x`, float32 `[n]`, to `out`, uint8 `[codec.payload_bytes(n)]`."""
+    codec.encode(_array("x", x), _array("out", out), seed=seed, round=round, client=client)
+
+
+def decode(codec: Codec, payload: Array, out: Array) -> None:
+    """Writes the values of `payload`, uint8 `[codec.payload_bytes(n)]`, to `out`, float32 `[n]`."""
+    codec.decode(_array("payload", payload), _array("out", out))
+
+
+def encode_frames(
+    codec: Codec,
+    x: Array,
+    out: Array,
+    *,
+    run_id: bytes,
+    manifest: bytes,
+    round: int,
+    senders: Array,
+    seed: int,
+) -> None:
+    """Encodes row i of `x`, float32 `[N, D]`, into frame i of `out`, uint8 `[N, 96 + L]`."""
+    _core.encode_frames(
+        codec,
+        _array("x", x),
+        _array("out", out),
+        run_id=run_id,
+        manifest=manifest,
+        round=round,
+        senders=_array("senders", senders),
+        seed=seed,
+    )
+
+
+def check_frames(
+    codec: Codec, frames: Array, d: int, *, run_id: bytes, manifest: bytes, round: int, senders: Array
+) -> None:
+    """Checks that row i of `frames`, uint8 `[N, 96 + L]`, is the message of `senders[i]`, undamaged."""
+    _core.check_frames(
+        codec,
+        _array("frames", frames),
+        d,
+        run_id=run_id,
+        manifest=manifest,
+        round=round,
+        senders=_array("senders", senders),
+    )
+
+
+def decode_frames(codec: Codec, frames: Array, out: Array) -> None:
+    """Decodes the payloads of `frames`, uint8 `[N, 96 + L]` (checked), to `out`, float32 `[N, D]`."""
+    _core.decode_frames(codec, _array("frames", frames), _array("out", out))
+
+
+def mix(matrix: MixingMatrix, z: Array, x: Array, gamma: float) -> None:
+    """Mixes `x [clients, D]` in place by the differences of `z`, both float32 or both float64."""
+    matrix.mix(_array("z", z), _array("x", x), gamma)
+
+
+def mix_in_place(matrix: MixingMatrix, x: Array, gamma: float) -> None:
+    """Mixes `x [clients, D]` in place by its own differences, float32 or float64."""
+    matrix.mix_in_place(_array("x", x), gamma)
+
+
+def mix_frames(matrix: MixingMatrix, codec: Codec, frames: Array, x: Array, gamma: float) -> None:
+    """Decodes `frames`, uint8 `[clients, 96 + L]` (checked), and mixes `x`, float32 `[clients, D]`."""
+    matrix.mix_frames(codec, _array("frames", frames), _array("x", x), gamma)
+
+
+def consensus_distance(x: Array) -> float:
+    """Returns the consensus distance of the rows of `x`, float32 `[N, D]`."""
+    return _core.consensus_distance(_array("x", x))
+
+
+def dropout_mask(out: Array, *, rate: float, seed: int, step: int, clients: Array, samples: Array) -> None:
+    """Fills row i of `out`, float32 `[rows, n]`, with the dropout mask of `samples[i]` of `clients[i]`."""
+    _core.dropout_mask(
+        _array("out", out),
+        rate=rate,
+        seed=seed,
+        step=step,
+        clients=_array("clients", clients),
+        samples=_array("samples", samples),
+    )
+
+
+def crc32c(data: Array) -> int:
+    """Returns the CRC32C of `data`, uint8 `[n]`."""
+    return _core.crc32c(_array("data", data))
+
+
+def _array(name: str, value: Array) -> NDArray[Any]:
+    """Returns `value` as an array of the same memory; the core then checks its dtype and layout."""
+    if isinstance(value, np.ndarray):
+        return value
+    if not hasattr(value, "detach"):
+        kind = type(value).__name__
+        raise ConfigError(f"{name} is a {kind}, but must be a numpy array or a CPU tensor; use numpy.asarray.")
+    if value.device.type != "cpu":
+        raise ConfigError(f"{name} is on {value.device}, but the core works on the CPU; use {name}.cpu().")
+    try:
+        return value.detach().numpy()
+    except TypeError as error:
+        raise ConfigError(f"{name} has dtype {value.dtype}, which numpy lacks; use {name}.float().") from error

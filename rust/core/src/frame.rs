@@ -1,0 +1,161 @@
+//! The header of a message: 96 little-endian bytes that say what the payload is, and prove it.
+//!
+//! | bytes | field | bytes | field |
+//! |---|---|---|---|
+//! | 0..4 | magic "DLRA" | 56..60 | block of the codec, 0 without one |
+//! | 4, 5 | version 1, 0 | 60..64 | CRC32C of the payload |
+//! | 6 | kind, 1 (adapter) | 64..72 | payload length |
+//! | 7 | flags, 0 | 72..80 | incarnation of the sender |
+//! | 8..24 | run id | 80..88 | sequence number |
+//! | 24..40 | manifest hash | 88..92 | reserved, 0 |
+//! | 40..48 | round | 92..96 | CRC32C of bytes 0..92 |
+//! | 48..52 | sender | | |
+//! | 52..56 | codec id ([`Codec::id`]) | | |
+//!
+//! A receiver knows all of it but the last two numbers beforehand, so a header is compared, not believed.
+
+use crate::codec::Codec;
+use crate::crc32c;
+use crate::error::{Error, Fault, Result};
+
+/// Bytes of the header.
+pub const HEADER_LEN: usize = 96;
+
+const MAGIC: [u8; 4] = *b"DLRA";
+const VERSION: (u8, u8) = (1, 0);
+const KIND_ADAPTER: u8 = 1;
+const CHECKED: usize = 92;
+
+/// What both ends know of a message before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    /// Id of the run.
+    pub run_id: [u8; 16],
+    /// Hash of the manifest that the peers agreed on.
+    pub manifest: [u8; 16],
+    /// Round of the run, from 0.
+    pub round: u64,
+    /// Client that made the message.
+    pub sender: u32,
+    /// Codec of the payload.
+    pub codec: Codec,
+    /// Numbers in the payload.
+    pub elements: usize,
+}
+
+/// What only the sender knows of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delivery {
+    /// How often the sender was started.
+    pub incarnation: u64,
+    /// Number of the message in this incarnation.
+    pub sequence: u64,
+}
+
+impl Message {
+    /// Bytes of the whole frame.
+    ///
+    /// # Errors
+    /// As [`Codec::payload_len`].
+    pub fn frame_len(&self) -> Result<usize> {
+        frame_len(&self.codec, self.elements)
+    }
+
+    /// Writes the header in front of the payload that `frame` already holds after byte 96.
+    ///
+    /// # Errors
+    /// [`Error::Length`] where `frame` has another length than [`Message::frame_len`].
+    pub fn seal(&self, frame: &mut [u8], delivery: Delivery) -> Result<()> {
+        let need = self.frame_len()?;
+        let have = frame.len();
+        let Some((header, payload)) = frame.split_first_chunk_mut().filter(|_| have == need) else {
+            return Err(Error::Length { field: "frame", have, need });
+        };
+        *header = self.header(payload, delivery);
+        Ok(())
+    }
+
+    fn header(&self, payload: &[u8], delivery: Delivery) -> [u8; HEADER_LEN] {
+        let mut header = [0; HEADER_LEN];
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            header[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        };
+        put(&MAGIC);
+        put(&[VERSION.0, VERSION.1, KIND_ADAPTER, 0]);
+        put(&self.run_id);
+        put(&self.manifest);
+        put(&self.round.to_le_bytes());
+        put(&self.sender.to_le_bytes());
+        put(&self.codec.id().to_le_bytes());
+        put(&self.codec.block().to_le_bytes());
+        put(&crc32c(payload).to_le_bytes());
+        put(&(payload.len() as u64).to_le_bytes());
+        put(&delivery.incarnation.to_le_bytes());
+        put(&delivery.sequence.to_le_bytes());
+        put(&[0; 4]);
+        let checksum = crc32c(&header[..CHECKED]);
+        header[CHECKED..].copy_from_slice(&checksum.to_le_bytes());
+        header
+    }
+
+    /// Checks that `frame` is this message, undamaged, and that its payload can be decoded.
+    ///
+    /// # Errors
+    /// [`Error::Frame`] with the first [`Fault`].
+    pub fn open(&self, frame: &[u8]) -> Result<Delivery> {
+        let need = self.frame_len()?;
+        let wrong_size = Fault::Size { have: frame.len(), need };
+        let (header, payload) = frame.split_first_chunk().ok_or(wrong_size)?;
+        let delivery = self.compare(header, (need - HEADER_LEN) as u64)?;
+        if frame.len() != need {
+            return Err(wrong_size.into());
+        }
+        if crc32c(payload) != u32::from_le_bytes(field(header, 60)) {
+            return Err(Fault::PayloadChecksum.into());
+        }
+        self.codec.check_payload(payload, self.elements)?;
+        Ok(delivery)
+    }
+
+    fn compare(&self, header: &[u8; HEADER_LEN], payload_len: u64) -> Result<Delivery, Fault> {
+        let byte = |at| u8::from_le_bytes(field(header, at));
+        let number = |at| u32::from_le_bytes(field(header, at));
+        let long = |at| u64::from_le_bytes(field(header, at));
+        let require = |holds: bool, fault: Fault| if holds { Ok(()) } else { Err(fault) };
+
+        // Magic and version first: a header of another version may be laid out in another way.
+        require(field(header, 0) == MAGIC, Fault::Magic)?;
+        let (major, minor) = (byte(4), byte(5));
+        require((major, minor) == VERSION, Fault::Version { major, minor })?;
+        require(number(CHECKED) == crc32c(&header[..CHECKED]), Fault::HeaderChecksum)?;
+        require(byte(6) == KIND_ADAPTER, Fault::Kind(byte(6)))?;
+        require(byte(7) == 0, Fault::Flags(byte(7)))?;
+        require(number(88) == 0, Fault::Reserved)?;
+        require(field(header, 8) == self.run_id, Fault::RunId)?;
+        require(field(header, 24) == self.manifest, Fault::Manifest)?;
+        let (have, need) = (long(40), self.round);
+        require(have == need, Fault::Round { have, need })?;
+        let (have, need) = (number(48), self.sender);
+        require(have == need, Fault::Sender { have, need })?;
+        let (have, need) = (number(52), self.codec.id());
+        require(have == need, Fault::Codec { have, need })?;
+        let (have, need) = (number(56), self.codec.block());
+        require(have == need, Fault::Block { have, need })?;
+        let (have, need) = (long(64), payload_len);
+        require(have == need, Fault::PayloadLength { have, need })?;
+        Ok(Delivery { incarnation: long(72), sequence: long(80) })
+    }
+}
+
+/// Bytes of a frame that holds `elements` numbers.
+pub(crate) fn frame_len(codec: &Codec, elements: usize) -> Result<usize> {
+    let payload = codec.payload_len(elements)?;
+    payload.checked_add(HEADER_LEN).ok_or(Error::Length { field: "x", have: elements, need: usize::MAX })
+}
+
+/// The `N` bytes at offset `at`, a constant of the layout.
+fn field<const N: usize>(header: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
+    std::array::from_fn(|i| header[at + i])
+}

@@ -1,0 +1,294 @@
+//! The kernels as plain loops: the specification that every other level is compared with, bit for bit.
+//!
+//! The bodies are `#[inline(always)]` and keep 16 elements side by side, so that a level that only widens
+//! the vectors can compile the same body under `#[target_feature]`.
+
+use super::CHUNK;
+use crate::Real;
+use crate::philox::{Stream, philox_lanes};
+use crate::quantize::{Norm, Quantizer, SCALE_LIMIT};
+
+const LANES: usize = 16;
+/// Every block is a multiple of this, so these elements share a scale.
+const GROUP: usize = 32;
+const SIGN: u32 = 0x8000_0000;
+/// 2^23 as bits: a float in 2^23..2^24 holds its integer part in the low 23 bits.
+const TWO_POW_23: f32 = 8_388_608.0;
+const EVEN_8: u64 = 0x00FF_00FF_00FF_00FF;
+const EVEN_16: u64 = 0x0000_FFFF_0000_FFFF;
+const EVEN_32: u64 = 0x0000_0000_FFFF_FFFF;
+
+/// The 16-bit numbers of one chunk: number `row * 16 + lane` is half `row & 1` (0 is the low one) of word
+/// `row >> 1` of counter `chunk * 16 + lane`.
+#[inline(always)]
+pub(crate) fn random_u16(stream: &Stream, chunk: u32) -> [u16; CHUNK] {
+    let first = chunk.wrapping_mul(LANES as u32);
+    let counters = [
+        std::array::from_fn(|lane| first.wrapping_add(lane as u32)),
+        [stream.words[0]; LANES],
+        [stream.words[1]; LANES],
+        [stream.words[2]; LANES],
+    ];
+    let words = philox_lanes(counters, stream.key);
+    let mut numbers = [0; CHUNK];
+    for (pair, word) in numbers.chunks_exact_mut(2 * LANES).zip(&words) {
+        let (low, high) = pair.split_at_mut(LANES);
+        for lane in 0..LANES {
+            low[lane] = word[lane] as u16;
+            high[lane] = (word[lane] >> 16) as u16;
+        }
+    }
+    numbers
+}
+
+/// See [`super::encode_tile`].
+#[inline(always)]
+pub(crate) fn encode_tile(
+    quantizer: &Quantizer,
+    draws: (&Stream, u32),
+    x: &[f32],
+    out: (&mut [u8], &mut [u8]),
+) -> Result<(), usize> {
+    match quantizer.bits() {
+        2 => encode_tile_bits::<2>(quantizer, draws, x, out),
+        3 => encode_tile_bits::<3>(quantizer, draws, x, out),
+        4 => encode_tile_bits::<4>(quantizer, draws, x, out),
+        5 => encode_tile_bits::<5>(quantizer, draws, x, out),
+        6 => encode_tile_bits::<6>(quantizer, draws, x, out),
+        7 => encode_tile_bits::<7>(quantizer, draws, x, out),
+        _ => encode_tile_bits::<8>(quantizer, draws, x, out),
+    }
+}
+
+#[inline(always)]
+fn encode_tile_bits<const BITS: usize>(
+    quantizer: &Quantizer,
+    (stream, first): (&Stream, u32),
+    x: &[f32],
+    (scales, codes): (&mut [u8], &mut [u8]),
+) -> Result<(), usize> {
+    let block = quantizer.block();
+    for (b, (values, scale)) in x.chunks(block).zip(scales.chunks_exact_mut(4)).enumerate() {
+        let s = block_scale(quantizer, values).map_err(|at| b * block + at)?;
+        scale.copy_from_slice(&s.to_le_bytes());
+    }
+
+    let levels = quantizer.levels();
+    for (c, (values, packed)) in x.chunks(CHUNK).zip(codes.chunks_mut(CHUNK / 8 * BITS)).enumerate() {
+        let numbers = random_u16(stream, first.wrapping_add(c as u32));
+        let mut full = [0.0; CHUNK];
+        full[..values.len()].copy_from_slice(values);
+
+        let mut symbols = [0; CHUNK];
+        let (full, _) = full.as_chunks();
+        let (numbers, _) = numbers.as_chunks();
+        let (groups, _) = symbols.as_chunks_mut();
+        for (g, symbols) in groups.iter_mut().enumerate() {
+            let at = (c * CHUNK + g * GROUP) / block;
+            let multiplier = scales.get(at * 4..).map_or(0.0, |bytes| quantizer.multiplier(read_f32(bytes)));
+            quantize_group(levels, multiplier, &full[g], &numbers[g], symbols);
+        }
+        symbols[values.len()..].fill(0); // the stream's unused bits are zero
+        let mut bytes = [0; CHUNK];
+        pack::<BITS>(&symbols, &mut bytes);
+        packed.copy_from_slice(&bytes[..packed.len()]);
+    }
+    Ok(())
+}
+
+/// V = clamp(round_half_even(x * multiplier)), q = (V + r) >> 16, symbol = q + L.
+#[inline(always)]
+fn quantize_group(
+    levels: u32,
+    multiplier: f32,
+    x: &[f32; GROUP],
+    numbers: &[u16; GROUP],
+    symbols: &mut [u8; GROUP],
+) {
+    let limit = (levels << 16) as f32;
+    for i in 0..GROUP {
+        let scaled = x[i] * multiplier;
+        let sign = scaled.to_bits() as i32 >> 31;
+        // Rounding is symmetric and the limit an integer below 2^23, so the magnitude may be clamped first;
+        // adding 2^23 then leaves the magnitude, rounded half to even, in the low bits.
+        let magnitude = scaled.abs();
+        let magnitude = if magnitude < limit { magnitude } else { limit } + TWO_POW_23;
+        let fixed = ((magnitude.to_bits() - TWO_POW_23.to_bits()) as i32 ^ sign) - sign;
+        symbols[i] = (((fixed + i32::from(numbers[i])) >> 16) + levels as i32) as u8;
+    }
+}
+
+/// The scale of one block, 0 where it would be too small to divide by.
+///
+/// # Errors
+/// The index of the first number that is not finite or too large.
+#[inline(always)]
+pub(crate) fn block_scale(quantizer: &Quantizer, x: &[f32]) -> Result<f32, usize> {
+    let largest = max_magnitude_bits(x);
+    if largest >= SCALE_LIMIT.to_bits() {
+        return Err(first_at_or_above(x, SCALE_LIMIT.to_bits()).unwrap_or(0));
+    }
+    let scale = match quantizer.norm() {
+        Norm::Max => f32::from_bits(largest),
+        Norm::L2 => l2_norm(x),
+    };
+    Ok(if quantizer.multiplier(scale) == 0.0 { 0.0 } else { scale })
+}
+
+/// Largest magnitude as bits: for magnitudes the order of the bits is the order of the numbers, and
+/// infinities and NaN come last.
+#[inline(always)]
+pub(crate) fn max_magnitude_bits(x: &[f32]) -> u32 {
+    let mut lanes = [0; LANES];
+    let mut chunks = x.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = (*lane).max((value.to_bits() & !SIGN) as i32);
+        }
+    }
+    for value in chunks.remainder() {
+        lanes[0] = lanes[0].max((value.to_bits() & !SIGN) as i32);
+    }
+    lanes.iter().fold(0, |most, &lane| most.max(lane)) as u32
+}
+
+/// Index of the first number whose magnitude, as bits, is `limit` or more.
+pub(crate) fn first_at_or_above(x: &[f32], limit: u32) -> Option<usize> {
+    x.iter().position(|value| value.to_bits() & !SIGN >= limit)
+}
+
+/// Euclidean norm, at most the largest scale: element i is squared in f64 and added to sum `i % 16`, then
+/// sum l takes sum l + 8, then l + 4, l + 2, l + 1. This order is part of the promise.
+#[inline(always)]
+fn l2_norm(x: &[f32]) -> f32 {
+    let mut sums = [0.0_f64; LANES];
+    for chunk in x.chunks(LANES) {
+        for (sum, &value) in sums.iter_mut().zip(chunk) {
+            let value = f64::from(value);
+            *sum += value * value;
+        }
+    }
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            sums[l] += sums[l + half];
+        }
+    }
+    // Every step rounds monotonically, so the norm is never below the largest magnitude.
+    (sums[0].sqrt() as f32).min(SCALE_LIMIT.next_down())
+}
+
+/// Packs 128 symbols of `BITS` bits: symbol i becomes bits `i * BITS..(i + 1) * BITS` of the stream.
+#[inline(always)]
+fn pack<const BITS: usize>(symbols: &[u8; CHUNK], out: &mut [u8; CHUNK]) {
+    let (eights, _) = symbols.as_chunks();
+    for (eight, bytes) in eights.iter().zip(out.chunks_exact_mut(BITS)) {
+        // Neighbours move together: bytes to pairs of 2 symbols, pairs to fours, fours to all eight.
+        let word = u64::from_le_bytes(*eight);
+        let word = word & EVEN_8 | (word >> 8 & EVEN_8) << BITS;
+        let word = word & EVEN_16 | (word >> 16 & EVEN_16) << (2 * BITS);
+        let word = word & EVEN_32 | (word >> 32) << (4 * BITS);
+        bytes.copy_from_slice(&word.to_le_bytes()[..BITS]);
+    }
+}
+
+/// See [`super::decode_tile`].
+#[inline(always)]
+pub(crate) fn decode_tile(quantizer: &Quantizer, payload: (&[u8], &[u8]), first: usize, out: &mut [f32]) {
+    match quantizer.bits() {
+        2 => decode_tile_bits::<2>(quantizer, payload, first, out),
+        3 => decode_tile_bits::<3>(quantizer, payload, first, out),
+        4 => decode_tile_bits::<4>(quantizer, payload, first, out),
+        5 => decode_tile_bits::<5>(quantizer, payload, first, out),
+        6 => decode_tile_bits::<6>(quantizer, payload, first, out),
+        7 => decode_tile_bits::<7>(quantizer, payload, first, out),
+        _ => decode_tile_bits::<8>(quantizer, payload, first, out),
+    }
+}
+
+#[inline(always)]
+fn decode_tile_bits<const BITS: usize>(
+    quantizer: &Quantizer,
+    (scales, codes): (&[u8], &[u8]),
+    first: usize,
+    out: &mut [f32],
+) {
+    let levels = quantizer.levels() as i32;
+    let codes = codes.get(first / 8 * BITS..).unwrap_or(&[]);
+    let groups = out.chunks_mut(GROUP).zip(codes.chunks(GROUP / 8 * BITS)).enumerate();
+    for (g, (out, bytes)) in groups {
+        let at = (first + g * GROUP) / quantizer.block();
+        let step = scales.get(at * 4..).map_or(0.0, |bytes| quantizer.step(read_f32(bytes)));
+        let mut full = [0; GROUP]; // the last group of a message may be short
+        full[..bytes.len()].copy_from_slice(bytes);
+        let symbols = unpack::<BITS>(&full);
+        for (value, &symbol) in out.iter_mut().zip(&symbols) {
+            *value = (i32::from(symbol) - levels) as f32 * step;
+        }
+    }
+}
+
+#[inline(always)]
+fn unpack<const BITS: usize>(bytes: &[u8; GROUP]) -> [u8; GROUP] {
+    let mut symbols = [0; GROUP];
+    let (eights, _) = symbols.as_chunks_mut();
+    for (eight, bytes) in eights.iter_mut().zip(bytes.chunks_exact(BITS)) {
+        let mut word = [0; 8];
+        word[..BITS].copy_from_slice(bytes);
+        // The steps of `pack` backwards.
+        let (one, two, four) = ((1 << BITS) - 1, (1 << (2 * BITS)) - 1, (1 << (4 * BITS)) - 1);
+        let (ones, twos) = (one * 0x0001_0001_0001_0001, two * 0x0000_0001_0000_0001);
+        let word = u64::from_le_bytes(word);
+        let word = word & four | (word >> (4 * BITS)) << 32;
+        let word = word & twos | (word >> (2 * BITS) & twos) << 16;
+        let word = word & ones | (word >> BITS & ones) << 8;
+        *eight = word.to_le_bytes();
+    }
+    symbols
+}
+
+#[inline(always)]
+fn read_f32(bytes: &[u8]) -> f32 {
+    bytes.first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
+}
+
+/// See [`super::mix_row`].
+#[inline(always)]
+pub(crate) fn mix_row<T: Real>(x: &mut [T], z: &[T], terms: &[(T, &[T])], gamma: T) {
+    const WIDTH: usize = 32; // sums that fit in registers
+    let mut start = 0;
+    while start < x.len() {
+        let end = (start + WIDTH).min(x.len());
+        let mut sums = [T::ZERO; WIDTH];
+        if end - start == WIDTH {
+            // Known length: the compiler drops the checks and uses vectors.
+            for &(weight, other) in terms {
+                if let (Some(other), Some(own)) =
+                    (other[start..].first_chunk::<WIDTH>(), z[start..].first_chunk::<WIDTH>())
+                {
+                    for l in 0..WIDTH {
+                        sums[l] = sums[l] + weight * (other[l] - own[l]);
+                    }
+                }
+            }
+        } else {
+            for &(weight, other) in terms {
+                for ((sum, &own), &other) in sums.iter_mut().zip(&z[start..end]).zip(&other[start..end]) {
+                    *sum = *sum + weight * (other - own);
+                }
+            }
+        }
+        for (value, &sum) in x[start..end].iter_mut().zip(&sums) {
+            *value = *value + gamma * sum;
+        }
+        start = end;
+    }
+}
+
+/// See [`super::mask_chunk`].
+#[inline(always)]
+pub(crate) fn mask_chunk((stream, chunk): (&Stream, u32), threshold: u16, keep: f32, out: &mut [f32]) {
+    let numbers = random_u16(stream, chunk);
+    for (value, &number) in out.iter_mut().zip(&numbers) {
+        *value = if number < threshold { 0.0 } else { keep };
+    }
+}

@@ -1,0 +1,64 @@
+//! Philox4x32-10: random numbers as a pure function of a counter and a key.
+//!
+//! Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11. What a draw is used
+//! for (its [`Stream`]) and which element it belongs to are the counter, so no draw depends on another one.
+
+const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+const ROUNDS: usize = 10;
+
+const QUANTIZER: u32 = 0;
+const DROPOUT: u32 = 1;
+
+/// The ten-round Philox of four 32-bit words, the reference form.
+#[must_use]
+pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    philox_lanes([[counter[0]], [counter[1]], [counter[2]], [counter[3]]], key).map(|[word]| word)
+}
+
+/// Philox of `N` counters side by side: word `w` of counter `l` is `counters[w][l]`, in and out.
+#[inline(always)]
+pub(crate) fn philox_lanes<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
+    let [mut c0, mut c1, mut c2, mut c3] = counters;
+    let [mut k0, mut k1] = key;
+    for _ in 0..ROUNDS {
+        for l in 0..N {
+            let p0 = u64::from(MULTIPLIERS[0]) * u64::from(c0[l]);
+            let p1 = u64::from(MULTIPLIERS[1]) * u64::from(c2[l]);
+            c0[l] = (p1 >> 32) as u32 ^ c1[l] ^ k0;
+            c1[l] = p1 as u32;
+            c2[l] = (p0 >> 32) as u32 ^ c3[l] ^ k1;
+            c3[l] = p0 as u32;
+        }
+        k0 = k0.wrapping_add(WEYL[0]);
+        k1 = k1.wrapping_add(WEYL[1]);
+    }
+    [c0, c1, c2, c3]
+}
+
+/// What a sequence of draws is for: everything of the counter but the element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stream {
+    /// The key: low and high half of the seed.
+    pub(crate) key: [u32; 2],
+    /// Words 1 to 3 of the counter; word 0 is the block of elements.
+    pub(crate) words: [u32; 3],
+}
+
+impl Stream {
+    /// The draws that round the message of `client` in `round`: counter `[block, 0, client, round]`.
+    #[must_use]
+    pub fn quantizer(seed: u64, round: u32, client: u32) -> Self {
+        Self { key: halves(seed), words: [QUANTIZER, client, round] }
+    }
+
+    /// The draws of one dropout mask: counter `[block, 1 | sample << 8, client, step]`.
+    #[must_use]
+    pub(crate) fn dropout(seed: u64, step: u32, client: u32, sample: u32) -> Self {
+        Self { key: halves(seed), words: [DROPOUT | sample << 8, client, step] }
+    }
+}
+
+fn halves(seed: u64) -> [u32; 2] {
+    [seed as u32, (seed >> 32) as u32]
+}

@@ -1,0 +1,14 @@
+//! The crate's tests: one file per room, all against `naive.rs` or a fact.
+#![allow(clippy::needless_range_loop, reason = "oracles index as the formulas do")]
+
+mod batch;
+mod codec;
+mod dropout;
+mod frame;
+mod golden;
+mod mixing;
+mod naive;
+mod philox;
+mod quantize;
+mod stats;
+mod threads;

@@ -1,0 +1,27 @@
+//! `declora._core`: borrow arrays, release the GIL, call declora-core, map errors. No arithmetic here.
+#![deny(unsafe_code)]
+
+mod arrays;
+mod codec;
+mod error;
+mod frames;
+mod functions;
+mod mixing;
+mod threads;
+
+#[pyo3::pymodule]
+mod _core {
+    #[pymodule_export]
+    const HEADER_BYTES: usize = declora_core::frame::HEADER_LEN;
+
+    #[pymodule_export]
+    use crate::codec::Codec;
+    #[pymodule_export]
+    use crate::frames::{check_frames, decode_frames, encode_frames};
+    #[pymodule_export]
+    use crate::functions::{consensus_distance, crc32c, dropout_mask, philox4x32_10};
+    #[pymodule_export]
+    use crate::mixing::MixingMatrix;
+    #[pymodule_export]
+    use crate::threads::{set_threads, threads};
+}
