@@ -1,4 +1,4 @@
-//! The exact bytes that releases must keep, shared with `tests/test_bridge.py`.
+//! The exact bytes that releases must keep, shared with `tests/test_core.py`.
 
 use declora_core::{Codec, Norm, Quantizer, Stream};
 use serde_json::Value;

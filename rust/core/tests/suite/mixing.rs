@@ -177,7 +177,8 @@ fn relabelled_clients_are_relabelled_results() {
 
 #[test]
 fn matrices_that_do_not_average_are_refused_with_their_row() {
-    let cases: [(&[i64], &[i64], &[f64], usize, &str); 14] = [
+    type Case = (&'static [i64], &'static [i64], &'static [f64], usize, &'static str);
+    let cases: [Case; 14] = [
         (&[], &[], &[], 0, "indptr has 0 items"),
         (&[0], &[], &[], 0, "indptr has 1 items"),
         (&[0, 1], &[0], &[], 0, "indices has 1 items and weights 0"),

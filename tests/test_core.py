@@ -1,0 +1,257 @@
+"""What the Rust core computes: the oracle's bytes, unbiased rounding, frames that prove themselves, gossip."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import quantizer_oracle as oracle
+from core_calls import IDS, NAMES, decoded, encoded, framed, matrix, normal, ring
+from declora import _bridge, errors
+
+
+def test_value_stability_of_the_quantizer():
+    cases = json.loads(oracle.GOLDEN.read_text())
+    assert len(cases) >= 20
+    for case in cases:
+        codec = _bridge.Codec(f"q{case['bits']}", block=case["block"], norm=case["norm"])
+        x = np.frombuffer(bytes.fromhex(case["x"]), "<f4")
+        payload = encoded(codec, x, seed=int(case["seed"]), round=case["round"], client=case["client"])
+        assert payload.tobytes().hex() == case["payload"]
+        assert decoded(codec, payload, len(x)).tobytes().hex() == case["y"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    x=st.lists(st.floats(-(2.0**100), 2.0**100, width=32), max_size=200),
+    bits=st.integers(2, 8),
+    block=st.integers(1, 5),
+    norm=st.sampled_from(["max", "l2"]),
+    seed=st.integers(0, 2**64 - 1),
+    round=st.integers(0, 2**32 - 1),
+    client=st.integers(0, 2**32 - 1),
+)
+def test_bytes_are_those_of_the_oracle(x, bits, block, norm, seed, round, client):
+    codec = _bridge.Codec(f"q{bits}", block=32 * block, norm=norm)
+    x = np.array(x, np.float32)
+    draws = {"seed": seed, "round": round, "client": client}
+    payload = encoded(codec, x, **draws)
+    assert payload.tobytes() == oracle.encode(x, bits=bits, block=32 * block, norm=norm, **draws)
+    y = oracle.decode(payload.tobytes(), len(x), bits=bits, block=32 * block)
+    np.testing.assert_array_equal(decoded(codec, payload, len(x)), y)
+
+
+def test_philox_gives_the_published_vectors():
+    known = [  # Random123 (Salmon et al., SC'11), kat_vectors
+        ((0,) * 4, (0,) * 2, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((2**32 - 1,) * 4, (2**32 - 1,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ]
+    for counter, key, words in known:
+        assert _bridge.philox4x32_10(counter, key) == words == oracle.philox4x32_10(counter, key)
+
+
+def test_crc32c_is_that_of_rfc_3720():
+    assert _bridge.crc32c(np.arange(32, dtype=np.uint8)) == 0x46DD794E
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+def test_halves_are_those_of_torch(name):
+    codec = _bridge.Codec(name)
+    x = normal(5000) * np.float32(10.0) ** np.random.default_rng(1).integers(-8, 4, 5000).astype(np.float32)
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[name]
+    expected = torch.from_numpy(x).to(dtype).float().numpy()
+    np.testing.assert_array_equal(decoded(codec, encoded(codec, x), len(x)), expected)
+
+
+@pytest.mark.parametrize("n", [0, 1, 31, 256, 257, 10_007])
+def test_payload_bytes_is_the_closed_form(n):
+    assert _bridge.Codec("none").payload_bytes(n) == 4 * n
+    assert _bridge.Codec("fp16").payload_bytes(n) == _bridge.Codec("bf16").payload_bytes(n) == 2 * n
+    for bits in range(2, 9):
+        expected = 4 * -(-n // 64) + -(-n * bits // 8)
+        assert _bridge.Codec(f"q{bits}", block=64).payload_bytes(n) == expected
+
+
+def test_a_codec_says_what_it_is():
+    codec = _bridge.Codec("q4", block=64, norm="l2")
+    assert (codec.name, codec.block, codec.norm, codec.id) == ("q4", 64, "l2", 0x00020404)
+    assert repr(codec) == 'Codec("q4", block=64, norm="l2")'
+    assert codec == _bridge.Codec("q4", block=64, norm="l2")
+    assert codec != _bridge.Codec("q4", block=64)
+    assert len({codec, _bridge.Codec("q4", block=64, norm="l2"), _bridge.Codec("none")}) == 2
+    plain = _bridge.Codec("none")
+    assert (plain.block, plain.norm, repr(plain)) == (0, "none", 'Codec("none")')
+    assert [name for name in NAMES if not _bridge.Codec(name).unbiased] == ["fp16", "bf16"]
+    assert all(_bridge.Codec(name).memory_free for name in NAMES)
+
+
+# V21: unbiased, and no more variance than QSGD's bound.
+@pytest.mark.parametrize(("name", "norm"), [("q2", "l2"), ("q2", "max"), ("q3", "l2"), ("q4", "max"), ("q8", "max")])
+def test_quantizer_is_unbiased_and_its_variance_is_the_closed_form(name, norm):
+    n, draws = 256, 2000
+    codec = _bridge.Codec(name, norm=norm)
+    levels = 2 ** (int(name[1]) - 1) - 1
+    x = normal(n, seed=4)
+    step = float(oracle.scale_of(x, norm)) / levels
+    y = np.array([decoded(codec, encoded(codec, x, round=t), n) for t in range(draws)], np.float64)
+    error = y - x
+
+    # One rounding is Bernoulli: f the fraction of x above the step below, variance step^2 f (1 - f).
+    f = np.mod(x / step, 1.0)
+    variance = step**2 * f * (1 - f)
+    total = error.mean(axis=0).sum()
+    bias_of_v = n * step * 2.0**-17
+    assert abs(total) <= 3 * np.sqrt(variance.sum() / draws) + bias_of_v
+    # The largest of 256 about normal deviations is above 5 sigma with a probability below 2e-4.
+    assert np.all(np.abs(error.mean(axis=0)) <= 5 * np.sqrt(variance / draws) + 1e-4 * step)
+    # A squared error has a variance of step^4 f (1 - f) (1 - 2 f)^2 <= step^4 / 16.
+    squared = (error**2).sum(axis=1).mean()
+    assert abs(squared - variance.sum()) <= 3 * step**2 / 4 * np.sqrt(n / draws) + 1e-4 * step**2 * n
+    if norm == "l2":  # QSGD, lemma 3.1
+        assert squared <= min(n / levels**2, np.sqrt(n) / levels) * float((x.astype(np.float64) ** 2).sum())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frames_hold_the_payloads_of_their_senders(name):
+    codec, x = _bridge.Codec(name), normal(4, 300)
+    senders = np.array([3, 0, 9, 2**32 - 1], np.uint32)
+    frames = framed(codec, x, senders)
+    _bridge.check_frames(codec, frames, 300, senders=senders, **IDS)
+    out = np.empty_like(x)
+    _bridge.decode_frames(codec, frames, out)
+    for row, sender in enumerate(senders):
+        payload = encoded(codec, x[row], seed=5, round=4, client=int(sender))
+        np.testing.assert_array_equal(frames[row, _bridge.HEADER_BYTES :], payload)
+        np.testing.assert_array_equal(out[row], decoded(codec, payload, 300))
+
+
+def test_every_flipped_byte_is_refused_with_its_row():
+    codec, x = _bridge.Codec("q4"), normal(3, 64)
+    frames = framed(codec, x)
+    senders = np.arange(3, dtype=np.uint32)
+    for at in range(frames.shape[1]):
+        frames[1, at] ^= 0x10
+        with pytest.raises(errors.FrameError, match="frame 1: "):
+            _bridge.check_frames(codec, frames, 64, senders=senders, **IDS)
+        frames[1, at] ^= 0x10
+    _bridge.check_frames(codec, frames, 64, senders=senders, **IDS)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"run_id": bytes(16)}, "frame 0: run id"),
+        ({"manifest": bytes(16)}, "frame 0: manifest"),
+        ({"round": 5}, "round=4, but round 5 was expected"),
+        ({"senders": np.array([0, 2], np.uint32)}, "frame 1: sender=1, but sender 2 was expected"),
+        ({"codec": _bridge.Codec("q4", norm="l2")}, "codec id=0x00010404, but 0x00020404"),
+        ({"codec": _bridge.Codec("q4", block=128)}, "block=256, but 128"),
+        ({"d": 60}, "it has 132 bytes instead of 130"),
+    ],
+)
+def test_a_frame_that_is_not_the_expected_message_is_refused_by_field(change, text):
+    frames = framed(_bridge.Codec("q4"), normal(2, 64))
+    expected = {"codec": _bridge.Codec("q4"), "d": 64, "senders": np.arange(2, dtype=np.uint32)} | IDS | change
+    with pytest.raises(errors.FrameError, match=text):
+        _bridge.check_frames(expected.pop("codec"), frames, expected.pop("d"), **expected)
+
+
+def test_a_value_that_cannot_be_sent_is_named_and_its_frame_is_empty():
+    x = normal(3, 64)
+    x[1, 17] = np.nan
+    frames = np.full((3, 96 + 36), 0xAA, np.uint8)
+    with pytest.raises(errors.CodecError, match=r"x\[1, 17\]=NaN cannot be encoded by codec \"q4\""):
+        _bridge.encode_frames(_bridge.Codec("q4"), x, frames, senders=np.arange(3, dtype=np.uint32), seed=5, **IDS)
+    assert not frames[1].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_mixing_is_the_difference_form(dtype):
+    weights, x, z = ring(9), normal(9, 4100).astype(dtype), normal(9, 4100, seed=1).astype(dtype)
+    mixed = x.copy()
+    matrix(weights).mix(z, mixed, 0.7)
+    wide = z.astype(np.float64)
+    expected = x + 0.7 * (weights @ wide - wide)
+    # Four roundings of numbers below 10.
+    np.testing.assert_allclose(mixed, expected, atol=40 * np.finfo(dtype).eps, rtol=0)
+
+
+def test_mixing_preserves_the_mean():
+    x = np.random.default_rng(2).standard_normal((16, 1000))
+    before = x.mean(axis=0)
+    matrix(ring(16)).mix(np.random.default_rng(3).standard_normal(x.shape), x, 1.0)
+    np.testing.assert_allclose(x.mean(axis=0), before, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mixing_in_place_and_from_frames_gives_the_same_bits(name):
+    codec, x, w = _bridge.Codec(name), normal(5, 1000), matrix(ring(5))
+    frames, z = framed(codec, x), np.empty_like(x)
+    _bridge.decode_frames(codec, frames, z)
+    apart, fused, in_place = x.copy(), x.copy(), z.copy()
+    w.mix(z, apart, 0.8)
+    w.mix_frames(codec, frames, fused, 0.8)
+    w.mix_in_place(in_place, 0.8)
+    np.testing.assert_array_equal(apart, fused)
+    again = z.copy()
+    w.mix(z, again, 0.8)
+    np.testing.assert_array_equal(in_place, again)
+
+
+def test_quantized_gossip_keeps_the_mean_over_many_rounds():
+    codec, w = _bridge.Codec("q4"), matrix(ring(8))
+    x = normal(8, 512)
+    before, spread = x.mean(axis=0, dtype=np.float64), _bridge.consensus_distance(x)
+    for _ in range(30):
+        w.mix_frames(codec, framed(codec, x), x, 1.0)
+    # 30 rounds of a few float32 roundings of numbers of about 1.
+    np.testing.assert_allclose(x.mean(axis=0, dtype=np.float64), before, atol=1e-5)
+    assert _bridge.consensus_distance(x) < 0.1 * spread
+
+
+@pytest.mark.parametrize(
+    ("indptr", "indices", "weights", "text"),
+    [
+        ([0], [], [], "weights row 0: indptr has 1 items"),
+        ([0, 1, 1], [0, 1], [1.0, 1.0], r"weights row 1: indptr\[2\]=1"),
+        ([0, 1, 2], [0, 2], [1.0, 1.0], "weights row 1: index 2 is not a client"),
+        ([0, 2, 3], [1, 0, 1], [0.5, 0.5, 1.0], "weights row 0: index 0 is out of order"),
+        ([0, 1, 3], [0, 0, 1], [1.0, -0.5, 1.5], "weights row 1: weight -0.5 of client 0"),
+        ([0, 1, 2], [0, 1], [0.9, 1.0], "weights row 0: weights sum to 0.9; they must sum to 1"),
+    ],
+)
+def test_a_matrix_that_does_not_average_is_refused(indptr, indices, weights, text):
+    with pytest.raises(errors.TopologyError, match=text):
+        _bridge.MixingMatrix(np.array(indptr), np.array(indices, np.int64), np.array(weights, np.float64))
+
+
+def test_consensus_distance_is_its_definition():
+    x = normal(7, 3000)
+    wide = x.astype(np.float64)
+    expected = np.sqrt(((wide - wide.mean(axis=0)) ** 2).sum(axis=1).mean())
+    assert _bridge.consensus_distance(x) == pytest.approx(expected, rel=1e-12)
+
+
+def test_dropout_masks_are_those_of_the_oracle():
+    clients, samples = np.array([0, 5], np.uint32), np.array([3, 2**24 - 1], np.uint32)
+    out = np.empty((2, 200), np.float32)
+    _bridge.dropout_mask(out, rate=0.25, seed=2**63 + 1, step=9, clients=clients, samples=samples)
+    for row in range(2):
+        words = (1 | int(samples[row]) << 8, int(clients[row]), 9)
+        dropped = np.array([oracle.draw(i, words, 2**63 + 1) < 0.25 * 65536 for i in range(200)])
+        np.testing.assert_array_equal(out[row], np.where(dropped, 0, np.float32(1 / 0.75)))
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
+def test_a_dropout_rate_outside_its_range_is_refused(rate):
+    one = np.zeros(1, np.uint32)
+    with pytest.raises(errors.ConfigError, match=r"rate=.* 0 <= rate < 1"):
+        _bridge.dropout_mask(np.empty((1, 4), np.float32), rate=rate, seed=0, step=0, clients=one, samples=one)
