@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from .style import INK, MUTED, PAPER, SERIES, house_style
+from declora.report.style import INK, MUTED, PAPER, SERIES, house_style
 
 __all__ = ["plot_topology", "topology_figure"]
 

@@ -10,10 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from declora.errors import ConfigError
-
-from . import plots
-from .page import definitions, figure_card, flatten, grid, page, section, show, table, tile, tiles
-from .records import (
+from declora.report import plots
+from declora.report.page import definitions, figure_card, flatten, grid, page, section, show, table, tile, tiles
+from declora.report.records import (
     client_totals,
     column,
     common_quality,
@@ -22,8 +21,8 @@ from .records import (
     quality_of,
     total_bytes,
 )
-from .style import house_style
-from .tables import comparison_table, format_bytes, format_seconds, format_value
+from declora.report.style import house_style
+from declora.report.tables import comparison_table, format_bytes, format_seconds, format_value
 
 __all__ = ["RunSummary", "comparison_report", "run_report"]
 

@@ -6,8 +6,8 @@ from html import escape
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .svg import color_variables, inline_svg
-from .tables import format_table
+from declora.report.svg import color_variables, inline_svg
+from declora.report.tables import format_table
 
 __all__ = ["definitions", "figure_card", "grid", "page", "section", "table", "tile", "tiles"]
 

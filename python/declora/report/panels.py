@@ -13,9 +13,9 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from .records import PHASES, client_totals, column, phase_seconds, quality_of, total_bytes
-from .style import MUTED, PHASE_COLORS, SERIES, series
-from .tables import format_bytes, format_seconds
+from declora.report.records import PHASES, client_totals, column, phase_seconds, quality_of, total_bytes
+from declora.report.style import MUTED, PHASE_COLORS, SERIES, series
+from declora.report.tables import format_bytes, format_seconds
 
 __all__ = [
     "plot_bytes_per_client",

@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from declora.errors import ConfigError
-
-from .panels import (
+from declora.report.panels import (
     plot_bytes_per_client,
     plot_consensus,
     plot_loss,
@@ -18,8 +17,8 @@ from .panels import (
     plot_total_bytes,
     plot_total_seconds,
 )
-from .records import common_quality, total_bytes
-from .style import house_style
+from declora.report.records import common_quality, total_bytes
+from declora.report.style import house_style
 
 __all__ = ["Draw", "comparison_figure", "comparison_panels", "run_figure", "run_panels"]
 

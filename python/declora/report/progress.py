@@ -8,8 +8,8 @@ from typing import Self
 
 from tqdm import tqdm
 
-from .records import finite
-from .tables import format_bytes
+from declora.report.records import finite
+from declora.report.tables import format_bytes
 
 __all__ = ["Progress"]
 

@@ -8,7 +8,7 @@ import re
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from .style import DARK, INK, MUTED, PAPER
+from declora.report.style import DARK, INK, MUTED, PAPER
 
 __all__ = ["color_variables", "inline_svg"]
 

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from declora.errors import ConfigError
-
-from .records import common_quality, last_measured, phase_seconds, total_bytes
+from declora.report.records import common_quality, last_measured, phase_seconds, total_bytes
 
 __all__ = [
     "comparison_table",

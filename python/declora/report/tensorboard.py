@@ -6,8 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from declora.errors import ConfigError
-
-from .records import finite
+from declora.report.records import finite
 
 __all__ = ["TensorBoardLog", "tag"]
 

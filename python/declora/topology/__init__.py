@@ -1,9 +1,9 @@
 """Who talks to whom in round t, and with which weights: graphs, mixing matrices, schedules."""
 
-from .names import TOPOLOGIES
-from .summary import describe
-from .topology import Topology
-from .weights import WEIGHT_RULES, adjacency, weigh
+from declora.topology.names import TOPOLOGIES
+from declora.topology.summary import describe
+from declora.topology.topology import Topology
+from declora.topology.weights import WEIGHT_RULES, adjacency, weigh
 
 __all__ = ["TOPOLOGIES", "WEIGHT_RULES", "Topology", "adjacency", "describe", "plot", "weigh"]
 
@@ -11,7 +11,7 @@ __all__ = ["TOPOLOGIES", "WEIGHT_RULES", "Topology", "adjacency", "describe", "p
 def __getattr__(name: str) -> object:
     # matplotlib is loaded by those who draw.
     if name == "plot":
-        from .drawing import plot
+        from declora.topology.drawing import plot
 
         return plot
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from .graphs import torus_shape
-from .topology import Topology
+from declora.topology.graphs import torus_shape
+from declora.topology.topology import Topology
 
 __all__ = ["plot"]
 

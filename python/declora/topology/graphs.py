@@ -12,8 +12,7 @@ import networkx as nx
 
 from declora.errors import TopologyError
 from declora.seeds import derive
-
-from .names import TopologyName
+from declora.topology.names import TopologyName
 
 __all__ = ["is_static", "named_graph", "torus_shape"]
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .topology import Topology
+from declora.topology.topology import Topology
 
 __all__ = ["describe"]
 

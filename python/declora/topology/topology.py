@@ -10,13 +10,12 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, issparse
 
 from declora.errors import TopologyError
-
-from . import schedules
-from .check import TOLERANCE, as_matrix, check_clients, check_connected, check_mixes, check_weights
-from .graphs import is_static, named_graph
-from .names import TopologyName, parse_name
-from .spectrum import second_modulus
-from .weights import adjacency, check_rule, complete_weights, weigh
+from declora.topology import schedules
+from declora.topology.check import TOLERANCE, as_matrix, check_clients, check_connected, check_mixes, check_weights
+from declora.topology.graphs import is_static, named_graph
+from declora.topology.names import TopologyName, parse_name
+from declora.topology.spectrum import second_modulus
+from declora.topology.weights import adjacency, check_rule, complete_weights, weigh
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -187,13 +186,13 @@ class Topology:
 
     def describe(self, *, payload_bytes: int | None = None) -> str:
         """Returns the text of `declora.topology.describe`."""
-        from .summary import describe
+        from declora.topology.summary import describe
 
         return describe(self, payload_bytes=payload_bytes)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draws the graph, see `declora.topology.plot`."""
-        from .drawing import plot
+        from declora.topology.drawing import plot
 
         return plot(self, ax)
 

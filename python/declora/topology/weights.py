@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 
 from declora.errors import TopologyError, unknown_name
-
-from .spectrum import largest_eigenvalue
+from declora.topology.spectrum import largest_eigenvalue
 
 __all__ = ["WEIGHT_RULES", "adjacency", "complete_weights", "weigh"]
 
