@@ -220,6 +220,8 @@ def test_base_dropout_is_off_unless_asked_for_and_reproducible(run):
 def test_data_with_one_set_per_client_keeps_each_set_with_its_client(run, tokenizer):
     sets = [tiny_texts(count, seed=seed) for seed, count in enumerate((20, 30, 40))]
     result = run(data=sets, eval_data=tiny_texts(30, seed=9), clients=3, partition=None)
+    with pytest.raises(DecloraError, match="3"):
+        run(data=sets, eval_data=tiny_texts(30, seed=9), clients=4, partition=None)
     assert [len(shard) for shard in result.federation.shards] == [20, 30, 40]
 
 
@@ -259,6 +261,7 @@ BAD = [
     ({"weights": "metropolys"}, ConfigError, "metropolis"),
     ({"task": "regression"}, ConfigError, "regression"),
     ({"dtype": "float8"}, ConfigError, "float8"),
+    ({"dtype": "bfloat16"}, ModelError, "float32. Load it with"),
     ({"device": "tpu9"}, ConfigError, "tpu9"),
     ({"codec": "q9"}, CodecError, "2..8"),
     ({"codec": "q4:block=0"}, CodecError, "block"),

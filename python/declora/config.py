@@ -33,8 +33,9 @@ class SimulationConfig:
     """none, fp16, bf16, q2..q8; with a memory: "q2+choco", "q2+ef"; with options: "q4:block=64,norm=l2"."""
     lora: Any = field(default_factory=lambda: {"r": 8, "target_modules": ["query", "value"]})
     """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1."""
-    partition: Any = "dirichlet:0.5"
-    """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of proportions."""
+    partition: Any = None
+    """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of proportions of the
+    labels; none: natural where the data is a list with one per client, else iid."""
     method: str = "dec-lora"
     """dec-lora, centralized (pooled data, same total work), fedavg (exact average by a star), local (no gossip)."""
     compare: Any = None
@@ -89,8 +90,8 @@ class SimulationConfig:
 
     tokenizer: Any = None
     """A tokenizer beside a loaded model; none: the model's own."""
-    dtype: str = "float32"
-    """Of the frozen base: float32 or bfloat16. Adapters are float32."""
+    dtype: str | None = None
+    """Of the frozen base: float32 or bfloat16; none: float32, or what a model passed in has. Adapters are float32."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:N."""
     group_size: int | None = None

@@ -81,6 +81,7 @@ class SimulationResult:
                 "graph": federation.topology.name,
                 "spectral gap": f"{federation.topology.spectral_gap:.4f}",
                 "codec": federation.codec.name,
+                "consensus step size": f"{self.config.gamma or federation.codec.default_gamma:.3g}",
                 "one message": f"{report.format_bytes(message)} ({message:,} bytes)",
                 "float32 message": report.format_bytes(4 * layout.columns + 96),
             }

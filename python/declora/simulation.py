@@ -4,6 +4,7 @@ import dataclasses
 import io
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -84,7 +85,7 @@ def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[st
     folder = _open_folder(base)
     results: dict[str, SimulationResult] = {}
     for label, config in configs.items():
-        inner = folder and RunFolder(folder.path(label.replace(" ", "_").replace("/", "_")))
+        inner = folder and RunFolder(folder.path(re.sub(r"[^\w.=+-]+", "_", label)))
         results[label] = _execute(Run(config, materials[label]), inner, label)
     comparison = Comparison(results)
     if folder is not None:

@@ -45,7 +45,7 @@ def load_base(
     task: Literal["classification", "causal-lm"],
     label_names: Sequence[str],
     tokenizer: PreTrainedTokenizerBase | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     device: str = "auto",
     seed: int = 0,
 ) -> BaseModel:
@@ -56,7 +56,7 @@ def load_base(
         task: Which head: sequence classification or next-token prediction.
         label_names: Class names (classification).
         tokenizer: Taken from the model's own source where None.
-        dtype: `"float32"` or `"bfloat16"`, of the frozen base. Adapters are always float32.
+        dtype: `"float32"` (None) or `"bfloat16"`, of the frozen base; a model passed in must have it already.
         device: `"auto"` (a GPU where there is one), `"cpu"`, `"cuda"`, `"cuda:1"` ...
         seed: Of the new head.
 
@@ -64,17 +64,21 @@ def load_base(
         ModelError: The model or tokenizer cannot be loaded, or does not fit the task.
         ConfigError: Unknown dtype or device.
     """
-    if dtype not in DTYPES:
+    if dtype is not None and dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
     target = resolve_device(device)
     if isinstance(model, PreTrainedModel):
         source = model.config._name_or_path or type(model).__name__
         loaded = model
         _check_labels(model, task, label_names)
+        if dtype is not None and model.dtype != DTYPES[dtype]:
+            raise ModelError(
+                f"dtype={dtype!r}, but the model passed in is {model.dtype}. Load it with dtype={dtype!r}."
+            )
     else:
         path = minilm() if model == "minilm" else model
         source = MINILM_HUB if model == "minilm" else model
-        loaded = _from_pretrained(path, model, task, label_names, DTYPES[dtype], seed)
+        loaded = _from_pretrained(path, model, task, label_names, DTYPES[dtype or "float32"], seed)
         tokenizer = tokenizer or _tokenizer(path, model)
     if tokenizer is None:
         tokenizer = _tokenizer(loaded.config._name_or_path, type(loaded).__name__)

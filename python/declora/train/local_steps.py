@@ -59,21 +59,29 @@ class LocalTrainer:
             TrainingError: A loss, gradient or adapter is not finite; names the client and the round.
         """
         losses = torch.zeros(self._bank.clients, dtype=torch.float64)
-        self._model.train(self._base_dropout)
-        self._bank.rows.training = True
-        for _ in range(steps):
-            self._optimizer.zero_grad()
-            step_losses = torch.cat([self._group_step(start, stop) for start, stop in self._groups])
-            norms = self._optimizer.gradient_norms()
-            self._check("loss", step_losses, round_index)
-            self._check("gradient", norms, round_index)
-            self._optimizer.step(norms)
-            losses += step_losses.double()
-            self._step += 1
-        self._bank.rows.training = False
-        self._model.eval()
+        with self._training():
+            for _ in range(steps):
+                self._optimizer.zero_grad()
+                step_losses = torch.cat([self._group_step(start, stop) for start, stop in self._groups])
+                norms = self._optimizer.gradient_norms()
+                self._check("loss", step_losses, round_index)
+                self._check("gradient", norms, round_index)
+                self._optimizer.step(norms)
+                losses += step_losses.double()
+                self._step += 1
         self._check("adapter", self._bank.P.sum(dim=1), round_index)
         return (losses / steps).numpy()
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Switches LoRA dropout on, and the base's own where it is asked for."""
+        self._model.train(self._base_dropout)
+        self._bank.rows.training = True
+        try:
+            yield
+        finally:
+            self._model.eval()
+            self._bank.rows.training = False
 
     def _group_step(self, start: int, stop: int) -> torch.Tensor:
         """Accumulates the gradients of clients `start:stop` into G; returns their losses, float32 `[C]` on the CPU."""
