@@ -73,8 +73,13 @@ def plot_quality_by_bytes(
         band: whether the clients are drawn.
         log: whether the bytes get a log axis.
     """
-    _quality(ax, history, column(history, "bytes_total"), "bytes sent", label=label, index=index, band=band)
+    sent = column(history, "bytes_total")
+    if log:  # which has no place for a run that sends nothing
+        sent = np.where(sent > 0, sent, np.nan)
+    _quality(ax, history, sent, "bytes sent", label=label, index=index, band=band)
     ax.set_xlabel("bytes sent by all clients")
+    if log and not np.isfinite(sent).any():
+        return
     if log:
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
