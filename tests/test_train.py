@@ -264,7 +264,7 @@ def test_causal_loss_equals_the_models_own(tokenizer):
     batch = tokens.batch(np.arange(6), torch.device("cpu"))
     output = model(**batch.inputs, labels=batch.labels)
     ours = row_losses(output.logits, batch.labels).sum() / tokens.targets(np.arange(6)).sum()
-    assert float(ours) == pytest.approx(float(output.loss), abs=1e-6)
+    assert ours.item() == pytest.approx(output.loss.item(), abs=1e-6)
 
 
 @given(size=st.integers(1, 30), batch=st.integers(1, 12), steps=st.integers(1, 20))

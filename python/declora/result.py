@@ -116,7 +116,7 @@ class SimulationResult:
         table = Comparison({self.config.method: self}).table.iloc[0]
         lines = [
             f"{report.tables.heading(str(name))}: {report.tables.format_value(str(name), value)}"
-            for name, value in table.items()
+            for name, value in table.drop("bytes_ratio").items()  # to itself
             if not (isinstance(value, float) and math.isnan(value))
         ]
         return "\n".join(lines)
