@@ -280,6 +280,7 @@ BAD = [
     ({"lora": {"rank": 2}}, ModelError, "rank"),
     ({"lora": {"r": 0, "target_modules": ["query"]}}, ModelError, "r=0|`r`"),
     ({"lora": peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["query"])}, ModelError, "task_type"),
+    ({"task": "causal-lm"}, ModelError, "is an encoder"),
     ({"tensorboard": True}, ConfigError, "out"),
     ({"compare": []}, ConfigError, "names no run"),
     ({"compare": ["local", "local"]}, ConfigError, "twice"),

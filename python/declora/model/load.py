@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED_LM_TYPES
 
 from declora.errors import ConfigError, ModelError, unknown_name
 
@@ -82,6 +83,7 @@ def load_base(
         tokenizer = tokenizer or _tokenizer(path, model)
     if tokenizer is None:
         tokenizer = _tokenizer(loaded.config._name_or_path, type(loaded).__name__)
+    _check_decoder(loaded, task)
     _set_padding(loaded, tokenizer)
     torch.nn.Module.to(loaded, target)
     return BaseModel(loaded.eval(), tokenizer, source)
@@ -169,6 +171,15 @@ def _check_labels(model: PreTrainedModel, task: str, label_names: Sequence[str])
         raise ModelError(
             f"model={type(model).__name__} has a head for {model.config.num_labels} classes, the data has "
             f"{len(label_names)} ({', '.join(label_names)}). Load it with num_labels={len(label_names)}."
+        )
+
+
+def _check_decoder(model: PreTrainedModel, task: str) -> None:
+    """Refuses an encoder for next-token prediction: it sees the token that it should predict."""
+    if task == "causal-lm" and model.config.model_type in MASKED_LM_TYPES and not model.config.is_decoder:
+        raise ModelError(
+            f"model={type(model).__name__} is an encoder and cannot continue text. Use a decoder (GPT-2, Llama), or "
+            "data with labels."
         )
 
 
