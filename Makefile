@@ -44,8 +44,9 @@ rust-test: ## tests of the core; the benches are compiled and run once
 python-test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-bench: ## criterion benches of quantizer and mixing
+bench: $(INSTALLED) ## criterion benches, then the core beside torch, numpy, scipy (and pypiquant where installed)
 	cargo bench --locked
+	$(BIN)/python benches/compare.py
 
 clean: ## remove everything that was built or written here
 	rm -rf $(VENV) target runs

@@ -1,13 +1,13 @@
-//! Mixing: ring and exponential graph, from float32 and from q4 frames, beside a copy of the same matrix.
+//! Mixing: ring and exponential graph, at every level, from float32 and from q4 frames, beside a copy of the same matrix.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use declora_benches::{circulant, copy, values};
 use declora_core::frame::HEADER_LEN;
-use declora_core::{Batch, Codec, Frames, MixingMatrix, encode_frames};
+use declora_core::{Batch, Codec, Frames, Level, MixingMatrix, encode_frames, with_level};
 
 fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize, offsets: &[usize]) {
     let (indptr, indices, weights) = circulant(clients, offsets);
@@ -26,10 +26,18 @@ fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize,
     // Of a copy, for all of them: the question is how many copies of the matrix a round of gossip costs.
     group.throughput(Throughput::Bytes(8 * (clients * columns) as u64));
     group.bench_function("copy", |bencher| bencher.iter(|| copy(&z, &mut x)));
-    group.bench_function("mix", |bencher| bencher.iter(|| matrix.mix_into(&z, &mut x, 1e-3)));
-    group.bench_function("mix_in_place", |bencher| bencher.iter(|| matrix.mix_in_place(&mut x, 1.0)));
-    group
-        .bench_function("mix_frames/q4", |bencher| bencher.iter(|| matrix.mix_frames(&frames, &mut x, 1e-3)));
+    for &level in Level::available() {
+        let id = |name| BenchmarkId::new(name, level.name());
+        group.bench_function(id("mix"), |bencher| {
+            with_level(level, || bencher.iter(|| matrix.mix_into(&z, &mut x, 1e-3)));
+        });
+        group.bench_function(id("mix_in_place"), |bencher| {
+            with_level(level, || bencher.iter(|| matrix.mix_in_place(&mut x, 1.0)));
+        });
+        group.bench_function(id("mix_frames/q4"), |bencher| {
+            with_level(level, || bencher.iter(|| matrix.mix_frames(&frames, &mut x, 1e-3)));
+        });
+    }
 }
 
 fn ring(criterion: &mut Criterion) {
@@ -46,7 +54,7 @@ criterion_group! {
     config = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2));
+        .measurement_time(Duration::from_secs(1));
     targets = ring, exponential
 }
 criterion_main!(benches);

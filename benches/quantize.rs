@@ -1,4 +1,4 @@
-//! Encode and decode: bits x length, in bytes moved per second, beside a copy of the float32 input.
+//! Encode and decode: bits x length x level, in bytes moved per second, beside a copy of the float32 input.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use declora_benches::{copy, values};
-use declora_core::{Codec, Stream};
+use declora_core::{Codec, Level, Stream, with_level};
 
 /// One length in the second-level cache, one far beyond any cache.
 const LENGTHS: [usize; 2] = [1 << 16, 1 << 24];
@@ -23,13 +23,15 @@ fn quantize(criterion: &mut Criterion) {
             let mut payload = vec![0; codec.payload_len(n).expect("a short message")];
             let stream = Stream::quantizer(1, 2, 3);
             group.throughput(Throughput::Bytes((4 * n + payload.len()) as u64));
-            group.bench_function(BenchmarkId::new("encode", name), |bencher| {
-                bencher.iter(|| codec.encode_into(&x, &mut payload, &stream));
-            });
             codec.encode_into(&x, &mut payload, &stream).expect("finite values");
-            group.bench_function(BenchmarkId::new("decode", name), |bencher| {
-                bencher.iter(|| codec.decode_into(&payload, &mut y));
-            });
+            for &level in Level::available() {
+                group.bench_function(BenchmarkId::new(format!("encode/{name}"), level.name()), |bencher| {
+                    with_level(level, || bencher.iter(|| codec.encode_into(&x, &mut payload, &stream)));
+                });
+                group.bench_function(BenchmarkId::new(format!("decode/{name}"), level.name()), |bencher| {
+                    with_level(level, || bencher.iter(|| codec.decode_into(&payload, &mut y)));
+                });
+            }
         }
     }
 }
@@ -38,8 +40,8 @@ criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(600));
     targets = quantize
 }
 criterion_main!(benches);

@@ -1,11 +1,12 @@
 //! How a flat vector becomes bytes and back; the size is known without running it.
 
+use std::ops::Range;
+
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use rayon::prelude::*;
 
 use crate::error::{Error, Fault, Result};
-use crate::kernels::Level;
 use crate::kernels::portable::{first_at_or_above, max_magnitude_bits};
 use crate::philox::Stream;
 use crate::quantize::{Norm, Quantizer, SCALE_LIMIT};
@@ -138,15 +139,6 @@ impl Codec {
     /// [`Error::Length`], or [`Error::Value`] with the first number that cannot be represented; `out` is
     /// then all zeros.
     pub fn encode_into(&self, x: &[f32], out: &mut [u8], stream: &Stream) -> Result<()> {
-        self.encode_at(Level::detect(), x, out, stream)
-    }
-
-    /// [`Codec::encode_into`] with a given instruction set, for comparisons.
-    ///
-    /// # Errors
-    /// As [`Codec::encode_into`].
-    #[doc(hidden)]
-    pub fn encode_at(&self, level: Level, x: &[f32], out: &mut [u8], stream: &Stream) -> Result<()> {
         let need = self.payload_len(x.len())?;
         if out.len() != need {
             return Err(Error::Length { field: "out", have: out.len(), need });
@@ -166,7 +158,7 @@ impl Codec {
             Self::BF16 => encode_tiles(x, out, self.limit(), |x, out: &mut [[u8; 2]]| {
                 x.iter().zip(out).for_each(|(x, out)| *out = bf16_bits(*x).to_le_bytes());
             }),
-            Self::Quantized(quantizer) => quantizer.encode(x, out, stream, level),
+            Self::Quantized(quantizer) => quantizer.encode(x, out, stream),
         };
         bad.map_err(|index| {
             out.fill(0);
@@ -206,6 +198,17 @@ impl Codec {
             .enumerate()
             .for_each(|(t, out)| self.decode_range(payload, n, t * TILE, out));
         Ok(())
+    }
+
+    /// The bytes of some numbers of a payload of `n`, without their scales; only for a hint, not exact.
+    pub(crate) fn numbers<'a>(&self, payload: &'a [u8], n: usize, range: Range<usize>) -> &'a [u8] {
+        let (skip, bits) = match self {
+            Self::None => (0, 32),
+            Self::F16 | Self::BF16 => (0, 16),
+            Self::Quantized(quantizer) => (quantizer.split(n), quantizer.bits() as usize),
+        };
+        let at = |element: usize| (skip + element * bits / 8).min(payload.len());
+        &payload[at(range.start)..at(range.end)]
     }
 
     /// Decodes the numbers `first..first + out.len()` of a checked payload of `n`; `first` is a multiple of 32.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::batch::check_len;
 use crate::codec::check_elements;
 use crate::error::{Error, Result};
-use crate::kernels::{self, CHUNK, Level};
+use crate::kernels::{self, CHUNK, Level, Mask};
 use crate::philox::Stream;
 
 /// Samples are numbered below this: 24 bits of the counter.
@@ -45,6 +45,7 @@ pub fn dropout_mask_into(
     if columns == 0 {
         return Ok(());
     }
+    let level = Level::current();
     let keep = (1.0 / (1.0 - rate)) as f32;
     let rows = out.par_chunks_exact_mut(columns).zip(clients).zip(samples);
     rows.for_each(|((row, &client), &sample)| {
@@ -52,7 +53,7 @@ pub fn dropout_mask_into(
         for (chunk, out) in row.chunks_mut(CHUNK).enumerate() {
             // Both are in range: there are at most 2^28 chunks, and the threshold is below 2^16.
             let (chunk, threshold) = (chunk as u32, threshold as u16);
-            kernels::mask_chunk(Level::detect(), (&stream, chunk), threshold, keep, out);
+            kernels::mask_chunk(level, Mask { stream: &stream, chunk, threshold, keep, out });
         }
     });
     Ok(())

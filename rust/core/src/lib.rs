@@ -39,6 +39,8 @@ pub use codec::{Codec, MAX_ELEMENTS};
 pub use dropout::{MAX_SAMPLES, dropout_mask_into};
 pub use error::{Error, Fault, Result};
 pub use kernels::Level;
+#[doc(hidden)]
+pub use kernels::with_level;
 pub use mixing::{MixingMatrix, Real};
 pub use philox::{Stream, philox4x32_10};
 pub use quantize::{Norm, Quantizer};

@@ -9,16 +9,23 @@
 //! x <- W x (Xiao and Boyd 2004, "Fast linear iterations for distributed averaging"). Each element's terms
 //! are added in the order of j, with every product and sum rounded, so tiles and threads change nothing.
 
+use std::cell::RefCell;
 use std::ops::{Add, Mul, Sub};
 
 use rayon::prelude::*;
 
 use crate::batch::{Frames, check_len};
 use crate::error::{Error, Result};
-use crate::kernels::{self, Level};
+use crate::kernels::{self, Level, Mix, STRIP};
 
 /// A tile of columns, all rows of it, is about this many bytes: it stays in the second-level cache.
-const TILE_BYTES: usize = 1 << 18;
+const TILE_BYTES: usize = 1 << 17;
+/// Widest tile in columns: a few pages of each row.
+const MAX_WIDTH: usize = 4096;
+/// Bytes of a row that are asked for at a time.
+const AHEAD_BYTES: usize = 1 << 11;
+/// Panels per thread: what one thread takes at a time, so that the threads end together.
+const PANELS: usize = 4;
 const ROW_SUM_TOLERANCE: f64 = 1e-9;
 
 /// The two types of floats that can be mixed.
@@ -31,27 +38,39 @@ pub trait Real:
     fn from_f64(value: f64) -> Self;
 }
 
-impl Real for f32 {
-    const ZERO: Self = 0.0;
-    #[inline(always)]
-    fn from_f64(value: f64) -> Self {
-        value as Self
-    }
-}
-
-impl Real for f64 {
-    const ZERO: Self = 0.0;
-    #[inline(always)]
-    fn from_f64(value: f64) -> Self {
-        value
-    }
-}
-
 mod private {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
+    pub trait Sealed: Sized + 'static {
+        /// Runs `work` with `len` items of memory that this thread keeps for the next call.
+        fn workspace<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
+    }
 }
+
+macro_rules! real {
+    ($($type:ident)*) => { $(
+        impl Real for $type {
+            const ZERO: Self = 0.0;
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                value as Self
+            }
+        }
+
+        impl private::Sealed for $type {
+            fn workspace<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R {
+                thread_local! {
+                    static MEMORY: RefCell<Vec<$type>> = const { RefCell::new(Vec::new()) };
+                }
+                MEMORY.with_borrow_mut(|memory| {
+                    if memory.len() < len {
+                        memory.resize(len, 0.0);
+                    }
+                    work(&mut memory[..len])
+                })
+            }
+        }
+    )* };
+}
+real!(f32 f64);
 
 /// A mixing matrix in compressed sparse rows that was checked: non-negative rows that sum to 1.
 #[derive(Debug, Clone)]
@@ -151,10 +170,11 @@ impl MixingMatrix {
         let columns = self.columns_of("z", z.len())?;
         check_len("x", x.len(), self.clients(), columns)?;
         let gamma = checked_gamma(gamma)?;
-        let width = self.tile_width::<T>();
-        tiles(x, columns, width).into_par_iter().enumerate().for_each(|(t, mut rows)| {
-            self.mix_tile(&Tile { data: z, stride: columns, first: t * width }, &mut rows, gamma);
-        });
+        let piece = |row, first, len: usize| {
+            z.get(row * columns + first..).map_or(&[][..], |z| &z[..len.min(z.len())])
+        };
+        let fill = |row, first, _: &[T], tile: &mut [T]| tile.copy_from_slice(piece(row, first, tile.len()));
+        self.mix_tiles(x, columns, gamma, fill, |row, first, len| kernels::prefetch(piece(row, first, len)));
         Ok(())
     }
 
@@ -165,13 +185,8 @@ impl MixingMatrix {
     pub fn mix_in_place<T: Real>(&self, x: &mut [T], gamma: f64) -> Result<()> {
         let columns = self.columns_of("x", x.len())?;
         let gamma = checked_gamma(gamma)?;
-        let work = tiles(x, columns, self.tile_width::<T>()).into_par_iter();
-        work.for_each_init(Vec::new, |copy: &mut Vec<T>, mut rows| {
-            copy.clear();
-            rows.iter().for_each(|row| copy.extend_from_slice(row));
-            let stride = rows.first().map_or(0, |row| row.len());
-            self.mix_tile(&Tile { data: copy, stride, first: 0 }, &mut rows, gamma);
-        });
+        let fill = |_, _, x: &[T], tile: &mut [T]| tile.copy_from_slice(x);
+        self.mix_tiles(x, columns, gamma, fill, |_, _, _| ());
         Ok(())
     }
 
@@ -189,33 +204,69 @@ impl MixingMatrix {
         check_len("x", x.len(), n, columns)?;
         let gamma = checked_gamma(gamma)?;
         frames.check_payloads()?;
-        let width = self.tile_width::<f32>();
-        let work = tiles(x, columns, width).into_par_iter().enumerate();
-        work.for_each_init(Vec::new, |z: &mut Vec<f32>, (t, mut rows)| {
-            let stride = rows.first().map_or(0, |row| row.len());
-            z.resize(n * stride, 0.0); // no more than x has in these columns
-            for (row, z) in z.chunks_exact_mut(stride.max(1)).enumerate() {
-                frames.codec().decode_range(frames.payload(row), columns, t * width, z);
-            }
-            self.mix_tile(&Tile { data: z, stride, first: 0 }, &mut rows, gamma);
+        let fill = |row, first, _: &[f32], tile: &mut [f32]| {
+            frames.codec().decode_range(frames.payload(row), columns, first, tile);
+        };
+        self.mix_tiles(x, columns, gamma, fill, |row, first, len| {
+            kernels::prefetch(frames.codec().numbers(frames.payload(row), columns, first..first + len));
         });
         Ok(())
     }
 
-    fn mix_tile<T: Real>(&self, z: &Tile<'_, T>, rows: &mut [&mut [T]], gamma: f64) {
-        let level = Level::detect();
-        let mut terms = Vec::new();
-        for (i, x) in rows.iter_mut().enumerate() {
-            let entries = self.starts[i]..self.starts[i + 1];
+    /// Mixes tile by tile. `fill(row, first, x, tile)` writes the columns of z from `first` to `tile`; `x` is the
+    /// same piece of x as it was before.
+    ///
+    /// Rows of z are copied side by side, so that neither a row's length nor its alignment matters.
+    fn mix_tiles<T: Real>(
+        &self,
+        x: &mut [T],
+        columns: usize,
+        gamma: f64,
+        fill: impl Fn(usize, usize, &[T], &mut [T]) + Sync,
+        ahead: impl Fn(usize, usize, usize) + Sync,
+    ) {
+        let (level, gamma, n) = (Level::current(), T::from_f64(gamma), self.clients());
+        let width = (TILE_BYTES / size_of::<T>() / n / STRIP * STRIP).clamp(STRIP, MAX_WIDTH);
+        let share = (AHEAD_BYTES / size_of::<T>() / width).max(1);
+        let (terms, starts) = self.terms::<T>(width);
+        let panel = columns.div_ceil(PANELS * rayon::current_num_threads()).next_multiple_of(width);
+        panels(x, columns, panel).into_par_iter().enumerate().for_each(|(p, mut rows)| {
+            let end = rows.first().map_or(0, |row| row.len());
+            T::workspace(n * width, |z| {
+                for start in (0..end).step_by(width) {
+                    let tile = start..end.min(start + width);
+                    for (row, (x, z)) in rows.iter().zip(z.chunks_exact_mut(width)).enumerate() {
+                        fill(row, p * panel + start, &x[tile.clone()], &mut z[..tile.len()]);
+                    }
+                    // Some of the rows ask for a longer piece of what comes next, so that memory sees longer runs.
+                    let turn = start / width % share;
+                    let next = start + (share - turn) * width;
+                    let next = end.min(next)..end.min(next + share * width);
+                    for (row, x) in rows.iter_mut().enumerate() {
+                        if row % share == turn {
+                            kernels::prefetch(&x[next.clone()]);
+                            ahead(row, p * panel + next.start, next.len());
+                        }
+                        let (x, terms) = (&mut x[tile.clone()], &terms[starts[row]..starts[row + 1]]);
+                        kernels::mix_row(level, Mix { x, z, own: row * width, terms, gamma });
+                    }
+                }
+            });
+        });
+    }
+
+    /// The weights of the other rows and where these begin in tiles of `width` columns, and where the terms
+    /// of each row start.
+    fn terms<T: Real>(&self, width: usize) -> (Vec<(T, usize)>, Vec<usize>) {
+        let (mut terms, mut starts) = (Vec::with_capacity(self.nnz()), vec![0]);
+        for row in 0..self.clients() {
+            let entries = self.starts[row]..self.starts[row + 1];
             let entries = self.columns[entries.clone()].iter().zip(&self.weights[entries]);
-            terms.clear();
-            terms.extend(
-                entries
-                    .filter(|&(&j, _)| j != i)
-                    .map(|(&j, &weight)| (T::from_f64(weight), z.row(j, x.len()))),
-            );
-            kernels::mix_row(level, x, z.row(i, x.len()), &terms, T::from_f64(gamma));
+            let others = entries.filter(|&(&column, _)| column != row);
+            terms.extend(others.map(|(&column, &weight)| (T::from_f64(weight), column * width)));
+            starts.push(terms.len());
         }
+        (terms, starts)
     }
 
     /// Columns of a matrix of `len` items with one row per client.
@@ -224,39 +275,21 @@ impl MixingMatrix {
         check_len(field, len, self.clients(), columns)?;
         Ok(columns)
     }
-
-    /// Columns of a tile: a multiple of 128, so that a tile begins on a whole group of every codec.
-    fn tile_width<T>(&self) -> usize {
-        (TILE_BYTES / size_of::<T>() / self.clients()).clamp(256, 4096) / 128 * 128
-    }
 }
 
-/// Some columns of a matrix with rows of `stride` items.
-struct Tile<'a, T> {
-    data: &'a [T],
-    stride: usize,
-    first: usize,
-}
-
-impl<'a, T> Tile<'a, T> {
-    fn row(&self, row: usize, width: usize) -> &'a [T] {
-        &self.data[row * self.stride + self.first..][..width]
-    }
-}
-
-/// Cuts a matrix into tiles of `width` columns, each given as one slice per row.
-fn tiles<T>(x: &mut [T], columns: usize, width: usize) -> Vec<Vec<&mut [T]>> {
+/// Cuts a matrix into panels of `width` columns, each given as one slice per row.
+fn panels<T>(x: &mut [T], columns: usize, width: usize) -> Vec<Vec<&mut [T]>> {
     if columns == 0 {
         return Vec::new();
     }
     let rows = x.len() / columns;
-    let mut tiles: Vec<_> = (0..columns.div_ceil(width)).map(|_| Vec::with_capacity(rows)).collect();
+    let mut panels: Vec<_> = (0..columns.div_ceil(width)).map(|_| Vec::with_capacity(rows)).collect();
     for row in x.chunks_exact_mut(columns) {
-        for (tile, piece) in tiles.iter_mut().zip(row.chunks_mut(width)) {
-            tile.push(piece);
+        for (panel, piece) in panels.iter_mut().zip(row.chunks_mut(width)) {
+            panel.push(piece);
         }
     }
-    tiles
+    panels
 }
 
 fn checked_gamma(gamma: f64) -> Result<f64> {

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::codec::check_elements;
 use crate::error::{Error, Fault, Result};
-use crate::kernels::{self, CHUNK, Level};
+use crate::kernels::{self, CHUNK, Decode, Encode, Level};
 use crate::philox::Stream;
 
 /// Magnitudes and scales are below 2^127, so that no decoded number overflows, whatever its code.
@@ -142,7 +142,16 @@ impl Quantizer {
         })
     }
 
-    fn split(&self, n: usize) -> usize {
+    /// Elements of the least whole number of both blocks and chunks, which is also whole bytes.
+    #[inline(always)]
+    pub(crate) fn unit(&self) -> usize {
+        // Both are a power of two times an odd number, which is 1 for the chunk.
+        let shared = 1 << self.block.trailing_zeros().min(CHUNK.trailing_zeros());
+        self.block / shared * CHUNK
+    }
+
+    /// Bytes of the scales of `n` numbers, which come first.
+    pub(crate) fn split(&self, n: usize) -> usize {
         n.div_ceil(self.block) * 4
     }
 
@@ -151,26 +160,26 @@ impl Quantizer {
     /// # Errors
     /// The index of the first number that is not finite or has a magnitude of 2^127 or more; the payload is
     /// then undefined.
-    pub(crate) fn encode(
-        &self,
-        x: &[f32],
-        out: &mut [u8],
-        stream: &Stream,
-        level: Level,
-    ) -> Result<(), usize> {
-        // A tile is whole blocks and whole chunks, hence whole bytes.
-        let unit = self.block / gcd(self.block, CHUNK) * CHUNK;
-        let tile = TILE.div_ceil(unit) * unit;
+    pub(crate) fn encode(&self, x: &[f32], out: &mut [u8], stream: &Stream) -> Result<(), usize> {
+        let level = Level::current();
+        let tile = TILE.div_ceil(self.unit()) * self.unit();
         let (scales, codes) = out.split_at_mut(self.split(x.len()));
+        if x.len() <= tile {
+            // Not worth waking another thread.
+            return kernels::encode_tile(
+                level,
+                Encode { quantizer: self, stream, chunk: 0, x, scales, codes },
+            );
+        }
         x.par_chunks(tile)
             .zip(scales.par_chunks_mut(tile / self.block * 4))
             .zip(codes.par_chunks_mut(tile / 8 * self.bits as usize))
             .enumerate()
             .filter_map(|(t, ((x, scales), codes))| {
-                let first = t * tile; // below 2^35, so its chunk fits 28 bits
-                kernels::encode_tile(level, self, (stream, (first / CHUNK) as u32), x, (scales, codes))
-                    .err()
-                    .map(|at| first + at)
+                let first = t * tile;
+                let chunk = (first / CHUNK) as u32; // below 2^28, as the element is below 2^35
+                let tile = Encode { quantizer: self, stream, chunk, x, scales, codes };
+                kernels::encode_tile(level, tile).err().map(|at| first + at)
             })
             .min()
             .map_or(Ok(()), Err)
@@ -191,10 +200,7 @@ impl Quantizer {
 
     /// Decodes the numbers `first..first + out.len()` of a checked payload of `n`; `first` is a multiple of 32.
     pub(crate) fn decode(&self, payload: &[u8], n: usize, first: usize, out: &mut [f32]) {
-        kernels::decode_tile(Level::detect(), self, payload.split_at(self.split(n)), first, out);
+        let (scales, codes) = payload.split_at(self.split(n));
+        kernels::decode_tile(Level::current(), Decode { quantizer: self, scales, codes, first, out });
     }
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -2,8 +2,14 @@
 //!
 //! [`portable`] is the specification: plain safe loops. Every other level must give the same bits; this
 //! file is the only place that chooses. A kernel works on one tile, whose sizes the caller has checked.
+//! AVX2 is the same loops compiled for wider vectors, AVX-512 has quantizer loops of its own.
 
+mod level;
 pub(crate) mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use level::{Level, with_level};
 
 use crate::philox::Stream;
 use crate::quantize::Quantizer;
@@ -11,78 +17,143 @@ use crate::quantize::Quantizer;
 /// Elements whose random numbers come from one group of 16 Philox counters (see [`portable::random_u16`]).
 pub(crate) const CHUNK: usize = 128;
 
-/// An instruction set that the kernels are written for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Level {
-    /// Plain Rust, whatever the compiler makes of it.
-    Portable,
+/// Elements of a row that are mixed together; rows of a [`Mix`] tile are padded to a multiple.
+pub(crate) const STRIP: usize = 64;
+
+/// A loop body that is compiled once per level, inlined into it.
+trait Body {
+    type Output;
+    /// Must be `#[inline(always)]`, as all that it calls: only then are the level's vectors used.
+    fn run(self) -> Self::Output;
 }
 
 impl Level {
-    /// The fastest level of this machine.
-    #[must_use]
-    pub fn detect() -> Self {
-        Self::Portable
+    #[inline(always)]
+    fn run<B: Body>(self, body: B) -> B::Output {
+        match self {
+            Self::Portable => body.run(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(token) => token.run(body),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(token) => token.run(body),
+        }
     }
 }
 
-/// Quantizes one tile: writes its scales (f32 LE, one per block) and codes (bit stream).
-///
-/// `chunk` is the index in the message of the tile's first chunk of [`CHUNK`] elements. `x` starts on a
-/// block and a chunk, `scales` and `codes` have exactly the bytes of `x`.
+/// One tile to quantize: writes its scales (f32 LE, one per block) and codes (bit stream).
+pub(crate) struct Encode<'a> {
+    pub quantizer: &'a Quantizer,
+    pub stream: &'a Stream,
+    /// Index in the message of the tile's first chunk of [`CHUNK`] elements.
+    pub chunk: u32,
+    /// Starts on a block and on a chunk.
+    pub x: &'a [f32],
+    /// Exactly the scales of `x`.
+    pub scales: &'a mut [u8],
+    /// Exactly the codes of `x`.
+    pub codes: &'a mut [u8],
+}
+
+impl Body for Encode<'_> {
+    type Output = Result<(), usize>;
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        portable::encode_tile(self)
+    }
+}
+
+/// Quantizes one tile.
 ///
 /// # Errors
 /// The index within `x` of the first number that cannot be quantized; what was written is then undefined.
-#[inline]
-pub(crate) fn encode_tile(
-    level: Level,
-    quantizer: &Quantizer,
-    (stream, chunk): (&Stream, u32),
-    x: &[f32],
-    (scales, codes): (&mut [u8], &mut [u8]),
-) -> Result<(), usize> {
+pub(crate) fn encode_tile(level: Level, tile: Encode<'_>) -> Result<(), usize> {
     match level {
-        Level::Portable => portable::encode_tile(quantizer, (stream, chunk), x, (scales, codes)),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(token) => token.encode_tile(tile),
+        _ => level.run(tile),
     }
 }
 
-/// Dequantizes the elements `first..first + out.len()` of a message; `first` is a multiple of 32.
-///
-/// `scales` and `codes` are those of the whole message, and were checked.
-#[inline]
-pub(crate) fn decode_tile(
-    level: Level,
-    quantizer: &Quantizer,
-    (scales, codes): (&[u8], &[u8]),
-    first: usize,
-    out: &mut [f32],
-) {
-    match level {
-        Level::Portable => portable::decode_tile(quantizer, (scales, codes), first, out),
+/// The elements `first..first + out.len()` of a message to dequantize; `first` is a multiple of 32.
+pub(crate) struct Decode<'a> {
+    pub quantizer: &'a Quantizer,
+    /// Scales of the whole message, which were checked.
+    pub scales: &'a [u8],
+    /// Codes of the whole message.
+    pub codes: &'a [u8],
+    pub first: usize,
+    pub out: &'a mut [f32],
+}
+
+impl Body for Decode<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        portable::decode_tile(self);
     }
 }
 
-/// Moves one piece of a row: `x += gamma * sum_j w_j (z_j - z)`, terms in order, each operation rounded.
-///
-/// All slices have the length of `x`.
-#[inline]
-pub(crate) fn mix_row<T: crate::Real>(level: Level, x: &mut [T], z: &[T], terms: &[(T, &[T])], gamma: T) {
+/// Dequantizes one tile.
+pub(crate) fn decode_tile(level: Level, tile: Decode<'_>) {
     match level {
-        Level::Portable => portable::mix_row(x, z, terms, gamma),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(token) => token.decode_tile(tile),
+        _ => level.run(tile),
     }
 }
 
-/// Fills one chunk of a dropout mask: 0 where the element's 16-bit number is below `threshold`, else `keep`.
-#[inline]
-pub(crate) fn mask_chunk(
-    level: Level,
-    (stream, chunk): (&Stream, u32),
-    threshold: u16,
-    keep: f32,
-    out: &mut [f32],
-) {
-    match level {
-        Level::Portable => portable::mask_chunk((stream, chunk), threshold, keep, out),
+/// One piece of a row to move: `x += gamma * sum_j w_j (z_j - z)`, terms in order, each operation rounded.
+pub(crate) struct Mix<'a, T> {
+    pub x: &'a mut [T],
+    /// Rows of z, side by side, each padded to a multiple of [`STRIP`] elements.
+    pub z: &'a [T],
+    /// Where the row itself begins in `z`.
+    pub own: usize,
+    /// Weight of each other row, and where it begins in `z`.
+    pub terms: &'a [(T, usize)],
+    pub gamma: T,
+}
+
+impl<T: crate::Real> Body for Mix<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        portable::mix_row(self);
     }
+}
+
+/// Moves one piece of a row.
+pub(crate) fn mix_row<T: crate::Real>(level: Level, piece: Mix<'_, T>) {
+    level.run(piece);
+}
+
+/// One chunk of a dropout mask: 0 where the element's 16-bit number is below `threshold`, else `keep`.
+pub(crate) struct Mask<'a> {
+    pub stream: &'a Stream,
+    pub chunk: u32,
+    pub threshold: u16,
+    pub keep: f32,
+    pub out: &'a mut [f32],
+}
+
+impl Body for Mask<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        portable::mask_chunk(self);
+    }
+}
+
+/// Fills one chunk of a dropout mask.
+pub(crate) fn mask_chunk(level: Level, chunk: Mask<'_>) {
+    level.run(chunk);
+}
+
+/// Asks for `data` to be brought to the second-level cache, where there is such an instruction.
+#[inline(always)]
+pub(crate) fn prefetch<T>(data: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    x86::prefetch_all(data);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
 }

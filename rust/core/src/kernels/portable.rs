@@ -3,7 +3,7 @@
 //! The bodies are `#[inline(always)]` and keep 16 elements side by side, so that a level that only widens
 //! the vectors can compile the same body under `#[target_feature]`.
 
-use super::CHUNK;
+use super::{CHUNK, Decode, Encode, Mask, Mix, STRIP};
 use crate::Real;
 use crate::philox::{Stream, philox_lanes};
 use crate::quantize::{Norm, Quantizer, SCALE_LIMIT};
@@ -41,35 +41,27 @@ pub(crate) fn random_u16(stream: &Stream, chunk: u32) -> [u16; CHUNK] {
     numbers
 }
 
-/// See [`super::encode_tile`].
+/// See [`Encode`].
 #[inline(always)]
-pub(crate) fn encode_tile(
-    quantizer: &Quantizer,
-    draws: (&Stream, u32),
-    x: &[f32],
-    out: (&mut [u8], &mut [u8]),
-) -> Result<(), usize> {
-    match quantizer.bits() {
-        2 => encode_tile_bits::<2>(quantizer, draws, x, out),
-        3 => encode_tile_bits::<3>(quantizer, draws, x, out),
-        4 => encode_tile_bits::<4>(quantizer, draws, x, out),
-        5 => encode_tile_bits::<5>(quantizer, draws, x, out),
-        6 => encode_tile_bits::<6>(quantizer, draws, x, out),
-        7 => encode_tile_bits::<7>(quantizer, draws, x, out),
-        _ => encode_tile_bits::<8>(quantizer, draws, x, out),
+pub(crate) fn encode_tile(tile: Encode<'_>) -> Result<(), usize> {
+    match tile.quantizer.bits() {
+        2 => encode::<2>(tile),
+        3 => encode::<3>(tile),
+        4 => encode::<4>(tile),
+        5 => encode::<5>(tile),
+        6 => encode::<6>(tile),
+        7 => encode::<7>(tile),
+        _ => encode::<8>(tile),
     }
 }
 
 #[inline(always)]
-fn encode_tile_bits<const BITS: usize>(
-    quantizer: &Quantizer,
-    (stream, first): (&Stream, u32),
-    x: &[f32],
-    (scales, codes): (&mut [u8], &mut [u8]),
-) -> Result<(), usize> {
+fn encode<const BITS: usize>(tile: Encode<'_>) -> Result<(), usize> {
+    let Encode { quantizer, stream, chunk: first, x, scales, codes } = tile;
     let block = quantizer.block();
     for (b, (values, scale)) in x.chunks(block).zip(scales.chunks_exact_mut(4)).enumerate() {
-        let s = block_scale(quantizer, values).map_err(|at| b * block + at)?;
+        let largest = max_magnitude_bits(values);
+        let s = block_scale(quantizer, values, largest, l2_norm).map_err(|at| b * block + at)?;
         scale.copy_from_slice(&s.to_le_bytes());
     }
 
@@ -118,13 +110,17 @@ fn quantize_group(
     }
 }
 
-/// The scale of one block, 0 where it would be too small to divide by.
+/// The scale of one block whose largest magnitude is given as bits, 0 where it would be too small to divide by.
 ///
 /// # Errors
 /// The index of the first number that is not finite or too large.
 #[inline(always)]
-pub(crate) fn block_scale(quantizer: &Quantizer, x: &[f32]) -> Result<f32, usize> {
-    let largest = max_magnitude_bits(x);
+pub(crate) fn block_scale(
+    quantizer: &Quantizer,
+    x: &[f32],
+    largest: u32,
+    l2_norm: impl FnOnce(&[f32]) -> f32,
+) -> Result<f32, usize> {
     if largest >= SCALE_LIMIT.to_bits() {
         return Err(first_at_or_above(x, SCALE_LIMIT.to_bits()).unwrap_or(0));
     }
@@ -173,8 +169,14 @@ fn l2_norm(x: &[f32]) -> f32 {
             sums[l] += sums[l + half];
         }
     }
-    // Every step rounds monotonically, so the norm is never below the largest magnitude.
-    (sums[0].sqrt() as f32).min(SCALE_LIMIT.next_down())
+    root(sums[0])
+}
+
+/// The norm from the sum of squares. Every step rounds monotonically, so that it is never below the largest
+/// magnitude.
+#[inline(always)]
+pub(crate) fn root(squares: f64) -> f32 {
+    (squares.sqrt() as f32).min(SCALE_LIMIT.next_down())
 }
 
 /// Packs 128 symbols of `BITS` bits: symbol i becomes bits `i * BITS..(i + 1) * BITS` of the stream.
@@ -191,27 +193,23 @@ fn pack<const BITS: usize>(symbols: &[u8; CHUNK], out: &mut [u8; CHUNK]) {
     }
 }
 
-/// See [`super::decode_tile`].
+/// See [`Decode`].
 #[inline(always)]
-pub(crate) fn decode_tile(quantizer: &Quantizer, payload: (&[u8], &[u8]), first: usize, out: &mut [f32]) {
-    match quantizer.bits() {
-        2 => decode_tile_bits::<2>(quantizer, payload, first, out),
-        3 => decode_tile_bits::<3>(quantizer, payload, first, out),
-        4 => decode_tile_bits::<4>(quantizer, payload, first, out),
-        5 => decode_tile_bits::<5>(quantizer, payload, first, out),
-        6 => decode_tile_bits::<6>(quantizer, payload, first, out),
-        7 => decode_tile_bits::<7>(quantizer, payload, first, out),
-        _ => decode_tile_bits::<8>(quantizer, payload, first, out),
+pub(crate) fn decode_tile(tile: Decode<'_>) {
+    match tile.quantizer.bits() {
+        2 => decode::<2>(tile),
+        3 => decode::<3>(tile),
+        4 => decode::<4>(tile),
+        5 => decode::<5>(tile),
+        6 => decode::<6>(tile),
+        7 => decode::<7>(tile),
+        _ => decode::<8>(tile),
     }
 }
 
 #[inline(always)]
-fn decode_tile_bits<const BITS: usize>(
-    quantizer: &Quantizer,
-    (scales, codes): (&[u8], &[u8]),
-    first: usize,
-    out: &mut [f32],
-) {
+fn decode<const BITS: usize>(tile: Decode<'_>) {
+    let Decode { quantizer, scales, codes, first, out } = tile;
     let levels = quantizer.levels() as i32;
     let codes = codes.get(first / 8 * BITS..).unwrap_or(&[]);
     let groups = out.chunks_mut(GROUP).zip(codes.chunks(GROUP / 8 * BITS)).enumerate();
@@ -247,48 +245,48 @@ fn unpack<const BITS: usize>(bytes: &[u8; GROUP]) -> [u8; GROUP] {
 }
 
 #[inline(always)]
-fn read_f32(bytes: &[u8]) -> f32 {
+pub(crate) fn read_f32(bytes: &[u8]) -> f32 {
     bytes.first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
 }
 
-/// See [`super::mix_row`].
+/// See [`Mix`].
 #[inline(always)]
-pub(crate) fn mix_row<T: Real>(x: &mut [T], z: &[T], terms: &[(T, &[T])], gamma: T) {
-    const WIDTH: usize = 32; // sums that fit in registers
-    let mut start = 0;
-    while start < x.len() {
-        let end = (start + WIDTH).min(x.len());
-        let mut sums = [T::ZERO; WIDTH];
-        if end - start == WIDTH {
-            // Known length: the compiler drops the checks and uses vectors.
-            for &(weight, other) in terms {
-                if let (Some(other), Some(own)) =
-                    (other[start..].first_chunk::<WIDTH>(), z[start..].first_chunk::<WIDTH>())
-                {
-                    for l in 0..WIDTH {
-                        sums[l] = sums[l] + weight * (other[l] - own[l]);
-                    }
-                }
-            }
-        } else {
-            for &(weight, other) in terms {
-                for ((sum, &own), &other) in sums.iter_mut().zip(&z[start..end]).zip(&other[start..end]) {
-                    *sum = *sum + weight * (other - own);
-                }
-            }
-        }
-        for (value, &sum) in x[start..end].iter_mut().zip(&sums) {
-            *value = *value + gamma * sum;
-        }
-        start = end;
+pub(crate) fn mix_row<T: Real>(piece: Mix<'_, T>) {
+    let Mix { x, z, own, terms, gamma } = piece;
+    let (strips, rest) = x.as_chunks_mut();
+    for (s, strip) in strips.iter_mut().enumerate() {
+        mix_strip(strip, &z[s * STRIP..], own, terms, gamma);
+    }
+    if !rest.is_empty() {
+        let mut full = [T::ZERO; STRIP];
+        full[..rest.len()].copy_from_slice(rest);
+        mix_strip(&mut full, &z[strips.len() * STRIP..], own, terms, gamma);
+        rest.copy_from_slice(&full[..rest.len()]);
     }
 }
 
-/// See [`super::mask_chunk`].
+/// One strip: its sums fit in registers, and its length is known, so that the compiler uses vectors.
 #[inline(always)]
-pub(crate) fn mask_chunk((stream, chunk): (&Stream, u32), threshold: u16, keep: f32, out: &mut [f32]) {
-    let numbers = random_u16(stream, chunk);
-    for (value, &number) in out.iter_mut().zip(&numbers) {
-        *value = if number < threshold { 0.0 } else { keep };
+fn mix_strip<T: Real>(x: &mut [T; STRIP], z: &[T], own: usize, terms: &[(T, usize)], gamma: T) {
+    let row = |at: usize| z.get(at..).and_then(<[T]>::first_chunk::<STRIP>);
+    let Some(&own) = row(own) else { return };
+    let mut sums = [T::ZERO; STRIP];
+    for &(weight, at) in terms {
+        let Some(other) = row(at) else { return };
+        for l in 0..STRIP {
+            sums[l] = sums[l] + weight * (other[l] - own[l]);
+        }
+    }
+    for l in 0..STRIP {
+        x[l] = x[l] + gamma * sums[l];
+    }
+}
+
+/// See [`Mask`].
+#[inline(always)]
+pub(crate) fn mask_chunk(mask: Mask<'_>) {
+    let numbers = random_u16(mask.stream, mask.chunk);
+    for (value, &number) in mask.out.iter_mut().zip(&numbers) {
+        *value = if number < mask.threshold { 0.0 } else { mask.keep };
     }
 }

@@ -1,6 +1,6 @@
 //! The exact bytes that releases must keep, shared with `tests/test_core.py`.
 
-use declora_core::{Codec, Norm, Quantizer, Stream};
+use declora_core::{Codec, Level, Norm, Quantizer, Stream, with_level};
 use serde_json::Value;
 
 use crate::naive::bits;
@@ -28,14 +28,15 @@ fn value_stability_of_the_quantizer() {
         let seed = case["seed"].as_str().unwrap().parse().unwrap();
 
         let x = floats(&case["x"]);
-        let mut payload = vec![0; codec.payload_len(x.len()).unwrap()];
-        codec
-            .encode_into(&x, &mut payload, &Stream::quantizer(seed, number("round"), number("client")))
-            .unwrap();
-        assert_eq!(payload, bytes(&case["payload"]), "{quantizer:?}");
+        for &level in Level::available() {
+            let mut payload = vec![0; codec.payload_len(x.len()).unwrap()];
+            let stream = Stream::quantizer(seed, number("round"), number("client"));
+            with_level(level, || codec.encode_into(&x, &mut payload, &stream)).unwrap();
+            assert_eq!(payload, bytes(&case["payload"]), "{quantizer:?}, {}", level.name());
 
-        let mut y = vec![0.0; x.len()];
-        codec.decode_into(&payload, &mut y).unwrap();
-        assert_eq!(bits(&y), bits(&floats(&case["y"])), "{quantizer:?}");
+            let mut y = vec![0.0; x.len()];
+            with_level(level, || codec.decode_into(&payload, &mut y)).unwrap();
+            assert_eq!(bits(&y), bits(&floats(&case["y"])), "{quantizer:?}, {}", level.name());
+        }
     }
 }

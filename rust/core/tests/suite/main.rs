@@ -6,6 +6,7 @@ mod codec;
 mod dropout;
 mod frame;
 mod golden;
+mod levels;
 mod mixing;
 mod naive;
 mod philox;

@@ -1,0 +1,74 @@
+//! The levels of x86-64: proofs that the CPU has the instructions, and the only unsafe code of the crate.
+#![allow(unsafe_code)]
+
+mod avx512;
+
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+
+use super::{Body, Decode, Encode};
+
+macro_rules! level {
+    ($(#[$doc:meta])* $name:ident: $($feature:tt)*) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct $name(());
+
+        impl $name {
+            /// Returns the proof, if this CPU has the instructions.
+            pub(super) fn new() -> Option<Self> {
+                ($(is_x86_feature_detected!($feature))&&*).then_some(Self(()))
+            }
+
+            /// Runs `body` compiled for this level.
+            #[inline(always)]
+            pub(super) fn run<B: Body>(self, body: B) -> B::Output {
+                $(#[target_feature(enable = $feature)])*
+                fn run<B: Body>(body: B) -> B::Output {
+                    body.run()
+                }
+                // SAFETY: `new`, the only constructor, found the instructions.
+                unsafe { run(body) }
+            }
+        }
+    };
+}
+
+level! {
+    /// Proof of AVX2.
+    Avx2: "avx2" "bmi2"
+}
+
+level! {
+    /// Proof of AVX-512 with VBMI and VNNI: Ice Lake, Zen 4 and later.
+    Avx512: "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vbmi" "avx512vnni" "avx2" "bmi2"
+}
+
+impl Avx512 {
+    pub(super) fn encode_tile(self, tile: Encode<'_>) -> Result<(), usize> {
+        // SAFETY: `new`, the only constructor, found the instructions.
+        unsafe { avx512::encode_tile(tile) }
+    }
+
+    pub(super) fn decode_tile(self, tile: Decode<'_>) {
+        // SAFETY: `new`, the only constructor, found the instructions.
+        unsafe { avx512::decode_tile(tile) }
+    }
+}
+
+/// Asks for the cache line that is `distance` bytes after the start of `data`, which may be beyond its end.
+#[inline(always)]
+fn prefetch<T>(data: &[T], distance: usize) {
+    let at = data.as_ptr().cast::<i8>().wrapping_add(distance);
+    // SAFETY: a hint, of an instruction that every x86-64 has; it never faults, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at) }
+}
+
+/// Asks for `data` to be brought to the second-level cache.
+#[inline(always)]
+pub(super) fn prefetch_all<T>(data: &[T]) {
+    for distance in (0..size_of_val(data)).step_by(64) {
+        let at = data.as_ptr().cast::<i8>().wrapping_add(distance);
+        // SAFETY: as in `prefetch`.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at) }
+    }
+}
