@@ -16,7 +16,7 @@ help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(INSTALLED) ## set up, then run Dec-LoRA with 10 clients on a ring and write runs/demo/report.html
-	$(BIN)/declora simulate --partition dirichlet:0.5 --out runs/demo --overwrite
+	$(BIN)/declora simulate --partition dirichlet:0.5 --max-length 64 --eval-every 10 --out runs/demo --overwrite
 
 test: lint rust-test python-test ## set up, then every check and test
 
