@@ -137,11 +137,12 @@ class core_threads:
         _bridge.set_threads(self.before)
 
 
-def test_choco_reaches_consensus_where_the_bare_codec_stays_noisy():
+@pytest.mark.parametrize("topology", ["ring", "complete"])
+def test_choco_reaches_consensus_where_the_bare_codec_stays_noisy(topology):
     """Public copies send differences, which vanish as clients agree; bare q2 keeps its noise for ever."""
     noisy, exact = rows_of(), rows_of()
     mean = exact.double().mean(0)
-    bare, choco = gossip_of("q2"), gossip_of("q2+choco")
+    bare, choco = gossip_of("q2", topology), gossip_of("q2+choco", topology)
     for t in range(150):
         bare.round(t, noisy)
         choco.round(t, exact)
