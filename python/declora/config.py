@@ -130,6 +130,9 @@ class SimulationConfig:
             _check_range("gamma", self.gamma, above=0.0, most=1.0)
         if self.task not in (None, "classification", "causal-lm"):
             raise unknown_name("task", self.task, ("classification", "causal-lm"))
+        for name in ("codec", "method", "weights", "optimizer", "schedule", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name}={getattr(self, name)!r} must be a name, in quotes.")
         if self.tensorboard and self.out is None:
             raise ConfigError("tensorboard=True needs a run folder to write into. Set out='runs/NAME'.")
 

@@ -116,11 +116,11 @@ def lora_config(config: SimulationConfig, material: Material) -> LoraConfig:
     if isinstance(config.lora, LoraConfig):
         lora = copy.deepcopy(config.lora)
     else:
-        fields = dict(config.lora)
         try:
+            fields = dict(config.lora)
             lora = LoraConfig(**{"lora_alpha": fields.get("r", 8), **fields})
         except (TypeError, ValueError) as error:
-            raise ModelError(f"lora={fields!r}: {error}. Its fields are those of peft.LoraConfig.") from error
+            raise ModelError(f"lora={config.lora!r}: {error}. Its fields are those of peft.LoraConfig.") from error
     if lora.task_type not in (None, material.task_type):
         raise ModelError(
             f"lora.task_type={lora.task_type!r} does not fit the data, which is {material.text.task}. Leave it out or "

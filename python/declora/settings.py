@@ -47,6 +47,8 @@ def parse_overrides(
     """
     if isinstance(runs, str):
         runs = [run.strip() for run in runs.split(",")]
+    if not isinstance(runs, Sequence | Mapping):
+        raise ConfigError(f"compare={runs!r} must be a list of runs, e.g. compare=['dec-lora', 'local'].")
     if isinstance(runs, Mapping):
         if bad := [label for label, changes in runs.items() if not isinstance(changes, Mapping)]:
             raise ConfigError(f"compare[{bad[0]!r}]={runs[bad[0]]!r} must be a table of settings.")

@@ -20,9 +20,8 @@ class Memory(ABC):
 
     Args:
         shrink: What decoded values are multiplied with. A memory needs a *contractive* codec, E||z - x||^2 < ||x||^2;
-        an
-            unbiased one of relative variance omega becomes that by 1 / (1 + omega). Without it the memory of a coarse
-            codec (omega > 1) grows for ever.
+            an unbiased one of relative variance omega becomes that by 1 / (1 + omega). Without it the memory of a
+            coarse codec (omega > 1) grows for ever.
     """
 
     name: ClassVar[str]
