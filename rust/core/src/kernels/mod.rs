@@ -2,7 +2,7 @@
 //!
 //! [`portable`] is the specification: plain safe loops. Every other level must give the same bits; this
 //! file is the only place that chooses. A kernel works on one tile, whose sizes the caller has checked.
-//! AVX2 is the same loops compiled for wider vectors, AVX-512 has quantizer loops of its own.
+//! AVX2 and AVX-512 have quantizer loops of their own, and compile the other loops for wider vectors.
 
 mod level;
 pub(crate) mod portable;
@@ -68,9 +68,11 @@ impl Body for Encode<'_> {
 /// The index within `x` of the first number that cannot be quantized; what was written is then undefined.
 pub(crate) fn encode_tile(level: Level, tile: Encode<'_>) -> Result<(), usize> {
     match level {
+        Level::Portable => tile.run(),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(token) => token.encode_tile(tile),
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(token) => token.encode_tile(tile),
-        _ => level.run(tile),
     }
 }
 
@@ -96,9 +98,11 @@ impl Body for Decode<'_> {
 /// Dequantizes one tile.
 pub(crate) fn decode_tile(level: Level, tile: Decode<'_>) {
     match level {
+        Level::Portable => tile.run(),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(token) => token.decode_tile(tile),
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(token) => token.decode_tile(tile),
-        _ => level.run(tile),
     }
 }
 

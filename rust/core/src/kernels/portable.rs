@@ -181,7 +181,7 @@ pub(crate) fn root(squares: f64) -> f32 {
 
 /// Packs 128 symbols of `BITS` bits: symbol i becomes bits `i * BITS..(i + 1) * BITS` of the stream.
 #[inline(always)]
-fn pack<const BITS: usize>(symbols: &[u8; CHUNK], out: &mut [u8; CHUNK]) {
+pub(crate) fn pack<const BITS: usize>(symbols: &[u8; CHUNK], out: &mut [u8; CHUNK]) {
     let (eights, _) = symbols.as_chunks();
     for (eight, bytes) in eights.iter().zip(out.chunks_exact_mut(BITS)) {
         // Neighbours move together: bytes to pairs of 2 symbols, pairs to fours, fours to all eight.

@@ -1,7 +1,9 @@
 //! The levels of x86-64: proofs that the CPU has the instructions, and the only unsafe code of the crate.
 #![allow(unsafe_code)]
 
+mod avx2;
 mod avx512;
+mod blocks;
 
 use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
@@ -43,17 +45,22 @@ level! {
     Avx512: "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vbmi" "avx512vnni" "avx2" "bmi2"
 }
 
-impl Avx512 {
-    pub(super) fn encode_tile(self, tile: Encode<'_>) -> Result<(), usize> {
-        // SAFETY: `new`, the only constructor, found the instructions.
-        unsafe { avx512::encode_tile(tile) }
-    }
+macro_rules! quantizer {
+    ($($level:ident: $kernels:ident)*) => { $(
+        impl $level {
+            pub(super) fn encode_tile(self, tile: Encode<'_>) -> Result<(), usize> {
+                // SAFETY: `new`, the only constructor, found the instructions.
+                unsafe { $kernels::encode_tile(tile) }
+            }
 
-    pub(super) fn decode_tile(self, tile: Decode<'_>) {
-        // SAFETY: `new`, the only constructor, found the instructions.
-        unsafe { avx512::decode_tile(tile) }
-    }
+            pub(super) fn decode_tile(self, tile: Decode<'_>) {
+                // SAFETY: `new`, the only constructor, found the instructions.
+                unsafe { $kernels::decode_tile(tile) }
+            }
+        }
+    )* };
 }
+quantizer!(Avx2: avx2 Avx512: avx512);
 
 /// Asks for the cache line that is `distance` bytes after the start of `data`, which may be beyond its end.
 #[inline(always)]
