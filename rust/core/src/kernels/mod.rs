@@ -17,7 +17,7 @@ use crate::quantize::Quantizer;
 /// Elements whose random numbers come from one group of 16 Philox counters (see [`portable::random_u16`]).
 pub(crate) const CHUNK: usize = 128;
 
-/// Elements of a row that are mixed together; rows of a [`Mix`] tile are padded to a multiple.
+/// Elements of a row that are mixed together.
 pub(crate) const STRIP: usize = 64;
 
 /// A loop body that is compiled once per level, inlined into it.
@@ -107,29 +107,44 @@ pub(crate) fn decode_tile(level: Level, tile: Decode<'_>) {
 }
 
 /// One piece of a row to move: `x += gamma * sum_j w_j (z_j - z)`, terms in order, each operation rounded.
-pub(crate) struct Mix<'a, T> {
+pub struct Mix<'a, T> {
     pub x: &'a mut [T],
-    /// Rows of z, side by side, each padded to a multiple of [`STRIP`] elements.
+    /// Rows of z: the one in slot i begins at `i * slot`, and is as long as a multiple of [`STRIP`].
     pub z: &'a [T],
-    /// Where the row itself begins in `z`.
-    pub own: usize,
-    /// Weight of each other row, and where it begins in `z`.
-    pub terms: &'a [(T, usize)],
+    pub slot: usize,
+    /// Slot of the row itself.
+    pub own: u32,
+    /// Weights of the other rows.
+    pub weights: &'a [T],
+    /// Their slots.
+    pub slots: &'a [u32],
     pub gamma: T,
+    /// What to ask for from memory meanwhile.
+    pub ahead: &'a [T],
 }
 
-impl<T: crate::Real> Body for Mix<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn run(self) {
-        portable::mix_row(self);
-    }
+/// Floats that can be mixed.
+pub trait Mixed: Sized {
+    /// Moves one piece of a row.
+    fn mix_row(level: Level, piece: Mix<'_, Self>);
 }
 
-/// Moves one piece of a row.
-pub(crate) fn mix_row<T: crate::Real>(level: Level, piece: Mix<'_, T>) {
-    level.run(piece);
+macro_rules! mixed {
+    ($($type:ident: $kernel:ident)*) => { $(
+        impl Mixed for $type {
+            fn mix_row(level: Level, piece: Mix<'_, Self>) {
+                match level {
+                    Level::Portable => portable::mix_row(piece),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2(token) => token.$kernel(piece),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512(token) => token.$kernel(piece),
+                }
+            }
+        }
+    )* };
 }
+mixed!(f32: mix_f32 f64: mix_f64);
 
 /// One chunk of a dropout mask: 0 where the element's 16-bit number is below `threshold`, else `keep`.
 pub(crate) struct Mask<'a> {

@@ -4,10 +4,11 @@
 mod avx2;
 mod avx512;
 mod blocks;
+mod mix;
 
 use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
-use super::{Body, Decode, Encode};
+use super::{Body, Decode, Encode, Mix};
 
 macro_rules! level {
     ($(#[$doc:meta])* $name:ident: $($feature:tt)*) => {
@@ -45,22 +46,32 @@ level! {
     Avx512: "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vbmi" "avx512vnni" "avx2" "bmi2"
 }
 
-macro_rules! quantizer {
-    ($($level:ident: $kernels:ident)*) => { $(
+macro_rules! kernels {
+    ($($level:ident: $quantizer:ident $mix_f32:ident $mix_f64:ident)*) => { $(
         impl $level {
             pub(super) fn encode_tile(self, tile: Encode<'_>) -> Result<(), usize> {
                 // SAFETY: `new`, the only constructor, found the instructions.
-                unsafe { $kernels::encode_tile(tile) }
+                unsafe { $quantizer::encode_tile(tile) }
             }
 
             pub(super) fn decode_tile(self, tile: Decode<'_>) {
                 // SAFETY: `new`, the only constructor, found the instructions.
-                unsafe { $kernels::decode_tile(tile) }
+                unsafe { $quantizer::decode_tile(tile) }
+            }
+
+            pub(super) fn mix_f32(self, piece: Mix<'_, f32>) {
+                // SAFETY: `new`, the only constructor, found the instructions.
+                unsafe { mix::$mix_f32(piece) }
+            }
+
+            pub(super) fn mix_f64(self, piece: Mix<'_, f64>) {
+                // SAFETY: `new`, the only constructor, found the instructions.
+                unsafe { mix::$mix_f64(piece) }
             }
         }
     )* };
 }
-quantizer!(Avx2: avx2 Avx512: avx512);
+kernels!(Avx2: avx2 avx2_f32 avx2_f64 Avx512: avx512 avx512_f32 avx512_f64);
 
 /// Asks for the cache line that is `distance` bytes after the start of `data`, which may be beyond its end.
 #[inline(always)]
