@@ -4,11 +4,13 @@
 //! file is the only place that chooses. A kernel works on one tile, whose sizes the caller has checked.
 //! AVX2 and AVX-512 have quantizer loops of their own, and compile the other loops for wider vectors.
 
+mod deviation;
 mod level;
 pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use deviation::Deviation;
 pub use level::{Level, with_level};
 
 use crate::philox::Stream;
