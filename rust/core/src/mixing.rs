@@ -14,7 +14,7 @@ use std::ops::{Add, Mul, Sub};
 
 use rayon::prelude::*;
 
-use crate::batch::{Frames, check_len};
+use crate::batch::{Frames, check_len, decode_frames};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Level, Mix, STRIP};
 
@@ -203,12 +203,17 @@ impl MixingMatrix {
         }
         check_len("x", x.len(), n, columns)?;
         let gamma = checked_gamma(gamma)?;
+        let Some(codec) = frames.codec().ranges() else {
+            let mut z = vec![0.0; x.len()];
+            decode_frames(frames, &mut z)?;
+            return self.mix_into(&z, x, gamma);
+        };
         frames.check_payloads()?;
         let fill = |row, first, _: &[f32], tile: &mut [f32]| {
-            frames.codec().decode_range(frames.payload(row), columns, first, tile);
+            codec.decode_range(frames.payload(row), columns, first, tile);
         };
         self.mix_tiles(x, columns, gamma, fill, |row, first, len| {
-            kernels::prefetch(frames.codec().numbers(frames.payload(row), columns, first..first + len));
+            kernels::prefetch(codec.numbers(frames.payload(row), columns, first..first + len));
         });
         Ok(())
     }

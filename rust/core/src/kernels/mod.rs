@@ -4,15 +4,21 @@
 //! file is the only place that chooses. A kernel works on one tile, whose sizes the caller has checked.
 //! AVX2 is the same loops compiled for wider vectors, AVX-512 has quantizer loops of its own.
 
+mod bits;
+mod eden;
+mod hadamard;
 mod level;
 pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use bits::{Powers, Signed, Signs, Values, powers_of_two, round_to_powers, signed, take_signs};
+pub(crate) use eden::{Rotation, Snap, Unsnap, snap_block, unsnap_block};
 pub use level::{Level, with_level};
+pub(crate) use portable::GROUP;
 
+use crate::codec::Quantizer;
 use crate::philox::Stream;
-use crate::quantize::Quantizer;
 
 /// Elements whose random numbers come from one group of 16 Philox counters (see [`portable::random_u16`]).
 pub(crate) const CHUNK: usize = 128;
@@ -69,7 +75,7 @@ impl Body for Encode<'_> {
 pub(crate) fn encode_tile(level: Level, tile: Encode<'_>) -> Result<(), usize> {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(token) => token.encode_tile(tile),
+        Level::Avx512(token) if tile.quantizer.full() => token.encode_tile(tile),
         _ => level.run(tile),
     }
 }
@@ -97,7 +103,7 @@ impl Body for Decode<'_> {
 pub(crate) fn decode_tile(level: Level, tile: Decode<'_>) {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(token) => token.decode_tile(tile),
+        Level::Avx512(token) if tile.quantizer.full() => token.decode_tile(tile),
         _ => level.run(tile),
     }
 }

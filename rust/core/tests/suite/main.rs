@@ -11,5 +11,6 @@ mod mixing;
 mod naive;
 mod philox;
 mod quantize;
+mod schemes;
 mod stats;
 mod threads;

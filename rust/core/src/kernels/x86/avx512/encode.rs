@@ -7,11 +7,11 @@
 use std::arch::x86_64::*;
 
 use super::{AHEAD, GROUP, LANES, load_bytes, load_f32, set1, store_bytes};
+use crate::codec::Quantizer;
 use crate::kernels::portable::{block_scale, read_f32, root};
 use crate::kernels::x86::prefetch;
 use crate::kernels::{CHUNK, Encode};
 use crate::philox::{MULTIPLIERS, ROUNDS, Stream, WEYL};
-use crate::quantize::Quantizer;
 
 const ROWS: usize = CHUNK / LANES;
 /// Elements whose scales are found before their codes: they are then still in the first-level cache.
