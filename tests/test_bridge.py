@@ -103,10 +103,15 @@ def test_gamma_must_be_finite():
 @pytest.mark.parametrize(
     ("arguments", "kind", "text"),
     [
-        ({"name": "q9"}, errors.ConfigError, r"codec='q9' is not known\. Did you mean 'q\d'\? Known: bf16, "),
-        ({"name": "q4", "block": 33}, errors.CodecError, "block=33 cannot be used: it must be a multiple of 32"),
-        ({"name": "q4", "block": -1}, errors.ConfigError, "block=-1 must be an integer"),
-        ({"name": "q4", "norm": "l1"}, errors.CodecError, 'norm="l1" cannot be used: it must be "max" or "l2"'),
+        ({"spec": "q9"}, errors.ConfigError, r"codec='q9' is not known\. Did you mean 'q\d'\? Known: bf16, "),
+        ({"spec": "q4:block=33"}, errors.CodecError, "block=33 cannot be used: it must be a multiple of 32"),
+        ({"spec": "q4:block=-1"}, errors.CodecError, 'block="-1" cannot be used: it must be a whole number'),
+        ({"spec": "q4:norm=l1"}, errors.CodecError, 'norm="l1" cannot be used: it must be "max" or "l2"'),
+        ({"spec": "q4:nrom=l1"}, errors.ConfigError, "codec option='nrom' is not known. Did you mean 'norm'"),
+        ({"spec": "none:block=32"}, errors.CodecError, 'codec option="block" is not known. Options of "none": none'),
+        ({"spec": "q4+ran"}, errors.ConfigError, "codec stage='ran' is not known. Did you mean 'rans'"),
+        ({"spec": "powersgd", "shapes": [(2, -1)]}, errors.ConfigError, r"shapes=\[\(2, -1\)\] must be a list of"),
+        ({"spec": "powersgd", "shapes": [(2**40, 2**40)]}, errors.ConfigError, "it must be at most 2"),
     ],
 )
 def test_codec_settings_out_of_range_are_refused(arguments, kind, text):
@@ -124,7 +129,7 @@ def test_the_first_value_that_is_not_finite_is_named(name, bad):
 
 
 def test_a_payload_that_cannot_be_decoded_writes_nothing():
-    codec = _bridge.Codec("q4", block=32)
+    codec = _bridge.Codec("q4:block=32")
     payload = encoded(codec, normal(64))
     payload[4:8] = np.frombuffer(np.float32(np.nan).tobytes(), np.uint8)
     out = np.ones(64, np.float32)
@@ -137,7 +142,7 @@ def test_every_error_is_in_the_one_tree():
     bad = np.full(1, np.nan, np.float32)
     calls = [
         lambda: _bridge.Codec("q9"),
-        lambda: _bridge.Codec("q4", block=1),
+        lambda: _bridge.Codec("q4:block=1"),
         lambda: encoded(_bridge.Codec("q4"), bad),
         lambda: decoded(_bridge.Codec("q4"), np.zeros(1, np.uint8), 1),
         lambda: _bridge.MixingMatrix(*(np.zeros(0, t) for t in (np.int64, np.int64, np.float64))),

@@ -38,6 +38,7 @@ __all__ = [
     "dropout_mask",
     "encode",
     "encode_frames",
+    "frame_bytes",
     "mix",
     "mix_frames",
     "mix_in_place",
@@ -47,13 +48,13 @@ __all__ = [
 ]
 
 
-def encode(codec: Codec, x: Array, out: Array, *, seed: int, round: int, client: int) -> None:
-    """Writes the payload of `x`, float32 `[n]`, to `out`, uint8 `[codec.payload_bytes(n)]`."""
-    codec.encode(_array("x", x), _array("out", out), seed=seed, round=round, client=client)
+def encode(codec: Codec, x: Array, out: Array, *, seed: int, round: int, client: int) -> int:
+    """Writes the payload of `x`, float32 `[n]`, to `out`, uint8 `[codec.payload_bytes(n)]`; returns its length."""
+    return codec.encode(_array("x", x), _array("out", out), seed=seed, round=round, client=client)
 
 
 def decode(codec: Codec, payload: Array, out: Array) -> None:
-    """Writes the values of `payload`, uint8 `[codec.payload_bytes(n)]`, to `out`, float32 `[n]`."""
+    """Writes the values of `payload`, uint8, to `out`, float32 `[n]`."""
     codec.decode(_array("payload", payload), _array("out", out))
 
 
@@ -94,6 +95,11 @@ def check_frames(
         round=round,
         senders=_array("senders", senders),
     )
+
+
+def frame_bytes(codec: Codec, frames: Array, d: int) -> NDArray[np.int64]:
+    """Returns the length of the message in each row of `frames`, uint8 `[N, 96 + L]`, as int64 `[N]`."""
+    return _core.frame_bytes(codec, _array("frames", frames), d)
 
 
 def decode_frames(codec: Codec, frames: Array, out: Array) -> None:

@@ -6,6 +6,7 @@ core works. An array of another kind, a size that does not fit or an integer out
 and seeds only, never on the number of threads or the instruction set.
 """
 
+from collections.abc import Sequence
 from typing import Final, TypeVar, final
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "decode_frames",
     "dropout_mask",
     "encode_frames",
+    "frame_bytes",
     "philox4x32_10",
     "set_threads",
     "threads",
@@ -35,77 +37,105 @@ HEADER_BYTES: Final[int]
 class Codec:
     """How a flat float32 vector becomes bytes and back, without memory.
 
-    `none` sends float32 as it is; `fp16` and `bf16` round to nearest even. `q2` to `q8` are stochastic
-    uniform quantizers of b bits with L = 2^(b-1) - 1 levels on either side of zero and one float32 scale s
-    per block (after QSGD, Alistarh et al. 2017, arXiv 1610.02132):
+    | name | options (defaults) | what is sent |
+    |---|---|---|
+    | `none` | | float32, as it is |
+    | `fp16`, `bf16` | | rounded to nearest even |
+    | `q2` to `q8` | `block` (256), `norm` (max) | b bits a number, stochastic and uniform; one scale a block |
+    | `qsgd` | `levels` (15), `block` (512), `norm` (l2) | the same, with any number of levels (arXiv 1610.02132) |
+    | `natural` | | sign and a power of two, stochastic: 9 bits (arXiv 1905.10988) |
+    | `sign` | `block` (256) | sign and the block's mean magnitude: 1 bit (arXiv 1901.09847) |
+    | `topk` | `fraction` (0.05), `values` (q8) | the numbers of largest magnitude (arXiv 1809.07599) |
+    | `randk` | `fraction` (0.05), `values` (q8) | one number of each run of n / k, times n / k (arXiv 1809.07599) |
+    | `eden` | `bits` (4; 1 to 4), `block` (4096), `rotations` (2) | centroids, after a random rotation (2108.08842) |
+    | `drive` | `block`, `rotations` | `eden` with one bit (arXiv 2105.08339) |
+    | `powersgd` | `rank` (2), `iterations` (2), `values` (none) | each matrix as P Q^T (arXiv 1905.13727) |
+
+    `q2` to `q8` and `qsgd` have L levels on either side of zero (2^(b-1) - 1, or `levels`) and one float32 scale s per
+    block, its largest magnitude or Euclidean norm:
 
         V = clamp(round_half_even(x * (L/s * 65536)), -L*65536, L*65536)
         q = (V + r) >> 16,  r uniform in 0..65535 (Philox4x32-10)
         y = q * (s / L)
 
-    so the expectation of y is x to 2^-17 of a step s / L, and |y - x| <= s / L. A block of zeros, or of
-    values so small that L/s * 65536 is not finite, gives zeros. The payload is all scales (float32 little
-    endian), then q + L in b bits each as one little-endian bit stream.
+    so the expectation of y is x to 2^-17 of a step s / L, and |y - x| <= s / L. A block of zeros, or of values so small
+    that L/s * 65536 is not finite, gives zeros. The payload is all scales (float32 little endian), then q + L in as few
+    bits as hold 2L + 1 values, as one little-endian bit stream. The other payloads: `rust/core/src/codec`.
 
     Args:
-        name: `none`, `fp16`, `bf16`, or `q2` to `q8`.
-        block: Values per scale: a multiple of 32 up to 2^20. Ignored by the codecs without scales.
-        norm: What s is: `max` (largest magnitude) or `l2` (Euclidean norm, as in QSGD). Ignored likewise.
+        spec: `NAME[:OPTION=VALUE,...][+rans]`. With `+rans` the same bytes are written shorter, by an entropy coder.
+        shapes: The (rows, columns) of the matrices that a message consists of, each row-major; only `powersgd` needs
+            them.
 
     Raises:
-        ConfigError: An unknown name; the message has the nearest one.
-        CodecError: A block or norm out of range.
+        ConfigError: An unknown name, option or stage; the message has the nearest one.
+        CodecError: An option out of range.
     """
 
-    def __new__(cls, name: str, *, block: int = 256, norm: str = "max") -> Codec: ...
+    def __new__(cls, spec: str, *, shapes: Sequence[tuple[int, int]] = ...) -> Codec: ...
     @property
     def name(self) -> str:
-        """The name it was made with."""
+        """The name of its scheme; `eden` for `drive`."""
 
     @property
     def block(self) -> int:
         """Values per scale; 0 for a codec without scales."""
 
     @property
-    def norm(self) -> str:
-        """`max`, `l2`, or `none` for a codec without scales."""
-
-    @property
     def id(self) -> int:
-        """The 32-bit id on the wire: bytes family, bits, norm, 0, lowest first."""
+        """The 32-bit id on the wire: bytes family (128 more with `+rans`), bits or levels, norm or values, 0."""
 
     @property
     def unbiased(self) -> bool:
-        """Whether the expectation of the decoded value is the encoded one (none and q2 to q8)."""
+        """Whether the expectation of the decoded value is the encoded one."""
 
     @property
-    def memory_free(self) -> bool:
-        """Whether gossip may use it without error feedback: unbiased, or rounding (fp16, bf16)."""
+    def needs_memory(self) -> bool:
+        """Whether gossip may use it only with a memory: biased by more than a rounding (sign, topk, powersgd)."""
+
+    @property
+    def variable_length(self) -> bool:
+        """Whether a payload may be shorter than `payload_bytes` (with `+rans`)."""
+
+    @property
+    def elements(self) -> int | None:
+        """How many values a message has, where the codec fixes it (`powersgd`)."""
+
+    def error_bound(self, n: int) -> float:
+        """Returns the largest E||z - x||^2 / ||x||^2 over all x of `n` normal floats.
+
+        The relative variance omega of an unbiased codec, 1 - a of a contractive one. Of `eden` it is the value for long
+        blocks.
+        """
 
     def payload_bytes(self, n: int) -> int:
-        """Returns the exact size in bytes of the payload of `n` values, at most 2^35."""
+        """Returns the exact size in bytes of the payload of `n` values, at most 2^35; with `+rans` the most it has.
 
-    def encode(self, x: NDArray[np.float32], out: NDArray[np.uint8], *, seed: int, round: int, client: int) -> None:
-        """Writes the payload of `x [n]` to `out [payload_bytes(n)]`.
+        Raises:
+            ConfigError: `n` is too large, or not what the shapes of `powersgd` add up to.
+        """
+
+    def encode(self, x: NDArray[np.float32], out: NDArray[np.uint8], *, seed: int, round: int, client: int) -> int:
+        """Writes the payload of `x [n]` to the start of `out [payload_bytes(n)]` and returns its length.
 
         Args:
             x: float32 `[n]`.
-            out: uint8 `[payload_bytes(n)]`, written.
-            seed: Seed of the rounding, below 2^64; it draws by (seed, round, client, element).
+            out: uint8 `[payload_bytes(n)]`, written; zeros after the payload.
+            seed: Seed of all draws, below 2^64; it draws by (seed, round, client, element).
             round: Round, below 2^32.
             client: Client, below 2^32.
 
         Raises:
-            CodecError: A value that is not finite or too large (2^127 for q2 to q8, 65520 for fp16): the
-                message has the first index, and `out` is all zeros.
+            CodecError: A value that is not finite or too large (2^127 for q2 to q8, 65520 for fp16; the message
+                has the limit and the first index), and `out` is all zeros.
         """
 
     def decode(self, payload: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-        """Writes the values of `payload [payload_bytes(n)]` to `out [n]`, float32.
+        """Writes the values of a payload to `out [n]`, float32.
 
         Raises:
-            FrameError: Another length than that of `n` values, a scale that is not finite or negative, or a
-                value that is not finite. `out` is then as it was.
+            FrameError: Another length than that of `n` values, or bytes that no encoder writes (a scale that is not
+                finite, indices out of order ...). `out` is then as it was.
         """
 
     def __eq__(self, other: object, /) -> bool: ...
@@ -178,7 +208,7 @@ def encode_frames(
     Args:
         codec: Codec of the payloads.
         x: float32 `[N, D]`.
-        out: uint8 `[N, 96 + codec.payload_bytes(D)]`, written.
+        out: uint8 `[N, 96 + codec.payload_bytes(D)]`, written; zeros after a message that is shorter.
         run_id: 16 bytes that name the run.
         manifest: 16 bytes, the hash of what the peers agreed on.
         round: Round, below 2^32.
@@ -204,6 +234,9 @@ def check_frames(
     Raises:
         FrameError: With the first row at fault and its first wrong field.
     """
+
+def frame_bytes(codec: Codec, frames: NDArray[np.uint8], d: int) -> NDArray[np.int64]:
+    """Returns the length of the message in each row of `frames [N, 96 + L]`: less than the row with `+rans`."""
 
 def decode_frames(codec: Codec, frames: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
     """Decodes the payloads of `frames [N, 96 + L]` into `out [N, D]`, float32; headers are not read.

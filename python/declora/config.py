@@ -30,7 +30,8 @@ class SimulationConfig:
     topology: Any = "ring"
     """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), or `declora.Topology`."""
     codec: str = "q4"
-    """none, fp16, bf16, q2..q8; with a memory: "q2+choco", "q2+ef"; with options: "q4:block=64,norm=l2"."""
+    """none, fp16, bf16, q2..q8, qsgd, natural, eden, drive, randk; with a memory (+choco, +ef21, +ef) also sign, topk,
+    powersgd; with options: "topk:fraction=0.01+choco", "q4:block=64"; with an entropy coder: "q2+rans"."""
     lora: Any = field(default_factory=lambda: {"r": 8, "target_modules": ["query", "value"]})
     """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1."""
     partition: Any = None

@@ -44,7 +44,7 @@ class Gossip:
     ) -> None:
         self._federation = federation
         self._codec = federation.codec.core
-        self._memory = federation.codec.memory(federation.codec.contraction)
+        self._memory = federation.codec.memory(federation.codec.shrink)
         self._memory.start(start.cpu().numpy())
         self._mixer = LinearMixer(federation.codec.default_gamma if gamma is None else gamma)
         self._frames = np.empty((len(start), federation.codec.frame_bytes(start.shape[1])), dtype=np.uint8)
@@ -64,7 +64,8 @@ class Gossip:
             outgoing = self._memory.outgoing(rows)
             _bridge.encode_frames(self._codec, outgoing, self._frames, seed=self._seed, **self._names(t))
         with _timed(seconds, "exchange"):
-            delivery = federation.exchange.deliver(self._frames, federation.topology.edges(t))
+            sizes = _bridge.frame_bytes(self._codec, self._frames, rows.shape[1])
+            delivery = federation.exchange.deliver(self._frames, sizes, federation.topology.edges(t))
         with _timed(seconds, "mix"):
             _bridge.check_frames(self._codec, delivery.frames, rows.shape[1], **self._names(t))
             weights = federation.topology.weights(t)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,9 @@ class Run:
             raise
 
     def _assemble(self) -> None:
-        config, material, federation = self.config, self.material, self.federation
+        config, material = self.config, self.material
+        codec = self.federation.codec.for_shapes(self._surgery.layout.shapes)
+        self.federation = federation = replace(self.federation, codec=codec)
         device = material.base.model.device
         self.bank = AdapterBank(self._surgery.layout, self._surgery.slots, self._rows)
         self.bank.fill(self._surgery.initial, federation.clients, device)
@@ -106,7 +108,7 @@ class Run:
             federation,
             self.bank.P,
             gamma=config.gamma,
-            manifest=self.bank.layout.digest(federation.codec.name),
+            manifest=self.bank.layout.digest(str(federation.codec)),
             seed=config.seed,
         )
         self._texts = sample_texts(material.evaluation, config.eval_samples, seed=config.seed)
