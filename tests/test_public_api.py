@@ -25,7 +25,7 @@ FLOORS = [
     ["topology", "codec", "exchange", "model", "data", "report"],
     ["mixer", "train", "methods"],
     ["gossip", "config"],
-    ["prepare", "settings"],
+    ["prepare", "settings", "testing"],
     ["run"],
     ["result"],
     ["simulation"],
