@@ -31,7 +31,9 @@ pub mod frame;
 mod kernels;
 mod mixing;
 mod philox;
+mod push;
 mod quantize;
+mod robust;
 mod stats;
 
 pub use batch::{Batch, Frames, check_frames, decode_frames, encode_frames};

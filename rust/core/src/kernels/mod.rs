@@ -6,10 +6,12 @@
 
 mod level;
 pub(crate) mod portable;
+mod robust;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use level::{Level, with_level};
+pub(crate) use robust::{Push, Settle, Sort, Squared};
 
 use crate::philox::Stream;
 use crate::quantize::Quantizer;
