@@ -222,8 +222,8 @@ def decode_frames(codec: Codec, frames: NDArray[np.uint8], out: NDArray[np.float
 def clipped(matrix: MixingMatrix, z: NDArray[_F], radius: float) -> MixingMatrix:
     """Returns the weights under which no neighbour pulls further than `radius`: clipped gossip, arXiv 2202.01545.
 
-    Mixed with these weights, `x_i += gamma * sum_j w_ij clip(z_j - z_i, radius)` with `clip(v, r) = v min(1, r/|v|)`. One
-    neighbour pulls by at most `gamma * w_ij * radius`, whatever it sends (from a distance of 2^96 on, not at all).
+    Mixed with these weights, `x_i += gamma * sum_j w_ij clip(z_j - z_i, radius)` with `clip(v, r) = v min(1, r/|v|)`.
+    One neighbour pulls by at most `gamma * w_ij * radius`, whatever it sends (from a distance of 2^96 on, not at all).
     Symmetric weights stay symmetric, so the mean over clients stays.
 
     Args:
@@ -251,13 +251,13 @@ def clipped_beyond(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32]
     """
 
 def nearest(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32]) -> MixingMatrix:
-    """Returns equal weights for the k - bad[i] of client i's k values that are nearest to its own: NNA, arXiv 2209.10931.
+    """Returns equal weights for the k - bad[i] of client i's k values nearest to its own: NNA, arXiv 2209.10931.
 
     Its own value always counts; of equally near ones the lower client. Arguments and errors as `clipped_beyond`.
     """
 
 def krum(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32], average: int | None = None) -> MixingMatrix:
-    """Returns equal weights for the `average` of client i's k values with the lowest Krum scores (Blanchard et al. 2017).
+    """Returns equal weights for the `average` of client i's k values of lowest Krum score (Blanchard et al. 2017).
 
     A score is the sum of the squared distances to the k - bad[i] - 2 nearest of the other values; of equal ones the
     lower client counts. Arguments and errors as `clipped_beyond`, but k is to be at least 2 bad[i] + 3; a client with

@@ -39,8 +39,8 @@ impl MixingMatrix {
     /// sum of the squared distances to the `k - bad[i] - 2` nearest of the others. Of equal scores the lower client
     /// counts.
     ///
-    /// Without `average` it is `k - bad[i] - 2`, the most for which robustness is proven (El Mhamdi, Guerraoui and
-    /// Rouault 2018, arXiv 1802.07927); it is never more than `k - bad[i]`. A client with fewer than three values of
+    /// Without `average` it is `k - bad[i] - 2`, the most for which it is proven to be robust (El Mhamdi, Guerraoui and
+    /// Rouault 2019, arXiv 1905.04374); it is never more than `k - bad[i]`. A client with fewer than three values of
     /// which none is bad keeps its own.
     ///
     /// # Errors
