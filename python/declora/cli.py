@@ -21,6 +21,8 @@ _TEXT = {
     "data",
     "topology",
     "codec",
+    "mixer",
+    "attack",
     "partition",
     "method",
     "compare",
