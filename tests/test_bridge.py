@@ -138,6 +138,47 @@ def test_a_payload_that_cannot_be_decoded_writes_nothing():
     assert (out == 1).all()
 
 
+def robust_calls(z, x, bad):
+    """Calls of every rule."""
+    w = matrix(ring(3))
+    return [
+        lambda: _bridge.clipped(w, z, 1.0),
+        lambda: _bridge.clipped_beyond(w, z, bad),
+        lambda: _bridge.nearest(w, z, bad),
+        lambda: _bridge.krum(w, z, bad, 1),
+        lambda: _bridge.trimmed_mean(w, z, x, bad, 1.0),
+        lambda: _bridge.median(w, z, x, 1.0),
+        lambda: _bridge.push(w, z, x, 1.0),
+    ]
+
+
+def test_rules_check_their_arrays():
+    z, x, bad = normal(3, 8), normal(3, 8, seed=1), np.zeros(3, np.uint32)
+    for call in robust_calls(z, x, bad) + robust_calls(z.astype(np.float64), x.astype(np.float64), bad):
+        call()
+    cases = [
+        ((z.astype(np.float16), x, bad), "z has dtype float16", range(7)),
+        ((z[:, ::2], x, bad), "z is not contiguous", range(7)),
+        ((z[0], x, bad), "z has shape", range(7)),
+        ((z[:2], x[:2], bad), "z has 16 items", range(7)),
+        ((z, x[:2], bad), "x has 16 items", (4, 5, 6)),
+        ((z, z, bad), "x overlaps", (4, 5, 6)),
+        ((z, x, bad.astype(np.int64)), "bad has dtype int64", (1, 2, 3, 4)),
+        ((z, x, bad[:2]), "bad has 2 items", (1, 2, 3, 4)),
+        ((z, x, np.full(3, 2**32 - 1, np.uint32)), "too few for bad=4294967295", (1, 2, 3, 4)),
+        ((z.astype(np.float64), x, bad), "z has dtype float64", (4, 5, 6)),
+    ]
+    for arguments, text, which in cases:
+        calls = robust_calls(*arguments)
+        for index in which:
+            with pytest.raises(errors.ConfigError, match=text):
+                calls[index]()
+    with pytest.raises(errors.ConfigError, match="radius=NaN"):
+        _bridge.clipped(matrix(ring(3)), z, float("nan"))
+    with pytest.raises(errors.ConfigError, match="average=-1 must be an integer"):
+        _bridge.krum(matrix(ring(3)), z, bad, -1)
+
+
 def test_every_error_is_in_the_one_tree():
     bad = np.full(1, np.nan, np.float32)
     calls = [

@@ -1,5 +1,6 @@
 """The gossip round: the mean is kept, disagreement shrinks as the graph says, bytes are the real frames'."""
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from declora.errors import FrameError
 from declora.exchange import Delivery, LocalExchange, StarExchange
 from declora.gossip import Gossip
 from declora.methods import Federation
-from declora.mixer import LinearMixer
+from declora.mixer import Linear, PushSum
 from declora.topology import Topology
 
 CLIENTS, COLUMNS = 10, 3001
@@ -61,7 +62,7 @@ def test_mixing_equals_the_dense_product():
     rows, topology = rows_of(), Topology.build("erdos-renyi:0.4", CLIENTS, seed=3)
     expected = topology.weights(0).toarray() @ rows.double().numpy()
     mixed = rows.numpy().copy()
-    LinearMixer(1.0).mix(topology.weights(0), rows.numpy(), mixed)
+    Linear().mix(topology.weights(0), rows.numpy(), mixed)
     np.testing.assert_allclose(mixed, expected, atol=2e-6)
 
 
@@ -196,6 +197,24 @@ def test_choco_reaches_consensus_where_the_bare_codec_stays_noisy(topology):
         choco.round(t, exact)
     assert _bridge.consensus_distance(exact) < 1e-2 * _bridge.consensus_distance(noisy)
     assert (exact.double() - mean).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("codec", ["none", "q4", "q3+ef", "q2+choco"])
+def test_push_sum_keeps_the_mass_of_a_digraph_whatever_the_codec(codec):
+    """V27 in float32, through frames: rounding of values below about 30, 20 rounds."""
+    graph = nx.DiGraph([(i, (i + 1) % CLIENTS) for i in range(CLIENTS)] + [(0, i) for i in range(2, CLIENTS)])
+    topology = Topology.build(graph, CLIENTS, column_stochastic=True)
+    push, rows = PushSum(), rows_of()
+    shards = tuple(np.arange(1) for _ in range(CLIENTS))
+    federation = Federation(shards, 1, topology, parse_codec(codec), LocalExchange(), push)
+    gossip = Gossip(federation, rows.clone(), gamma=None, manifest=b"m" * 16, seed=0)
+    mean = rows.double().mean(0).numpy()
+    for t in range(20):
+        gossip.round(t, rows)
+    np.testing.assert_allclose(push.numerators.mean(0, dtype=np.float64), mean, atol=20 * 30 * 2.0**-24)
+    np.testing.assert_allclose(rows.numpy(), push.numerators / push.weights[:, None], rtol=1e-6)
+    assert push.weights.sum() == pytest.approx(CLIENTS, abs=1e-12)
+    assert np.abs(push.weights - 1).max() > 0.5
 
 
 def test_a_damaged_message_is_refused_before_anything_is_mixed():

@@ -20,9 +20,9 @@ PUBLIC = {
 # Lower rooms first: a room may import rooms before it, never after.
 FLOORS = [
     ["errors", "seeds"],
-    ["_core"],
+    ["_core", "spec"],
     ["_bridge"],
-    ["topology", "codec", "exchange", "model", "data", "report"],
+    ["topology", "codec", "attacks", "exchange", "model", "data", "report"],
     ["mixer", "train", "methods"],
     ["gossip", "config"],
     ["prepare", "settings", "testing"],

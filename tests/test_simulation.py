@@ -3,6 +3,7 @@
 import json
 
 import datasets
+import networkx as nx
 import numpy as np
 import peft
 import pytest
@@ -239,6 +240,43 @@ def test_global_generators_are_left_alone(run):
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
+ATTACKED = {
+    "clients": 6, "rounds": 12, "local_steps": 4, "topology": "complete", "codec": "q8", "learning_rate": 3e-2,
+    "attack": "sign-flip:scale=10", "attackers": [2], "eval_every": 12,
+}  # fmt: skip
+
+
+def test_one_liar_ends_plain_averaging_and_not_a_robust_rule(run):
+    plain, robust = run(**ATTACKED), run(**ATTACKED, mixer="median")
+    # 40 samples of two classes: chance is 50 % with a standard error of 7.9 points.
+    assert plain.history["average_accuracy"].iloc[-1] < 0.6
+    assert robust.history["average_accuracy"].iloc[-1] > 0.7
+    assert robust.history["frames_refused"].tolist() == [0] * 12
+
+
+def test_quality_and_consensus_are_those_of_the_honest_and_the_report_names_the_others(run):
+    result = run(**ATTACKED | {"rounds": 2, "eval_every": 2, "attack": "nan", "mixer": "clipped"})
+    assert result.history["frames_refused"].tolist() == [1, 1]
+    honest = adapters(result)[[0, 1, 3, 4, 5]].double()
+    torch.testing.assert_close(result.average.row.double(), honest.mean(0), atol=1e-7, rtol=0)
+    distance = float((honest - honest.mean(0)).norm(dim=1).square().mean().sqrt())
+    assert result.history["consensus_distance"].iloc[-1] == pytest.approx(distance, rel=1e-5)
+    last = result.clients.query("round == 2").set_index("client")
+    assert last["accuracy"].isna().tolist() == [False, False, True, False, False, False]
+    assert result.history["train_loss"].iloc[-1] == pytest.approx(last["train_loss"].drop(2).mean())
+    assert result.facts()["mixer"] == "clipped:f=1"
+    assert result.facts()["attack"].startswith("nan by clients 2;")
+    assert "attack" not in run(**ATTACKED | {"rounds": 1, "method": "centralized"}).facts()
+
+
+def test_push_sum_trains_over_a_digraph_that_nothing_else_can_use(run):
+    graph = nx.DiGraph([(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)])
+    result = run(topology=graph, mixer="push-sum", rounds=15, local_steps=4, codec="q8", learning_rate=3e-2)
+    assert result.history["average_accuracy"].iloc[-1] > 0.7  # as above: chance is 50 %
+    with pytest.raises(TopologyError, match="push-sum"):
+        run(topology=graph)
+
+
 BAD = [
     ({"clients": 0}, ConfigError, "clients=0"),
     ({"rounds": 0}, ConfigError, "rounds=0"),
@@ -264,6 +302,16 @@ BAD = [
     ({"codec": "q9"}, CodecError, "2..8"),
     ({"codec": "q4:block=0"}, CodecError, "block"),
     ({"codec": "q2+choco", "topology": "one-peer-exponential"}, ConfigError, "static graph"),
+    ({"mixer": "medain"}, ConfigError, "Did you mean 'median'"),
+    ({"mixer": 3}, ConfigError, "mixer=3 must be a name"),
+    ({"mixer": "krum"}, ConfigError, "client 0 has 2 neighbours"),
+    ({"mixer": "median", "topology": "star"}, ConfigError, "'star' client 1 has 1 neighbour"),
+    ({"mixer": "median", "weights": "laplacian"}, ConfigError, "weights='laplacian' has no effect"),
+    ({"mixer": "push-sum", "weights": "laplacian"}, TopologyError, "weights='laplacian' has no effect"),
+    ({"mixer": "clipped", "method": "fedavg"}, ConfigError, "starts from each client's own value"),
+    ({"attack": "alei"}, ConfigError, "Did you mean 'alie'"),
+    ({"attack": 3}, ConfigError, "attack=3 must be a name"),
+    ({"attack": "nan", "attackers": 4}, ConfigError, "attackers=4 of clients=4"),
     ({"topology": np.eye(4)}, TopologyError, "connected"),
     ({"topology": np.ones((4, 4))}, TopologyError, "row 0"),
     ({"topology": np.full((4, 4), np.nan)}, TopologyError, "nan"),

@@ -17,15 +17,22 @@ __all__ = [
     "Codec",
     "MixingMatrix",
     "check_frames",
+    "clipped",
+    "clipped_beyond",
     "consensus_distance",
     "crc32c",
     "decode_frames",
     "dropout_mask",
     "encode_frames",
     "frame_bytes",
+    "krum",
+    "median",
+    "nearest",
     "philox4x32_10",
+    "push",
     "set_threads",
     "threads",
+    "trimmed_mean",
 ]
 
 _F = TypeVar("_F", np.float32, np.float64)
@@ -243,6 +250,87 @@ def decode_frames(codec: Codec, frames: NDArray[np.uint8], out: NDArray[np.float
 
     Raises:
         FrameError: A payload that cannot be decoded, with its row. `out` is then as it was.
+    """
+
+def clipped(matrix: MixingMatrix, z: NDArray[_F], radius: float) -> MixingMatrix:
+    """Returns the weights under which no neighbour pulls further than `radius`: clipped gossip, arXiv 2202.01545.
+
+    Mixed with these weights, `x_i += gamma * sum_j w_ij clip(z_j - z_i, radius)` with `clip(v, r) = v min(1, r/|v|)`.
+    One neighbour pulls by at most `gamma * w_ij * radius`, whatever it sends (from a distance of 2^96 on, not at all).
+    Symmetric weights stay symmetric, so the mean over clients stays.
+
+    Args:
+        matrix: W of the round; a client's neighbours are its entries above 0.
+        z: float32 or float64 `[clients, D]`, public values.
+        radius: Not negative; infinity clips nothing.
+
+    Raises:
+        ConfigError: A value of z that is not finite (with its row and column), or a radius out of range.
+    """
+
+def clipped_beyond(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32]) -> MixingMatrix:
+    """Returns `clipped` weights with a radius for each client: the distance of its `bad[i] + 1`-th farthest neighbour.
+
+    So at most `bad[i]` neighbours of client i are clipped. Radii differ, so the mean over clients does not stay.
+
+    Args:
+        matrix: W of the round.
+        z: float32 or float64 `[clients, D]`, public values.
+        bad: uint32 `[clients]`, neighbours of each client that are assumed to be bad.
+
+    Raises:
+        TopologyError: A client with 2 bad[i] values or fewer, its own among them.
+        ConfigError: A value of z that is not finite, with its row and column.
+    """
+
+def nearest(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32]) -> MixingMatrix:
+    """Returns equal weights for the k - bad[i] of client i's k values nearest to its own: NNA, arXiv 2209.10931.
+
+    Its own value always counts; of equally near ones the lower client. Arguments and errors as `clipped_beyond`.
+    """
+
+def krum(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32], average: int | None = None) -> MixingMatrix:
+    """Returns equal weights for the `average` of client i's k values of lowest Krum score (Blanchard et al. 2017).
+
+    A score is the sum of the squared distances to the k - bad[i] - 2 nearest of the other values; of equal ones the
+    lower client counts. Arguments and errors as `clipped_beyond`, but k is to be at least 2 bad[i] + 3; a client with
+    fewer than three values of which none is bad keeps its own.
+
+    Args:
+        matrix: W of the round.
+        z: float32 or float64 `[clients, D]`, public values.
+        bad: uint32 `[clients]`, neighbours of each client that are assumed to be bad.
+        average: 1 is Krum, more is multi-Krum, k - bad[i] at the most; None: k - bad[i] - 2.
+    """
+
+def trimmed_mean(matrix: MixingMatrix, z: NDArray[_F], x: NDArray[_F], bad: NDArray[np.uint32], gamma: float) -> None:
+    """Moves `x_i += gamma * (R_i - z_i)`, R_i the trimmed mean of client i's values in each column (arXiv 1803.01498).
+
+    Sums are in float64. With `gamma` 1 and z equal to x, x becomes R exactly. Arguments and errors as `clipped_beyond`.
+
+    Args:
+        matrix: W of the round, of which only the neighbours matter.
+        z: float32 or float64 `[clients, D]`, public values.
+        x: The rows themselves, of the same dtype, changed.
+        bad: uint32 `[clients]`: so many lowest and highest values are left out in each column.
+        gamma: Step size, finite.
+    """
+
+def median(matrix: MixingMatrix, z: NDArray[_F], x: NDArray[_F], gamma: float) -> None:
+    """Moves x as `trimmed_mean` does, by the median of each column: the mean of the two in the middle if even."""
+
+def push(matrix: MixingMatrix, z: NDArray[_F], x: NDArray[_F], gamma: float) -> None:
+    """Spreads `x [clients, D]` by push-sum (arXiv 1811.10792): row j of the matrix is how client j splits its own.
+
+        x_i += gamma * (sum over j != i of m_ji z_j - (sum over j != i of m_ij) z_i)
+
+    What one client gives another gets, so the sum over clients stays whatever z is.
+
+    Args:
+        matrix: The transpose of the column-stochastic matrix: rows of senders that sum to 1.
+        z: float32 or float64 `[clients, D]`, public values of x.
+        x: The rows themselves, of the same dtype, changed.
+        gamma: Step size, finite.
     """
 
 def consensus_distance(x: NDArray[np.float32]) -> float:

@@ -24,6 +24,8 @@ _TEXT = {
     "data",
     "topology",
     "codec",
+    "mixer",
+    "attack",
     "partition",
     "method",
     "compare",

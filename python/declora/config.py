@@ -32,6 +32,9 @@ class SimulationConfig:
     codec: str = "q4"
     """none, fp16, bf16, q2..q8, qsgd, natural, eden, drive, randk; with a memory (+choco, +ef21, +ef) also sign, topk,
     powersgd; with options: "topk:fraction=0.01+choco", "q4:block=64"; with an entropy coder: "q2+rans"."""
+    mixer: str = "linear"
+    """linear, clipped[:f=1|:tau=X], trimmed-mean:f=1, median, krum:f=1, multi-krum:f=1,m=2, nna:f=1 (f: neighbours of a
+    client that may be bad), or push-sum, for any strongly connected digraph."""
     lora: Any = field(default_factory=lambda: {"r": 8, "target_modules": ["query", "value"]})
     """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1."""
     partition: Any = None
@@ -69,6 +72,12 @@ class SimulationConfig:
     """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max)."""
     gamma: float | None = None
     """Consensus step size; none: 1, or the codec's own where it has a memory."""
+
+    attack: str | None = None
+    """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian (all with :scale=S), mimic, nan,
+    inf. The others are what is evaluated then; none: all are honest."""
+    attackers: Any = 1
+    """How many clients attack, chosen by the seed, or which ones ([3, 7])."""
 
     eval_data: Any = None
     """Data to evaluate on; none: the data's validation or test split, else a held-out `eval_fraction`."""
@@ -131,8 +140,8 @@ class SimulationConfig:
             _check_range("gamma", self.gamma, above=0.0, most=1.0)
         if self.task not in (None, "classification", "causal-lm"):
             raise unknown_name("task", self.task, ("classification", "causal-lm"))
-        for name in ("codec", "method", "weights", "optimizer", "schedule", "device"):
-            if not isinstance(getattr(self, name), str):
+        for name in ("codec", "mixer", "method", "weights", "optimizer", "schedule", "device", "attack"):
+            if not isinstance(getattr(self, name), str) and not (name == "attack" and self.attack is None):
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be a name, in quotes.")
         if self.tensorboard and self.out is None:
             raise ConfigError("tensorboard=True needs a run folder to write into. Set out='runs/NAME'.")

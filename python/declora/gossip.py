@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from declora import _bridge, seeds
 from declora.codec import NoMemory
+from declora.errors import FrameError
 from declora.methods import Federation
-from declora.mixer import LinearMixer
 
 __all__ = ["Gossip", "Traffic"]
 
@@ -26,6 +26,8 @@ class Traffic:
     """`[clients]`, bytes on each client's link, from the real frames."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of `encode`, `exchange` and `mix`."""
+    refused: NDArray[np.bool_] | None = None
+    """`[clients]`, whose message was refused; None where every message is taken or the run ends."""
 
 
 class Gossip:
@@ -46,7 +48,9 @@ class Gossip:
         self._codec = federation.codec.core
         self._memory = federation.codec.memory(federation.codec.shrink)
         self._memory.start(start.cpu().numpy())
-        self._mixer = LinearMixer(federation.codec.default_gamma if gamma is None else gamma)
+        self._mixer, self._attack = federation.mixer, federation.attack
+        self._mixer.start(start.cpu().numpy())
+        self._gamma = federation.codec.default_gamma if gamma is None else gamma
         self._frames = np.empty((len(start), federation.codec.frame_bytes(start.shape[1])), dtype=np.uint8)
         self._senders = np.arange(len(start), dtype=np.uint32)
         self._run_id = seeds.generator(seed, "run-id").bytes(16)
@@ -61,23 +65,64 @@ class Gossip:
         seconds: dict[str, float] = {}
         rows = values.cpu().numpy()  # P itself on the CPU, a copy of it from a GPU
         with _timed(seconds, "encode"):
-            outgoing = self._memory.outgoing(rows)
+            sent = self._mixer.sent(rows)
+            outgoing = self._memory.outgoing(sent if self._attack is None else self._attack.sent(t, sent))
             _bridge.encode_frames(self._codec, outgoing, self._frames, seed=self._seed, **self._names(t))
+            if self._attack is not None:
+                self._attack.forge(self._codec, self._frames)
         with _timed(seconds, "exchange"):
             sizes = _bridge.frame_bytes(self._codec, self._frames, rows.shape[1])
             delivery = federation.exchange.deliver(self._frames, sizes, federation.topology.edges(t))
         with _timed(seconds, "mix"):
-            _bridge.check_frames(self._codec, delivery.frames, rows.shape[1], **self._names(t))
+            refused = self._check(t, delivery.frames, rows.shape[1])
             weights = federation.topology.weights(t)
-            if isinstance(self._memory, NoMemory):
-                self._mixer.mix_frames(weights, self._codec, delivery.frames, rows)
+            if isinstance(self._memory, NoMemory) and (refused is None or not refused.any()):
+                self._mixer.mix_frames(weights, self._codec, delivery.frames, rows, gamma=self._gamma)
             else:
-                decoded = np.empty_like(rows)
-                _bridge.decode_frames(self._codec, delivery.frames, decoded)
-                self._mixer.mix(weights, self._memory.public(outgoing, decoded), rows)
+                decoded = self._decode(delivery.frames, refused, rows)
+                public = self._memory.public(outgoing, decoded)
+                self._mixer.mix(weights, public, rows, gamma=self._gamma, refused=refused)
+            if self._attack is not None:
+                self._attack.adopt(rows)
             if values.device.type != "cpu":
                 values.copy_(torch.from_numpy(rows))
-        return Traffic(delivery.bytes_sent, seconds)
+        return Traffic(delivery.bytes_sent, seconds, refused)
+
+    def _check(self, t: int, frames: NDArray[np.uint8], columns: int) -> NDArray[np.bool_] | None:
+        """Checks all frames; returns whose are refused, where the run goes on without them.
+
+        Raises:
+            FrameError: A message is not what it should be, and nobody was said to lie or guarded against.
+        """
+        refused = np.zeros(len(frames), dtype=np.bool_)
+        tolerant = self._attack is not None or self._mixer.robust
+        try:
+            _bridge.check_frames(self._codec, frames, columns, **self._names(t))
+            return refused if tolerant else None
+        except FrameError:
+            if not tolerant:
+                raise
+        for client in range(len(frames)):
+            names = self._names(t) | {"senders": self._senders[client : client + 1]}
+            try:
+                _bridge.check_frames(self._codec, frames[client : client + 1], columns, **names)
+            except FrameError:
+                refused[client] = True
+        return refused
+
+    def _decode(
+        self, frames: NDArray[np.uint8], refused: NDArray[np.bool_] | None, rows: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Returns the decoded frames `[clients, D]`; 0, as if nothing had been sent, for refused ones."""
+        if refused is None or not refused.any():
+            decoded = np.empty_like(rows)
+            _bridge.decode_frames(self._codec, frames, decoded)
+            return decoded
+        decoded = np.zeros_like(rows)
+        taken = np.empty_like(rows[~refused])
+        _bridge.decode_frames(self._codec, frames[~refused], taken)
+        decoded[~refused] = taken
+        return decoded
 
     def _names(self, t: int) -> dict[str, Any]:
         """Returns what the headers of round `t` say, and what a receiver expects of them."""

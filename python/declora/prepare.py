@@ -7,12 +7,14 @@ from typing import Any
 from peft import LoraConfig, TaskType
 
 from declora import data
+from declora.attacks import parse_attack
 from declora.codec import parse_codec
 from declora.config import SimulationConfig
 from declora.data import TextData
 from declora.errors import ConfigError, ModelError
 from declora.exchange import LocalExchange
 from declora.methods import Federation
+from declora.mixer import PushSum, parse_mixer
 from declora.model import BaseModel, load_base
 from declora.topology import Topology
 from declora.train.tokens import Tokens, tokenize
@@ -96,15 +98,29 @@ def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation,
         DataError: The data cannot be divided like that.
         TopologyError: The graph cannot carry gossip.
     """
-    codec = parse_codec(config.codec)
-    topology = Topology.build(config.topology, config.clients, weights=config.weights, seed=config.seed)
+    codec, mixer = parse_codec(config.codec), parse_mixer(config.mixer)
+    if not mixer.weighted and config.weights != "metropolis":
+        raise ConfigError(
+            f"weights={config.weights!r} has no effect with mixer={config.mixer!r}, which counts all neighbours alike; "
+            "leave weights out."
+        )
+    topology = Topology.build(
+        config.topology,
+        config.clients,
+        weights=config.weights,
+        seed=config.seed,
+        column_stochastic=isinstance(mixer, PushSum),
+    )
     if codec.memory.needs_static_graph and topology.period > 1:
         raise ConfigError(
             f"codec={config.codec!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes "
             f"its neighbours from round to round. Use a codec without copies ({codec.core.name}) or a static graph."
         )
+    attack = None
+    if config.attack is not None:
+        attack = parse_attack(config.attack, config.attackers, clients=config.clients, seed=config.seed)
     partition = data.partition(config.partition, text, config.clients, seed=config.seed)
-    return Federation(partition.shards, config.batch_size, topology, codec, LocalExchange()), partition
+    return Federation(partition.shards, config.batch_size, topology, codec, LocalExchange(), mixer, attack), partition
 
 
 def lora_config(config: SimulationConfig, material: Material) -> LoraConfig:

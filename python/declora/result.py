@@ -81,10 +81,14 @@ class SimulationResult:
                 "graph": federation.topology.name,
                 "spectral gap": f"{federation.topology.spectral_gap:.4f}",
                 "codec": federation.codec.name,
+                "mixer": str(federation.mixer),
                 "consensus step size": f"{self.config.gamma or federation.codec.default_gamma:.3g}",
                 "one message": f"{report.format_bytes(message)} ({message:,} bytes)",
                 "float32 message": report.format_bytes(4 * layout.columns + 96),
             }
+        if federation.attackers:
+            liars = ", ".join(map(str, federation.attackers))
+            facts["attack"] = f"{federation.attack} by clients {liars}; quality and consensus are of the others"
         return facts
 
     def summary(self, title: str) -> report.RunSummary:

@@ -53,6 +53,15 @@ class Run:
         method = build_method(config.method)
         planned, self.partition = federation_of(config, material.text)
         self.federation: Federation = method.arrange(planned)
+        if self.federation.exchange is not None:
+            self.federation.mixer.check(self.federation.topology)
+        attackers = self.federation.attackers
+        # Whose adapters count: with nobody to leave out, a view of all.
+        self._honest = (
+            [client for client in range(self.federation.clients) if client not in attackers]
+            if attackers
+            else slice(None)
+        )
         self._rows = Rows()
         self._lora = lora_config(config, material)
         self._surgery = Surgery(
@@ -137,7 +146,9 @@ class Run:
         rounds = pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history])
         clients = pd.DataFrame([row for record in history for row in record["clients"]])
         rows = self.bank.P.cpu()
-        return Outcome(rows, self.bank.mean().cpu(), self.bank.layout, self._surgery.config, rounds, clients)
+        return Outcome(
+            rows, self.bank.mean(self._honest).cpu(), self.bank.layout, self._surgery.config, rounds, clients
+        )
 
     def _round(self, t: int, bytes_before: int) -> RoundRecord:
         if self.config.reset_moments:
@@ -150,29 +161,32 @@ class Run:
         record: RoundRecord = {
             "round": t + 1,
             "learning_rate": learning_rate,
-            "train_loss": float(losses.mean()),
-            "consensus_distance": _bridge.consensus_distance(self.bank.P.cpu()),
+            "train_loss": float(losses[self._honest].mean()),
+            "consensus_distance": _bridge.consensus_distance(self.bank.P[self._honest].cpu()),
             "bytes_sent": int(traffic.bytes_sent.sum()),
             "bytes_total": bytes_before + int(traffic.bytes_sent.sum()),
             "seconds_train": trained - start,
             **{f"seconds_{phase}": seconds for phase, seconds in traffic.seconds.items()},
         }
+        if traffic.refused is not None:
+            record["frames_refused"] = int(traffic.refused.sum())
         scores = self._evaluate(record, last=t + 1 == self.config.rounds)
         record["clients"] = self._client_records(t, losses, traffic, scores)
         return record
 
-    def _evaluate(self, record: RoundRecord, *, last: bool) -> list[Score]:
-        """Adds the evaluation of this round, if it is due, to `record`; returns each client's score."""
+    def _evaluate(self, record: RoundRecord, *, last: bool) -> dict[int, Score]:
+        """Adds the evaluation of this round, if it is due, to `record`; returns each honest client's score."""
         if not last and record["round"] % self.config.eval_every:
-            return []
+            return {}
         start = time.perf_counter()
         model, tokens = self.material.base.model, self.material.evaluation
-        record |= evaluate(model, self.bank, self.bank.mean(), tokens, self._texts).record("average_")
-        scores: list[Score] = []
+        record |= evaluate(model, self.bank, self.bank.mean(self._honest), tokens, self._texts).record("average_")
+        scores: dict[int, Score] = {}
         if len(self._client_texts):
-            scores = [evaluate(model, self.bank, row, tokens, self._client_texts) for row in self.bank.P]
+            for client in np.arange(self.bank.clients)[self._honest].tolist():
+                scores[client] = evaluate(model, self.bank, self.bank.P[client], tokens, self._client_texts)
             name = "perplexity" if tokens.labels is None else "accuracy"
-            quality = np.array([score.quality for score in scores])
+            quality = np.array([score.quality for score in scores.values()])
             record |= {
                 f"clients_{name}_mean": float(quality.mean()),
                 f"clients_{name}_min": float(quality.min()),
@@ -182,7 +196,7 @@ class Run:
         return scores
 
     def _client_records(
-        self, t: int, losses: NDArray[np.float64], traffic: Traffic, scores: list[Score]
+        self, t: int, losses: NDArray[np.float64], traffic: Traffic, scores: dict[int, Score]
     ) -> list[dict[str, Any]]:
         return [
             {
@@ -190,7 +204,7 @@ class Run:
                 "client": client,
                 "train_loss": float(losses[client]),
                 "bytes_sent": int(traffic.bytes_sent[client]),
-                **(scores[client].record() if scores else {}),
+                **(scores[client].record() if client in scores else {}),
             }
             for client in range(self.federation.clients)
         ]

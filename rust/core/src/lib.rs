@@ -31,6 +31,8 @@ pub mod frame;
 mod kernels;
 mod mixing;
 mod philox;
+mod push;
+mod robust;
 mod scratch;
 mod stats;
 

@@ -162,6 +162,12 @@ impl MixingMatrix {
         self.weights.len()
     }
 
+    /// The entries of one row: client and weight, by rising client.
+    pub(crate) fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> {
+        let entries = self.starts[row]..self.starts[row + 1];
+        self.columns[entries.clone()].iter().copied().zip(self.weights[entries].iter().copied())
+    }
+
     /// Moves the rows of `x` (`[clients, columns]`) by the differences of the rows of `z`.
     ///
     /// # Errors
@@ -275,7 +281,7 @@ impl MixingMatrix {
     }
 
     /// Columns of a matrix of `len` items with one row per client.
-    fn columns_of(&self, field: &'static str, len: usize) -> Result<usize> {
+    pub(crate) fn columns_of(&self, field: &'static str, len: usize) -> Result<usize> {
         let columns = len / self.clients();
         check_len(field, len, self.clients(), columns)?;
         Ok(columns)
@@ -297,7 +303,7 @@ fn panels<T>(x: &mut [T], columns: usize, width: usize) -> Vec<Vec<&mut [T]>> {
     panels
 }
 
-fn checked_gamma(gamma: f64) -> Result<f64> {
+pub(crate) fn checked_gamma(gamma: f64) -> Result<f64> {
     if gamma.is_finite() {
         return Ok(gamma);
     }

@@ -10,7 +10,7 @@ use crate::error::raise;
 use crate::threads::run;
 
 #[pyclass(frozen, module = "declora._core")]
-pub(crate) struct MixingMatrix(declora_core::MixingMatrix);
+pub(crate) struct MixingMatrix(pub(crate) declora_core::MixingMatrix);
 
 #[pymethods]
 impl MixingMatrix {

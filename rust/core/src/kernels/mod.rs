@@ -9,6 +9,7 @@ mod eden;
 mod hadamard;
 mod level;
 pub(crate) mod portable;
+mod robust;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -16,6 +17,7 @@ pub(crate) use bits::{Powers, Signed, Signs, Values, powers_of_two, round_to_pow
 pub(crate) use eden::{Rotation, Snap, Unsnap, snap_block, unsnap_block};
 pub use level::{Level, with_level};
 pub(crate) use portable::GROUP;
+pub(crate) use robust::{Push, Settle, Sort, Squared};
 
 use crate::codec::Quantizer;
 use crate::philox::Stream;
