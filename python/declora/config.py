@@ -20,7 +20,9 @@ class SimulationConfig:
     model: Any = "minilm"
     """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2."""
     data: Any = "stdlib-docstrings"
-    """Hub name ("glue:sst2"), file(s), folder, `datasets.Dataset`/`DatasetDict`, or a list with one per client."""
+    """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file(s), folder,
+    `datasets.Dataset`/`DatasetDict`, or a list with one per client. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte,
+    boolq, wic, copa, ag_news, gsm8k."""
     clients: int = 10
     """Number of clients."""
     rounds: int = 20
