@@ -30,11 +30,14 @@ def preset_columns(
     """
     if task not in (None, preset.task):
         raise ConfigError(f"task={task!r} does not fit data={preset.name!r}, which is {preset.task}. Leave it out.")
-    texts = text_columns or _first(preset, part, preset.texts, "text_columns")
-    label = label_column
-    if preset.labels and label is None:
-        label = _first(preset, part, [(name,) for name in preset.labels], "label_column")[0]
-    return choose_columns(part, task=preset.task, text_columns=texts, label_column=label)
+    texts = text_columns
+    if texts is None:
+        found = _first(preset, part, preset.texts, "text_columns")
+        # Text to continue goes by its usual names, which also say what is the prompt.
+        texts = found if preset.task == "classification" else None
+    if label_column is None and preset.labels:
+        label_column = _first(preset, part, [(name,) for name in preset.labels], "label_column")[0]
+    return choose_columns(part, task=preset.task, text_columns=texts, label_column=label_column)
 
 
 def render_templates(preset: Preset, part: Part) -> Part:
