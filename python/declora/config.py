@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from declora.errors import ConfigError, unknown_name
+from declora.metrics import METRICS
 
 __all__ = ["SimulationConfig", "describe", "load_toml"]
 
@@ -83,6 +84,9 @@ class SimulationConfig:
     """Samples each client's own model is evaluated on (the same for all); none: all; 0: clients are not evaluated."""
     task: str | None = None
     """classification or causal-lm; none: classification where the data has labels."""
+    metric: str | None = None
+    """Headline metric: accuracy, f1 (of class 1; the mean over classes where there are more than two), matthews or
+    perplexity; none: the named task's own (f1 for mrpc, matthews for cola), else accuracy or perplexity."""
     text_columns: Any = None
     """Names of the text columns; none: found by their usual names."""
     label_column: str | None = None
@@ -132,6 +136,8 @@ class SimulationConfig:
             _check_range("gamma", self.gamma, above=0.0, most=1.0)
         if self.task not in (None, "classification", "causal-lm"):
             raise unknown_name("task", self.task, ("classification", "causal-lm"))
+        if self.metric is not None and self.metric not in METRICS:
+            raise unknown_name("metric", self.metric, METRICS)
         for name in ("codec", "method", "weights", "optimizer", "schedule", "device"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be a name, in quotes.")

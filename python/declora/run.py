@@ -15,6 +15,7 @@ from declora import _bridge, seeds
 from declora.config import SimulationConfig
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
+from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
@@ -51,6 +52,8 @@ class Run:
         self.config = config
         self.material = material
         method = build_method(config.method)
+        own = material.text.preset.metric if material.text.preset else None
+        self.metric = choose_metric(config.metric or own, material.text.task)
         planned, self.partition = federation_of(config, material.text)
         self.federation: Federation = method.arrange(planned)
         self._rows = Rows()
@@ -164,17 +167,17 @@ class Run:
         if not last and record["round"] % self.config.eval_every:
             return []
         start = time.perf_counter()
-        model, tokens = self.material.base.model, self.material.evaluation
-        record |= evaluate(model, self.bank, self.bank.mean(), tokens, self._texts).record("average_")
+        model, tokens, metric = self.material.base.model, self.material.evaluation, self.metric
+        average = evaluate(model, self.bank, self.bank.mean(), tokens, self._texts, metric)
+        record |= {"metric": metric.name, **average.record("average_")}
         scores: list[Score] = []
         if len(self._client_texts):
-            scores = [evaluate(model, self.bank, row, tokens, self._client_texts) for row in self.bank.P]
-            name = "perplexity" if tokens.labels is None else "accuracy"
+            scores = [evaluate(model, self.bank, row, tokens, self._client_texts, metric) for row in self.bank.P]
             quality = np.array([score.quality for score in scores])
             record |= {
-                f"clients_{name}_mean": float(quality.mean()),
-                f"clients_{name}_min": float(quality.min()),
-                f"clients_{name}_max": float(quality.max()),
+                metric.clients("mean"): float(quality.mean()),
+                metric.clients("min"): float(quality.min()),
+                metric.clients("max"): float(quality.max()),
             }
         record["seconds_evaluate"] = time.perf_counter() - start
         return scores

@@ -15,10 +15,10 @@ from declora.report.page import definitions, figure_card, flatten, grid, page, s
 from declora.report.records import (
     client_totals,
     column,
-    common_quality,
+    common_metric,
     last_measured,
+    metric_of,
     phase_seconds,
-    quality_of,
     total_bytes,
 )
 from declora.report.style import house_style
@@ -77,14 +77,14 @@ def comparison_report(summaries: Sequence[RunSummary], *, title: str = "Comparis
     """Returns the page of several runs: one table, overlaid plots, and the settings in which they differ.
 
     Raises:
-        ConfigError: no run was given, two have the same title, or they measured different qualities.
+        ConfigError: no run was given, two have the same title, or they are about different metrics.
     """
     runs = {summary.title: summary for summary in summaries}
     if len(runs) < len(summaries) or not runs:
         titles = [summary.title for summary in summaries]
         raise ConfigError(f"summaries with titles {titles}: give at least one, each with its own title.")
     histories = {label: run.history for label, run in runs.items()}
-    common_quality(histories.values())
+    common_metric(histories.values())
     counts = {label: run.clients["client"].nunique() for label, run in runs.items() if "client" in run.clients}
     codecs = {label: str(flatten(run.config)["codec"]) for label, run in runs.items() if "codec" in flatten(run.config)}
     numbers = comparison_table(histories, clients=counts or None, codecs=codecs or None)
@@ -108,17 +108,17 @@ _COMPARISON_NOTE = (
 def _tiles(summary: RunSummary) -> list[str]:
     history = summary.history
     shown = []
-    quality = quality_of(history)
-    if quality:
-        values = column(history, quality.average)
+    metric = metric_of(history)
+    if metric:
+        values = column(history, metric.average)
         measured = column(history, "round")[np.isfinite(values)]
         when = f"after round {measured[-1]:.0f} of {column(history, 'round')[-1]:.0f}" if len(measured) else ""
-        final = last_measured(history, quality.average)
-        shown.append(tile(f"{quality.name.capitalize()}, averaged model", format_value(quality.name, final), when))
+        final = last_measured(history, metric.average)
+        shown.append(tile(f"{metric.title}, averaged model", format_value(metric.name, final), when))
         mean, low, high = (
-            format_value(quality.name, last_measured(history, quality.clients(s))) for s in ("mean", "min", "max")
+            format_value(metric.name, last_measured(history, metric.clients(s))) for s in ("mean", "min", "max")
         )
-        shown.append(tile(f"{quality.name.capitalize()}, clients' mean", mean, f"min {low}, max {high}"))
+        shown.append(tile(f"{metric.title}, clients' mean", mean, f"min {low}, max {high}"))
     count = summary.clients["client"].nunique() if "client" in summary.clients else 0
     total = total_bytes(history)
     each = f"{format_bytes(total / (count * len(history)))} per client and round" if count and len(history) else ""
@@ -141,11 +141,11 @@ def _subtitle(history: pd.DataFrame, clients: pd.DataFrame | None) -> str:
 
 
 def _evaluated(history: pd.DataFrame) -> pd.DataFrame:
-    quality = quality_of(history)
-    names = [name for name in (quality.average, quality.clients("mean")) if name in history] if quality else []
+    metric = metric_of(history)
+    names = [name for name in (metric.average, metric.clients("mean")) if name in history] if metric else []
     rows = history[history[names].notna().any(axis=1)] if names else history
     phases = [name for name in rows.columns if name.startswith("seconds_")]
-    hidden = [*phases, "bytes_sent"] if "bytes_total" in rows else phases
+    hidden = ["metric", *phases, *(["bytes_sent"] if "bytes_total" in rows else [])]
     shown = rows.drop(columns=hidden, errors="ignore").dropna(axis=1, how="all")
     return shown.assign(seconds=rows[phases].sum(axis=1)) if phases else shown
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from declora.errors import ConfigError
-from declora.report.records import common_quality, last_measured, phase_seconds, total_bytes
+from declora.metrics import METRICS
+from declora.report.records import common_metric, last_measured, phase_seconds, total_bytes
 
 __all__ = [
     "comparison_table",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 MISSING = "–"
+_STATISTICS = {"min": "lowest", "max": "highest"}
 
 
 def comparison_table(
@@ -42,19 +44,19 @@ def comparison_table(
         codecs: codec name by label, shown as a column.
 
     Raises:
-        ConfigError: no history was given, or they measured different qualities.
+        ConfigError: no history was given, or they are about different metrics.
     """
     if not histories:
         raise ConfigError("histories={} holds no run to compare: give at least one.")
-    quality = common_quality(histories.values())
+    metric = common_metric(histories.values())
     codecs = codecs or {}
     rows = []
     for label, history in histories.items():
         row: dict[str, object] = {"method": label}
         if codecs:
             row["codec"] = codecs.get(label, MISSING)
-        if quality:
-            names = (quality.average, quality.clients("mean"), quality.worst)
+        if metric:
+            names = (metric.average, metric.clients("mean"), metric.worst)
             row |= {name: last_measured(history, name) for name in names}
         row["consensus_distance"] = last_measured(history, "consensus_distance")
         row["bytes_total"] = total_bytes(history)
@@ -115,11 +117,13 @@ def heading(name: str) -> str:
     if name in special:
         return special[name]
     who, _, measure = name.partition("_")
-    if who == "average" and measure:  # of the averaged model: what a run is for needs no more words
-        return measure
+    if who == "average" and measure:
+        return f"{_label(measure)} of averaged model"
     if who == "clients" and measure:
         quality, _, statistic = measure.rpartition("_")
-        return f"clients {statistic}" if quality in ("accuracy", "perplexity") else f"clients {quality} {statistic}"
+        return f"{_STATISTICS.get(statistic, statistic)} {_label(quality)} of clients"
+    if name in METRICS:
+        return _label(name)
     return name.removeprefix("seconds_").replace("_", " ")
 
 
@@ -171,6 +175,10 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def _label(measure: str) -> str:
+    return METRICS[measure].label if measure in METRICS else measure.replace("_", " ")
+
+
 def _three_digits(value: float) -> str:
     size = abs(value)
     return f"{value:.2f}" if size < 9.995 else f"{value:.1f}" if size < 99.95 else f"{value:.0f}"
@@ -186,8 +194,8 @@ _FORMATS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("ratio", _format_ratio),
     ("bytes", format_bytes),
     ("seconds", format_seconds),
-    ("accuracy", lambda value: f"{100 * value:.1f} %"),
-    ("f1", lambda value: f"{100 * value:.1f} %"),
+    *((metric.name, lambda value: f"{100 * value:.1f} %") for metric in METRICS.values() if metric.percent),
+    ("matthews", lambda value: f"{value:.3f}"),
     ("perplexity", lambda value: f"{value:.2f}" if value < 1e4 else f"{value:.3g}"),
     ("loss", lambda value: f"{value:.4f}"),
     ("consensus", lambda value: f"{value:#.3g}"),
