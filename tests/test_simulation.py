@@ -145,6 +145,20 @@ def test_the_headline_metric_flows_through_history_table_progress_and_report(run
     assert read_metrics(tmp_path / "run")["metric"].iloc[-1] == metric
 
 
+def test_last_and_best_round_averaged_model_and_clients_each_have_their_line(run):
+    # Too high a rate on purpose: accuracy goes up and down, so that the best round is not the last.
+    result = run(rounds=6, learning_rate=0.1, schedule="constant", eval_every=1)
+    (row,) = declora.Comparison({"dec-lora": result}).table.to_dict("records")
+    values = result.history["average_accuracy"]
+    assert row["average_accuracy_best"] == values.max() > row["average_accuracy_last"] == values.iloc[-1]
+    means = result.history["clients_accuracy_mean"]
+    assert (row["clients_accuracy_mean_last"], row["clients_accuracy_mean_best"]) == (means.iloc[-1], means.max())
+    for whose in ("accuracy of averaged model", "mean accuracy of clients"):
+        assert f"{whose}, last: " in str(result)
+        assert f"{whose}, best: " in str(result)
+    assert result.facts()["evaluated on"] == "40 samples, clients' own models on 20"
+
+
 def test_runs_about_different_metrics_are_not_compared(run, tmp_path):
     with pytest.raises(ConfigError, match=r"compare mixes metrics: a accuracy, b f1"):
         run(compare={"a": {}, "b": {"metric": "f1"}}, out=str(tmp_path / "run"))

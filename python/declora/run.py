@@ -43,6 +43,8 @@ class Outcome:
     lora: LoraConfig
     history: pd.DataFrame
     clients: pd.DataFrame
+    evaluated: tuple[int, int]
+    """Samples that the averaged model and each client's own are evaluated on."""
 
 
 class Run:
@@ -138,7 +140,8 @@ class Run:
         rounds = pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history])
         clients = pd.DataFrame([row for record in history for row in record["clients"]])
         rows = self.bank.P.cpu()
-        return Outcome(rows, self.bank.mean().cpu(), self.bank.layout, self._surgery.config, rounds, clients)
+        evaluated = len(self._texts), len(self._client_texts)
+        return Outcome(rows, self.bank.mean().cpu(), self.bank.layout, self._surgery.config, rounds, clients, evaluated)
 
     def _round(self, t: int, bytes_before: int) -> RoundRecord:
         if self.config.reset_moments:

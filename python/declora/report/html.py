@@ -10,9 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from declora.errors import ConfigError
+from declora.metrics import Metric
 from declora.report import plots
+from declora.report.comparison import comparison_table
 from declora.report.page import definitions, figure_card, flatten, grid, page, section, show, table, tile, tiles
 from declora.report.records import (
+    best_measured,
     client_totals,
     column,
     common_metric,
@@ -22,7 +25,7 @@ from declora.report.records import (
     total_bytes,
 )
 from declora.report.style import house_style
-from declora.report.tables import comparison_table, format_bytes, format_seconds, format_value
+from declora.report.tables import format_bytes, format_seconds, format_value
 
 __all__ = ["RunSummary", "comparison_report", "run_report"]
 
@@ -101,7 +104,9 @@ def comparison_report(summaries: Sequence[RunSummary], *, title: str = "Comparis
 
 _CLIENTS_NOTE = "Each client's own model where it was last measured; bytes over the whole run."
 _COMPARISON_NOTE = (
-    "Last measured values. Relative bytes: against the first run without compression, else the first run."
+    "Last: after the last round. Best: over the evaluated rounds, chosen on the evaluation data itself. The averaged "
+    "model is one model; the figures of clients are of their own models. Relative bytes: against the first run without "
+    "compression, else the first run."
 )
 
 
@@ -110,15 +115,10 @@ def _tiles(summary: RunSummary) -> list[str]:
     shown = []
     metric = metric_of(history)
     if metric:
-        values = column(history, metric.average)
-        measured = column(history, "round")[np.isfinite(values)]
-        when = f"after round {measured[-1]:.0f} of {column(history, 'round')[-1]:.0f}" if len(measured) else ""
-        final = last_measured(history, metric.average)
-        shown.append(tile(f"{metric.title}, averaged model", format_value(metric.name, final), when))
-        mean, low, high = (
-            format_value(metric.name, last_measured(history, metric.clients(s))) for s in ("mean", "min", "max")
-        )
-        shown.append(tile(f"{metric.title}, clients' mean", mean, f"min {low}, max {high}"))
+        mean = metric.clients("mean")
+        low, high = (format_value(metric.name, last_measured(history, metric.clients(s))) for s in ("min", "max"))
+        shown.append(_quality_tile(f"{metric.title}, averaged model", history, metric.average, metric))
+        shown.append(_quality_tile(f"{metric.title}, clients' mean", history, mean, metric, f"min {low}, max {high}"))
     count = summary.clients["client"].nunique() if "client" in summary.clients else 0
     total = total_bytes(history)
     each = f"{format_bytes(total / (count * len(history)))} per client and round" if count and len(history) else ""
@@ -130,6 +130,18 @@ def _tiles(summary: RunSummary) -> list[str]:
     share = f"{phases['train'] / seconds:.0%} of it training" if phases.get("train") else ""
     shown.append(tile("Time in the rounds", format_seconds(seconds), share))
     return shown
+
+
+def _quality_tile(name: str, history: pd.DataFrame, source: str, metric: Metric, more: str = "") -> str:
+    """Returns the tile of a column: its last value, and below it the best one and both their rounds."""
+    rounds = column(history, "round")
+    measured = rounds[np.isfinite(column(history, source))]
+    best, when = best_measured(history, source, metric)
+    notes = [more] if more else []
+    if len(measured):
+        notes.append(f"after round {measured[-1]:.0f} of {rounds[-1]:.0f}")
+        notes.append(f"best {format_value(metric.name, best)} after round {when:.0f}")
+    return tile(name, format_value(metric.name, last_measured(history, source)), "; ".join(notes))
 
 
 def _subtitle(history: pd.DataFrame, clients: pd.DataFrame | None) -> str:

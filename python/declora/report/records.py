@@ -12,6 +12,7 @@ from declora.metrics import METRICS, Metric
 
 __all__ = [
     "PHASES",
+    "best_measured",
     "client_totals",
     "column",
     "common_metric",
@@ -64,6 +65,15 @@ def last_measured(history: pd.DataFrame, name: str) -> float:
     values = column(history, name)
     finite = values[np.isfinite(values)]
     return float(finite[-1]) if len(finite) else float("nan")
+
+
+def best_measured(history: pd.DataFrame, name: str, metric: Metric) -> tuple[float, float]:
+    """Returns the best finite value of a column of `metric` and the (first) round that had it; NaN if there is none."""
+    values, rounds = column(history, name), column(history, "round")
+    if not np.isfinite(values).any():
+        return float("nan"), float("nan")
+    best = int(np.nanargmax(values) if metric.higher_is_better else np.nanargmin(values))
+    return float(values[best]), float(rounds[best])
 
 
 def finite(value: object) -> float | None:
