@@ -61,6 +61,8 @@ def make_history(rounds=6, *, clients=4, sent=1000, every=2, measure="accuracy",
             f"clients_{measure}_min": quality - 0.03,
             f"clients_{measure}_max": quality + 0.02,
             "consensus_distance": 0.5**t,
+            "samples_seen": 10 * clients,
+            "samples_total": 10 * clients * t,
             "bytes_sent": sent * clients,
             "bytes_total": sent * clients * t,
             "seconds_train": 2.0,
@@ -90,6 +92,7 @@ def make_summary(title="a run", codec="q4", **settings):
         figures=[("The ring", topology_figure(4, [(0, 1), (1, 2), (2, 3), (3, 0)]))],
         environment={"torch": "2.13"},
         tables=[("Labels", pd.DataFrame({"client": [0, 1], "positive": [3, 4]}))],
+        local_work="5 steps",
         rerun="declora run --seed 7",
     )
 
@@ -324,7 +327,7 @@ def test_the_comparison_table_keeps_last_and_best_averaged_and_clients_apart():
         "clients_accuracy_min_last": 0.77,
     }
     headings = format_table(comparison_table({"a": history})).columns
-    assert list(headings[1:6]) == [
+    assert list(headings[2:7]) == [
         "accuracy of averaged model, last",
         "accuracy of averaged model, best",
         "mean accuracy of clients, last",
@@ -343,7 +346,10 @@ def test_the_best_perplexity_is_the_lowest_and_the_first_of_equals_counts():
 
 def test_the_comparison_table_holds_the_totals():
     histories = {"q4": make_history(sent=500), "float32": make_history(rounds=3, sent=4000)}
-    table = comparison_table(histories, clients=4, codecs={"q4": "q4", "float32": "none"})
+    work = {"q4": "5 steps", "float32": "1 epoch (3 to 4 steps)"}
+    table = comparison_table(histories, clients=4, codecs={"q4": "q4", "float32": "none"}, local_work=work)
+    assert list(table["local_work"]) == ["5 steps", "1 epoch (3 to 4 steps)"]
+    assert list(table["samples_total"]) == [240, 120]
     assert list(table["method"]) == ["q4", "float32"]
     assert list(table["codec"]) == ["q4", "none"]
     np.testing.assert_allclose(table["average_accuracy_last"], [0.8, 0.65], rtol=1e-12)
@@ -597,8 +603,8 @@ def test_a_run_report_shows_its_numbers():
     words = [word for word in Page(run_report(make_summary())).text if word]
     for word in ("80.0 %", "after round 6 of 6; best 80.0 % after round 6",
                  "min 77.0 %, max 82.0 %; after round 6 of 6; best 79.0 % after round 6", "24.0 kB",
-                 "1.00 kB per client and round",
-                 "16.5 s", "73% of it training", "0.0156", "4 clients, 6 rounds", "spectral gap", "0.127", "The ring",
+                 "1.00 kB per client and round", "16.5 s", "73% of it training", "0.0156",
+                 "4 clients, 6 rounds, K = 5 steps", "spectral gap", "0.127", "The ring",
                  "lora.targets", "query, value", "torch", "2.13", "declora run --seed 7", "Labels"):  # fmt: skip
         assert word in words, word
     assert "nan" not in " ".join(words).lower().split()
@@ -664,6 +670,7 @@ def test_the_topology_picture_follows_the_mode():
 
 def test_a_comparison_shows_where_the_runs_differ():
     text = comparison_report([make_summary("a", "none"), make_summary("b", "q4")])
+    assert "local work a round (K)" in text
     differ, same = text[text.index("Where the runs differ") :].split("The same in all runs")
     assert "codec" in differ
     assert "seed" not in differ

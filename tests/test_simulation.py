@@ -40,6 +40,8 @@ def run(tokenizer, texts):
             "eval_every": 2,
             "client_eval_samples": 20,
         }
+        if "local_epochs" in settings:
+            del defaults["local_steps"]
         model = settings.pop("model") if "model" in settings else tiny_bert()
         return declora.simulate(**{**defaults, "model": model, **settings})
 
@@ -172,6 +174,44 @@ def test_a_named_task_brings_its_metric(run, texts, tmp_path):
     assert run(data=f"cola={tmp_path}", rounds=1, metric="accuracy").history["metric"].tolist() == ["accuracy"]
 
 
+def test_local_epochs_pass_every_client_over_its_own_data_once_a_round(run):
+    result = run(local_epochs=1, partition="quantity:2.0", batch_size=4, method="local")
+    sizes = [len(shard) for shard in result.federation.shards]
+    steps = [-(-size // 4) for size in sizes]
+    assert len(set(steps)) > 1
+    for t in (1, 2, 3):
+        rows = result.clients.query(f"round == {t}")
+        assert rows["samples_seen"].tolist() == sizes
+        assert rows["local_steps"].tolist() == steps
+    assert result.history["samples_seen"].tolist() == [96] * 3
+    assert result.history["samples_total"].tolist() == [96, 192, 288]
+    assert result.local_work == f"1 epoch ({min(steps)} to {max(steps)} steps)"
+    assert f"local work a round (K): {result.local_work}" in str(result)
+
+
+def test_epochs_of_equal_shards_are_as_many_steps(run):
+    epochs, steps = run(local_epochs=2, batch_size=8), run(local_steps=6, batch_size=8)
+    assert torch.equal(adapters(epochs), adapters(steps))
+    assert (epochs.local_work, steps.local_work) == ("2 epochs (6 steps)", "6 steps")
+
+
+def test_centralized_sees_as_many_samples_whatever_k_means(run):
+    for work in ({"local_steps": 3}, {"local_epochs": 1}):
+        comparison = run(compare=["dec-lora", "centralized"], batch_size=5, rounds=2, **work)
+        assert len(set(comparison.table["samples_total"])) == 1
+    assert list(comparison.table["local_work"]) == ["1 epoch (5 steps)", "1 epoch (5 steps)"]
+
+
+def test_steps_and_epochs_exclude_each_other_and_a_change_of_one_replaces_the_other():
+    assert declora.SimulationConfig().local_steps == 5
+    base = declora.SimulationConfig(local_steps=3)
+    epochs = base.override(local_epochs=1)
+    assert (epochs.local_steps, epochs.local_epochs) == (None, 1)
+    assert epochs.override(local_steps=4).local_epochs is None
+    assert epochs.override(rounds=2).local_epochs == 1
+    assert declora.SimulationConfig().override(**epochs.describe() | {"lora": base.lora}).local_epochs == 1
+
+
 def test_compare_runs_share_their_seeds_and_stand_in_one_table(run):
     comparison = run(compare=["centralized", "dec-lora codec=none", "dec-lora codec=q4", "local"])
     assert list(comparison.table["method"]) == ["centralized", "dec-lora codec=none", "dec-lora codec=q4", "local"]
@@ -302,6 +342,8 @@ BAD = [
     ({"rounds": 0}, ConfigError, "rounds=0"),
     ({"local_steps": 0}, ConfigError, "local_steps=0"),
     ({"local_steps": 2.5}, ConfigError, "local_steps=2.5"),
+    ({"local_epochs": 0}, ConfigError, "local_epochs=0"),
+    ({"local_steps": 2, "local_epochs": 1}, ConfigError, "local_steps=2 and local_epochs=1 .* Set one of them to none"),
     ({"batch_size": True}, ConfigError, "batch_size=True"),
     ({"learning_rate": float("nan")}, ConfigError, "learning_rate=nan"),
     ({"warmup": 1.5}, ConfigError, "warmup=1.5"),

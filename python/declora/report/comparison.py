@@ -18,20 +18,23 @@ def comparison_table(
     *,
     clients: int | Mapping[str, int] | None = None,
     codecs: Mapping[str, str] | None = None,
+    local_work: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Returns one row per run, in the order given, of plain numbers (NaN where not measured).
 
-    Columns: `method` (the label); of the headline metric, `average_<metric>_last` and `_best` of the averaged model,
-    `clients_<metric>_mean_last` and `_best`, the mean of the clients' own models, and the worst client's
-    `clients_<metric>_min_last` (perplexity: `_max`). *Last* is after the last round, which is what a run leaves behind;
-    *best* is over the evaluated rounds, chosen on the evaluation data itself. Then `consensus_distance` (the last);
-    `bytes_total` of all clients; `bytes_per_client_round` if `clients` is given; `seconds` in all phases;
-    `bytes_ratio`, the bytes over those of the first run with codec `none`, else of the first run.
+    Columns: `method` (the label); `samples_total`, the training samples that all clients saw; of the headline metric,
+    `average_<metric>_last` and `_best` of the averaged model, `clients_<metric>_mean_last` and `_best`, the mean of the
+    clients' own models, and the worst client's `clients_<metric>_min_last` (perplexity: `_max`). *Last* is after the
+    last round, which is what a run leaves behind; *best* is over the evaluated rounds, chosen on the evaluation data
+    itself. Then `consensus_distance` (the last); `bytes_total` of all clients; `bytes_per_client_round` if `clients` is
+    given; `seconds` in all phases; `bytes_ratio`, the bytes over those of the first run with codec `none`, else of the
+    first run.
 
     Args:
         histories: history of each run under its label.
         clients: number of clients, of all runs or by label.
         codecs: codec name by label, shown as a column.
+        local_work: what K means by label, shown as a column (`5 steps`, `1 epoch (12 to 17 steps)`).
 
     Raises:
         ConfigError: no history was given, or they are about different metrics.
@@ -45,6 +48,9 @@ def comparison_table(
         row: dict[str, object] = {"method": label}
         if codecs:
             row["codec"] = codecs.get(label, MISSING)
+        if local_work:
+            row["local_work"] = local_work.get(label, MISSING)
+        row["samples_total"] = last_measured(history, "samples_total")
         if metric:
             for name in (metric.average, metric.clients("mean")):
                 row[f"{name}_last"] = last_measured(history, name)

@@ -39,6 +39,7 @@ class RunSummary:
         config: the settings, by name; may be nested. `codec` is used by comparisons.
         history: one row per round.
         clients: one row per round and client; may be empty.
+        local_work: what K means, e.g. `5 steps`.
         facts: what is worth knowing of the graph and the data, e.g. `{"spectral gap": "0.13"}`.
         figures: (caption, figure) of the graph, the label counts, ...; one that was built inside
             `house_style()` follows dark mode.
@@ -51,6 +52,7 @@ class RunSummary:
     config: Mapping[str, object]
     history: pd.DataFrame
     clients: pd.DataFrame = field(default_factory=pd.DataFrame)
+    local_work: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     figures: Sequence[tuple[str, Figure]] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +75,7 @@ def run_report(summary: RunSummary) -> str:
         section("Clients", table(client_totals(clients), note=_CLIENTS_NOTE) if clients is not None else ""),
         section("Settings and reproduction", _side_by_side(summary), rerun),
     ]
-    return page(summary.title, _subtitle(history, clients), "\n".join(part for part in body if part))
+    return page(summary.title, _subtitle(summary), "\n".join(part for part in body if part))
 
 
 def comparison_report(summaries: Sequence[RunSummary], *, title: str = "Comparison") -> str:
@@ -90,7 +92,8 @@ def comparison_report(summaries: Sequence[RunSummary], *, title: str = "Comparis
     common_metric(histories.values())
     counts = {label: run.clients["client"].nunique() for label, run in runs.items() if "client" in run.clients}
     codecs = {label: str(flatten(run.config)["codec"]) for label, run in runs.items() if "codec" in flatten(run.config)}
-    numbers = comparison_table(histories, clients=counts or None, codecs=codecs or None)
+    work = {label: run.local_work for label, run in runs.items() if run.local_work}
+    numbers = comparison_table(histories, clients=counts or None, codecs=codecs or None, local_work=work or None)
     same, different = _settings(runs)
     common = f"<details><summary>The same in all runs</summary>{definitions(same)}</details>" if same else ""
     body = [
@@ -102,7 +105,9 @@ def comparison_report(summaries: Sequence[RunSummary], *, title: str = "Comparis
     return page(title, subtitle, "\n".join(part for part in body if part))
 
 
-_CLIENTS_NOTE = "Each client's own model where it was last measured; bytes over the whole run."
+_OF_A_ROUND = {"bytes_sent": "bytes_total", "samples_seen": "samples_total"}
+"""Columns that a table of some rounds leaves out for their running totals."""
+_CLIENTS_NOTE = "Each client's own model where it was last measured; samples and bytes over the whole run."
 _COMPARISON_NOTE = (
     "Last: after the last round. Best: over the evaluated rounds, chosen on the evaluation data itself. The averaged "
     "model is one model; the figures of clients are of their own models. Relative bytes: against the first run without "
@@ -144,12 +149,14 @@ def _quality_tile(name: str, history: pd.DataFrame, source: str, metric: Metric,
     return tile(name, format_value(metric.name, last_measured(history, source)), "; ".join(notes))
 
 
-def _subtitle(history: pd.DataFrame, clients: pd.DataFrame | None) -> str:
-    rounds = f"{len(history)} round{'s' if len(history) != 1 else ''}"
-    if clients is None:
-        return rounds
-    count = clients["client"].nunique()
-    return f"{count} client{'s' if count != 1 else ''}, {rounds}"
+def _subtitle(summary: RunSummary) -> str:
+    count = summary.clients["client"].nunique() if len(summary.clients) else None
+    rounds = len(summary.history)
+    parts = [f"{count} client{'s' if count != 1 else ''}"] if count is not None else []
+    parts.append(f"{rounds} round{'s' if rounds != 1 else ''}")
+    if summary.local_work:
+        parts.append(f"K = {summary.local_work}")
+    return ", ".join(parts)
 
 
 def _evaluated(history: pd.DataFrame) -> pd.DataFrame:
@@ -157,7 +164,8 @@ def _evaluated(history: pd.DataFrame) -> pd.DataFrame:
     names = [name for name in (metric.average, metric.clients("mean")) if name in history] if metric else []
     rows = history[history[names].notna().any(axis=1)] if names else history
     phases = [name for name in rows.columns if name.startswith("seconds_")]
-    hidden = ["metric", *phases, *(["bytes_sent"] if "bytes_total" in rows else [])]
+    hidden = ["metric", *phases]
+    hidden += [name for name, total in _OF_A_ROUND.items() if total in rows]
     shown = rows.drop(columns=hidden, errors="ignore").dropna(axis=1, how="all")
     return shown.assign(seconds=rows[phases].sum(axis=1)) if phases else shown
 

@@ -99,7 +99,7 @@ def total_bytes(history: pd.DataFrame) -> float:
 
 
 def client_totals(clients: pd.DataFrame) -> pd.DataFrame:
-    """Returns one row per client: the last measured value of each measure, and the sum of `bytes_sent`.
+    """Returns one row per client: the last measured value of each measure, the sum of `bytes_sent`, `samples_seen`.
 
     Args:
         clients: one row per round and client, with the columns `round`, `client` and any measures.
@@ -108,7 +108,7 @@ def client_totals(clients: pd.DataFrame) -> pd.DataFrame:
     for client, frame in clients.sort_values("round").groupby("client", sort=True):
         row: dict[str, object] = {"client": client}
         for name in clients.columns.drop(["round", "client"]):
-            sent = name == "bytes_sent"
-            row[name] = float(np.nansum(column(frame, name))) if sent else last_measured(frame, name)
+            adds_up = name in ("bytes_sent", "samples_seen")
+            row[name] = float(np.nansum(column(frame, name))) if adds_up else last_measured(frame, name)
         rows.append(row)
     return pd.DataFrame(rows, columns=[name for name in clients.columns if name != "round"])

@@ -64,6 +64,9 @@ def format_table(table: pd.DataFrame) -> pd.DataFrame:
 def heading(name: str) -> str:
     """Returns the heading of a column: words, without what the value says itself."""
     special = {
+        "local_work": "local work a round (K)",
+        "samples_seen": "samples seen",
+        "samples_total": "samples seen, total",
         "bytes_total": "bytes sent, total",
         "bytes_sent": "bytes sent",
         "bytes_per_client_round": "bytes by client and round",
