@@ -111,6 +111,21 @@ def test_one_sgd_step_on_the_complete_graph_is_one_step_on_the_pooled_batch(run,
     torch.testing.assert_close(together, pooled, atol=1e-6, rtol=1e-4)
 
 
+def test_consensus_distance_stays_under_the_bound_that_clipped_steps_give(run):
+    """With SGD every step is at most eta * clip_norm long: RMS distance <= eta K G slem / (1 - slem) ."""
+    eta, steps, clip = 0.2, 3, 0.5
+    result = run(
+        clients=8, rounds=12, local_steps=steps, codec="none", partition="shards:1", optimizer="sgd",
+        schedule="constant", warmup=0.0, learning_rate=eta, clip_norm=clip, client_eval_samples=0,
+    )  # fmt: skip
+    slem = result.federation.topology.slem
+    bound = eta * steps * clip * slem / (1 - slem)
+    distances = result.history["consensus_distance"]
+    assert (distances <= bound).all()
+    # Clients of one class each pull apart: the distance is of the bound's size, not far under it.
+    assert distances.max() > 0.05 * bound
+
+
 def test_local_clients_never_talk(run):
     result = run(method="local")
     assert result.history["bytes_total"].tolist() == [0, 0, 0]
