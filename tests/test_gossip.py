@@ -292,3 +292,57 @@ def test_float64_disagreement_contracts_by_slem_each_round():
         after = float((rows**2).sum())
         assert after == pytest.approx(topology.slem**2 * before, rel=1e-9)
         before = after
+
+
+@pytest.mark.parametrize("topology", ["ring", "star", "exponential", "erdos-renyi:0.4", "complete"])
+def test_without_local_work_disagreement_contracts_by_at_least_slem_squared(topology):
+    """I2: e_{t+1} <= slem^2 e_t from anywhere, not only along the eigenvector; float64, to its rounding."""
+    graph = Topology.build(topology, CLIENTS, seed=1)
+    rows = np.random.default_rng(0).normal(size=(CLIENTS, 40))
+    matrix = mixing_matrix(graph.weights(0))
+    for _ in range(8):
+        before = float(((rows - rows.mean(0)) ** 2).sum())
+        _bridge.mix_in_place(matrix, rows, 1.0)
+        assert float(((rows - rows.mean(0)) ** 2).sum()) <= graph.slem**2 * before * (1 + 1e-9) + 1e-28
+
+
+def mixing_matrix(weights):
+    return _bridge.MixingMatrix(weights.indptr.astype(np.int64), weights.indices.astype(np.int64), weights.data)
+
+
+def disagreement_under_pushes(topology, pushes):
+    """Runs x <- W (x + u) in float64 from consensus; returns sqrt(e_t) after each round."""
+    matrix = mixing_matrix(topology.weights(0))
+    rows, distances = np.zeros_like(pushes[0]), []
+    for push in pushes:
+        rows += push
+        _bridge.mix_in_place(matrix, rows, 1.0)
+        distances.append(np.linalg.norm(rows - rows.mean(0)))
+    return np.array(distances)
+
+
+@pytest.mark.parametrize("topology", ["ring", "star", "exponential", "erdos-renyi:0.4"])
+def test_bounded_local_work_keeps_disagreement_under_the_bound_of_the_graph(topology):
+    """Steps of norm at most s = eta K G each round: sqrt(e_t) <= sqrt(n) s slem (1 - slem^t) / (1 - slem).
+
+    By induction: the disagreement d obeys d' = (W - J)(d + u), and sqrt(e) = |d| <= slem (|d| + sqrt(n) s).
+    """
+    graph, size, rounds = Topology.build(topology, CLIENTS, seed=1), 0.3, 60
+    draws = np.random.default_rng(0).normal(size=(rounds, CLIENTS, 40))
+    # The same direction every round, so that the pushes add up; each client's is as long as it may be.
+    draws[1:] = draws[0] + 0.1 * draws[1:]
+    pushes = size * draws / np.linalg.norm(draws, axis=2, keepdims=True)
+    distances = disagreement_under_pushes(graph, list(pushes))
+    t = np.arange(1, rounds + 1)
+    bound = np.sqrt(CLIENTS) * size * graph.slem * (1 - graph.slem**t) / (1 - graph.slem)
+    assert (distances <= bound * (1 + 1e-12)).all()
+    assert distances[-1] > 0.1 * bound[-1]
+
+
+def test_the_bound_on_disagreement_is_reached_by_pushes_along_the_slem_eigenvector():
+    """On a ring of 4, (1, 1, -1, -1) has eigenvalue 1/3 = slem and equal entries: every inequality is an equality."""
+    graph = Topology.build("ring", 4)
+    assert graph.slem == pytest.approx(1 / 3, abs=1e-12)
+    push = 0.3 * np.array([[1.0], [1.0], [-1.0], [-1.0]])
+    distances = disagreement_under_pushes(graph, [push] * 30)
+    np.testing.assert_allclose(distances, 2 * 0.3 * (1 - (1 / 3) ** np.arange(1, 31)) / 2, rtol=1e-9)

@@ -20,6 +20,7 @@ PUBLIC = {
 # Lower rooms first: a room may import rooms before it, never after.
 FLOORS = [
     ["errors", "seeds"],
+    ["metrics"],
     ["_core", "spec"],
     ["_bridge"],
     ["topology", "codec", "attacks", "exchange", "model", "data", "report"],

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from declora.errors import ConfigError, unknown_name
+from declora.metrics import METRICS
 
-__all__ = ["SimulationConfig", "describe", "load_toml"]
+__all__ = ["DEFAULT_LOCAL_STEPS", "SimulationConfig", "describe", "load_toml"]
+
+DEFAULT_LOCAL_STEPS = 5
+"""K where neither `local_steps` nor `local_epochs` is set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +24,18 @@ class SimulationConfig:
     model: Any = "minilm"
     """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2."""
     data: Any = "stdlib-docstrings"
-    """Hub name ("glue:sst2"), file(s), folder, `datasets.Dataset`/`DatasetDict`, or a list with one per client."""
+    """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file(s), folder,
+    `datasets.Dataset`/`DatasetDict`, or a list with one per client. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte,
+    boolq, wic, copa, ag_news, gsm8k."""
     clients: int = 10
     """Number of clients."""
     rounds: int = 20
     """Rounds of local steps and gossip (T)."""
-    local_steps: int = 5
-    """Optimizer steps of each client in a round (K)."""
+    local_steps: int | None = None
+    """Optimizer steps of each client in a round (K); none: as `local_epochs` says, 5 where that is none, too."""
+    local_epochs: int | None = None
+    """Passes of each client over its own data in a round, instead of `local_steps`: ceil(samples / batch_size) steps
+    each, the last of a pass on what is left. A client that is done waits for the others."""
     topology: Any = "ring"
     """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), or `declora.Topology`."""
     codec: str = "q4"
@@ -91,6 +100,9 @@ class SimulationConfig:
     """Samples each client's own model is evaluated on (the same for all); none: all; 0: clients are not evaluated."""
     task: str | None = None
     """classification or causal-lm; none: classification where the data has labels."""
+    metric: str | None = None
+    """Headline metric: accuracy, f1 (of class 1; the mean over classes where there are more than two), matthews or
+    perplexity; none: the named task's own (f1 for mrpc, matthews for cola), else accuracy or perplexity."""
     text_columns: Any = None
     """Names of the text columns; none: found by their usual names."""
     label_column: str | None = None
@@ -120,9 +132,16 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         """Checks every setting that can be checked on its own."""
-        for name in ("clients", "rounds", "local_steps", "batch_size", "eval_every", "max_length"):
+        if self.local_steps is not None and self.local_epochs is not None:
+            raise ConfigError(
+                f"local_steps={self.local_steps!r} and local_epochs={self.local_epochs!r} both say how long a round "
+                "is. Set one of them to none."
+            )
+        if self.local_steps is None and self.local_epochs is None:
+            object.__setattr__(self, "local_steps", DEFAULT_LOCAL_STEPS)
+        for name in ("clients", "rounds", "batch_size", "eval_every", "max_length"):
             _check_count(name, getattr(self, name), least=1)
-        for name in ("group_size", "eval_samples"):
+        for name in ("local_steps", "local_epochs", "group_size", "eval_samples"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name), least=1)
         if self.client_eval_samples is not None:
@@ -140,6 +159,8 @@ class SimulationConfig:
             _check_range("gamma", self.gamma, above=0.0, most=1.0)
         if self.task not in (None, "classification", "causal-lm"):
             raise unknown_name("task", self.task, ("classification", "causal-lm"))
+        if self.metric is not None and self.metric not in METRICS:
+            raise unknown_name("metric", self.metric, METRICS)
         for name in ("codec", "mixer", "method", "weights", "optimizer", "schedule", "device", "attack"):
             if not isinstance(getattr(self, name), str) and not (name == "attack" and self.attack is None):
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be a name, in quotes.")
@@ -149,6 +170,8 @@ class SimulationConfig:
     def override(self, **changes: Any) -> "SimulationConfig":
         """Returns a copy with some settings changed, checked again.
 
+        Of `local_steps` and `local_epochs` a change of one replaces the other.
+
         Raises:
             ConfigError: A name is not a setting, or a value is out of range.
         """
@@ -156,6 +179,9 @@ class SimulationConfig:
         for name in changes:
             if name not in known:
                 raise unknown_name("setting", name, known)
+        for name, other in (("local_steps", "local_epochs"), ("local_epochs", "local_steps")):
+            if changes.get(name) is not None:
+                changes.setdefault(other, None)
         return dataclasses.replace(self, **changes)
 
     def describe(self) -> dict[str, object]:

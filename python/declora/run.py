@@ -15,15 +15,16 @@ from declora import _bridge, seeds
 from declora.config import SimulationConfig
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
+from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
 from declora.prepare import Material, federation_of, lora_config
 from declora.train.evaluate import Score, evaluate, sample_texts
-from declora.train.local_steps import LocalTrainer
+from declora.train.local_steps import LocalRound, LocalTrainer
 from declora.train.memory import choose_group_size
 from declora.train.optimizer import ClientOptimizer
-from declora.train.order import ClientOrder
+from declora.train.order import ClientOrder, steps_per_round
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
 
@@ -42,6 +43,10 @@ class Outcome:
     lora: LoraConfig
     history: pd.DataFrame
     clients: pd.DataFrame
+    evaluated: tuple[int, int]
+    """Samples that the averaged model and each client's own are evaluated on."""
+    local_steps: NDArray[np.int64]
+    """`[clients]`: steps of each client in a round."""
 
 
 class Run:
@@ -51,6 +56,8 @@ class Run:
         self.config = config
         self.material = material
         method = build_method(config.method)
+        own = material.text.preset.metric if material.text.preset else None
+        self.metric = choose_metric(config.metric or own, material.text.task)
         planned, self.partition = federation_of(config, material.text)
         self.federation: Federation = method.arrange(planned)
         if self.federation.exchange is not None:
@@ -80,6 +87,17 @@ class Run:
         device = material.base.model.device
         self.bank = AdapterBank(self._surgery.layout, self._surgery.slots, self._rows)
         self.bank.fill(self._surgery.initial, federation.clients, device)
+        orders = [
+            ClientOrder(
+                shard,
+                batch_size=federation.batch_size,
+                seed=config.seed,
+                client=client,
+                whole_epochs=config.local_epochs is not None,
+            )
+            for client, shard in enumerate(federation.shards)
+        ]
+        self.local_steps = steps_per_round(orders, steps=config.local_steps, epochs=config.local_epochs)
         self._optimizer = ClientOptimizer(
             self.bank.P,
             self.bank.G,
@@ -89,7 +107,7 @@ class Run:
             momentum=config.momentum,
             schedule=config.schedule,
             warmup=config.warmup,
-            steps=config.rounds * config.local_steps,
+            steps=config.rounds * self.local_steps,
             clip_norm=config.clip_norm,
         )
         self.group_size = config.group_size or choose_group_size(
@@ -104,10 +122,8 @@ class Run:
             self.bank,
             self._optimizer,
             material.train,
-            [
-                ClientOrder(shard, batch_size=federation.batch_size, seed=config.seed, client=client)
-                for client, shard in enumerate(federation.shards)
-            ],
+            orders,
+            steps=self.local_steps,
             group_size=self.group_size,
             sort_by_length=config.sort_by_length,
             base_dropout=config.base_dropout,
@@ -138,40 +154,46 @@ class Run:
         history: list[RoundRecord] = []
         try:
             for t in range(self.config.rounds):
-                record = self._round(t, history[-1]["bytes_total"] if history else 0)
+                record = self._round(t, history[-1] if history else None)
                 history.append(record)
                 observe(record)
         finally:
             self.discard()
-        rounds = pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history])
-        clients = pd.DataFrame([row for record in history for row in record["clients"]])
-        rows = self.bank.P.cpu()
         return Outcome(
-            rows, self.bank.mean(self._honest).cpu(), self.bank.layout, self._surgery.config, rounds, clients
+            rows=self.bank.P.cpu(),
+            mean=self.bank.mean(self._honest).cpu(),
+            layout=self.bank.layout,
+            lora=self._surgery.config,
+            history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
+            clients=pd.DataFrame([row for record in history for row in record["clients"]]),
+            evaluated=(len(self._texts), len(self._client_texts)),
+            local_steps=self.local_steps,
         )
 
-    def _round(self, t: int, bytes_before: int) -> RoundRecord:
+    def _round(self, t: int, before: RoundRecord | None) -> RoundRecord:
         if self.config.reset_moments:
             self._optimizer.reset_moments()
         learning_rate = self._optimizer.learning_rate
         start = time.perf_counter()
-        losses = self._trainer.run(self.config.local_steps, round_index=t + 1)
+        work = self._trainer.run(round_index=t + 1)
         trained = time.perf_counter()
         traffic = self._gossip.round(t, self.bank.P)
         record: RoundRecord = {
             "round": t + 1,
             "learning_rate": learning_rate,
-            "train_loss": float(losses[self._honest].mean()),
+            "train_loss": float(work.losses[self._honest].mean()),
+            "samples_seen": int(work.samples.sum()),
+            "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
             "consensus_distance": _bridge.consensus_distance(self.bank.P[self._honest].cpu()),
             "bytes_sent": int(traffic.bytes_sent.sum()),
-            "bytes_total": bytes_before + int(traffic.bytes_sent.sum()),
+            "bytes_total": int(traffic.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
             "seconds_train": trained - start,
             **{f"seconds_{phase}": seconds for phase, seconds in traffic.seconds.items()},
         }
         if traffic.refused is not None:
             record["frames_refused"] = int(traffic.refused.sum())
         scores = self._evaluate(record, last=t + 1 == self.config.rounds)
-        record["clients"] = self._client_records(t, losses, traffic, scores)
+        record["clients"] = self._client_records(t, work, traffic, scores)
         return record
 
     def _evaluate(self, record: RoundRecord, *, last: bool) -> dict[int, Score]:
@@ -179,30 +201,32 @@ class Run:
         if not last and record["round"] % self.config.eval_every:
             return {}
         start = time.perf_counter()
-        model, tokens = self.material.base.model, self.material.evaluation
-        record |= evaluate(model, self.bank, self.bank.mean(self._honest), tokens, self._texts).record("average_")
+        model, tokens, metric = self.material.base.model, self.material.evaluation, self.metric
+        average = evaluate(model, self.bank, self.bank.mean(self._honest), tokens, self._texts, metric)
+        record |= {"metric": metric.name, **average.record("average_")}
         scores: dict[int, Score] = {}
         if len(self._client_texts):
             for client in np.arange(self.bank.clients)[self._honest].tolist():
-                scores[client] = evaluate(model, self.bank, self.bank.P[client], tokens, self._client_texts)
-            name = "perplexity" if tokens.labels is None else "accuracy"
+                scores[client] = evaluate(model, self.bank, self.bank.P[client], tokens, self._client_texts, metric)
             quality = np.array([score.quality for score in scores.values()])
             record |= {
-                f"clients_{name}_mean": float(quality.mean()),
-                f"clients_{name}_min": float(quality.min()),
-                f"clients_{name}_max": float(quality.max()),
+                metric.clients("mean"): float(quality.mean()),
+                metric.clients("min"): float(quality.min()),
+                metric.clients("max"): float(quality.max()),
             }
         record["seconds_evaluate"] = time.perf_counter() - start
         return scores
 
     def _client_records(
-        self, t: int, losses: NDArray[np.float64], traffic: Traffic, scores: dict[int, Score]
+        self, t: int, work: LocalRound, traffic: Traffic, scores: dict[int, Score]
     ) -> list[dict[str, Any]]:
         return [
             {
                 "round": t + 1,
                 "client": client,
-                "train_loss": float(losses[client]),
+                "train_loss": float(work.losses[client]),
+                "local_steps": int(self.local_steps[client]),
+                "samples_seen": int(work.samples[client]),
                 "bytes_sent": int(traffic.bytes_sent[client]),
                 **(scores[client].record() if client in scores else {}),
             }
