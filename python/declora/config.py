@@ -18,7 +18,8 @@ class SimulationConfig:
     """Every setting of `declora.simulate`. The defaults are the embedded run, which needs no download."""
 
     model: Any = "minilm"
-    """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2."""
+    """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2. The path of a config.json,
+    or a `PretrainedConfig`: that architecture with random weights, drawn from the seed."""
     data: Any = "stdlib-docstrings"
     """Hub name ("glue:sst2"), file(s), folder, `datasets.Dataset`/`DatasetDict`, or a list with one per client."""
     clients: int = 10
@@ -31,8 +32,10 @@ class SimulationConfig:
     """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), or `declora.Topology`."""
     codec: str = "q4"
     """none, fp16, bf16, q2..q8; with a memory: "q2+choco", "q2+ef"; with options: "q4:block=64,norm=l2"."""
-    lora: Any = field(default_factory=lambda: {"r": 8, "target_modules": ["query", "value"]})
-    """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1."""
+    lora: Any = field(default_factory=lambda: {"r": 8})
+    """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1;
+    target_modules to PEFT's choice for the kind of model (query and value; q_proj and v_proj; c_attn ...), or where it
+    has none to all linear layers."""
     partition: Any = None
     """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of proportions of the
     labels; none: natural where the data is a list with one per client, else iid."""
@@ -87,6 +90,18 @@ class SimulationConfig:
     """Name of the label column; none: found by its usual names."""
     max_length: int = 128
     """Tokens after which a text is cut."""
+    completion_column: str | None = None
+    """Name of the column that continues the prompt in the text columns (causal-lm); none: found by its usual names."""
+    prompt_template: str | None = None
+    """How a prompt is written: a text with columns in braces ("Question: {question}\\nAnswer: "); "chat": as the user's
+    turn in the tokenizer's chat template; none: the text columns, one a line."""
+    completion_only_loss: bool = True
+    """Whether only completions (in conversations the assistant's turns) are learned and scored, not prompts."""
+    packing: bool = False
+    """Whether texts of a client share rows of max_length tokens: prompts with their completions whole and without
+    seeing each other, plain text as one stream cut into rows. batch_size then counts rows."""
+    max_new_tokens: int = 0
+    """Most tokens generated (greedily) to answer an evaluation prompt, for exact match; 0: no exact match."""
 
     tokenizer: Any = None
     """A tokenizer beside a loaded model; none: the model's own."""
@@ -115,6 +130,7 @@ class SimulationConfig:
         for name in ("group_size", "eval_samples"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name), least=1)
+        _check_count("max_new_tokens", self.max_new_tokens, least=0)
         if self.client_eval_samples is not None:
             _check_count("client_eval_samples", self.client_eval_samples, least=0)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
@@ -130,6 +146,8 @@ class SimulationConfig:
             _check_range("gamma", self.gamma, above=0.0, most=1.0)
         if self.task not in (None, "classification", "causal-lm"):
             raise unknown_name("task", self.task, ("classification", "causal-lm"))
+        if not isinstance(self.prompt_template, str | None):
+            raise ConfigError(f"prompt_template={self.prompt_template!r} must be a text with columns in braces.")
         for name in ("codec", "method", "weights", "optimizer", "schedule", "device"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be a name, in quotes.")

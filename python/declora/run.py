@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ from declora.model.batched import Rows
 from declora.model.surgery import Surgery
 from declora.prepare import Material, federation_of, lora_config
 from declora.train.evaluate import Score, evaluate, sample_texts
+from declora.train.exact_match import exact_match
 from declora.train.local_steps import LocalTrainer
 from declora.train.memory import choose_group_size
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder
+from declora.train.packing import pack_blocks, pack_examples
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
 
@@ -67,6 +69,10 @@ class Run:
     def _assemble(self) -> None:
         config, material, federation = self.config, self.material, self.federation
         device = material.base.model.device
+        train, shards = material.train, federation.shards
+        if config.packing:
+            pack = pack_examples if material.text.has_prompts else pack_blocks
+            train, shards = pack(train, shards, max_length=config.max_length)
         self.bank = AdapterBank(self._surgery.layout, self._surgery.slots, self._rows)
         self.bank.fill(self._surgery.initial, federation.clients, device)
         self._optimizer = ClientOptimizer(
@@ -85,17 +91,17 @@ class Run:
             material.base.model,
             clients=federation.clients,
             batch_size=federation.batch_size,
-            max_length=min(config.max_length, int(material.train.lengths.max())),
+            max_length=min(config.max_length, int(train.lengths.max())),
             device=device.type,
         )
         self._trainer = LocalTrainer(
             material.base.model,
             self.bank,
             self._optimizer,
-            material.train,
+            train,
             [
                 ClientOrder(shard, batch_size=federation.batch_size, seed=config.seed, client=client)
-                for client, shard in enumerate(federation.shards)
+                for client, shard in enumerate(shards)
             ],
             group_size=self.group_size,
             sort_by_length=config.sort_by_length,
@@ -176,8 +182,27 @@ class Run:
                 f"clients_{name}_min": float(quality.min()),
                 f"clients_{name}_max": float(quality.max()),
             }
+        if self.material.questions is not None:
+            scores = self._ask(record, scores)
         record["seconds_evaluate"] = time.perf_counter() - start
         return scores
+
+    def _ask(self, record: RoundRecord, scores: list[Score]) -> list[Score]:
+        """Adds the exact match of generated answers to `record`; returns the clients' scores with theirs."""
+        questions, base = self.material.questions, self.material.base
+        assert questions is not None
+        average = self.bank.mean().unsqueeze(0)
+        matches = exact_match(base.model, self.bank, average, questions, self._texts, base.tokenizer)
+        record["average_exact_match"] = float(matches[0])
+        if not scores:
+            return scores
+        matches = exact_match(base.model, self.bank, self.bank.P, questions, self._client_texts, base.tokenizer)
+        record |= {
+            "clients_exact_match_mean": float(matches.mean()),
+            "clients_exact_match_min": float(matches.min()),
+            "clients_exact_match_max": float(matches.max()),
+        }
+        return [replace(score, exact_match=float(match)) for score, match in zip(scores, matches, strict=True)]
 
     def _client_records(
         self, t: int, losses: NDArray[np.float64], traffic: Traffic, scores: list[Score]

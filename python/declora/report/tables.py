@@ -32,7 +32,8 @@ def comparison_table(
     """Returns one row per run, in the order given, of plain numbers (NaN where not measured).
 
     Columns: `method` (the label), `average_<quality>` of the averaged model, `clients_<quality>_mean` and the
-    worst client's `clients_<quality>_min` (perplexity: `_max`), each the last measured; `consensus_distance`
+    worst client's `clients_<quality>_min` (perplexity: `_max`), each the last measured; where a run generated answers
+    `average_exact_match` and `clients_exact_match_mean`; `consensus_distance`
     (the last); `bytes_total` of all clients; `bytes_per_client_round` if `clients` is given; `seconds` in all
     phases; `bytes_ratio`, the bytes over those of the first run with codec `none`, else of the first run.
 
@@ -56,6 +57,9 @@ def comparison_table(
         if quality:
             names = (quality.average, quality.clients("mean"), quality.worst)
             row |= {name: last_measured(history, name) for name in names}
+        for name in ("average_exact_match", "clients_exact_match_mean"):
+            if any(not math.isnan(last_measured(other, name)) for other in histories.values()):
+                row[name] = last_measured(history, name)
         row["consensus_distance"] = last_measured(history, "consensus_distance")
         row["bytes_total"] = total_bytes(history)
         count = clients.get(label) if isinstance(clients, Mapping) else clients
@@ -116,10 +120,14 @@ def heading(name: str) -> str:
         return special[name]
     who, _, measure = name.partition("_")
     if who == "average" and measure:  # of the averaged model: what a run is for needs no more words
-        return measure
+        return measure.replace("_", " ")
     if who == "clients" and measure:
         quality, _, statistic = measure.rpartition("_")
-        return f"clients {statistic}" if quality in ("accuracy", "perplexity") else f"clients {quality} {statistic}"
+        return (
+            f"clients {statistic}"
+            if quality in ("accuracy", "perplexity")
+            else f"clients {quality} {statistic}".replace("_", " ")
+        )
     return name.removeprefix("seconds_").replace("_", " ")
 
 
@@ -188,6 +196,7 @@ _FORMATS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("seconds", format_seconds),
     ("accuracy", lambda value: f"{100 * value:.1f} %"),
     ("f1", lambda value: f"{100 * value:.1f} %"),
+    ("exact_match", lambda value: f"{100 * value:.1f} %"),
     ("perplexity", lambda value: f"{value:.2f}" if value < 1e4 else f"{value:.3g}"),
     ("loss", lambda value: f"{value:.4f}"),
     ("consensus", lambda value: f"{value:#.3g}"),

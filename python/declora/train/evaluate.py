@@ -24,11 +24,13 @@ class Score:
     """What one adapter scores on a split."""
 
     loss: float
-    """Mean cross-entropy in nats, per text or (causal LM) per token."""
+    """Mean cross-entropy in nats, per text or (causal LM) per target token."""
     accuracy: float | None = None
     f1: float | None = None
     """F1 of class 1 (two classes), macro F1 (more)."""
     perplexity: float | None = None
+    exact_match: float | None = None
+    """Share of prompts whose generated answer is the right one; measured apart (`exact_match`)."""
 
     @property
     def quality(self) -> float:
@@ -37,7 +39,13 @@ class Score:
 
     def record(self, prefix: str = "") -> dict[str, float]:
         """Returns the figures that were measured, under `prefix` + name."""
-        fields = {"loss": self.loss, "accuracy": self.accuracy, "f1": self.f1, "perplexity": self.perplexity}
+        fields = {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "f1": self.f1,
+            "perplexity": self.perplexity,
+            "exact_match": self.exact_match,
+        }
         return {prefix + name: value for name, value in fields.items() if value is not None}
 
 
