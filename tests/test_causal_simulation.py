@@ -74,7 +74,7 @@ def test_clients_learn_to_answer_and_peft_gives_the_same_perplexity_and_answers(
     assert result.history["average_exact_match"].notna().tolist() == [False] * 8 + [True, True]
     clients = result.clients.query("round == 10")["exact_match"]
     assert last["clients_exact_match_mean"] == pytest.approx(clients.mean())
-    assert "exact match: " in str(result)
+    assert "exact match of averaged model, last: " in str(result)
 
 
 def test_packing_gives_the_same_bits_again_and_centralized_packs_the_pooled_data(run):
@@ -106,7 +106,15 @@ def test_conversations_train_on_a_llama(run, tokenizer):
 
 def test_runs_with_and_without_answers_stand_in_one_table(run):
     comparison = run(compare={"asked": {"max_new_tokens": 2}, "packed": {"packing": True}})
-    assert comparison.table["average_exact_match"].notna().tolist() == [True, False]
+    assert comparison.table["average_exact_match_last"].notna().tolist() == [True, False]
+
+
+def test_exact_match_can_be_the_headline_where_answers_are_generated(run):
+    result = run(max_new_tokens=2, metric="exact_match")
+    assert result.history["metric"].iloc[-1] == "exact_match"
+    assert "exact match of averaged model, best: " in str(result)
+    with pytest.raises(ConfigError, match="metric='exact_match' needs generated answers"):
+        run(metric="exact_match")
 
 
 # --- adapters where the user names no modules

@@ -20,6 +20,7 @@ PUBLIC = {
 # Lower rooms first: a room may import rooms before it, never after.
 FLOORS = [
     ["errors", "seeds"],
+    ["metrics"],
     ["_core"],
     ["_bridge"],
     ["topology", "codec", "exchange", "model", "data", "report"],

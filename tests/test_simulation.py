@@ -20,6 +20,7 @@ from declora.errors import (
     TopologyError,
     TrainingError,
 )
+from declora.report import read_metrics
 
 
 @pytest.fixture
@@ -112,6 +113,63 @@ def test_local_clients_never_talk(run):
     result = run(method="local")
     assert result.history["bytes_total"].tolist() == [0, 0, 0]
     assert result.history["consensus_distance"].is_monotonic_increasing
+
+
+def test_the_metrics_are_those_of_the_averaged_models_own_predictions(run, tokenizer, texts, tmp_path):
+    result = run(rounds=4)
+    result.average.save_pretrained(tmp_path)
+    model = peft.PeftModel.from_pretrained(tiny_bert(), tmp_path).eval()
+    batch = tokenizer(texts["validation"]["text"][:], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        predicted = model(**batch).logits.argmax(dim=1).numpy()
+    labels = np.array(texts["validation"]["label"][:])
+    last = result.history.iloc[-1]
+    assert last["average_accuracy"] == np.mean(predicted == labels)
+    hits = np.sum(predicted & labels)
+    assert last["average_f1"] == pytest.approx(2 * hits / (predicted.sum() + labels.sum()), abs=1e-12)
+    assert last["average_matthews"] == pytest.approx(np.corrcoef(predicted, labels)[0, 1], abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["f1", "matthews"])
+def test_the_headline_metric_flows_through_history_table_progress_and_report(run, tmp_path, capsys, metric):
+    result = run(metric=metric, rounds=2, out=str(tmp_path / "run"), progress=True)
+    history, clients = result.history, result.clients.query("round == 2")
+    assert history["metric"].tolist()[1] == metric
+    assert history[f"clients_{metric}_mean"].iloc[-1] == pytest.approx(clients[metric].mean())
+    assert history[f"clients_{metric}_min"].iloc[-1] == clients[metric].min()
+    assert "clients_accuracy_mean" not in history
+    title = {"f1": "F1", "matthews": "Matthews correlation"}[metric]
+    assert f"{title} of averaged model" in str(result)
+    assert f"{metric}=" in capsys.readouterr().err
+    assert f"{title} by round" in (tmp_path / "run" / "report.html").read_text()
+    assert read_metrics(tmp_path / "run")["metric"].iloc[-1] == metric
+
+
+def test_last_and_best_round_averaged_model_and_clients_each_have_their_line(run):
+    # Too high a rate on purpose: accuracy goes up and down, so that the best round is not the last.
+    result = run(rounds=6, learning_rate=0.1, schedule="constant", eval_every=1)
+    (row,) = declora.Comparison({"dec-lora": result}).table.to_dict("records")
+    values = result.history["average_accuracy"]
+    assert row["average_accuracy_best"] == values.max() > row["average_accuracy_last"] == values.iloc[-1]
+    means = result.history["clients_accuracy_mean"]
+    assert (row["clients_accuracy_mean_last"], row["clients_accuracy_mean_best"]) == (means.iloc[-1], means.max())
+    for whose in ("accuracy of averaged model", "mean accuracy of clients"):
+        assert f"{whose}, last: " in str(result)
+        assert f"{whose}, best: " in str(result)
+    assert result.facts()["evaluated on"] == "40 samples, clients' own models on 20"
+
+
+def test_runs_about_different_metrics_are_not_compared(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"compare mixes metrics: a accuracy, b f1"):
+        run(compare={"a": {}, "b": {"metric": "f1"}}, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_named_task_brings_its_metric(run, texts, tmp_path):
+    for split, rows in texts.items():
+        rows.rename_column("text", "sentence").to_csv(tmp_path / f"{split}.csv", index=False)
+    assert run(data=f"cola={tmp_path}", rounds=1).history["metric"].tolist() == ["matthews"]
+    assert run(data=f"cola={tmp_path}", rounds=1, metric="accuracy").history["metric"].tolist() == ["accuracy"]
 
 
 def test_compare_runs_share_their_seeds_and_stand_in_one_table(run):
@@ -258,6 +316,8 @@ BAD = [
     ({"partition": "dirichelt:1"}, ConfigError, "dirichlet"),
     ({"weights": "metropolys"}, ConfigError, "metropolis"),
     ({"task": "regression"}, ConfigError, "regression"),
+    ({"metric": "acuracy"}, ConfigError, "Did you mean 'accuracy'"),
+    ({"metric": "perplexity"}, ConfigError, "does not fit the data, which is classification"),
     ({"dtype": "float8"}, ConfigError, "float8"),
     ({"dtype": "bfloat16"}, ModelError, "float32. Load it with"),
     ({"device": "tpu9"}, ConfigError, "tpu9"),

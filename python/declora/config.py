@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from declora.errors import ConfigError, unknown_name
+from declora.metrics import METRICS
 
 __all__ = ["SimulationConfig", "describe", "load_toml"]
 
@@ -21,7 +22,9 @@ class SimulationConfig:
     """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2. The path of a config.json,
     or a `PretrainedConfig`: that architecture with random weights, drawn from the seed."""
     data: Any = "stdlib-docstrings"
-    """Hub name ("glue:sst2"), file(s), folder, `datasets.Dataset`/`DatasetDict`, or a list with one per client."""
+    """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file(s), folder,
+    `datasets.Dataset`/`DatasetDict`, or a list with one per client. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte,
+    boolq, wic, copa, ag_news, gsm8k."""
     clients: int = 10
     """Number of clients."""
     rounds: int = 20
@@ -84,6 +87,10 @@ class SimulationConfig:
     """Samples each client's own model is evaluated on (the same for all); none: all; 0: clients are not evaluated."""
     task: str | None = None
     """classification or causal-lm; none: classification where the data has labels."""
+    metric: str | None = None
+    """Headline metric: accuracy, f1 (of class 1; the mean over classes where there are more than two), matthews,
+    perplexity, or exact_match (of generated answers, see max_new_tokens); none: the named task's own (f1 for mrpc,
+    matthews for cola), else accuracy or perplexity."""
     text_columns: Any = None
     """Names of the text columns; none: found by their usual names."""
     label_column: str | None = None
@@ -148,6 +155,8 @@ class SimulationConfig:
             raise unknown_name("task", self.task, ("classification", "causal-lm"))
         if not isinstance(self.prompt_template, str | None):
             raise ConfigError(f"prompt_template={self.prompt_template!r} must be a text with columns in braces.")
+        if self.metric is not None and self.metric not in METRICS:
+            raise unknown_name("metric", self.metric, METRICS)
         for name in ("codec", "method", "weights", "optimizer", "schedule", "device"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be a name, in quotes.")

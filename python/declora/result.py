@@ -73,6 +73,7 @@ class SimulationResult:
         facts = {
             "clients": str(federation.clients),
             "trained parameters of a client": f"{layout.columns:,} (LoRA {layout.columns - layout.size('head'):,})",
+            "evaluated on": self._evaluated_on(),
             "samples of a client": f"{min(map(len, federation.shards)):,} to {max(map(len, federation.shards)):,}",
         }
         if federation.exchange is not None:
@@ -86,6 +87,10 @@ class SimulationResult:
                 "float32 message": report.format_bytes(4 * layout.columns + 96),
             }
         return facts
+
+    def _evaluated_on(self) -> str:
+        average, client = self._outcome.evaluated
+        return f"{average:,} samples, clients' own models on {client:,}" if client else f"{average:,} samples"
 
     def summary(self, title: str) -> report.RunSummary:
         """Returns what a report page shows of this run."""
@@ -112,7 +117,7 @@ class SimulationResult:
         return figure
 
     def __str__(self) -> str:
-        """The last measured figures, in one line each."""
+        """The figures of the last and of the best round, in one line each."""
         table = Comparison({self.config.method: self}).table.iloc[0]
         lines = [
             f"{report.tables.heading(str(name))}: {report.tables.format_value(str(name), value)}"
@@ -135,7 +140,7 @@ class Comparison:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per run: quality of the averaged model and of the clients, consensus distance, bytes, seconds."""
+        """One row per run: averaged model and clients, each last and best, consensus distance, bytes, seconds."""
         return report.comparison_table(
             {label: result.history for label, result in self.results.items()},
             clients={label: result.federation.clients for label, result in self.results.items()},

@@ -13,8 +13,10 @@ from peft import LoraConfig
 
 from declora import _bridge, seeds
 from declora.config import SimulationConfig
+from declora.errors import ConfigError
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
+from declora.metrics import METRICS, choose_metric
 from declora.model import AdapterBank, Layout
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
@@ -44,6 +46,8 @@ class Outcome:
     lora: LoraConfig
     history: pd.DataFrame
     clients: pd.DataFrame
+    evaluated: tuple[int, int]
+    """Samples that the averaged model and each client's own are evaluated on."""
 
 
 class Run:
@@ -53,6 +57,10 @@ class Run:
         self.config = config
         self.material = material
         method = build_method(config.method)
+        own = material.text.preset.metric if material.text.preset else None
+        self.metric = choose_metric(config.metric or own, material.text.task)
+        if self.metric.name == "exact_match" and material.questions is None:
+            raise ConfigError("metric='exact_match' needs generated answers. Set max_new_tokens, e.g. 256.")
         planned, self.partition = federation_of(config, material.text)
         self.federation: Federation = method.arrange(planned)
         self._rows = Rows()
@@ -141,7 +149,8 @@ class Run:
         rounds = pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history])
         clients = pd.DataFrame([row for record in history for row in record["clients"]])
         rows = self.bank.P.cpu()
-        return Outcome(rows, self.bank.mean().cpu(), self.bank.layout, self._surgery.config, rounds, clients)
+        evaluated = len(self._texts), len(self._client_texts)
+        return Outcome(rows, self.bank.mean().cpu(), self.bank.layout, self._surgery.config, rounds, clients, evaluated)
 
     def _round(self, t: int, bytes_before: int) -> RoundRecord:
         if self.config.reset_moments:
@@ -170,39 +179,32 @@ class Run:
         if not last and record["round"] % self.config.eval_every:
             return []
         start = time.perf_counter()
-        model, tokens = self.material.base.model, self.material.evaluation
-        record |= evaluate(model, self.bank, self.bank.mean(), tokens, self._texts).record("average_")
-        scores: list[Score] = []
-        if len(self._client_texts):
-            scores = [evaluate(model, self.bank, row, tokens, self._client_texts) for row in self.bank.P]
-            name = "perplexity" if tokens.labels is None else "accuracy"
-            quality = np.array([score.quality for score in scores])
-            record |= {
-                f"clients_{name}_mean": float(quality.mean()),
-                f"clients_{name}_min": float(quality.min()),
-                f"clients_{name}_max": float(quality.max()),
-            }
-        if self.material.questions is not None:
-            scores = self._ask(record, scores)
+        average = self._scores(self.bank.mean().unsqueeze(0), self._texts)[0]
+        record |= {"metric": self.metric.name, **average.record("average_")}
+        scores = self._scores(self.bank.P, self._client_texts) if len(self._client_texts) else []
+        if scores:
+            shown = {self.metric.name, *(["exact_match"] if self.material.questions else [])}
+            for metric in (METRICS[name] for name in sorted(shown)):
+                values = np.array([score.metrics[metric.name] for score in scores])
+                record |= {
+                    metric.clients("mean"): float(values.mean()),
+                    metric.clients("min"): float(values.min()),
+                    metric.clients("max"): float(values.max()),
+                }
         record["seconds_evaluate"] = time.perf_counter() - start
         return scores
 
-    def _ask(self, record: RoundRecord, scores: list[Score]) -> list[Score]:
-        """Adds the exact match of generated answers to `record`; returns the clients' scores with theirs."""
-        questions, base = self.material.questions, self.material.base
-        assert questions is not None
-        average = self.bank.mean().unsqueeze(0)
-        matches = exact_match(base.model, self.bank, average, questions, self._texts, base.tokenizer)
-        record["average_exact_match"] = float(matches[0])
-        if not scores:
+    def _scores(self, values: torch.Tensor, texts: NDArray[np.int64]) -> list[Score]:
+        """Returns what each adapter of `values [C, D]` scores on `texts`, with generated answers where asked for."""
+        base, tokens, questions = self.material.base, self.material.evaluation, self.material.questions
+        scores = [evaluate(base.model, self.bank, row, tokens, texts, self.metric) for row in values]
+        if questions is None:
             return scores
-        matches = exact_match(base.model, self.bank, self.bank.P, questions, self._client_texts, base.tokenizer)
-        record |= {
-            "clients_exact_match_mean": float(matches.mean()),
-            "clients_exact_match_min": float(matches.min()),
-            "clients_exact_match_max": float(matches.max()),
-        }
-        return [replace(score, exact_match=float(match)) for score, match in zip(scores, matches, strict=True)]
+        matches = exact_match(base.model, self.bank, values, questions, texts, base.tokenizer)
+        return [
+            replace(score, metrics={**score.metrics, "exact_match": float(match)})
+            for score, match in zip(scores, matches, strict=True)
+        ]
 
     def _client_records(
         self, t: int, losses: NDArray[np.float64], traffic: Traffic, scores: list[Score]

@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import datasets
 
 from declora.data.causal_columns import check_causal, check_chats, check_pairs, known_causal
+from declora.data.presets import TASKS, Task
 from declora.data.sources import Part
 from declora.errors import ConfigError, DataError, unknown_name
 
-__all__ = ["TASKS", "Columns", "Task", "check_texts", "choose_columns"]
-
-Task = Literal["classification", "causal-lm"]
-TASKS: tuple[Task, ...] = get_args(Task)
+__all__ = ["Columns", "check_texts", "choose_columns"]
 
 _LABELS = ("label", "labels", "target")
 _PAIRS = (

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from declora.data import labels, sources
 from declora.data.chats import CONVERSATION, conversation
-from declora.data.columns import Columns, Task, check_texts, choose_columns
-from declora.data.sources import Part
+from declora.data.columns import Columns, check_texts, choose_columns
+from declora.data.preset_columns import preset_columns, render_templates
+from declora.data.presets import Preset, Task
+from declora.data.sources import Part, Source
 from declora.errors import ConfigError, DataError
 from declora.seeds import generator
 
@@ -34,6 +36,7 @@ class TextData:
         label_column: The column of class indices 0..C-1; None for causal-lm.
         label_names: Class names by index; empty for causal-lm.
         shards: Row indices (int64) into `train` by client, where the user gave one data set per client.
+        preset: The well-known task that the data is, where the user named one.
         completion_column: What continues the prompt; None for plain text, conversations and classification.
         chat: Whether the text column holds conversations.
     """
@@ -46,6 +49,7 @@ class TextData:
     label_column: str | None
     label_names: tuple[str, ...]
     shards: tuple[NDArray[np.int64], ...] | None
+    preset: Preset | None = None
     completion_column: str | None = None
     chat: bool = False
 
@@ -101,7 +105,8 @@ def load(
         data: One of: `"stdlib-docstrings"` (needs no download); the path of a csv, tsv, json, jsonl or
             parquet file, plain or .gz, or of a folder with files named by split (`train.*`, `validation.*` or
             `dev.*`, `test.*`) or written by `save_to_disk`; a `datasets.Dataset`; a `DatasetDict` or other
-            mapping from split to data set or path; a Hugging Face hub name, `"name"` or `"name:config"`; a
+            mapping from split to data set or path; a Hugging Face hub name, `"name"` or `"name:config"`; a task
+            of `declora.data.presets`, `"sst2"` for the hub's data or `"sst2=SOURCE"` for any path or hub name; a
             list of these with one item per client.
         eval_data: The same for evaluation; none: the validation split of `data`, else its test split, else a
             random `eval_fraction` of the training rows, drawn per class.
@@ -123,20 +128,19 @@ def load(
     if not 0 < eval_fraction < 1:
         raise ConfigError(f"eval_fraction={eval_fraction!r} must be above 0 and below 1, e.g. 0.1.")
     source = sources.find(data)
-    evaluation = source.evaluation if eval_data is None else sources.find_evaluation(eval_data)
-    columns = choose_columns(
-        source.train[0],
+    if eval_data is not None:
+        source = replace(source, evaluation=sources.find_evaluation(eval_data))
+    train, evaluation, columns = _columns(
+        source,
         task=task,
         text_columns=text_columns,
         label_column=label_column,
         completion_column=completion_column,
         prompt_template=prompt_template,
     )
-    for part in (*source.train, *evaluation):
-        check_texts(part, columns)
-    names, train_labels, evaluation_labels = _labels(source.train, evaluation, columns)
-    train_rows = _joined(source.train, columns, train_labels, names)
-    owner = np.repeat(np.arange(len(source.train)), [part.dataset.num_rows for part in source.train])
+    names, train_labels, evaluation_labels = _labels(train, evaluation, columns, source.preset)
+    train_rows = _joined(train, columns, train_labels, names)
+    owner = np.repeat(np.arange(len(train)), [part.dataset.num_rows for part in train])
     if evaluation:
         evaluation_rows = _joined(evaluation, columns, evaluation_labels, names)
     else:
@@ -158,19 +162,42 @@ def load(
         columns.texts,
         columns.label,
         names,
-        _shards(owner, source.train) if source.per_client else None,
+        _shards(owner, train) if source.per_client else None,
+        source.preset,
         columns.completion,
         columns.chat,
     )
 
 
+def _columns(source: Source, **wanted: Any) -> tuple[tuple[Part, ...], tuple[Part, ...], Columns]:
+    """Returns the training and evaluation parts, all with the columns to read, and these columns."""
+    train, evaluation, preset = source.train, source.evaluation, source.preset
+    if preset is None:
+        columns = choose_columns(train[0], **wanted)
+    else:
+        if wanted["text_columns"] is None:
+            train, evaluation = (
+                tuple(render_templates(preset, part) for part in parts) for parts in (train, evaluation)
+            )
+        columns = preset_columns(preset, train[0], **wanted)
+    for part in (*train, *evaluation):
+        check_texts(part, columns)
+    return train, evaluation, columns
+
+
 def _labels(
-    train: Sequence[Part], evaluation: Sequence[Part], columns: Columns
+    train: Sequence[Part], evaluation: Sequence[Part], columns: Columns, preset: Preset | None
 ) -> tuple[tuple[str, ...], NDArray[np.int64] | None, NDArray[np.int64] | None]:
-    """Returns the class names and the class indices of training and evaluation rows."""
+    """Returns the class names (the data's own, else the preset's) and the class indices of both parts' rows."""
     if columns.label is None:
         return (), None, None
     declared = labels.declared_names(train, columns.label) or labels.declared_names(evaluation, columns.label)
+    if preset and declared and len(declared) != len(preset.classes):
+        raise DataError(
+            f"{train[0].where} declares the classes {list(declared)}, but {preset.name!r} has {list(preset.classes)}. "
+            f"Leave out '{preset.name}=', or map the labels."
+        )
+    declared = declared or (preset.classes if preset else None)
     train_texts = [labels.label_texts(part, columns.label, declared) for part in train]
     evaluation_texts = [labels.label_texts(part, columns.label, declared) for part in evaluation]
     names = declared or labels.class_names(text for texts in train_texts for text in texts)
