@@ -66,7 +66,7 @@ def test_a_task_by_name_is_the_hubs_with_its_columns_classes_and_split(name, mon
     assert loaded.task == preset.task == ("causal-lm" if name == "gsm8k" else "classification")
     assert loaded.label_names == preset.classes
     assert loaded.evaluation.num_rows == max(1, len(preset.classes))
-    assert len(loaded.text_columns) == (1 if name in ("sst2", "cola", "ag_news") else 2)
+    assert len(loaded.text_columns) == (1 if name in ("sst2", "cola", "ag_news", "gsm8k") else 2)
     if preset.classes:
         assert loaded.labels().tolist() == [i % len(preset.classes) for i in range(2 * len(preset.classes))]
 
@@ -107,11 +107,8 @@ def test_the_same_task_is_read_from_files_with_integer_labels(name, real_data):
 
 def test_gsm8k_from_files_is_question_then_answer(real_data):
     loaded = load(f"gsm8k={real_data / 'gsm8k'}")
-    assert (loaded.task, loaded.text_columns, loaded.evaluation.num_rows) == (
-        "causal-lm",
-        ("question", "answer"),
-        1_319,
-    )
+    assert (loaded.task, loaded.evaluation.num_rows) == ("causal-lm", 1_319)
+    assert (loaded.text_columns, loaded.completion_column) == (("question",), "answer")
 
 
 def test_a_file_or_folder_of_the_tasks_name_comes_before_the_hub(tmp_path, monkeypatch):

@@ -22,7 +22,8 @@ class SimulationConfig:
     """Every setting of `declora.simulate`. The defaults are the embedded run, which needs no download."""
 
     model: Any = "minilm"
-    """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2."""
+    """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2. The path of a config.json,
+    or a `PretrainedConfig`: that architecture with random weights, drawn from the seed."""
     data: Any = "stdlib-docstrings"
     """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file(s), folder,
     `datasets.Dataset`/`DatasetDict`, or a list with one per client. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte,
@@ -44,8 +45,10 @@ class SimulationConfig:
     mixer: str = "linear"
     """linear, clipped[:f=1|:tau=X], trimmed-mean:f=1, median, krum:f=1, multi-krum:f=1,m=2, nna:f=1 (f: neighbours of a
     client that may be bad), or push-sum, for any strongly connected digraph."""
-    lora: Any = field(default_factory=lambda: {"r": 8, "target_modules": ["query", "value"]})
-    """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1."""
+    lora: Any = field(default_factory=lambda: {"r": 8})
+    """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1;
+    target_modules to PEFT's choice for the kind of model (query and value; q_proj and v_proj; c_attn ...), or where it
+    has none to all linear layers."""
     partition: Any = None
     """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of proportions of the
     labels; none: natural where the data is a list with one per client, else iid."""
@@ -101,14 +104,27 @@ class SimulationConfig:
     task: str | None = None
     """classification or causal-lm; none: classification where the data has labels."""
     metric: str | None = None
-    """Headline metric: accuracy, f1 (of class 1; the mean over classes where there are more than two), matthews or
-    perplexity; none: the named task's own (f1 for mrpc, matthews for cola), else accuracy or perplexity."""
+    """Headline metric: accuracy, f1 (of class 1; the mean over classes where there are more than two), matthews,
+    perplexity, or exact_match (of generated answers, see max_new_tokens); none: the named task's own (f1 for mrpc,
+    matthews for cola), else accuracy or perplexity."""
     text_columns: Any = None
     """Names of the text columns; none: found by their usual names."""
     label_column: str | None = None
     """Name of the label column; none: found by its usual names."""
     max_length: int = 128
     """Tokens after which a text is cut."""
+    completion_column: str | None = None
+    """Name of the column that continues the prompt in the text columns (causal-lm); none: found by its usual names."""
+    prompt_template: str | None = None
+    """How a prompt is written: a text with columns in braces ("Question: {question}\\nAnswer: "); "chat": as the user's
+    turn in the tokenizer's chat template; none: the text columns, one a line."""
+    completion_only_loss: bool = True
+    """Whether only completions (in conversations the assistant's turns) are learned and scored, not prompts."""
+    packing: bool = False
+    """Whether texts of a client share rows of max_length tokens: prompts with their completions whole and without
+    seeing each other, plain text as one stream cut into rows. batch_size then counts rows."""
+    max_new_tokens: int = 0
+    """Most tokens generated (greedily) to answer an evaluation prompt, for exact match; 0: no exact match."""
 
     tokenizer: Any = None
     """A tokenizer beside a loaded model; none: the model's own."""
@@ -144,6 +160,7 @@ class SimulationConfig:
         for name in ("local_steps", "local_epochs", "group_size", "eval_samples"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name), least=1)
+        _check_count("max_new_tokens", self.max_new_tokens, least=0)
         if self.client_eval_samples is not None:
             _check_count("client_eval_samples", self.client_eval_samples, least=0)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
@@ -159,6 +176,8 @@ class SimulationConfig:
             _check_range("gamma", self.gamma, above=0.0, most=1.0)
         if self.task not in (None, "classification", "causal-lm"):
             raise unknown_name("task", self.task, ("classification", "causal-lm"))
+        if not isinstance(self.prompt_template, str | None):
+            raise ConfigError(f"prompt_template={self.prompt_template!r} must be a text with columns in braces.")
         if self.metric is not None and self.metric not in METRICS:
             raise unknown_name("metric", self.metric, METRICS)
         for name in ("codec", "mixer", "method", "weights", "optimizer", "schedule", "device", "attack"):

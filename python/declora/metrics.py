@@ -54,6 +54,7 @@ METRICS: dict[str, Metric] = {
         Metric("f1", "F1", "classification"),
         Metric("matthews", "Matthews correlation", "classification", percent=False),
         Metric("perplexity", "perplexity", "causal-lm", higher_is_better=False, percent=False),
+        Metric("exact_match", "exact match", "causal-lm"),
     )
 }
 """By name; the first of a task is its default."""

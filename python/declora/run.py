@@ -13,18 +13,21 @@ from peft import LoraConfig
 
 from declora import _bridge, seeds
 from declora.config import SimulationConfig
+from declora.errors import ConfigError
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
-from declora.metrics import choose_metric
+from declora.metrics import METRICS, choose_metric
 from declora.model import AdapterBank, Layout
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
 from declora.prepare import Material, federation_of, lora_config
 from declora.train.evaluate import Score, evaluate, sample_texts
+from declora.train.exact_match import exact_match
 from declora.train.local_steps import LocalRound, LocalTrainer
 from declora.train.memory import choose_group_size
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, steps_per_round
+from declora.train.packing import pack_blocks, pack_examples
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
 
@@ -58,6 +61,8 @@ class Run:
         method = build_method(config.method)
         own = material.text.preset.metric if material.text.preset else None
         self.metric = choose_metric(config.metric or own, material.text.task)
+        if self.metric.name == "exact_match" and material.questions is None:
+            raise ConfigError("metric='exact_match' needs generated answers. Set max_new_tokens, e.g. 256.")
         planned, self.partition = federation_of(config, material.text)
         self.federation: Federation = method.arrange(planned)
         if self.federation.exchange is not None:
@@ -85,6 +90,10 @@ class Run:
         codec = self.federation.codec.for_shapes(self._surgery.layout.shapes)
         self.federation = federation = replace(self.federation, codec=codec)
         device = material.base.model.device
+        train, shards = material.train, federation.shards
+        if config.packing:
+            pack = pack_examples if material.text.has_prompts else pack_blocks
+            train, shards = pack(train, shards, max_length=config.max_length)
         self.bank = AdapterBank(self._surgery.layout, self._surgery.slots, self._rows)
         self.bank.fill(self._surgery.initial, federation.clients, device)
         orders = [
@@ -95,7 +104,7 @@ class Run:
                 client=client,
                 whole_epochs=config.local_epochs is not None,
             )
-            for client, shard in enumerate(federation.shards)
+            for client, shard in enumerate(shards)
         ]
         self.local_steps = steps_per_round(orders, steps=config.local_steps, epochs=config.local_epochs)
         self._optimizer = ClientOptimizer(
@@ -114,14 +123,14 @@ class Run:
             material.base.model,
             clients=federation.clients,
             batch_size=federation.batch_size,
-            max_length=min(config.max_length, int(material.train.lengths.max())),
+            max_length=min(config.max_length, int(train.lengths.max())),
             device=device.type,
         )
         self._trainer = LocalTrainer(
             material.base.model,
             self.bank,
             self._optimizer,
-            material.train,
+            train,
             orders,
             steps=self.local_steps,
             group_size=self.group_size,
@@ -201,21 +210,34 @@ class Run:
         if not last and record["round"] % self.config.eval_every:
             return {}
         start = time.perf_counter()
-        model, tokens, metric = self.material.base.model, self.material.evaluation, self.metric
-        average = evaluate(model, self.bank, self.bank.mean(self._honest), tokens, self._texts, metric)
-        record |= {"metric": metric.name, **average.record("average_")}
+        average = self._scores(self.bank.mean(self._honest).unsqueeze(0), self._texts)[0]
+        record |= {"metric": self.metric.name, **average.record("average_")}
         scores: dict[int, Score] = {}
         if len(self._client_texts):
-            for client in np.arange(self.bank.clients)[self._honest].tolist():
-                scores[client] = evaluate(model, self.bank, self.bank.P[client], tokens, self._client_texts, metric)
-            quality = np.array([score.quality for score in scores.values()])
-            record |= {
-                metric.clients("mean"): float(quality.mean()),
-                metric.clients("min"): float(quality.min()),
-                metric.clients("max"): float(quality.max()),
-            }
+            honest = np.arange(self.bank.clients)[self._honest].tolist()
+            scores = dict(zip(honest, self._scores(self.bank.P[self._honest], self._client_texts), strict=True))
+            shown = {self.metric.name, *(["exact_match"] if self.material.questions else [])}
+            for metric in (METRICS[name] for name in sorted(shown)):
+                values = np.array([score.metrics[metric.name] for score in scores.values()])
+                record |= {
+                    metric.clients("mean"): float(values.mean()),
+                    metric.clients("min"): float(values.min()),
+                    metric.clients("max"): float(values.max()),
+                }
         record["seconds_evaluate"] = time.perf_counter() - start
         return scores
+
+    def _scores(self, values: torch.Tensor, texts: NDArray[np.int64]) -> list[Score]:
+        """Returns what each adapter of `values [C, D]` scores on `texts`, with generated answers where asked for."""
+        base, tokens, questions = self.material.base, self.material.evaluation, self.material.questions
+        scores = [evaluate(base.model, self.bank, row, tokens, texts, self.metric) for row in values]
+        if questions is None:
+            return scores
+        matches = exact_match(base.model, self.bank, values, questions, texts, base.tokenizer)
+        return [
+            replace(score, metrics={**score.metrics, "exact_match": float(match)})
+            for score, match in zip(scores, matches, strict=True)
+        ]
 
     def _client_records(
         self, t: int, work: LocalRound, traffic: Traffic, scores: dict[int, Score]

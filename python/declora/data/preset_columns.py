@@ -21,6 +21,8 @@ def preset_columns(
     task: str | None,
     text_columns: str | Sequence[str] | None,
     label_column: str | None,
+    completion_column: str | None = None,
+    prompt_template: str | None = None,
 ) -> Columns:
     """Returns which columns of `part` hold the preset's texts and label; the user's own names come first.
 
@@ -37,7 +39,14 @@ def preset_columns(
         texts = found if preset.task == "classification" else None
     if label_column is None and preset.labels:
         label_column = _first(preset, part, [(name,) for name in preset.labels], "label_column")[0]
-    return choose_columns(part, task=preset.task, text_columns=texts, label_column=label_column)
+    return choose_columns(
+        part,
+        task=preset.task,
+        text_columns=texts,
+        label_column=label_column,
+        completion_column=completion_column,
+        prompt_template=prompt_template,
+    )
 
 
 def render_templates(preset: Preset, part: Part) -> Part:

@@ -26,7 +26,7 @@ class Score:
     """What one adapter scores on a split."""
 
     loss: float
-    """Mean cross-entropy in nats, per text or (causal LM) per token."""
+    """Mean cross-entropy in nats, per text or (causal LM) per target token."""
     metrics: Mapping[str, float]
     """Every metric of the task, by its name in `declora.metrics`."""
     headline: str

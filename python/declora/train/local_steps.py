@@ -139,7 +139,11 @@ class LocalTrainer:
         return losses.cpu()
 
     def _weights(self, texts: NDArray[np.int64], owner: NDArray[np.int64], clients: int) -> torch.Tensor:
-        """Returns what each row's summed loss counts, so that a client's rows add up to its batch's mean loss."""
+        """Returns what each row's summed loss counts, so that a client's rows add up to its batch's mean loss.
+
+        The mean is over targets (texts; tokens of a causal LM), not over rows: a long answer counts more than a short
+        one, as in the model's own loss of that batch.
+        """
         targets = np.bincount(owner, weights=self._tokens.targets(texts), minlength=clients)
         return torch.from_numpy((1.0 / np.maximum(targets, 1.0))[owner]).float()
 
