@@ -56,6 +56,7 @@ class Gossip:
         self._run_id = seeds.generator(seed, "run-id").bytes(16)
         self._manifest = manifest
         self._seed = seeds.derive(seed, "codec")
+        self._host: torch.Tensor | None = None
 
     def round(self, t: int, values: torch.Tensor) -> Traffic:
         """Mixes `values [clients, D]` (P) in place with the neighbours of round `t` (0-based)."""
@@ -63,7 +64,7 @@ class Gossip:
         if federation.exchange is None:
             return Traffic(np.zeros(len(values), dtype=np.int64))
         seconds: dict[str, float] = {}
-        rows = values.cpu().numpy()  # P itself on the CPU, a copy of it from a GPU
+        rows = self._fetch(values)
         with _timed(seconds, "encode"):
             sent = self._mixer.sent(rows)
             outgoing = self._memory.outgoing(sent if self._attack is None else self._attack.sent(t, sent))
@@ -84,9 +85,22 @@ class Gossip:
                 self._mixer.mix(weights, public, rows, gamma=self._gamma, refused=refused)
             if self._attack is not None:
                 self._attack.adopt(rows)
-            if values.device.type != "cpu":
-                values.copy_(torch.from_numpy(rows))
+            if self._host is not None:
+                values.copy_(self._host, non_blocking=True)
         return Traffic(delivery.bytes_sent, seconds, refused)
+
+    def _fetch(self, values: torch.Tensor) -> NDArray[np.float32]:
+        """Returns P as an array: itself on the CPU; from a GPU, a copy of it in pinned memory that stays for all rounds.
+
+        Pinned memory is copied to and from at the full rate of the bus. The copy back is queued behind nothing and before
+        the next local step, so the CPU goes on meanwhile.
+        """
+        if values.device.type == "cpu":
+            return values.numpy()
+        if self._host is None:
+            self._host = torch.empty(values.shape, pin_memory=True)
+        self._host.copy_(values)
+        return self._host.numpy()
 
     def _check(self, t: int, frames: NDArray[np.uint8], columns: int) -> NDArray[np.bool_] | None:
         """Checks all frames; returns whose are refused, where the run goes on without them.
