@@ -90,10 +90,10 @@ class Gossip:
         return Traffic(delivery.bytes_sent, seconds, refused)
 
     def _fetch(self, values: torch.Tensor) -> NDArray[np.float32]:
-        """Returns P as an array: itself on the CPU; from a GPU, a copy of it in pinned memory that stays for all rounds.
+        """Returns P as an array: itself on the CPU; from a GPU, a copy in pinned memory that serves all rounds.
 
-        Pinned memory is copied to and from at the full rate of the bus. The copy back is queued behind nothing and before
-        the next local step, so the CPU goes on meanwhile.
+        Pinned memory is copied at the full rate of the bus; the way back is queued before the next local step, so the
+        CPU need not wait for it.
         """
         if values.device.type == "cpu":
             return values.numpy()

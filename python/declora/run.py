@@ -16,13 +16,13 @@ from declora.config import SimulationConfig
 from declora.errors import ConfigError
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
-from declora.metrics import METRICS, choose_metric
+from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
 from declora.prepare import Material, federation_of, lora_config
-from declora.train.evaluate import Score, evaluate, sample_texts
-from declora.train.exact_match import exact_match
+from declora.train.evaluate import Score, sample_texts
+from declora.train.evaluator import Evaluator
 from declora.train.local_steps import LocalRound, LocalTrainer
 from declora.train.memory import choose_group_size
 from declora.train.optimizer import ClientOptimizer
@@ -67,13 +67,9 @@ class Run:
         self.federation: Federation = method.arrange(planned)
         if self.federation.exchange is not None:
             self.federation.mixer.check(self.federation.topology)
-        attackers = self.federation.attackers
-        # Whose adapters count: with nobody to leave out, a view of all.
-        self._honest = (
-            [client for client in range(self.federation.clients) if client not in attackers]
-            if attackers
-            else slice(None)
-        )
+        # Whose adapters count, and the same as an index: with nobody to leave out it gives views, not copies.
+        self._honest = [c for c in range(self.federation.clients) if c not in self.federation.attackers]
+        self._honest_rows = self._honest if self.federation.attackers else slice(None)
         self._rows = Rows()
         self._lora = lora_config(config, material)
         self._surgery = Surgery(
@@ -145,8 +141,16 @@ class Run:
             manifest=self.bank.layout.digest(str(federation.codec)),
             seed=config.seed,
         )
-        self._texts = sample_texts(material.evaluation, config.eval_samples, seed=config.seed)
-        self._client_texts = sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed)
+        self._evaluator = Evaluator(
+            material.base.model,
+            material.base.tokenizer,
+            self.bank,
+            material.evaluation,
+            material.questions,
+            self.metric,
+            texts=sample_texts(material.evaluation, config.eval_samples, seed=config.seed),
+            client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
+        )
 
     def discard(self) -> None:
         """Gives the base model its own layers back, for a run that will not be executed."""
@@ -170,12 +174,12 @@ class Run:
             self.discard()
         return Outcome(
             rows=self.bank.P.cpu(),
-            mean=self.bank.mean(self._honest).cpu(),
+            mean=self.bank.mean(self._honest_rows).cpu(),
             layout=self.bank.layout,
             lora=self._surgery.config,
             history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),
-            evaluated=(len(self._texts), len(self._client_texts)),
+            evaluated=(len(self._evaluator.texts), len(self._evaluator.client_texts)),
             local_steps=self.local_steps,
         )
 
@@ -190,10 +194,10 @@ class Run:
         record: RoundRecord = {
             "round": t + 1,
             "learning_rate": learning_rate,
-            "train_loss": float(work.losses[self._honest].mean()),
+            "train_loss": float(work.losses[self._honest_rows].mean()),
             "samples_seen": int(work.samples.sum()),
             "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
-            "consensus_distance": _bridge.consensus_distance(self.bank.P[self._honest].cpu()),
+            "consensus_distance": _bridge.consensus_distance(self.bank.P[self._honest_rows].cpu()),
             "bytes_sent": int(traffic.bytes_sent.sum()),
             "bytes_total": int(traffic.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
             "seconds_train": trained - start,
@@ -210,34 +214,11 @@ class Run:
         if not last and record["round"] % self.config.eval_every:
             return {}
         start = time.perf_counter()
-        average = self._scores(self.bank.mean(self._honest).unsqueeze(0), self._texts)[0]
-        record |= {"metric": self.metric.name, **average.record("average_")}
-        scores: dict[int, Score] = {}
-        if len(self._client_texts):
-            honest = np.arange(self.bank.clients)[self._honest].tolist()
-            scores = dict(zip(honest, self._scores(self.bank.P[self._honest], self._client_texts), strict=True))
-            shown = {self.metric.name, *(["exact_match"] if self.material.questions else [])}
-            for metric in (METRICS[name] for name in sorted(shown)):
-                values = np.array([score.metrics[metric.name] for score in scores.values()])
-                record |= {
-                    metric.clients("mean"): float(values.mean()),
-                    metric.clients("min"): float(values.min()),
-                    metric.clients("max"): float(values.max()),
-                }
+        record |= self._evaluator.average(self.bank.mean(self._honest_rows))
+        scores = self._evaluator.clients(self._honest)
+        record |= self._evaluator.spread(scores)
         record["seconds_evaluate"] = time.perf_counter() - start
         return scores
-
-    def _scores(self, values: torch.Tensor, texts: NDArray[np.int64]) -> list[Score]:
-        """Returns what each adapter of `values [C, D]` scores on `texts`, with generated answers where asked for."""
-        base, tokens, questions = self.material.base, self.material.evaluation, self.material.questions
-        scores = [evaluate(base.model, self.bank, row, tokens, texts, self.metric) for row in values]
-        if questions is None:
-            return scores
-        matches = exact_match(base.model, self.bank, values, questions, texts, base.tokenizer)
-        return [
-            replace(score, metrics={**score.metrics, "exact_match": float(match)})
-            for score, match in zip(scores, matches, strict=True)
-        ]
 
     def _client_records(
         self, t: int, work: LocalRound, traffic: Traffic, scores: dict[int, Score]
