@@ -72,7 +72,7 @@ def quantizer() -> list[Row]:
     """Encoding and decoding of `ELEMENTS` numbers with 4 bits."""
     x = torch.randn(ELEMENTS, generator=torch.Generator().manual_seed(0))
     y = torch.empty_like(x)
-    codec = _bridge.Codec("q4", block=BLOCK)
+    codec = _bridge.Codec(f"q4:block={BLOCK}")
     payload = np.empty(codec.payload_bytes(ELEMENTS), np.uint8)
     x_numpy, generator = x.numpy(), np.random.default_rng(0)
     encoders: dict[str, Work] = {
@@ -145,7 +145,7 @@ def mixing(name: str, clients: int, columns: int, offsets: list[int], goals: dic
     single = weights.astype(np.float32)
     warnings.filterwarnings("ignore", "Sparse", UserWarning)  # that torch's is a beta
     sparse = torch.sparse_csr_tensor(indptr, indices, single.data, weights.shape)
-    codec, senders = _bridge.Codec("q4", block=BLOCK), np.arange(clients, dtype=np.uint32)
+    codec, senders = _bridge.Codec(f"q4:block={BLOCK}"), np.arange(clients, dtype=np.uint32)
     frames = np.empty((clients, _bridge.HEADER_BYTES + codec.payload_bytes(columns)), np.uint8)
     ids = {"run_id": bytes(16), "manifest": bytes(16), "round": 0}
     _bridge.encode_frames(codec, x, frames, senders=senders, seed=1, **ids)
@@ -162,7 +162,7 @@ def mixing(name: str, clients: int, columns: int, offsets: list[int], goals: dic
 
 def calls() -> list[Row]:
     """Microseconds of a call on a vector so small that only the call is left."""
-    codec, x = _bridge.Codec("q4", block=32), np.ones(32, np.float32)
+    codec, x = _bridge.Codec("q4:block=32"), np.ones(32, np.float32)
     payload = np.empty(codec.payload_bytes(32), np.uint8)
     matrix = _bridge.MixingMatrix(np.array([0, 1, 2]), np.array([0, 1]), np.ones(2))
     pair, times = np.ones((2, 32), np.float32), 1000

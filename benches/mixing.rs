@@ -15,12 +15,13 @@ fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize,
     let z = values(clients * columns);
     let mut x = z.clone();
 
-    let codec = Codec::new("q4", 256, "max").expect("a known codec");
+    let codec = "q4".parse::<Codec>().expect("a known codec");
     let senders: Vec<u32> = (0..clients as u32).collect();
-    let batch = Batch { codec, columns, run_id: [0; 16], manifest: [0; 16], round: 0, senders: &senders };
+    let batch =
+        Batch { codec: &codec, columns, run_id: [0; 16], manifest: [0; 16], round: 0, senders: &senders };
     let mut bytes = vec![0; clients * (HEADER_LEN + codec.payload_len(columns).expect("a short message"))];
     encode_frames(&batch, &z, &mut bytes, 1).expect("finite values");
-    let frames = Frames::new(codec, &bytes, clients, columns).expect("whole frames");
+    let frames = Frames::new(&codec, &bytes, clients, columns).expect("whole frames");
 
     let mut group = criterion.benchmark_group(format!("mixing/{name}/{clients}x{columns}"));
     // Of a copy, for all of them: the question is how many copies of the matrix a round of gossip costs.

@@ -19,7 +19,7 @@ fn quantize(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(8 * n as u64));
         group.bench_function("copy", |bencher| bencher.iter(|| copy(&x, &mut y)));
         for name in ["q2", "q3", "q4", "q8", "bf16", "none"] {
-            let codec = Codec::new(name, 256, "max").expect("a known codec");
+            let codec = name.parse::<Codec>().expect("a known codec");
             let mut payload = vec![0; codec.payload_len(n).expect("a short message")];
             let stream = Stream::quantizer(1, 2, 3);
             group.throughput(Throughput::Bytes((4 * n + payload.len()) as u64));

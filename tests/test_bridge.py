@@ -103,10 +103,15 @@ def test_gamma_must_be_finite():
 @pytest.mark.parametrize(
     ("arguments", "kind", "text"),
     [
-        ({"name": "q9"}, errors.ConfigError, r"codec='q9' is not known\. Did you mean 'q\d'\? Known: bf16, "),
-        ({"name": "q4", "block": 33}, errors.CodecError, "block=33 cannot be used: it must be a multiple of 32"),
-        ({"name": "q4", "block": -1}, errors.ConfigError, "block=-1 must be an integer"),
-        ({"name": "q4", "norm": "l1"}, errors.CodecError, 'norm="l1" cannot be used: it must be "max" or "l2"'),
+        ({"spec": "q9"}, errors.ConfigError, r"codec='q9' is not known\. Did you mean 'q\d'\? Known: bf16, "),
+        ({"spec": "q4:block=33"}, errors.CodecError, "block=33 cannot be used: it must be a multiple of 32"),
+        ({"spec": "q4:block=-1"}, errors.CodecError, 'block="-1" cannot be used: it must be a whole number'),
+        ({"spec": "q4:norm=l1"}, errors.CodecError, 'norm="l1" cannot be used: it must be "max" or "l2"'),
+        ({"spec": "q4:nrom=l1"}, errors.ConfigError, "codec option='nrom' is not known. Did you mean 'norm'"),
+        ({"spec": "none:block=32"}, errors.CodecError, 'codec option="block" is not known. Options of "none": none'),
+        ({"spec": "q4+ran"}, errors.ConfigError, "codec stage='ran' is not known. Did you mean 'rans'"),
+        ({"spec": "powersgd", "shapes": [(2, -1)]}, errors.ConfigError, r"shapes=\[\(2, -1\)\] must be a list of"),
+        ({"spec": "powersgd", "shapes": [(2**40, 2**40)]}, errors.ConfigError, "it must be at most 2"),
     ],
 )
 def test_codec_settings_out_of_range_are_refused(arguments, kind, text):
@@ -124,7 +129,7 @@ def test_the_first_value_that_is_not_finite_is_named(name, bad):
 
 
 def test_a_payload_that_cannot_be_decoded_writes_nothing():
-    codec = _bridge.Codec("q4", block=32)
+    codec = _bridge.Codec("q4:block=32")
     payload = encoded(codec, normal(64))
     payload[4:8] = np.frombuffer(np.float32(np.nan).tobytes(), np.uint8)
     out = np.ones(64, np.float32)
@@ -133,11 +138,52 @@ def test_a_payload_that_cannot_be_decoded_writes_nothing():
     assert (out == 1).all()
 
 
+def robust_calls(z, x, bad):
+    """Calls of every rule."""
+    w = matrix(ring(3))
+    return [
+        lambda: _bridge.clipped(w, z, 1.0),
+        lambda: _bridge.clipped_beyond(w, z, bad),
+        lambda: _bridge.nearest(w, z, bad),
+        lambda: _bridge.krum(w, z, bad, 1),
+        lambda: _bridge.trimmed_mean(w, z, x, bad, 1.0),
+        lambda: _bridge.median(w, z, x, 1.0),
+        lambda: _bridge.push(w, z, x, 1.0),
+    ]
+
+
+def test_rules_check_their_arrays():
+    z, x, bad = normal(3, 8), normal(3, 8, seed=1), np.zeros(3, np.uint32)
+    for call in robust_calls(z, x, bad) + robust_calls(z.astype(np.float64), x.astype(np.float64), bad):
+        call()
+    cases = [
+        ((z.astype(np.float16), x, bad), "z has dtype float16", range(7)),
+        ((z[:, ::2], x, bad), "z is not contiguous", range(7)),
+        ((z[0], x, bad), "z has shape", range(7)),
+        ((z[:2], x[:2], bad), "z has 16 items", range(7)),
+        ((z, x[:2], bad), "x has 16 items", (4, 5, 6)),
+        ((z, z, bad), "x overlaps", (4, 5, 6)),
+        ((z, x, bad.astype(np.int64)), "bad has dtype int64", (1, 2, 3, 4)),
+        ((z, x, bad[:2]), "bad has 2 items", (1, 2, 3, 4)),
+        ((z, x, np.full(3, 2**32 - 1, np.uint32)), "too few for bad=4294967295", (1, 2, 3, 4)),
+        ((z.astype(np.float64), x, bad), "z has dtype float64", (4, 5, 6)),
+    ]
+    for arguments, text, which in cases:
+        calls = robust_calls(*arguments)
+        for index in which:
+            with pytest.raises(errors.ConfigError, match=text):
+                calls[index]()
+    with pytest.raises(errors.ConfigError, match="radius=NaN"):
+        _bridge.clipped(matrix(ring(3)), z, float("nan"))
+    with pytest.raises(errors.ConfigError, match="average=-1 must be an integer"):
+        _bridge.krum(matrix(ring(3)), z, bad, -1)
+
+
 def test_every_error_is_in_the_one_tree():
     bad = np.full(1, np.nan, np.float32)
     calls = [
         lambda: _bridge.Codec("q9"),
-        lambda: _bridge.Codec("q4", block=1),
+        lambda: _bridge.Codec("q4:block=1"),
         lambda: encoded(_bridge.Codec("q4"), bad),
         lambda: decoded(_bridge.Codec("q4"), np.zeros(1, np.uint8), 1),
         lambda: _bridge.MixingMatrix(*(np.zeros(0, t) for t in (np.int64, np.int64, np.float64))),

@@ -107,6 +107,10 @@ def test_values_are_toml_or_text():
     assert [parse_value(text) for text in texts] == [3, 0.5, True, None, "ring", [1, 2]]
     assert parse_pair("local-steps=3") == ("local_steps", 3)
     assert parse_pair("codec=none") == ("codec", "none")
+    assert parse_pair("mixer=multi-krum:f=1,m=2") == ("mixer", "multi-krum:f=1,m=2")
+    assert parse_pair("attack=nan") == ("attack", "nan")
+    assert parse_pair("attack=none") == ("attack", None)
+    assert parse_pair("attackers=[3, 7]") == ("attackers", [3, 7])
     with pytest.raises(ConfigError, match="name=value"):
         parse_pair("local-steps")
 

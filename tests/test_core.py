@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 import quantizer_oracle as oracle
 from core_calls import IDS, NAMES, decoded, encoded, framed, matrix, normal, ring
 from declora import _bridge, errors
+from declora.codec import CODECS
 
 
 def test_value_stability_of_the_quantizer():
     cases = json.loads(oracle.GOLDEN.read_text())
     assert len(cases) >= 20
     for case in cases:
-        codec = _bridge.Codec(f"q{case['bits']}", block=case["block"], norm=case["norm"])
+        codec = _bridge.Codec(f"q{case['bits']}:block={case['block']},norm={case['norm']}")
         x = np.frombuffer(bytes.fromhex(case["x"]), "<f4")
         payload = encoded(codec, x, seed=int(case["seed"]), round=case["round"], client=case["client"])
         assert payload.tobytes().hex() == case["payload"]
@@ -35,7 +36,7 @@ def test_value_stability_of_the_quantizer():
     client=st.integers(0, 2**32 - 1),
 )
 def test_bytes_are_those_of_the_oracle(x, bits, block, norm, seed, round, client):
-    codec = _bridge.Codec(f"q{bits}", block=32 * block, norm=norm)
+    codec = _bridge.Codec(f"q{bits}:block={32 * block},norm={norm}")
     x = np.array(x, np.float32)
     draws = {"seed": seed, "round": round, "client": client}
     payload = encoded(codec, x, **draws)
@@ -77,27 +78,26 @@ def test_payload_bytes_is_the_closed_form(n):
     assert _bridge.Codec("fp16").payload_bytes(n) == _bridge.Codec("bf16").payload_bytes(n) == 2 * n
     for bits in range(2, 9):
         expected = 4 * -(-n // 64) + -(-n * bits // 8)
-        assert _bridge.Codec(f"q{bits}", block=64).payload_bytes(n) == expected
+        assert _bridge.Codec(f"q{bits}:block=64").payload_bytes(n) == expected
 
 
 def test_a_codec_says_what_it_is():
-    codec = _bridge.Codec("q4", block=64, norm="l2")
-    assert (codec.name, codec.block, codec.norm, codec.id) == ("q4", 64, "l2", 0x00020404)
-    assert repr(codec) == 'Codec("q4", block=64, norm="l2")'
-    assert codec == _bridge.Codec("q4", block=64, norm="l2")
-    assert codec != _bridge.Codec("q4", block=64)
-    assert len({codec, _bridge.Codec("q4", block=64, norm="l2"), _bridge.Codec("none")}) == 2
-    plain = _bridge.Codec("none")
-    assert (plain.block, plain.norm, repr(plain)) == (0, "none", 'Codec("none")')
-    assert [name for name in NAMES if not _bridge.Codec(name).unbiased] == ["fp16", "bf16"]
-    assert all(_bridge.Codec(name).memory_free for name in NAMES)
+    codec = _bridge.Codec("q4:block=64,norm=l2")
+    assert (codec.name, codec.block, str(codec), codec.id) == ("q4", 64, "q4:block=64,norm=l2", 0x00020404)
+    assert repr(codec) == 'Codec("q4:block=64,norm=l2")'
+    assert codec == _bridge.Codec("q4:norm=l2,block=64")
+    assert codec != _bridge.Codec("q4:block=64")
+    assert len({codec, _bridge.Codec("q4:norm=l2,block=64"), _bridge.Codec("none")}) == 2
+    assert (_bridge.Codec("none").block, repr(_bridge.Codec("none"))) == (0, 'Codec("none")')
+    assert [name for name in CODECS if not _bridge.Codec(name).unbiased] == ["fp16", "bf16", "sign", "topk", "powersgd"]
+    assert [name for name in CODECS if _bridge.Codec(name).needs_memory] == ["sign", "topk", "powersgd"]
 
 
 # V21: unbiased, and no more variance than QSGD's bound.
 @pytest.mark.parametrize(("name", "norm"), [("q2", "l2"), ("q2", "max"), ("q3", "l2"), ("q4", "max"), ("q8", "max")])
 def test_quantizer_is_unbiased_and_its_variance_is_the_closed_form(name, norm):
     n, draws = 256, 2000
-    codec = _bridge.Codec(name, norm=norm)
+    codec = _bridge.Codec(f"{name}:norm={norm}")
     levels = 2 ** (int(name[1]) - 1) - 1
     x = normal(n, seed=4)
     step = float(oracle.scale_of(x, norm)) / levels
@@ -152,8 +152,8 @@ def test_every_flipped_byte_is_refused_with_its_row():
         ({"manifest": bytes(16)}, "frame 0: manifest"),
         ({"round": 5}, "round=4, but round 5 was expected"),
         ({"senders": np.array([0, 2], np.uint32)}, "frame 1: sender=1, but sender 2 was expected"),
-        ({"codec": _bridge.Codec("q4", norm="l2")}, "codec id=0x00010404, but 0x00020404"),
-        ({"codec": _bridge.Codec("q4", block=128)}, "block=256, but 128"),
+        ({"codec": _bridge.Codec("q4:norm=l2")}, "codec id=0x00010404, but 0x00020404"),
+        ({"codec": _bridge.Codec("q4:block=128")}, "block=256, but 128"),
         ({"d": 60}, "it has 132 bytes instead of 130"),
     ],
 )

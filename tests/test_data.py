@@ -97,7 +97,7 @@ def test_well_known_columns_are_found(columns: tuple[str, ...], found: tuple[str
 
 def test_without_a_label_column_the_task_is_causal_lm() -> None:
     loaded = load(data([("2+2?", "4"), ("3+3?", "6")] * 5, ("question", "answer")))
-    assert (loaded.task, loaded.text_columns) == ("causal-lm", ("question", "answer"))
+    assert (loaded.task, loaded.text_columns, loaded.completion_column) == ("causal-lm", ("question",), "answer")
     assert (loaded.label_column, loaded.label_names, loaded.labels()) == (None, (), None)
     assert loaded.evaluation.num_rows == 1
 
@@ -272,5 +272,5 @@ def test_sentence_pairs_are_read_without_quoting(task: str, rows: tuple[int, int
 @needs_shared
 def test_gsm8k_is_text_to_continue() -> None:
     loaded = load(SHARED / "gsm8k" / "train.tsv.gz", eval_data=SHARED / "gsm8k" / "validation.tsv.gz")
-    assert (loaded.task, loaded.text_columns) == ("causal-lm", ("question", "answer"))
+    assert (loaded.task, loaded.text_columns, loaded.completion_column) == ("causal-lm", ("question",), "answer")
     assert (loaded.train.num_rows, loaded.evaluation.num_rows) == (7_473, 1_319)

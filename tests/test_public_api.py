@@ -20,12 +20,13 @@ PUBLIC = {
 # Lower rooms first: a room may import rooms before it, never after.
 FLOORS = [
     ["errors", "seeds"],
-    ["_core"],
+    ["metrics"],
+    ["_core", "spec"],
     ["_bridge"],
-    ["topology", "codec", "exchange", "model", "data", "report"],
+    ["topology", "codec", "attacks", "exchange", "model", "data", "report"],
     ["mixer", "train", "methods"],
     ["gossip", "config"],
-    ["prepare", "settings"],
+    ["prepare", "settings", "testing"],
     ["run"],
     ["result"],
     ["simulation"],

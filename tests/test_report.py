@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from declora.errors import ConfigError, RunFolderError
+from declora.metrics import METRICS
 from declora.report import (
     Progress,
     RunFolder,
@@ -37,9 +38,10 @@ from declora.report import (
     topology_figure,
 )
 from declora.report import run_folder as run_folder_module
-from declora.report.records import client_totals, column, phase_seconds
+from declora.report.records import best_measured, client_totals, column, phase_seconds
 from declora.report.run_folder import MARKER, plain
 from declora.report.svg import inline_svg
+from declora.report.tables import format_table
 from declora.report.tensorboard import tag
 
 NAN = float("nan")
@@ -59,6 +61,8 @@ def make_history(rounds=6, *, clients=4, sent=1000, every=2, measure="accuracy",
             f"clients_{measure}_min": quality - 0.03,
             f"clients_{measure}_max": quality + 0.02,
             "consensus_distance": 0.5**t,
+            "samples_seen": 10 * clients,
+            "samples_total": 10 * clients * t,
             "bytes_sent": sent * clients,
             "bytes_total": sent * clients * t,
             "seconds_train": 2.0,
@@ -88,6 +92,7 @@ def make_summary(title="a run", codec="q4", **settings):
         figures=[("The ring", topology_figure(4, [(0, 1), (1, 2), (2, 3), (3, 0)]))],
         environment={"torch": "2.13"},
         tables=[("Labels", pd.DataFrame({"client": [0, 1], "positive": [3, 4]}))],
+        local_work="5 steps",
         rerun="declora run --seed 7",
     )
 
@@ -307,14 +312,47 @@ def test_client_totals_take_the_last_measured_value_and_the_sum_of_bytes():
     assert list(totals["bytes_sent"]) == [3000, 6000, 9000, 12000]
 
 
-def test_the_comparison_table_holds_the_last_measured_values():
+def test_the_comparison_table_keeps_last_and_best_averaged_and_clients_apart():
+    history = make_history()
+    # Better before the last round: the averaged model in round 2, the clients' mean in round 4.
+    history.loc[history["round"] == 2, "average_accuracy"] = 0.95
+    history.loc[history["round"] == 4, "clients_accuracy_mean"] = 0.9
+    (row,) = comparison_table({"a": history}).to_dict("records")
+    figures = {name: round(value, 12) for name, value in row.items() if "accuracy" in name}
+    assert figures == {
+        "average_accuracy_last": 0.8,
+        "average_accuracy_best": 0.95,
+        "clients_accuracy_mean_last": 0.79,
+        "clients_accuracy_mean_best": 0.9,
+        "clients_accuracy_min_last": 0.77,
+    }
+    headings = format_table(comparison_table({"a": history})).columns
+    assert list(headings[2:7]) == [
+        "accuracy of averaged model, last",
+        "accuracy of averaged model, best",
+        "mean accuracy of clients, last",
+        "mean accuracy of clients, best",
+        "lowest accuracy of clients, last",
+    ]
+
+
+def test_the_best_perplexity_is_the_lowest_and_the_first_of_equals_counts():
+    history = make_history(measure="perplexity")
+    assert best_measured(history, "average_perplexity", METRICS["perplexity"]) == (pytest.approx(0.6), 2)
+    history["average_accuracy"] = [NAN, 0.5, 0.7, 0.7, NAN, 0.6]
+    assert best_measured(history, "average_accuracy", METRICS["accuracy"]) == (0.7, 3)
+    assert np.isnan(best_measured(history, "average_f1", METRICS["f1"])).all()
+
+
+def test_the_comparison_table_holds_the_totals():
     histories = {"q4": make_history(sent=500), "float32": make_history(rounds=3, sent=4000)}
-    table = comparison_table(histories, clients=4, codecs={"q4": "q4", "float32": "none"})
+    work = {"q4": "5 steps", "float32": "1 epoch (3 to 4 steps)"}
+    table = comparison_table(histories, clients=4, codecs={"q4": "q4", "float32": "none"}, local_work=work)
+    assert list(table["local_work"]) == ["5 steps", "1 epoch (3 to 4 steps)"]
+    assert list(table["samples_total"]) == [240, 120]
     assert list(table["method"]) == ["q4", "float32"]
     assert list(table["codec"]) == ["q4", "none"]
-    np.testing.assert_allclose(table["average_accuracy"], [0.8, 0.65], rtol=1e-12)
-    np.testing.assert_allclose(table["clients_accuracy_mean"], [0.79, 0.64], rtol=1e-12)
-    np.testing.assert_allclose(table["clients_accuracy_min"], [0.77, 0.62], rtol=1e-12)
+    np.testing.assert_allclose(table["average_accuracy_last"], [0.8, 0.65], rtol=1e-12)
     assert list(table["consensus_distance"]) == [0.5**6, 0.5**3]
     assert list(table["bytes_total"]) == [12_000, 48_000]
     assert list(table["bytes_per_client_round"]) == [500, 4000]
@@ -331,8 +369,8 @@ def test_without_a_run_of_codec_none_the_first_run_is_the_reference():
 
 def test_the_worst_client_of_a_perplexity_is_the_maximum():
     table = comparison_table({"a": make_history(measure="perplexity")})
-    np.testing.assert_allclose(table["clients_perplexity_max"], [0.82], rtol=1e-12)
-    assert "clients_perplexity_min" not in table
+    np.testing.assert_allclose(table["clients_perplexity_max_last"], [0.82], rtol=1e-12)
+    assert "clients_perplexity_min_last" not in table
 
 
 def test_a_comparison_of_unmeasured_runs_is_nan_not_an_error():
@@ -352,10 +390,11 @@ def test_a_comparison_of_nothing_or_of_two_measures_is_refused(compare):
 def test_the_text_table_is_aligned_with_numbers_to_the_right():
     frame = pd.DataFrame({"method": ["ring", "a\ncomplete graph"], "bytes_total": [1e6, NAN], "seconds": [5.0, 61.0]})
     assert to_text(frame) == (
-        "method            bytes sent, total    time\n"
-        "────────────────  ─────────────────  ──────\n"
-        "ring                        1.00 MB  5.00 s\n"
-        "a complete graph                  –  61.0 s\n"
+        "                  bytes sent,\n"
+        "method                  total    time\n"
+        "────────────────  ───────────  ──────\n"
+        "ring                  1.00 MB  5.00 s\n"
+        "a complete graph            –  61.0 s\n"
     )
 
 
@@ -562,8 +601,10 @@ def test_a_page_is_well_formed_and_loads_nothing():
 
 def test_a_run_report_shows_its_numbers():
     words = [word for word in Page(run_report(make_summary())).text if word]
-    for word in ("80.0 %", "after round 6 of 6", "min 77.0 %, max 82.0 %", "24.0 kB", "1.00 kB per client and round",
-                 "16.5 s", "73% of it training", "0.0156", "4 clients, 6 rounds", "spectral gap", "0.127", "The ring",
+    for word in ("80.0 %", "after round 6 of 6; best 80.0 % after round 6",
+                 "min 77.0 %, max 82.0 %; after round 6 of 6; best 79.0 % after round 6", "24.0 kB",
+                 "1.00 kB per client and round", "16.5 s", "73% of it training", "0.0156",
+                 "4 clients, 6 rounds, K = 5 steps", "spectral gap", "0.127", "The ring",
                  "lora.targets", "query, value", "torch", "2.13", "declora run --seed 7", "Labels"):  # fmt: skip
         assert word in words, word
     assert "nan" not in " ".join(words).lower().split()
@@ -629,6 +670,7 @@ def test_the_topology_picture_follows_the_mode():
 
 def test_a_comparison_shows_where_the_runs_differ():
     text = comparison_report([make_summary("a", "none"), make_summary("b", "q4")])
+    assert "local work a round (K)" in text
     differ, same = text[text.index("Where the runs differ") :].split("The same in all runs")
     assert "codec" in differ
     assert "seed" not in differ

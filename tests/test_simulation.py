@@ -3,6 +3,7 @@
 import json
 
 import datasets
+import networkx as nx
 import numpy as np
 import peft
 import pytest
@@ -20,6 +21,7 @@ from declora.errors import (
     TopologyError,
     TrainingError,
 )
+from declora.report import read_metrics
 
 
 @pytest.fixture
@@ -39,6 +41,8 @@ def run(tokenizer, texts):
             "eval_every": 2,
             "client_eval_samples": 20,
         }
+        if "local_epochs" in settings:
+            del defaults["local_steps"]
         model = settings.pop("model") if "model" in settings else tiny_bert()
         return declora.simulate(**{**defaults, "model": model, **settings})
 
@@ -108,10 +112,120 @@ def test_one_sgd_step_on_the_complete_graph_is_one_step_on_the_pooled_batch(run,
     torch.testing.assert_close(together, pooled, atol=1e-6, rtol=1e-4)
 
 
+def test_consensus_distance_stays_under_the_bound_that_clipped_steps_give(run):
+    """With SGD every step is at most eta * clip_norm long: RMS distance <= eta K G slem / (1 - slem) ."""
+    eta, steps, clip = 0.2, 3, 0.5
+    result = run(
+        clients=8, rounds=12, local_steps=steps, codec="none", partition="shards:1", optimizer="sgd",
+        schedule="constant", warmup=0.0, learning_rate=eta, clip_norm=clip, client_eval_samples=0,
+    )  # fmt: skip
+    slem = result.federation.topology.slem
+    bound = eta * steps * clip * slem / (1 - slem)
+    distances = result.history["consensus_distance"]
+    assert (distances <= bound).all()
+    # Clients of one class each pull apart: the distance is of the bound's size, not far under it.
+    assert distances.max() > 0.05 * bound
+
+
 def test_local_clients_never_talk(run):
     result = run(method="local")
     assert result.history["bytes_total"].tolist() == [0, 0, 0]
     assert result.history["consensus_distance"].is_monotonic_increasing
+
+
+def test_the_metrics_are_those_of_the_averaged_models_own_predictions(run, tokenizer, texts, tmp_path):
+    result = run(rounds=4)
+    result.average.save_pretrained(tmp_path)
+    model = peft.PeftModel.from_pretrained(tiny_bert(), tmp_path).eval()
+    batch = tokenizer(texts["validation"]["text"][:], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        predicted = model(**batch).logits.argmax(dim=1).numpy()
+    labels = np.array(texts["validation"]["label"][:])
+    last = result.history.iloc[-1]
+    assert last["average_accuracy"] == np.mean(predicted == labels)
+    hits = np.sum(predicted & labels)
+    assert last["average_f1"] == pytest.approx(2 * hits / (predicted.sum() + labels.sum()), abs=1e-12)
+    assert last["average_matthews"] == pytest.approx(np.corrcoef(predicted, labels)[0, 1], abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["f1", "matthews"])
+def test_the_headline_metric_flows_through_history_table_progress_and_report(run, tmp_path, capsys, metric):
+    result = run(metric=metric, rounds=2, out=str(tmp_path / "run"), progress=True)
+    history, clients = result.history, result.clients.query("round == 2")
+    assert history["metric"].tolist()[1] == metric
+    assert history[f"clients_{metric}_mean"].iloc[-1] == pytest.approx(clients[metric].mean())
+    assert history[f"clients_{metric}_min"].iloc[-1] == clients[metric].min()
+    assert "clients_accuracy_mean" not in history
+    title = {"f1": "F1", "matthews": "Matthews correlation"}[metric]
+    assert f"{title} of averaged model" in str(result)
+    assert f"{metric}=" in capsys.readouterr().err
+    assert f"{title} by round" in (tmp_path / "run" / "report.html").read_text()
+    assert read_metrics(tmp_path / "run")["metric"].iloc[-1] == metric
+
+
+def test_last_and_best_round_averaged_model_and_clients_each_have_their_line(run):
+    # Too high a rate on purpose: accuracy goes up and down, so that the best round is not the last.
+    result = run(rounds=6, learning_rate=0.1, schedule="constant", eval_every=1)
+    (row,) = declora.Comparison({"dec-lora": result}).table.to_dict("records")
+    values = result.history["average_accuracy"]
+    assert row["average_accuracy_best"] == values.max() > row["average_accuracy_last"] == values.iloc[-1]
+    means = result.history["clients_accuracy_mean"]
+    assert (row["clients_accuracy_mean_last"], row["clients_accuracy_mean_best"]) == (means.iloc[-1], means.max())
+    for whose in ("accuracy of averaged model", "mean accuracy of clients"):
+        assert f"{whose}, last: " in str(result)
+        assert f"{whose}, best: " in str(result)
+    assert result.facts()["evaluated on"] == "40 samples, clients' own models on 20"
+
+
+def test_runs_about_different_metrics_are_not_compared(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"compare mixes metrics: a accuracy, b f1"):
+        run(compare={"a": {}, "b": {"metric": "f1"}}, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_named_task_brings_its_metric(run, texts, tmp_path):
+    for split, rows in texts.items():
+        rows.rename_column("text", "sentence").to_csv(tmp_path / f"{split}.csv", index=False)
+    assert run(data=f"cola={tmp_path}", rounds=1).history["metric"].tolist() == ["matthews"]
+    assert run(data=f"cola={tmp_path}", rounds=1, metric="accuracy").history["metric"].tolist() == ["accuracy"]
+
+
+def test_local_epochs_pass_every_client_over_its_own_data_once_a_round(run):
+    result = run(local_epochs=1, partition="quantity:2.0", batch_size=4, method="local")
+    sizes = [len(shard) for shard in result.federation.shards]
+    steps = [-(-size // 4) for size in sizes]
+    assert len(set(steps)) > 1
+    for t in (1, 2, 3):
+        rows = result.clients.query(f"round == {t}")
+        assert rows["samples_seen"].tolist() == sizes
+        assert rows["local_steps"].tolist() == steps
+    assert result.history["samples_seen"].tolist() == [96] * 3
+    assert result.history["samples_total"].tolist() == [96, 192, 288]
+    assert result.local_work == f"1 epoch ({min(steps)} to {max(steps)} steps)"
+    assert f"local work a round (K): {result.local_work}" in str(result)
+
+
+def test_epochs_of_equal_shards_are_as_many_steps(run):
+    epochs, steps = run(local_epochs=2, batch_size=8), run(local_steps=6, batch_size=8)
+    assert torch.equal(adapters(epochs), adapters(steps))
+    assert (epochs.local_work, steps.local_work) == ("2 epochs (6 steps)", "6 steps")
+
+
+def test_centralized_sees_as_many_samples_whatever_k_means(run):
+    for work in ({"local_steps": 3}, {"local_epochs": 1}):
+        comparison = run(compare=["dec-lora", "centralized"], batch_size=5, rounds=2, **work)
+        assert len(set(comparison.table["samples_total"])) == 1
+    assert list(comparison.table["local_work"]) == ["1 epoch (5 steps)", "1 epoch (5 steps)"]
+
+
+def test_steps_and_epochs_exclude_each_other_and_a_change_of_one_replaces_the_other():
+    assert declora.SimulationConfig().local_steps == 5
+    base = declora.SimulationConfig(local_steps=3)
+    epochs = base.override(local_epochs=1)
+    assert (epochs.local_steps, epochs.local_epochs) == (None, 1)
+    assert epochs.override(local_steps=4).local_epochs is None
+    assert epochs.override(rounds=2).local_epochs == 1
+    assert declora.SimulationConfig().override(**epochs.describe() | {"lora": base.lora}).local_epochs == 1
 
 
 def test_compare_runs_share_their_seeds_and_stand_in_one_table(run):
@@ -239,11 +353,50 @@ def test_global_generators_are_left_alone(run):
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
+ATTACKED = {
+    "clients": 6, "rounds": 12, "local_steps": 4, "topology": "complete", "codec": "q8", "learning_rate": 3e-2,
+    "attack": "sign-flip:scale=10", "attackers": [2], "eval_every": 12,
+}  # fmt: skip
+
+
+def test_one_liar_ends_plain_averaging_and_not_a_robust_rule(run):
+    plain, robust = run(**ATTACKED), run(**ATTACKED, mixer="median")
+    # 40 samples of two classes: chance is 50 % with a standard error of 7.9 points.
+    assert plain.history["average_accuracy"].iloc[-1] < 0.6
+    assert robust.history["average_accuracy"].iloc[-1] > 0.7
+    assert robust.history["frames_refused"].tolist() == [0] * 12
+
+
+def test_quality_and_consensus_are_those_of_the_honest_and_the_report_names_the_others(run):
+    result = run(**ATTACKED | {"rounds": 2, "eval_every": 2, "attack": "nan", "mixer": "clipped"})
+    assert result.history["frames_refused"].tolist() == [1, 1]
+    honest = adapters(result)[[0, 1, 3, 4, 5]].double()
+    torch.testing.assert_close(result.average.row.double(), honest.mean(0), atol=1e-7, rtol=0)
+    distance = float((honest - honest.mean(0)).norm(dim=1).square().mean().sqrt())
+    assert result.history["consensus_distance"].iloc[-1] == pytest.approx(distance, rel=1e-5)
+    last = result.clients.query("round == 2").set_index("client")
+    assert last["accuracy"].isna().tolist() == [False, False, True, False, False, False]
+    assert result.history["train_loss"].iloc[-1] == pytest.approx(last["train_loss"].drop(2).mean())
+    assert result.facts()["mixer"] == "clipped:f=1"
+    assert result.facts()["attack"].startswith("nan by clients 2;")
+    assert "attack" not in run(**ATTACKED | {"rounds": 1, "method": "centralized"}).facts()
+
+
+def test_push_sum_trains_over_a_digraph_that_nothing_else_can_use(run):
+    graph = nx.DiGraph([(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)])
+    result = run(topology=graph, mixer="push-sum", rounds=15, local_steps=4, codec="q8", learning_rate=3e-2)
+    assert result.history["average_accuracy"].iloc[-1] > 0.7  # as above: chance is 50 %
+    with pytest.raises(TopologyError, match="push-sum"):
+        run(topology=graph)
+
+
 BAD = [
     ({"clients": 0}, ConfigError, "clients=0"),
     ({"rounds": 0}, ConfigError, "rounds=0"),
     ({"local_steps": 0}, ConfigError, "local_steps=0"),
     ({"local_steps": 2.5}, ConfigError, "local_steps=2.5"),
+    ({"local_epochs": 0}, ConfigError, "local_epochs=0"),
+    ({"local_steps": 2, "local_epochs": 1}, ConfigError, "local_steps=2 and local_epochs=1 .* Set one of them to none"),
     ({"batch_size": True}, ConfigError, "batch_size=True"),
     ({"learning_rate": float("nan")}, ConfigError, "learning_rate=nan"),
     ({"warmup": 1.5}, ConfigError, "warmup=1.5"),
@@ -258,12 +411,24 @@ BAD = [
     ({"partition": "dirichelt:1"}, ConfigError, "dirichlet"),
     ({"weights": "metropolys"}, ConfigError, "metropolis"),
     ({"task": "regression"}, ConfigError, "regression"),
+    ({"metric": "acuracy"}, ConfigError, "Did you mean 'accuracy'"),
+    ({"metric": "perplexity"}, ConfigError, "does not fit the data, which is classification"),
     ({"dtype": "float8"}, ConfigError, "float8"),
     ({"dtype": "bfloat16"}, ModelError, "float32. Load it with"),
     ({"device": "tpu9"}, ConfigError, "tpu9"),
     ({"codec": "q9"}, CodecError, "2..8"),
     ({"codec": "q4:block=0"}, CodecError, "block"),
     ({"codec": "q2+choco", "topology": "one-peer-exponential"}, ConfigError, "static graph"),
+    ({"mixer": "medain"}, ConfigError, "Did you mean 'median'"),
+    ({"mixer": 3}, ConfigError, "mixer=3 must be a name"),
+    ({"mixer": "krum"}, ConfigError, "client 0 has 2 neighbours"),
+    ({"mixer": "median", "topology": "star"}, ConfigError, "'star' client 1 has 1 neighbour"),
+    ({"mixer": "median", "weights": "laplacian"}, ConfigError, "weights='laplacian' has no effect"),
+    ({"mixer": "push-sum", "weights": "laplacian"}, TopologyError, "weights='laplacian' has no effect"),
+    ({"mixer": "clipped", "method": "fedavg"}, ConfigError, "starts from each client's own value"),
+    ({"attack": "alei"}, ConfigError, "Did you mean 'alie'"),
+    ({"attack": 3}, ConfigError, "attack=3 must be a name"),
+    ({"attack": "nan", "attackers": 4}, ConfigError, "attackers=4 of clients=4"),
     ({"topology": np.eye(4)}, TopologyError, "connected"),
     ({"topology": np.ones((4, 4))}, TopologyError, "row 0"),
     ({"topology": np.full((4, 4), np.nan)}, TopologyError, "nan"),

@@ -586,6 +586,46 @@ def test_one_way_matrix_that_only_shifts_values_is_refused() -> None:
         Topology.build(SHIFT, 4, directed=True)
 
 
+def test_for_push_sum_each_sender_splits_its_own_evenly() -> None:
+    graph = nx.DiGraph([(0, 1), (0, 2), (1, 2), (2, 0)])
+    topology = Topology.build(graph, 3, column_stochastic=True)
+    expected = [[1 / 3, 0, 1 / 2], [1 / 3, 1 / 2, 0], [1 / 3, 1 / 2, 1 / 2]]
+    np.testing.assert_allclose(dense(topology), expected, atol=1e-15)
+    assert topology.column_stochastic
+    assert topology.directed
+    assert not topology.symmetric
+    assert topology.edges(0) == [(0, 1), (0, 2), (1, 2), (2, 0)]
+    # The eigenvalues that are not 1, of x -> P x.
+    assert topology.slem == pytest.approx(np.sort(np.abs(np.linalg.eigvals(expected)))[-2])
+    matrix = Topology.build(np.array(expected), 3, column_stochastic=True)
+    np.testing.assert_array_equal(dense(matrix), expected)
+    star = Topology.build("star", 4, column_stochastic=True)
+    np.testing.assert_allclose(dense(star)[:, 0], 1 / 4)
+    np.testing.assert_allclose(dense(star)[:, 1], [1 / 2, 1 / 2, 0, 0])
+
+
+@pytest.mark.parametrize("name", ["ring", "complete", "hypercube", "exponential", "one-peer-exponential", "base:1"])
+def test_on_regular_graphs_the_even_split_is_the_doubly_stochastic_matrix(name: str) -> None:
+    split, both = (Topology.build(name, 8, column_stochastic=flag) for flag in (True, False))
+    for t in range(both.period):
+        np.testing.assert_allclose(dense(split, t), dense(both, t), atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("spec", "weights", "message"),
+    [
+        ("ring", "uniform", "weights='uniform' has no effect where each client splits"),
+        (nx.DiGraph([(0, 1), (1, 2)]), "metropolis", "cannot reach each other"),
+        (np.array([[0.5, 0.5], [0.4, 0.5]]), "metropolis", "column 0 sums to 0.9, not 1; every column of a column-st"),
+        (np.array([[0.5, 1.5], [0.5, -0.5]]), "metropolis", "is negative"),
+    ],
+)
+def test_what_push_sum_cannot_use_is_refused(spec: object, weights: str, message: str) -> None:
+    clients = 8 if isinstance(spec, str) else len(spec)  # type: ignore[arg-type]
+    with pytest.raises(TopologyError, match=message):
+        Topology.build(spec, clients, weights=weights, column_stochastic=True)  # type: ignore[arg-type]
+
+
 def test_unknown_client_is_refused() -> None:
     with pytest.raises(TopologyError, match=r"client i=4 is not in topology='ring'; clients are 0..3"):
         Topology.build("ring", 4).neighbours(0, 4)

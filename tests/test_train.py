@@ -18,7 +18,7 @@ from declora.model.surgery import Surgery
 from declora.train.local_steps import LocalTrainer
 from declora.train.loss import row_losses
 from declora.train.optimizer import ClientOptimizer
-from declora.train.order import ClientOrder, length_slices
+from declora.train.order import ClientOrder, length_slices, steps_per_round
 from declora.train.tokens import tokenize
 
 # SGD where two orders of the same sums are compared: AdamW would blow up the rounding of gradients near 0.
@@ -45,9 +45,16 @@ def tokens_of(tokenizer, task, labels=2):
     )
 
 
-def orders_of(tokens, clients=CLIENTS, batch=BATCH):
-    shards = np.array_split(np.arange(len(tokens)), clients)
-    return [ClientOrder(shard, batch_size=batch, seed=7, client=i) for i, shard in enumerate(shards)]
+def orders_of(tokens, clients=CLIENTS, batch=BATCH, sizes=None):
+    """Equal shards in an endless stream, or with `sizes` shards of these sizes in whole epochs."""
+    ends = None if sizes is None else np.cumsum(sizes)
+    shards = (
+        np.array_split(np.arange(len(tokens)), clients) if sizes is None else np.split(np.arange(ends[-1]), ends[:-1])
+    )
+    return [
+        ClientOrder(shard, batch_size=batch, seed=7, client=i, whole_epochs=sizes is not None)
+        for i, shard in enumerate(shards)
+    ]
 
 
 def batched(
@@ -60,25 +67,46 @@ def batched(
     steps=STEPS,
     sort=True,
     spread=0.0,
+    sizes=None,
+    only=None,
+    rounds=1,
     **optimizer,
 ):
-    """Trains `clients` together; returns start rows, end rows, losses, layout. `spread` makes the starts differ."""
+    """Trains `clients` together; returns start rows, end rows, losses, layout.
+
+    `spread` makes the starts differ; `sizes` are of shards that are passed once a round; `only` is one client, alone.
+    """
     rows = Rows()
     surgery = Surgery(model, lora, rows, seed=3)
     bank = AdapterBank(surgery.layout, surgery.slots, rows)
     bank.fill(surgery.initial, clients, torch.device("cpu"))
     bank.P += spread * torch.randn(bank.P.shape, generator=torch.Generator().manual_seed(5))
+    orders = orders_of(tokens, clients, sizes=sizes)
+    if only is not None:
+        bank.P, bank.G, orders = bank.P[[only]].clone(), bank.G[[only]].clone(), [orders[only]]
     start = bank.P.clone()
-    opt = ClientOptimizer(bank.P, bank.G, steps=steps, clip_norm=0.5, **{**OPTIMIZER, **optimizer})
+    counts = steps_per_round(orders, steps=steps, epochs=None if sizes is None else 1)
+    opt = ClientOptimizer(bank.P, bank.G, steps=rounds * counts, clip_norm=0.5, **{**OPTIMIZER, **optimizer})
     trainer = LocalTrainer(
-        model, bank, opt, tokens, orders_of(tokens, clients), group_size=group_size, sort_by_length=sort
+        model,
+        bank,
+        opt,
+        tokens,
+        orders,
+        steps=counts,
+        group_size=group_size,
+        sort_by_length=sort,
     )
-    losses = trainer.run(steps, round_index=1)
+    for t in range(rounds):
+        work = trainer.run(round_index=t + 1)
+    assert work.samples.tolist() == [
+        sum(len(order.batch(step)) for step in range(count)) for order, count in zip(orders, counts, strict=True)
+    ]
     surgery.undo()
-    return start, bank.P.clone(), losses, surgery.layout
+    return start, bank.P.clone(), work.losses, surgery.layout
 
 
-def alone(model, lora, tokens, start, layout, client, *, steps=STEPS, **optimizer):
+def alone(model, lora, tokens, start, layout, client, *, steps=STEPS, orders=None, **optimizer):
     """Trains one client with plain PEFT and torch's own optimizer; returns its row and mean loss."""
     settings = {**OPTIMIZER, **optimizer}
     wrapped = peft.get_peft_model(copy.deepcopy(model), copy.deepcopy(lora))
@@ -95,7 +123,7 @@ def alone(model, lora, tokens, start, layout, client, *, steps=STEPS, **optimize
         num_warmup_steps=round(settings["warmup"] * steps),
         num_training_steps=steps,
     )
-    order, losses = orders_of(tokens)[client], []
+    order, losses = (orders or orders_of(tokens))[client], []
     for step in range(steps):
         batch = tokens.batch(order.batch(step), torch.device("cpu"))
         loss = wrapped(**batch.inputs, labels=batch.labels).loss
@@ -176,6 +204,75 @@ def test_groups_and_sorting_change_only_the_last_bits(tokenizer):
         torch.testing.assert_close(other, together, atol=1e-5, rtol=1e-4)
 
 
+SIZES = (5, 13, 9)  # 2, 4 and 3 steps of up to 4 samples
+
+
+def test_clients_of_unequal_epochs_train_as_each_would_alone_with_peft(tokenizer):
+    lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
+    tokens, model = tokens_of(tokenizer, "classification"), tiny_bert()
+    start, end, losses, layout = batched(model, lora, tokens, spread=0.02, sizes=SIZES)
+    orders = orders_of(tokens, sizes=SIZES)
+    for client, steps in enumerate((2, 4, 3)):
+        expected, loss = alone(model, lora, tokens, start, layout, client, steps=steps, orders=orders)
+        torch.testing.assert_close(end[client], expected, atol=1e-5, rtol=1e-4)
+        assert losses[client] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_client_that_waits_ends_with_the_bits_of_one_that_trained_alone(tokenizer, name):
+    """Two rounds, so that moments, schedule and order of a client that waited are those of one that did not."""
+    lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
+    tokens = tokens_of(tokenizer, "classification")
+    settings = {"sizes": SIZES, "spread": 0.02, "rounds": 2, "group_size": 1, "name": name, "momentum": 0.9}
+    _, together, _, _ = batched(tiny_bert(), lora, tokens, **settings)
+    for client in range(CLIENTS):
+        _, apart, _, _ = batched(tiny_bert(), lora, tokens, only=client, **settings)
+        assert torch.equal(together[client], apart[0])
+
+
+def test_how_long_others_train_changes_nothing_for_a_client(tokenizer):
+    lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS", lora_dropout=0.5)
+    tokens = tokens_of(tokenizer, "classification")
+    settings = {"rounds": 2, "group_size": 1}
+    _, short, _, _ = batched(tiny_bert(), lora, tokens, sizes=(5, 13, 9), **settings)
+    _, long, _, _ = batched(tiny_bert(), lora, tokens, sizes=(5, 13, 30), **settings)
+    assert torch.equal(short[:2], long[:2])
+    assert not torch.equal(short[2], long[2])
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_the_optimizer_moves_only_the_rows_that_step_each_on_its_own_schedule(name):
+    """Against torch's own optimizer and schedule for each row; weight decay and momentum would move a row at rest."""
+    steps, columns = np.array([3, 1, 3, 2, 1]), 37
+    draw = torch.Generator().manual_seed(0)
+    values = torch.randn(5, columns, generator=draw)
+    settings = {"learning_rate": 0.1, "weight_decay": 0.3, "schedule": "linear", "warmup": 0.5, "momentum": 0.9}
+    rows = [torch.nn.Parameter(row.clone()) for row in values]
+    make = {
+        "adamw": lambda row: torch.optim.AdamW([row], lr=0.1, weight_decay=0.3, fused=True),
+        "sgd": lambda row: torch.optim.SGD([row], lr=0.1, weight_decay=0.3, momentum=0.9),
+    }[name]
+    optimizers = [make(row) for row in rows]
+    schedules = [
+        transformers.get_scheduler("linear", o, num_warmup_steps=round(0.5 * n * 2), num_training_steps=int(n) * 2)
+        for o, n in zip(optimizers, steps, strict=True)
+    ]
+    gradients = torch.zeros_like(values)
+    ours = ClientOptimizer(values, gradients, name=name, steps=2 * steps, clip_norm=None, **settings)
+    for _ in range(2):
+        for step in range(3):
+            active = steps > step
+            gradients.copy_(torch.randn(5, columns, generator=draw))
+            for i in np.flatnonzero(active):
+                rows[i].grad = gradients[i].clone()
+                optimizers[i].step()
+                schedules[i].step()
+            before = values.clone()
+            ours.step(ours.gradient_norms(), active)
+            assert torch.equal(values[~active], before[~active])
+            assert torch.equal(values, torch.stack([row.detach() for row in rows]))
+
+
 def test_same_seed_gives_the_same_bits(tokenizer):
     lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS", lora_dropout=0.3)
     tokens = tokens_of(tokenizer, "classification")
@@ -253,10 +350,11 @@ def test_a_loss_that_is_not_finite_names_client_and_round(tokenizer):
     bank = AdapterBank(surgery.layout, surgery.slots, rows)
     bank.fill(surgery.initial, CLIENTS, torch.device("cpu"))
     bank.P[1, -1] = float("nan")
-    opt = ClientOptimizer(bank.P, bank.G, steps=1, clip_norm=1.0, **OPTIMIZER)
-    trainer = LocalTrainer(model, bank, opt, tokens, orders_of(tokens), group_size=CLIENTS)
+    steps = np.ones(CLIENTS, dtype=np.int64)
+    opt = ClientOptimizer(bank.P, bank.G, steps=steps, clip_norm=1.0, **OPTIMIZER)
+    trainer = LocalTrainer(model, bank, opt, tokens, orders_of(tokens), steps=steps, group_size=CLIENTS)
     with pytest.raises(TrainingError, match="loss of client 1 is nan in round 4"):
-        trainer.run(1, round_index=4)
+        trainer.run(round_index=4)
 
 
 def test_causal_loss_equals_the_models_own(tokenizer):
@@ -276,6 +374,16 @@ def test_a_client_sees_every_sample_equally_often(size, batch, steps):
     assert counts.max() - counts.min() <= 1
     fresh = ClientOrder(np.arange(100, 100 + size), batch_size=batch, seed=1, client=2)
     assert np.array_equal(fresh.batch(steps - 1), order.batch(steps - 1))
+
+
+@given(size=st.integers(1, 30), batch=st.integers(1, 12), epochs=st.integers(1, 3))
+def test_a_whole_epoch_is_every_sample_once_the_last_batch_being_what_is_left(size, batch, epochs):
+    order = ClientOrder(np.arange(100, 100 + size), batch_size=batch, seed=1, client=2, whole_epochs=True)
+    for epoch in range(epochs):
+        batches = [order.batch(epoch * order.steps_per_epoch + step) for step in range(order.steps_per_epoch)]
+        assert sorted(np.concatenate(batches)) == list(range(100, 100 + size))
+        assert [len(part) for part in batches[:-1]] == [batch] * (len(batches) - 1)
+        assert len(batches[-1]) == (size - 1) % batch + 1
 
 
 @settings(max_examples=50)

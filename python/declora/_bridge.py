@@ -31,6 +31,8 @@ __all__ = [
     "Codec",
     "MixingMatrix",
     "check_frames",
+    "clipped",
+    "clipped_beyond",
     "consensus_distance",
     "crc32c",
     "decode",
@@ -38,22 +40,28 @@ __all__ = [
     "dropout_mask",
     "encode",
     "encode_frames",
+    "frame_bytes",
+    "krum",
+    "median",
     "mix",
     "mix_frames",
     "mix_in_place",
+    "nearest",
     "philox4x32_10",
+    "push",
     "set_threads",
     "threads",
+    "trimmed_mean",
 ]
 
 
-def encode(codec: Codec, x: Array, out: Array, *, seed: int, round: int, client: int) -> None:
-    """Writes the payload of `x`, float32 `[n]`, to `out`, uint8 `[codec.payload_bytes(n)]`."""
-    codec.encode(_array("x", x), _array("out", out), seed=seed, round=round, client=client)
+def encode(codec: Codec, x: Array, out: Array, *, seed: int, round: int, client: int) -> int:
+    """Writes the payload of `x`, float32 `[n]`, to `out`, uint8 `[codec.payload_bytes(n)]`; returns its length."""
+    return codec.encode(_array("x", x), _array("out", out), seed=seed, round=round, client=client)
 
 
 def decode(codec: Codec, payload: Array, out: Array) -> None:
-    """Writes the values of `payload`, uint8 `[codec.payload_bytes(n)]`, to `out`, float32 `[n]`."""
+    """Writes the values of `payload`, uint8, to `out`, float32 `[n]`."""
     codec.decode(_array("payload", payload), _array("out", out))
 
 
@@ -96,6 +104,11 @@ def check_frames(
     )
 
 
+def frame_bytes(codec: Codec, frames: Array, d: int) -> NDArray[np.int64]:
+    """Returns the length of the message in each row of `frames`, uint8 `[N, 96 + L]`, as int64 `[N]`."""
+    return _core.frame_bytes(codec, _array("frames", frames), d)
+
+
 def decode_frames(codec: Codec, frames: Array, out: Array) -> None:
     """Decodes the payloads of `frames`, uint8 `[N, 96 + L]` (checked), to `out`, float32 `[N, D]`."""
     _core.decode_frames(codec, _array("frames", frames), _array("out", out))
@@ -114,6 +127,41 @@ def mix_in_place(matrix: MixingMatrix, x: Array, gamma: float) -> None:
 def mix_frames(matrix: MixingMatrix, codec: Codec, frames: Array, x: Array, gamma: float) -> None:
     """Decodes `frames`, uint8 `[clients, 96 + L]` (checked), and mixes `x`, float32 `[clients, D]`."""
     matrix.mix_frames(codec, _array("frames", frames), _array("x", x), gamma)
+
+
+def clipped(matrix: MixingMatrix, z: Array, radius: float) -> MixingMatrix:
+    """Returns the weights of clipped gossip for the public values `z [clients, D]` and one radius."""
+    return _core.clipped(matrix, _array("z", z), radius)
+
+
+def clipped_beyond(matrix: MixingMatrix, z: Array, bad: Array) -> MixingMatrix:
+    """Returns the weights of clipped gossip with the radii that clip at most `bad`, uint32 `[clients]`, neighbours."""
+    return _core.clipped_beyond(matrix, _array("z", z), _array("bad", bad))
+
+
+def nearest(matrix: MixingMatrix, z: Array, bad: Array) -> MixingMatrix:
+    """Returns the weights of nearest-neighbour averaging of `z [clients, D]`; `bad` is uint32 `[clients]`."""
+    return _core.nearest(matrix, _array("z", z), _array("bad", bad))
+
+
+def krum(matrix: MixingMatrix, z: Array, bad: Array, average: int | None = None) -> MixingMatrix:
+    """Returns the weights of Krum (`average=1`) or multi-Krum of `z [clients, D]`; `bad` is uint32 `[clients]`."""
+    return _core.krum(matrix, _array("z", z), _array("bad", bad), average)
+
+
+def trimmed_mean(matrix: MixingMatrix, z: Array, x: Array, bad: Array, gamma: float) -> None:
+    """Moves `x [clients, D]` towards the trimmed mean of each neighbourhood of `z`, both float32 or both float64."""
+    _core.trimmed_mean(matrix, _array("z", z), _array("x", x), _array("bad", bad), gamma)
+
+
+def median(matrix: MixingMatrix, z: Array, x: Array, gamma: float) -> None:
+    """Moves `x [clients, D]` towards the median of each neighbourhood of `z`, both float32 or both float64."""
+    _core.median(matrix, _array("z", z), _array("x", x), gamma)
+
+
+def push(matrix: MixingMatrix, z: Array, x: Array, gamma: float) -> None:
+    """Spreads `x [clients, D]` by push-sum over the rows of senders `matrix`, both float32 or both float64."""
+    _core.push(matrix, _array("z", z), _array("x", x), gamma)
 
 
 def consensus_distance(x: Array) -> float:

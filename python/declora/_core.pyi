@@ -6,6 +6,7 @@ core works. An array of another kind, a size that does not fit or an integer out
 and seeds only, never on the number of threads or the instruction set.
 """
 
+from collections.abc import Sequence
 from typing import Final, TypeVar, final
 
 import numpy as np
@@ -16,14 +17,22 @@ __all__ = [
     "Codec",
     "MixingMatrix",
     "check_frames",
+    "clipped",
+    "clipped_beyond",
     "consensus_distance",
     "crc32c",
     "decode_frames",
     "dropout_mask",
     "encode_frames",
+    "frame_bytes",
+    "krum",
+    "median",
+    "nearest",
     "philox4x32_10",
+    "push",
     "set_threads",
     "threads",
+    "trimmed_mean",
 ]
 
 _F = TypeVar("_F", np.float32, np.float64)
@@ -35,77 +44,105 @@ HEADER_BYTES: Final[int]
 class Codec:
     """How a flat float32 vector becomes bytes and back, without memory.
 
-    `none` sends float32 as it is; `fp16` and `bf16` round to nearest even. `q2` to `q8` are stochastic
-    uniform quantizers of b bits with L = 2^(b-1) - 1 levels on either side of zero and one float32 scale s
-    per block (after QSGD, Alistarh et al. 2017, arXiv 1610.02132):
+    | name | options (defaults) | what is sent |
+    |---|---|---|
+    | `none` | | float32, as it is |
+    | `fp16`, `bf16` | | rounded to nearest even |
+    | `q2` to `q8` | `block` (256), `norm` (max) | b bits a number, stochastic and uniform; one scale a block |
+    | `qsgd` | `levels` (15), `block` (512), `norm` (l2) | the same, with any number of levels (arXiv 1610.02132) |
+    | `natural` | | sign and a power of two, stochastic: 9 bits (arXiv 1905.10988) |
+    | `sign` | `block` (256) | sign and the block's mean magnitude: 1 bit (arXiv 1901.09847) |
+    | `topk` | `fraction` (0.05), `values` (q8) | the numbers of largest magnitude (arXiv 1809.07599) |
+    | `randk` | `fraction` (0.05), `values` (q8) | one number of each run of n / k, times n / k (arXiv 1809.07599) |
+    | `eden` | `bits` (4; 1 to 4), `block` (4096), `rotations` (2) | centroids, after a random rotation (2108.08842) |
+    | `drive` | `block`, `rotations` | `eden` with one bit (arXiv 2105.08339) |
+    | `powersgd` | `rank` (2), `iterations` (2), `values` (none) | each matrix as P Q^T (arXiv 1905.13727) |
+
+    `q2` to `q8` and `qsgd` have L levels on either side of zero (2^(b-1) - 1, or `levels`) and one float32 scale s per
+    block, its largest magnitude or Euclidean norm:
 
         V = clamp(round_half_even(x * (L/s * 65536)), -L*65536, L*65536)
         q = (V + r) >> 16,  r uniform in 0..65535 (Philox4x32-10)
         y = q * (s / L)
 
-    so the expectation of y is x to 2^-17 of a step s / L, and |y - x| <= s / L. A block of zeros, or of
-    values so small that L/s * 65536 is not finite, gives zeros. The payload is all scales (float32 little
-    endian), then q + L in b bits each as one little-endian bit stream.
+    so the expectation of y is x to 2^-17 of a step s / L, and |y - x| <= s / L. A block of zeros, or of values so small
+    that L/s * 65536 is not finite, gives zeros. The payload is all scales (float32 little endian), then q + L in as few
+    bits as hold 2L + 1 values, as one little-endian bit stream. The other payloads: `rust/core/src/codec`.
 
     Args:
-        name: `none`, `fp16`, `bf16`, or `q2` to `q8`.
-        block: Values per scale: a multiple of 32 up to 2^20. Ignored by the codecs without scales.
-        norm: What s is: `max` (largest magnitude) or `l2` (Euclidean norm, as in QSGD). Ignored likewise.
+        spec: `NAME[:OPTION=VALUE,...][+rans]`. With `+rans` the same bytes are written shorter, by an entropy coder.
+        shapes: The (rows, columns) of the matrices that a message consists of, each row-major; only `powersgd` needs
+            them.
 
     Raises:
-        ConfigError: An unknown name; the message has the nearest one.
-        CodecError: A block or norm out of range.
+        ConfigError: An unknown name, option or stage; the message has the nearest one.
+        CodecError: An option out of range.
     """
 
-    def __new__(cls, name: str, *, block: int = 256, norm: str = "max") -> Codec: ...
+    def __new__(cls, spec: str, *, shapes: Sequence[tuple[int, int]] = ...) -> Codec: ...
     @property
     def name(self) -> str:
-        """The name it was made with."""
+        """The name of its scheme; `eden` for `drive`."""
 
     @property
     def block(self) -> int:
         """Values per scale; 0 for a codec without scales."""
 
     @property
-    def norm(self) -> str:
-        """`max`, `l2`, or `none` for a codec without scales."""
-
-    @property
     def id(self) -> int:
-        """The 32-bit id on the wire: bytes family, bits, norm, 0, lowest first."""
+        """The 32-bit id on the wire: bytes family (128 more with `+rans`), bits or levels, norm or values, 0."""
 
     @property
     def unbiased(self) -> bool:
-        """Whether the expectation of the decoded value is the encoded one (none and q2 to q8)."""
+        """Whether the expectation of the decoded value is the encoded one."""
 
     @property
-    def memory_free(self) -> bool:
-        """Whether gossip may use it without error feedback: unbiased, or rounding (fp16, bf16)."""
+    def needs_memory(self) -> bool:
+        """Whether gossip may use it only with a memory: biased by more than a rounding (sign, topk, powersgd)."""
+
+    @property
+    def variable_length(self) -> bool:
+        """Whether a payload may be shorter than `payload_bytes` (with `+rans`)."""
+
+    @property
+    def elements(self) -> int | None:
+        """How many values a message has, where the codec fixes it (`powersgd`)."""
+
+    def error_bound(self, n: int) -> float:
+        """Returns the largest E||z - x||^2 / ||x||^2 over all x of `n` normal floats.
+
+        The relative variance omega of an unbiased codec, 1 - a of a contractive one. Of `eden` it is the value for long
+        blocks.
+        """
 
     def payload_bytes(self, n: int) -> int:
-        """Returns the exact size in bytes of the payload of `n` values, at most 2^35."""
+        """Returns the exact size in bytes of the payload of `n` values, at most 2^35; with `+rans` the most it has.
 
-    def encode(self, x: NDArray[np.float32], out: NDArray[np.uint8], *, seed: int, round: int, client: int) -> None:
-        """Writes the payload of `x [n]` to `out [payload_bytes(n)]`.
+        Raises:
+            ConfigError: `n` is too large, or not what the shapes of `powersgd` add up to.
+        """
+
+    def encode(self, x: NDArray[np.float32], out: NDArray[np.uint8], *, seed: int, round: int, client: int) -> int:
+        """Writes the payload of `x [n]` to the start of `out [payload_bytes(n)]` and returns its length.
 
         Args:
             x: float32 `[n]`.
-            out: uint8 `[payload_bytes(n)]`, written.
-            seed: Seed of the rounding, below 2^64; it draws by (seed, round, client, element).
+            out: uint8 `[payload_bytes(n)]`, written; zeros after the payload.
+            seed: Seed of all draws, below 2^64; it draws by (seed, round, client, element).
             round: Round, below 2^32.
             client: Client, below 2^32.
 
         Raises:
-            CodecError: A value that is not finite or too large (2^127 for q2 to q8, 65520 for fp16): the
-                message has the first index, and `out` is all zeros.
+            CodecError: A value that is not finite or too large (2^127 for q2 to q8, 65520 for fp16; the message
+                has the limit and the first index), and `out` is all zeros.
         """
 
     def decode(self, payload: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-        """Writes the values of `payload [payload_bytes(n)]` to `out [n]`, float32.
+        """Writes the values of a payload to `out [n]`, float32.
 
         Raises:
-            FrameError: Another length than that of `n` values, a scale that is not finite or negative, or a
-                value that is not finite. `out` is then as it was.
+            FrameError: Another length than that of `n` values, or bytes that no encoder writes (a scale that is not
+                finite, indices out of order ...). `out` is then as it was.
         """
 
     def __eq__(self, other: object, /) -> bool: ...
@@ -178,7 +215,7 @@ def encode_frames(
     Args:
         codec: Codec of the payloads.
         x: float32 `[N, D]`.
-        out: uint8 `[N, 96 + codec.payload_bytes(D)]`, written.
+        out: uint8 `[N, 96 + codec.payload_bytes(D)]`, written; zeros after a message that is shorter.
         run_id: 16 bytes that name the run.
         manifest: 16 bytes, the hash of what the peers agreed on.
         round: Round, below 2^32.
@@ -205,11 +242,95 @@ def check_frames(
         FrameError: With the first row at fault and its first wrong field.
     """
 
+def frame_bytes(codec: Codec, frames: NDArray[np.uint8], d: int) -> NDArray[np.int64]:
+    """Returns the length of the message in each row of `frames [N, 96 + L]`: less than the row with `+rans`."""
+
 def decode_frames(codec: Codec, frames: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
     """Decodes the payloads of `frames [N, 96 + L]` into `out [N, D]`, float32; headers are not read.
 
     Raises:
         FrameError: A payload that cannot be decoded, with its row. `out` is then as it was.
+    """
+
+def clipped(matrix: MixingMatrix, z: NDArray[_F], radius: float) -> MixingMatrix:
+    """Returns the weights under which no neighbour pulls further than `radius`: clipped gossip, arXiv 2202.01545.
+
+    Mixed with these weights, `x_i += gamma * sum_j w_ij clip(z_j - z_i, radius)` with `clip(v, r) = v min(1, r/|v|)`.
+    One neighbour pulls by at most `gamma * w_ij * radius`, whatever it sends (from a distance of 2^96 on, not at all).
+    Symmetric weights stay symmetric, so the mean over clients stays.
+
+    Args:
+        matrix: W of the round; a client's neighbours are its entries above 0.
+        z: float32 or float64 `[clients, D]`, public values.
+        radius: Not negative; infinity clips nothing.
+
+    Raises:
+        ConfigError: A value of z that is not finite (with its row and column), or a radius out of range.
+    """
+
+def clipped_beyond(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32]) -> MixingMatrix:
+    """Returns `clipped` weights with a radius for each client: the distance of its `bad[i] + 1`-th farthest neighbour.
+
+    So at most `bad[i]` neighbours of client i are clipped. Radii differ, so the mean over clients does not stay.
+
+    Args:
+        matrix: W of the round.
+        z: float32 or float64 `[clients, D]`, public values.
+        bad: uint32 `[clients]`, neighbours of each client that are assumed to be bad.
+
+    Raises:
+        TopologyError: A client with 2 bad[i] values or fewer, its own among them.
+        ConfigError: A value of z that is not finite, with its row and column.
+    """
+
+def nearest(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32]) -> MixingMatrix:
+    """Returns equal weights for the k - bad[i] of client i's k values nearest to its own: NNA, arXiv 2209.10931.
+
+    Its own value always counts; of equally near ones the lower client. Arguments and errors as `clipped_beyond`.
+    """
+
+def krum(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32], average: int | None = None) -> MixingMatrix:
+    """Returns equal weights for the `average` of client i's k values of lowest Krum score (Blanchard et al. 2017).
+
+    A score is the sum of the squared distances to the k - bad[i] - 2 nearest of the other values; of equal ones the
+    lower client counts. Arguments and errors as `clipped_beyond`, but k is to be at least 2 bad[i] + 3; a client with
+    fewer than three values of which none is bad keeps its own.
+
+    Args:
+        matrix: W of the round.
+        z: float32 or float64 `[clients, D]`, public values.
+        bad: uint32 `[clients]`, neighbours of each client that are assumed to be bad.
+        average: 1 is Krum, more is multi-Krum, k - bad[i] at the most; None: k - bad[i] - 2.
+    """
+
+def trimmed_mean(matrix: MixingMatrix, z: NDArray[_F], x: NDArray[_F], bad: NDArray[np.uint32], gamma: float) -> None:
+    """Moves `x_i += gamma * (R_i - z_i)`, R_i the trimmed mean of client i's values in each column (arXiv 1803.01498).
+
+    Sums are in float64. With `gamma` 1 and z equal to x, x becomes R exactly. Arguments and errors as `clipped_beyond`.
+
+    Args:
+        matrix: W of the round, of which only the neighbours matter.
+        z: float32 or float64 `[clients, D]`, public values.
+        x: The rows themselves, of the same dtype, changed.
+        bad: uint32 `[clients]`: so many lowest and highest values are left out in each column.
+        gamma: Step size, finite.
+    """
+
+def median(matrix: MixingMatrix, z: NDArray[_F], x: NDArray[_F], gamma: float) -> None:
+    """Moves x as `trimmed_mean` does, by the median of each column: the mean of the two in the middle if even."""
+
+def push(matrix: MixingMatrix, z: NDArray[_F], x: NDArray[_F], gamma: float) -> None:
+    """Spreads `x [clients, D]` by push-sum (arXiv 1811.10792): row j of the matrix is how client j splits its own.
+
+        x_i += gamma * (sum over j != i of m_ji z_j - (sum over j != i of m_ij) z_i)
+
+    What one client gives another gets, so the sum over clients stays whatever z is.
+
+    Args:
+        matrix: The transpose of the column-stochastic matrix: rows of senders that sum to 1.
+        z: float32 or float64 `[clients, D]`, public values of x.
+        x: The rows themselves, of the same dtype, changed.
+        gamma: Step size, finite.
     """
 
 def consensus_distance(x: NDArray[np.float32]) -> float:

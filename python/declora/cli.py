@@ -1,4 +1,7 @@
-"""The command line: `declora simulate`, `declora topology`. Its flags are the fields of `SimulationConfig`."""
+"""The command line: `declora simulate`, `declora topology`, `declora conformance`.
+
+The flags of `simulate` are the fields of `SimulationConfig`.
+"""
 
 import argparse
 import ast
@@ -10,7 +13,7 @@ from typing import Any
 
 import declora
 from declora.config import SimulationConfig, load_toml
-from declora.errors import ConfigError, DecloraError
+from declora.errors import ConfigError, ConformanceError, DecloraError
 from declora.settings import parse_value
 
 __all__ = ["main"]
@@ -21,6 +24,8 @@ _TEXT = {
     "data",
     "topology",
     "codec",
+    "mixer",
+    "attack",
     "partition",
     "method",
     "compare",
@@ -78,6 +83,29 @@ def _topology(options: argparse.Namespace) -> None:
     print(f"\nOne message: {options.parameters:,} parameters as {options.codec}, {size:,} bytes with its header.")
 
 
+def _conformance(options: argparse.Namespace) -> None:
+    """Prints the tables; an error, and so a status of 1, where something does not hold what it promises."""
+    from declora import testing
+    from declora.report import to_markdown, to_text
+    from declora.topology import Topology
+
+    everything = not (options.codec or options.topology or options.matrix)
+    codecs = options.codec or (testing.CODECS if everything else ())
+    names = options.topology or (testing.TOPOLOGIES if everything else ())
+    matrices = {name: Topology.build(name, options.clients, seed=options.seed) for name in names}
+    matrices |= {path: testing.load_matrix(path) for path in options.matrix}
+    reports = [testing.check_codec(name, draws=options.draws, seed=options.seed) for name in codecs]
+    found = [testing.check_matrix(matrix, name=name, seed=options.seed) for name, matrix in matrices.items()]
+    show = to_markdown if options.markdown else to_text
+    tables = [testing.codec_table(reports)] if reports else []
+    tables += [testing.matrix_table(found)] if found else []
+    print("\n".join(show(table) for table in tables))
+    failed = [report.name for report in reports if not report.passed]
+    failed += [report.name for report in found if not report.passed]
+    if failed:
+        raise ConformanceError(f"{', '.join(failed)} did not pass; the verdicts say why.")
+
+
 class _Collect(argparse.Action):
     """Collects given flags by name, so that only those override the config file."""
 
@@ -122,6 +150,21 @@ def _parser() -> argparse.ArgumentParser:
             help="field of peft.LoraConfig",
             metavar="VALUE",
         )
+    conformance = commands.add_parser(
+        "conformance",
+        help="measure what codecs and mixing matrices promise",
+        description="Without arguments: all of declora's own.",
+    )
+    conformance.add_argument("--codec", action="append", default=[], help="a codec; may be given several times")
+    conformance.add_argument("--topology", action="append", default=[], help="a named topology; likewise")
+    conformance.add_argument(
+        "--matrix", action="append", default=[], metavar="FILE", help="a mixing matrix: .npy, .npz (scipy) or .csv"
+    )
+    conformance.add_argument("--clients", type=int, default=16, help="clients of the named topologies")
+    conformance.add_argument("--draws", type=int, default=64, help="messages per codec and input")
+    conformance.add_argument("--seed", type=int, default=0)
+    conformance.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    conformance.set_defaults(command=_conformance)
     topology = commands.add_parser("topology", help="print weights, spectral gap and what one round costs")
     topology.add_argument("spec", help="ring, torus, erdos-renyi:0.5, base:2 ...")
     topology.add_argument("--clients", type=int, default=10)

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from declora.errors import ConfigError, unknown_name
+from declora.metrics import METRICS
 
-__all__ = ["SimulationConfig", "describe", "load_toml"]
+__all__ = ["DEFAULT_LOCAL_STEPS", "SimulationConfig", "describe", "load_toml"]
+
+DEFAULT_LOCAL_STEPS = 5
+"""K where neither `local_steps` nor `local_epochs` is set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,21 +22,33 @@ class SimulationConfig:
     """Every setting of `declora.simulate`. The defaults are the embedded run, which needs no download."""
 
     model: Any = "minilm"
-    """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2."""
+    """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2. The path of a config.json,
+    or a `PretrainedConfig`: that architecture with random weights, drawn from the seed."""
     data: Any = "stdlib-docstrings"
-    """Hub name ("glue:sst2"), file(s), folder, `datasets.Dataset`/`DatasetDict`, or a list with one per client."""
+    """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file(s), folder,
+    `datasets.Dataset`/`DatasetDict`, or a list with one per client. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte,
+    boolq, wic, copa, ag_news, gsm8k."""
     clients: int = 10
     """Number of clients."""
     rounds: int = 20
     """Rounds of local steps and gossip (T)."""
-    local_steps: int = 5
-    """Optimizer steps of each client in a round (K)."""
+    local_steps: int | None = None
+    """Optimizer steps of each client in a round (K); none: as `local_epochs` says, 5 where that is none, too."""
+    local_epochs: int | None = None
+    """Passes of each client over its own data in a round, instead of `local_steps`: ceil(samples / batch_size) steps
+    each, the last of a pass on what is left. A client that is done waits for the others."""
     topology: Any = "ring"
     """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), or `declora.Topology`."""
     codec: str = "q4"
-    """none, fp16, bf16, q2..q8; with a memory: "q2+choco", "q2+ef"; with options: "q4:block=64,norm=l2"."""
-    lora: Any = field(default_factory=lambda: {"r": 8, "target_modules": ["query", "value"]})
-    """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1."""
+    """none, fp16, bf16, q2..q8, qsgd, natural, eden, drive, randk; with a memory (+choco, +ef21, +ef) also sign, topk,
+    powersgd; with options: "topk:fraction=0.01+choco", "q4:block=64"; with an entropy coder: "q2+rans"."""
+    mixer: str = "linear"
+    """linear, clipped[:f=1|:tau=X], trimmed-mean:f=1, median, krum:f=1, multi-krum:f=1,m=2, nna:f=1 (f: neighbours of a
+    client that may be bad), or push-sum, for any strongly connected digraph."""
+    lora: Any = field(default_factory=lambda: {"r": 8})
+    """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1;
+    target_modules to PEFT's choice for the kind of model (query and value; q_proj and v_proj; c_attn ...), or where it
+    has none to all linear layers."""
     partition: Any = None
     """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of proportions of the
     labels; none: natural where the data is a list with one per client, else iid."""
@@ -69,6 +85,12 @@ class SimulationConfig:
     gamma: float | None = None
     """Consensus step size; none: 1, or the codec's own where it has a memory."""
 
+    attack: str | None = None
+    """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian (all with :scale=S), mimic, nan,
+    inf. The others are what is evaluated then; none: all are honest."""
+    attackers: Any = 1
+    """How many clients attack, chosen by the seed, or which ones ([3, 7])."""
+
     eval_data: Any = None
     """Data to evaluate on; none: the data's validation or test split, else a held-out `eval_fraction`."""
     eval_fraction: float = 0.1
@@ -81,12 +103,28 @@ class SimulationConfig:
     """Samples each client's own model is evaluated on (the same for all); none: all; 0: clients are not evaluated."""
     task: str | None = None
     """classification or causal-lm; none: classification where the data has labels."""
+    metric: str | None = None
+    """Headline metric: accuracy, f1 (of class 1; the mean over classes where there are more than two), matthews,
+    perplexity, or exact_match (of generated answers, see max_new_tokens); none: the named task's own (f1 for mrpc,
+    matthews for cola), else accuracy or perplexity."""
     text_columns: Any = None
     """Names of the text columns; none: found by their usual names."""
     label_column: str | None = None
     """Name of the label column; none: found by its usual names."""
     max_length: int = 128
     """Tokens after which a text is cut."""
+    completion_column: str | None = None
+    """Name of the column that continues the prompt in the text columns (causal-lm); none: found by its usual names."""
+    prompt_template: str | None = None
+    """How a prompt is written: a text with columns in braces ("Question: {question}\\nAnswer: "); "chat": as the user's
+    turn in the tokenizer's chat template; none: the text columns, one a line."""
+    completion_only_loss: bool = True
+    """Whether only completions (in conversations the assistant's turns) are learned and scored, not prompts."""
+    packing: bool = False
+    """Whether texts of a client share rows of max_length tokens: prompts with their completions whole and without
+    seeing each other, plain text as one stream cut into rows. batch_size then counts rows."""
+    max_new_tokens: int = 0
+    """Most tokens generated (greedily) to answer an evaluation prompt, for exact match; 0: no exact match."""
 
     tokenizer: Any = None
     """A tokenizer beside a loaded model; none: the model's own."""
@@ -110,11 +148,19 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         """Checks every setting that can be checked on its own."""
-        for name in ("clients", "rounds", "local_steps", "batch_size", "eval_every", "max_length"):
+        if self.local_steps is not None and self.local_epochs is not None:
+            raise ConfigError(
+                f"local_steps={self.local_steps!r} and local_epochs={self.local_epochs!r} both say how long a round "
+                "is. Set one of them to none."
+            )
+        if self.local_steps is None and self.local_epochs is None:
+            object.__setattr__(self, "local_steps", DEFAULT_LOCAL_STEPS)
+        for name in ("clients", "rounds", "batch_size", "eval_every", "max_length"):
             _check_count(name, getattr(self, name), least=1)
-        for name in ("group_size", "eval_samples"):
+        for name in ("local_steps", "local_epochs", "group_size", "eval_samples"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name), least=1)
+        _check_count("max_new_tokens", self.max_new_tokens, least=0)
         if self.client_eval_samples is not None:
             _check_count("client_eval_samples", self.client_eval_samples, least=0)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
@@ -130,14 +176,20 @@ class SimulationConfig:
             _check_range("gamma", self.gamma, above=0.0, most=1.0)
         if self.task not in (None, "classification", "causal-lm"):
             raise unknown_name("task", self.task, ("classification", "causal-lm"))
-        for name in ("codec", "method", "weights", "optimizer", "schedule", "device"):
-            if not isinstance(getattr(self, name), str):
+        if not isinstance(self.prompt_template, str | None):
+            raise ConfigError(f"prompt_template={self.prompt_template!r} must be a text with columns in braces.")
+        if self.metric is not None and self.metric not in METRICS:
+            raise unknown_name("metric", self.metric, METRICS)
+        for name in ("codec", "mixer", "method", "weights", "optimizer", "schedule", "device", "attack"):
+            if not isinstance(getattr(self, name), str) and not (name == "attack" and self.attack is None):
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be a name, in quotes.")
         if self.tensorboard and self.out is None:
             raise ConfigError("tensorboard=True needs a run folder to write into. Set out='runs/NAME'.")
 
     def override(self, **changes: Any) -> "SimulationConfig":
         """Returns a copy with some settings changed, checked again.
+
+        Of `local_steps` and `local_epochs` a change of one replaces the other.
 
         Raises:
             ConfigError: A name is not a setting, or a value is out of range.
@@ -146,6 +198,9 @@ class SimulationConfig:
         for name in changes:
             if name not in known:
                 raise unknown_name("setting", name, known)
+        for name, other in (("local_steps", "local_epochs"), ("local_epochs", "local_steps")):
+            if changes.get(name) is not None:
+                changes.setdefault(other, None)
         return dataclasses.replace(self, **changes)
 
     def describe(self) -> dict[str, object]:

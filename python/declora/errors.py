@@ -11,6 +11,7 @@ from collections.abc import Iterable
 __all__ = [
     "CodecError",
     "ConfigError",
+    "ConformanceError",
     "DataError",
     "DecloraError",
     "FrameError",
@@ -44,6 +45,10 @@ class ModelError(DecloraError, ValueError):
 
 class CodecError(DecloraError, ValueError):
     """Values that a codec cannot encode, or codec settings out of range."""
+
+
+class ConformanceError(DecloraError, AssertionError):
+    """A codec or mixing matrix that does not do what it must, or what it says of itself."""
 
 
 class FrameError(CodecError):

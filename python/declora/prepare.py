@@ -5,23 +5,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft import LoraConfig, TaskType
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL_TARGETS
 
 from declora import data
+from declora.attacks import parse_attack
 from declora.codec import parse_codec
 from declora.config import SimulationConfig
 from declora.data import TextData
 from declora.errors import ConfigError, ModelError
 from declora.exchange import LocalExchange
 from declora.methods import Federation
+from declora.mixer import PushSum, parse_mixer
 from declora.model import BaseModel, load_base
 from declora.topology import Topology
+from declora.train.causal import read_corpus
+from declora.train.exact_match import Questions
 from declora.train.tokens import Tokens, tokenize
 
 __all__ = ["Material", "federation_of", "lora_config", "prepare", "shareable"]
 
 _MATERIAL_SETTINGS = (
-    "model", "data", "eval_data", "eval_fraction", "task", "text_columns", "label_column", "max_length", "tokenizer",
-    "dtype", "device", "seed",
+    "model", "data", "eval_data", "eval_fraction", "task", "text_columns", "label_column", "completion_column",
+    "prompt_template", "completion_only_loss", "packing", "max_new_tokens", "max_length", "tokenizer", "dtype",
+    "device", "seed",
 )  # fmt: skip
 
 
@@ -33,6 +39,8 @@ class Material:
     base: BaseModel
     train: Tokens
     evaluation: Tokens
+    questions: Questions | None = None
+    """What the evaluation rows ask and what is right, where exact match is measured."""
 
     @property
     def task_type(self) -> TaskType:
@@ -53,9 +61,12 @@ def prepare(config: SimulationConfig) -> Material:
         task=config.task,
         text_columns=config.text_columns,
         label_column=config.label_column,
+        completion_column=config.completion_column,
+        prompt_template=config.prompt_template,
         eval_fraction=config.eval_fraction,
         seed=config.seed,
     )
+    _check_causal_settings(config, text)
     base = load_base(
         config.model,
         task=text.task,
@@ -65,7 +76,19 @@ def prepare(config: SimulationConfig) -> Material:
         device=config.device,
         seed=config.seed,
     )
-    tokens = [
+    if text.task == "causal-lm":
+        corpus = read_corpus(
+            text,
+            base.model,
+            base.tokenizer,
+            max_length=config.max_length,
+            prompt_template=config.prompt_template,
+            completion_only=config.completion_only_loss,
+            packing=config.packing,
+            max_new_tokens=config.max_new_tokens,
+        )
+        return Material(corpus.text, base, corpus.train, corpus.evaluation, corpus.questions)
+    train, evaluation = (
         tokenize(
             split,
             base.tokenizer,
@@ -75,8 +98,19 @@ def prepare(config: SimulationConfig) -> Material:
             max_length=config.max_length,
         )
         for split in (text.train, text.evaluation)
-    ]
-    return Material(text, base, *tokens)
+    )
+    return Material(text, base, train, evaluation)
+
+
+def _check_causal_settings(config: SimulationConfig, text: TextData) -> None:
+    """Refuses settings of a causal LM that the data has no use for."""
+    if text.task == "classification" and config.packing:
+        raise ConfigError("packing=True has no use with task='classification'. Leave it out.")
+    if config.max_new_tokens and not text.has_prompts:
+        raise ConfigError(
+            f"max_new_tokens={config.max_new_tokens}: there is nothing to answer in {text.task} data without prompts. "
+            "Name a completion_column (or give conversations), or leave it out."
+        )
 
 
 def shareable(a: SimulationConfig, b: SimulationConfig) -> bool:
@@ -96,15 +130,29 @@ def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation,
         DataError: The data cannot be divided like that.
         TopologyError: The graph cannot carry gossip.
     """
-    codec = parse_codec(config.codec)
-    topology = Topology.build(config.topology, config.clients, weights=config.weights, seed=config.seed)
+    codec, mixer = parse_codec(config.codec), parse_mixer(config.mixer)
+    if not mixer.weighted and config.weights != "metropolis":
+        raise ConfigError(
+            f"weights={config.weights!r} has no effect with mixer={config.mixer!r}, which counts all neighbours alike; "
+            "leave weights out."
+        )
+    topology = Topology.build(
+        config.topology,
+        config.clients,
+        weights=config.weights,
+        seed=config.seed,
+        column_stochastic=isinstance(mixer, PushSum),
+    )
     if codec.memory.needs_static_graph and topology.period > 1:
         raise ConfigError(
             f"codec={config.codec!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes "
             f"its neighbours from round to round. Use a codec without copies ({codec.core.name}) or a static graph."
         )
+    attack = None
+    if config.attack is not None:
+        attack = parse_attack(config.attack, config.attackers, clients=config.clients, seed=config.seed)
     partition = data.partition(config.partition, text, config.clients, seed=config.seed)
-    return Federation(partition.shards, config.batch_size, topology, codec, LocalExchange()), partition
+    return Federation(partition.shards, config.batch_size, topology, codec, LocalExchange(), mixer, attack), partition
 
 
 def lora_config(config: SimulationConfig, material: Material) -> LoraConfig:
@@ -126,6 +174,8 @@ def lora_config(config: SimulationConfig, material: Material) -> LoraConfig:
             f"lora.task_type={lora.task_type!r} does not fit the data, which is {material.text.task}. Leave it out or "
             f"use {material.task_type.value!r}."
         )
+    if lora.target_modules is None and material.base.model.config.model_type not in USUAL_TARGETS:
+        lora.target_modules = "all-linear"  # else PEFT knows the usual ones of this kind of model
     lora.task_type = material.task_type
     lora.base_model_name_or_path = material.base.source
     return lora

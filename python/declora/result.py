@@ -63,6 +63,14 @@ class SimulationResult:
             raise ConfigError(f"client={index} does not exist: this run has clients 0..{count - 1}.")
         return Adapter(self._outcome.rows[index], self._outcome.layout, self._outcome.lora)
 
+    @property
+    def local_work(self) -> str:
+        """What K means in this run: `5 steps`, or `1 epoch (12 to 17 steps)` by the clients' shares of the data."""
+        least, most = int(self._outcome.local_steps.min()), int(self._outcome.local_steps.max())
+        steps = f"{most} step{'s' if most != 1 else ''}" if least == most else f"{least} to {most} steps"
+        epochs = self.config.local_epochs
+        return steps if epochs is None else f"{epochs} epoch{'s' if epochs != 1 else ''} ({steps})"
+
     def plot(self) -> Figure:
         """Returns a figure: quality over rounds and bytes, loss, consensus distance, time, bytes by client."""
         return report.run_figure(self.history, self.clients)
@@ -73,6 +81,8 @@ class SimulationResult:
         facts = {
             "clients": str(federation.clients),
             "trained parameters of a client": f"{layout.columns:,} (LoRA {layout.columns - layout.size('head'):,})",
+            "local work of a round (K)": self.local_work,
+            "evaluated on": self._evaluated_on(),
             "samples of a client": f"{min(map(len, federation.shards)):,} to {max(map(len, federation.shards)):,}",
         }
         if federation.exchange is not None:
@@ -81,11 +91,19 @@ class SimulationResult:
                 "graph": federation.topology.name,
                 "spectral gap": f"{federation.topology.spectral_gap:.4f}",
                 "codec": federation.codec.name,
+                "mixer": str(federation.mixer),
                 "consensus step size": f"{self.config.gamma or federation.codec.default_gamma:.3g}",
                 "one message": f"{report.format_bytes(message)} ({message:,} bytes)",
                 "float32 message": report.format_bytes(4 * layout.columns + 96),
             }
+        if federation.attackers:
+            liars = ", ".join(map(str, federation.attackers))
+            facts["attack"] = f"{federation.attack} by clients {liars}; quality and consensus are of the others"
         return facts
+
+    def _evaluated_on(self) -> str:
+        average, client = self._outcome.evaluated
+        return f"{average:,} samples, clients' own models on {client:,}" if client else f"{average:,} samples"
 
     def summary(self, title: str) -> report.RunSummary:
         """Returns what a report page shows of this run."""
@@ -98,6 +116,7 @@ class SimulationResult:
             config=self.config.describe(),
             history=self.history,
             clients=self.clients,
+            local_work=self.local_work,
             facts=self.facts(),
             figures=figures,
             tables=[("Samples by client and label", self.partition.counts.reset_index(names="client"))],
@@ -112,7 +131,7 @@ class SimulationResult:
         return figure
 
     def __str__(self) -> str:
-        """The last measured figures, in one line each."""
+        """The figures of the last and of the best round, in one line each."""
         table = Comparison({self.config.method: self}).table.iloc[0]
         lines = [
             f"{report.tables.heading(str(name))}: {report.tables.format_value(str(name), value)}"
@@ -135,7 +154,7 @@ class Comparison:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per run: quality of the averaged model and of the clients, consensus distance, bytes, seconds."""
+        """One row per run: averaged model and clients, each last and best, consensus distance, bytes, seconds."""
         return report.comparison_table(
             {label: result.history for label, result in self.results.items()},
             clients={label: result.federation.clients for label, result in self.results.items()},
@@ -144,6 +163,7 @@ class Comparison:
                 for label, result in self.results.items()
                 if result.federation.exchange is not None
             },
+            local_work={label: result.local_work for label, result in self.results.items()},
         )
 
     def plot(self) -> Figure:

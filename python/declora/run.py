@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,21 @@ from peft import LoraConfig
 
 from declora import _bridge, seeds
 from declora.config import SimulationConfig
+from declora.errors import ConfigError
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
+from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
 from declora.prepare import Material, federation_of, lora_config
-from declora.train.evaluate import Score, evaluate, sample_texts
-from declora.train.local_steps import LocalTrainer
+from declora.train.evaluate import Score, sample_texts
+from declora.train.evaluator import Evaluator
+from declora.train.local_steps import LocalRound, LocalTrainer
 from declora.train.memory import choose_group_size
 from declora.train.optimizer import ClientOptimizer
-from declora.train.order import ClientOrder
+from declora.train.order import ClientOrder, steps_per_round
+from declora.train.packing import pack_blocks, pack_examples
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
 
@@ -42,6 +46,10 @@ class Outcome:
     lora: LoraConfig
     history: pd.DataFrame
     clients: pd.DataFrame
+    evaluated: tuple[int, int]
+    """Samples that the averaged model and each client's own are evaluated on."""
+    local_steps: NDArray[np.int64]
+    """`[clients]`: steps of each client in a round."""
 
 
 class Run:
@@ -51,8 +59,17 @@ class Run:
         self.config = config
         self.material = material
         method = build_method(config.method)
+        own = material.text.preset.metric if material.text.preset else None
+        self.metric = choose_metric(config.metric or own, material.text.task)
+        if self.metric.name == "exact_match" and material.questions is None:
+            raise ConfigError("metric='exact_match' needs generated answers. Set max_new_tokens, e.g. 256.")
         planned, self.partition = federation_of(config, material.text)
         self.federation: Federation = method.arrange(planned)
+        if self.federation.exchange is not None:
+            self.federation.mixer.check(self.federation.topology)
+        # Whose adapters count, and the same as an index: with nobody to leave out it gives views, not copies.
+        self._honest = [c for c in range(self.federation.clients) if c not in self.federation.attackers]
+        self._honest_rows = self._honest if self.federation.attackers else slice(None)
         self._rows = Rows()
         self._lora = lora_config(config, material)
         self._surgery = Surgery(
@@ -65,10 +82,27 @@ class Run:
             raise
 
     def _assemble(self) -> None:
-        config, material, federation = self.config, self.material, self.federation
+        config, material = self.config, self.material
+        codec = self.federation.codec.for_shapes(self._surgery.layout.shapes)
+        self.federation = federation = replace(self.federation, codec=codec)
         device = material.base.model.device
+        train, shards = material.train, federation.shards
+        if config.packing:
+            pack = pack_examples if material.text.has_prompts else pack_blocks
+            train, shards = pack(train, shards, max_length=config.max_length)
         self.bank = AdapterBank(self._surgery.layout, self._surgery.slots, self._rows)
         self.bank.fill(self._surgery.initial, federation.clients, device)
+        orders = [
+            ClientOrder(
+                shard,
+                batch_size=federation.batch_size,
+                seed=config.seed,
+                client=client,
+                whole_epochs=config.local_epochs is not None,
+            )
+            for client, shard in enumerate(shards)
+        ]
+        self.local_steps = steps_per_round(orders, steps=config.local_steps, epochs=config.local_epochs)
         self._optimizer = ClientOptimizer(
             self.bank.P,
             self.bank.G,
@@ -78,25 +112,23 @@ class Run:
             momentum=config.momentum,
             schedule=config.schedule,
             warmup=config.warmup,
-            steps=config.rounds * config.local_steps,
+            steps=config.rounds * self.local_steps,
             clip_norm=config.clip_norm,
         )
         self.group_size = config.group_size or choose_group_size(
             material.base.model,
             clients=federation.clients,
             batch_size=federation.batch_size,
-            max_length=min(config.max_length, int(material.train.lengths.max())),
+            max_length=min(config.max_length, int(train.lengths.max())),
             device=device.type,
         )
         self._trainer = LocalTrainer(
             material.base.model,
             self.bank,
             self._optimizer,
-            material.train,
-            [
-                ClientOrder(shard, batch_size=federation.batch_size, seed=config.seed, client=client)
-                for client, shard in enumerate(federation.shards)
-            ],
+            train,
+            orders,
+            steps=self.local_steps,
             group_size=self.group_size,
             sort_by_length=config.sort_by_length,
             base_dropout=config.base_dropout,
@@ -106,11 +138,19 @@ class Run:
             federation,
             self.bank.P,
             gamma=config.gamma,
-            manifest=self.bank.layout.digest(federation.codec.name),
+            manifest=self.bank.layout.digest(str(federation.codec)),
             seed=config.seed,
         )
-        self._texts = sample_texts(material.evaluation, config.eval_samples, seed=config.seed)
-        self._client_texts = sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed)
+        self._evaluator = Evaluator(
+            material.base.model,
+            material.base.tokenizer,
+            self.bank,
+            material.evaluation,
+            material.questions,
+            self.metric,
+            texts=sample_texts(material.evaluation, config.eval_samples, seed=config.seed),
+            client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
+        )
 
     def discard(self) -> None:
         """Gives the base model its own layers back, for a run that will not be executed."""
@@ -127,68 +167,71 @@ class Run:
         history: list[RoundRecord] = []
         try:
             for t in range(self.config.rounds):
-                record = self._round(t, history[-1]["bytes_total"] if history else 0)
+                record = self._round(t, history[-1] if history else None)
                 history.append(record)
                 observe(record)
         finally:
             self.discard()
-        rounds = pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history])
-        clients = pd.DataFrame([row for record in history for row in record["clients"]])
-        rows = self.bank.P.cpu()
-        return Outcome(rows, self.bank.mean().cpu(), self.bank.layout, self._surgery.config, rounds, clients)
+        return Outcome(
+            rows=self.bank.P.cpu(),
+            mean=self.bank.mean(self._honest_rows).cpu(),
+            layout=self.bank.layout,
+            lora=self._surgery.config,
+            history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
+            clients=pd.DataFrame([row for record in history for row in record["clients"]]),
+            evaluated=(len(self._evaluator.texts), len(self._evaluator.client_texts)),
+            local_steps=self.local_steps,
+        )
 
-    def _round(self, t: int, bytes_before: int) -> RoundRecord:
+    def _round(self, t: int, before: RoundRecord | None) -> RoundRecord:
         if self.config.reset_moments:
             self._optimizer.reset_moments()
         learning_rate = self._optimizer.learning_rate
         start = time.perf_counter()
-        losses = self._trainer.run(self.config.local_steps, round_index=t + 1)
+        work = self._trainer.run(round_index=t + 1)
         trained = time.perf_counter()
         traffic = self._gossip.round(t, self.bank.P)
         record: RoundRecord = {
             "round": t + 1,
             "learning_rate": learning_rate,
-            "train_loss": float(losses.mean()),
-            "consensus_distance": _bridge.consensus_distance(self.bank.P.cpu()),
+            "train_loss": float(work.losses[self._honest_rows].mean()),
+            "samples_seen": int(work.samples.sum()),
+            "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
+            "consensus_distance": _bridge.consensus_distance(self.bank.P[self._honest_rows].cpu()),
             "bytes_sent": int(traffic.bytes_sent.sum()),
-            "bytes_total": bytes_before + int(traffic.bytes_sent.sum()),
+            "bytes_total": int(traffic.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
             "seconds_train": trained - start,
             **{f"seconds_{phase}": seconds for phase, seconds in traffic.seconds.items()},
         }
+        if traffic.refused is not None:
+            record["frames_refused"] = int(traffic.refused.sum())
         scores = self._evaluate(record, last=t + 1 == self.config.rounds)
-        record["clients"] = self._client_records(t, losses, traffic, scores)
+        record["clients"] = self._client_records(t, work, traffic, scores)
         return record
 
-    def _evaluate(self, record: RoundRecord, *, last: bool) -> list[Score]:
-        """Adds the evaluation of this round, if it is due, to `record`; returns each client's score."""
+    def _evaluate(self, record: RoundRecord, *, last: bool) -> dict[int, Score]:
+        """Adds the evaluation of this round, if it is due, to `record`; returns each honest client's score."""
         if not last and record["round"] % self.config.eval_every:
-            return []
+            return {}
         start = time.perf_counter()
-        model, tokens = self.material.base.model, self.material.evaluation
-        record |= evaluate(model, self.bank, self.bank.mean(), tokens, self._texts).record("average_")
-        scores: list[Score] = []
-        if len(self._client_texts):
-            scores = [evaluate(model, self.bank, row, tokens, self._client_texts) for row in self.bank.P]
-            name = "perplexity" if tokens.labels is None else "accuracy"
-            quality = np.array([score.quality for score in scores])
-            record |= {
-                f"clients_{name}_mean": float(quality.mean()),
-                f"clients_{name}_min": float(quality.min()),
-                f"clients_{name}_max": float(quality.max()),
-            }
+        record |= self._evaluator.average(self.bank.mean(self._honest_rows))
+        scores = self._evaluator.clients(self._honest)
+        record |= self._evaluator.spread(scores)
         record["seconds_evaluate"] = time.perf_counter() - start
         return scores
 
     def _client_records(
-        self, t: int, losses: NDArray[np.float64], traffic: Traffic, scores: list[Score]
+        self, t: int, work: LocalRound, traffic: Traffic, scores: dict[int, Score]
     ) -> list[dict[str, Any]]:
         return [
             {
                 "round": t + 1,
                 "client": client,
-                "train_loss": float(losses[client]),
+                "train_loss": float(work.losses[client]),
+                "local_steps": int(self.local_steps[client]),
+                "samples_seen": int(work.samples[client]),
                 "bytes_sent": int(traffic.bytes_sent[client]),
-                **(scores[client].record() if scores else {}),
+                **(scores[client].record() if client in scores else {}),
             }
             for client in range(self.federation.clients)
         ]

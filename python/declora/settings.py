@@ -29,8 +29,10 @@ def parse_pair(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ConfigError(f"{text!r} is not a setting. Write it as name=value.")
-    # A codec is a name even where it looks like nothing else would: codec=none is not the absence of one.
-    return name.replace("-", "_"), value if name == "codec" else parse_value(value)
+    # A codec is a name even where it looks like nothing else would: codec=none is not the absence of one, and
+    # attack=nan is no number.
+    is_name = name == "codec" or (name == "attack" and value.lower() != "none")
+    return name.replace("-", "_"), value if is_name else parse_value(value)
 
 
 def parse_overrides(

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from declora import report
 from declora.config import SimulationConfig
+from declora.errors import ConfigError
 from declora.prepare import Material, prepare, shareable
 from declora.report import Progress, RunFolder, TensorBoardLog
 from declora.result import Comparison, SimulationResult
@@ -77,11 +78,17 @@ def _simulate_one(config: SimulationConfig) -> SimulationResult:
 def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[str, Any]]) -> Comparison:
     configs = {label: base.override(**changes) for label, changes in overrides.items()}
     materials: dict[str, Material] = {}
+    metrics: dict[str, str] = {}
     for label, config in configs.items():
         # Everything is checked before the first run starts, and what runs can share is loaded once.
         twin = next((other for other in materials if shareable(configs[other], config)), None)
         materials[label] = materials[twin] if twin else prepare(config)
-        Run(config, materials[label]).discard()
+        checked = Run(config, materials[label])
+        checked.discard()
+        metrics[label] = checked.metric.name
+    if len(set(metrics.values())) > 1:
+        shown = ", ".join(f"{label} {metric}" for label, metric in metrics.items())
+        raise ConfigError(f"compare mixes metrics: {shown}. Set metric, the same for all runs.")
     folder = _open_folder(base)
     results: dict[str, SimulationResult] = {}
     for label, config in configs.items():

@@ -24,10 +24,13 @@ class Exchange(ABC):
     """Carries frames; knows neither what is in them nor what becomes of them."""
 
     @abstractmethod
-    def deliver(self, frames: NDArray[np.uint8], edges: Sequence[tuple[int, int]]) -> Delivery:
+    def deliver(
+        self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: Sequence[tuple[int, int]]
+    ) -> Delivery:
         """Returns what the receivers hold after every frame went along its edges.
 
         Args:
             frames: `[clients, frame bytes]`, one frame of each sender.
+            sizes: `[clients]`: bytes of each row that are the message, and are carried.
             edges: Directed (sender, receiver) pairs of the round.
         """

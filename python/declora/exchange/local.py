@@ -13,16 +13,20 @@ __all__ = ["LocalExchange", "StarExchange"]
 class LocalExchange(Exchange):
     """Every client sends its frame to each of its neighbours."""
 
-    def deliver(self, frames: NDArray[np.uint8], edges: Sequence[tuple[int, int]]) -> Delivery:
+    def deliver(
+        self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: Sequence[tuple[int, int]]
+    ) -> Delivery:
         """Returns the same frames; a client pays for each edge that leaves it."""
         senders = np.fromiter((sender for sender, _ in edges), dtype=np.int64, count=len(edges))
         messages = np.bincount(senders, minlength=len(frames))
-        return Delivery(frames, messages * frames.shape[1])
+        return Delivery(frames, messages * sizes)
 
 
 class StarExchange(Exchange):
     """Every client sends its frame to one server, which sends the average back in a frame of the same size."""
 
-    def deliver(self, frames: NDArray[np.uint8], edges: Sequence[tuple[int, int]]) -> Delivery:
+    def deliver(
+        self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: Sequence[tuple[int, int]]
+    ) -> Delivery:
         """Returns the same frames; each client's link carries one frame up and one down."""
-        return Delivery(frames, np.full(len(frames), 2 * frames.shape[1], dtype=np.int64))
+        return Delivery(frames, 2 * sizes)

@@ -1,13 +1,15 @@
 """What a method is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from declora.attacks import Attack
 from declora.codec import Codec
 from declora.exchange import Exchange
+from declora.mixer import Linear, Mixer
 from declora.topology import Topology
 
 __all__ = ["Federation", "Method"]
@@ -25,11 +27,19 @@ class Federation:
     codec: Codec
     exchange: Exchange | None
     """None where clients never talk."""
+    mixer: Mixer = field(default_factory=Linear)
+    attack: Attack | None = None
+    """What some clients send instead of what they have; None where all are honest."""
 
     @property
     def clients(self) -> int:
         """Number of clients that train."""
         return len(self.shards)
+
+    @property
+    def attackers(self) -> tuple[int, ...]:
+        """Clients that lie; nobody does where nobody talks."""
+        return () if self.attack is None or self.exchange is None else self.attack.attackers
 
 
 class Method:

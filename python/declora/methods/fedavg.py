@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from declora.codec import parse_codec
+from declora.errors import ConfigError
 from declora.exchange import StarExchange
 from declora.methods.base import Federation, Method
 from declora.topology import Topology
@@ -14,13 +15,22 @@ class FedAvg(Method):
     """Every round ends with the exact average of all clients, uncompressed, up to a server and down again.
 
     As a mixing matrix this is the complete graph with weights 1/n, so it is the same computation; only the links
-    differ, two frames a client instead of n - 1.
+    differ, two frames a client instead of n - 1. With a robust mixer the server applies its rule instead of the mean.
     """
 
     name = "fedavg"
 
     def arrange(self, federation: Federation) -> Federation:
-        """Returns the complete graph over a star of links, without compression."""
+        """Returns the complete graph over a star of links, without compression.
+
+        Raises:
+            ConfigError: A mixer that starts from each client's own value, which is not one result for all.
+        """
+        if federation.mixer.self_centred:
+            raise ConfigError(
+                f"mixer={str(federation.mixer)!r} starts from each client's own value, but with method='fedavg' one "
+                "server sends all the same. Use a rule without a centre (median, trimmed-mean, krum), or dec-lora."
+            )
         return replace(
             federation,
             topology=Topology.build("complete", federation.clients, weights="uniform"),

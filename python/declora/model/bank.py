@@ -60,6 +60,6 @@ class AdapterBank:
         yield
         self.bind(self.P[start:stop])
 
-    def mean(self) -> torch.Tensor:
-        """Returns the node-averaged adapter, float32 `[D]` (summed in float64)."""
-        return self.P.mean(dim=0, dtype=torch.float64).to(torch.float32)
+    def mean(self, clients: list[int] | slice = slice(None)) -> torch.Tensor:
+        """Returns the node-averaged adapter of `clients`, float32 `[D]` (summed in float64)."""
+        return self.P[clients].mean(dim=0, dtype=torch.float64).to(torch.float32)

@@ -28,9 +28,9 @@ class Rows:
     clients: NDArray[np.uint32] | None = None
     """`[R]`: each row's client id in the run (names its random stream)."""
     samples: NDArray[np.uint32] | None = None
-    """`[R]`: each row's place in its client's batch."""
-    step: int = 0
-    """Local steps since the start of the run, for the dropout streams."""
+    """`[R]`: each row's place among its client's samples of this round."""
+    round: int = 0
+    """Rounds since the start of the run, for the dropout streams."""
     training: bool = False
     """Whether LoRA dropout is on."""
 
@@ -95,7 +95,7 @@ class BatchedLora(_PerClient):
             mask,
             rate=self.dropout,
             seed=self.dropout_seed,
-            step=rows.step,
+            step=rows.round,
             clients=rows.clients,
             samples=rows.samples,
         )

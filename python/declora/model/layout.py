@@ -62,6 +62,12 @@ class Layout:
         """D, the number of columns."""
         return self.blocks[-1].stop if self.blocks else 0
 
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(rows, columns) of every block as a matrix; a vector is one row."""
+        rows = [block.shape[0] if len(block.shape) > 1 else 1 for block in self.blocks]
+        return [(count, block.size // max(count, 1)) for count, block in zip(rows, self.blocks, strict=True)]
+
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)
 

@@ -1,5 +1,6 @@
 """The frozen base model: from the hub, a folder, a PyPI package, or the user's hands."""
 
+import copy
 import hashlib
 import importlib.util
 import os
@@ -12,9 +13,11 @@ from typing import Any, Literal
 import torch
 import transformers
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -41,7 +44,7 @@ class BaseModel:
 
 
 def load_base(
-    model: str | PreTrainedModel,
+    model: str | PreTrainedModel | PretrainedConfig,
     *,
     task: Literal["classification", "causal-lm"],
     label_names: Sequence[str],
@@ -53,13 +56,15 @@ def load_base(
     """Returns the base model for `task`, its new head (if any) initialised from `seed`.
 
     Args:
-        model: Hub id, path of a saved model, `"minilm"` (all-MiniLM-L6-v2), or a loaded `PreTrainedModel`.
+        model: Hub id, path of a saved model, `"minilm"` (all-MiniLM-L6-v2), or a loaded `PreTrainedModel`. Or an
+            architecture with random weights, drawn from `seed`: a `PretrainedConfig`, or the path of a `config.json`
+            itself (its folder may hold the tokenizer).
         task: Which head: sequence classification or next-token prediction.
         label_names: Class names (classification).
         tokenizer: Taken from the model's own source where None.
         dtype: `"float32"` (None) or `"bfloat16"`, of the frozen base; a model passed in must have it already.
         device: `"auto"` (a GPU where there is one), `"cpu"`, `"cuda"`, `"cuda:1"` ...
-        seed: Of the new head.
+        seed: Of the new head, and of random weights.
 
     Raises:
         ModelError: The model or tokenizer cannot be loaded, or does not fit the task.
@@ -76,6 +81,15 @@ def load_base(
             raise ModelError(
                 f"dtype={dtype!r}, but the model passed in is {model.dtype}. Load it with dtype={dtype!r}."
             )
+    elif not isinstance(model, str | PretrainedConfig):
+        raise ModelError(
+            f"model is a {type(model).__name__}. Give a hub id, a path, a PreTrainedModel or its configuration."
+        )
+    elif isinstance(model, PretrainedConfig) or _is_config_file(model):
+        source = model if isinstance(model, str) else model._name_or_path or type(model).__name__
+        loaded = _from_config(model, task, label_names, DTYPES[dtype or "float32"], seed)
+        if tokenizer is None and isinstance(model, str):
+            tokenizer = _tokenizer(str(Path(model).parent), model)
     else:
         path = minilm() if model == "minilm" else model
         source = MINILM_HUB if model == "minilm" else model
@@ -127,6 +141,39 @@ def minilm() -> str:
     return str(folder)
 
 
+def _is_config_file(model: str) -> bool:
+    return Path(model).name.endswith(".json") and Path(model).is_file()
+
+
+def _from_config(
+    config: str | PretrainedConfig, task: str, label_names: Sequence[str], dtype: torch.dtype, seed: int
+) -> PreTrainedModel:
+    """Returns a model of that architecture, every weight drawn from `seed`."""
+    auto: Any = AutoModelForCausalLM if task == "causal-lm" else AutoModelForSequenceClassification
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            loaded = AutoConfig.from_pretrained(config) if isinstance(config, str) else copy.deepcopy(config)
+            if task == "classification":
+                loaded.update(_labels(label_names))
+            return auto.from_config(loaded, dtype=dtype)  # type: ignore[no-any-return]
+        except (OSError, ValueError, KeyError) as error:
+            name = config if isinstance(config, str) else type(config).__name__
+            raise ModelError(
+                f"model={name!r}: no {task} model can be made from this configuration: {str(error).splitlines()[0]} "
+                "Give the config.json of a model that transformers knows, or a PretrainedConfig."
+            ) from error
+
+
+def _labels(label_names: Sequence[str]) -> dict[str, Any]:
+    """Returns the settings of a classification head."""
+    return {
+        "num_labels": len(label_names),
+        "id2label": dict(enumerate(label_names)),
+        "label2id": {label: index for index, label in enumerate(label_names)},
+    }
+
+
 def _from_pretrained(
     path: str, name: str, task: str, label_names: Sequence[str], dtype: torch.dtype, seed: int
 ) -> PreTrainedModel:
@@ -134,11 +181,7 @@ def _from_pretrained(
     auto: Any = AutoModelForCausalLM
     if task == "classification":
         auto = AutoModelForSequenceClassification
-        kwargs |= {
-            "num_labels": len(label_names),
-            "id2label": dict(enumerate(label_names)),
-            "label2id": {label: index for index, label in enumerate(label_names)},
-        }
+        kwargs |= _labels(label_names)
     # fork_rng: a new head is drawn from `seed`, and the caller's generator is as it was.
     with _quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -162,7 +205,8 @@ def _not_loadable(what: str, name: str, error: Exception) -> str:
     reason = str(error).strip().split("\n")[0]
     return (
         f"{what} of {name!r} could not be loaded: {reason} Without a hub connection, pass the path of a saved model "
-        "(`model.save_pretrained(path)`, `tokenizer.save_pretrained(path)`) or model='minilm'."
+        "(`model.save_pretrained(path)`, `tokenizer.save_pretrained(path)`) or model='minilm'. (The path of a "
+        "config.json itself gives that architecture with random weights.)"
     )
 
 

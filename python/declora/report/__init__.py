@@ -6,13 +6,14 @@ Everything here reads two plain data frames. `history` has one row per round (`r
 which it was not measured.
 """
 
+from declora.report.comparison import comparison_table
 from declora.report.graph import plot_topology, topology_figure
 from declora.report.html import RunSummary, comparison_report, run_report
 from declora.report.plots import comparison_figure, run_figure
 from declora.report.progress import Progress
 from declora.report.run_folder import RunFolder, read_metrics
 from declora.report.style import house_style
-from declora.report.tables import comparison_table, format_bytes, format_seconds, to_markdown, to_text
+from declora.report.tables import format_bytes, format_seconds, to_markdown, to_text
 from declora.report.tensorboard import TensorBoardLog
 
 __all__ = [

@@ -10,19 +10,22 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from declora.errors import ConfigError
+from declora.metrics import Metric
 from declora.report import plots
+from declora.report.comparison import comparison_table
 from declora.report.page import definitions, figure_card, flatten, grid, page, section, show, table, tile, tiles
 from declora.report.records import (
+    best_measured,
     client_totals,
     column,
-    common_quality,
+    common_metric,
     last_measured,
+    metric_of,
     phase_seconds,
-    quality_of,
     total_bytes,
 )
 from declora.report.style import house_style
-from declora.report.tables import comparison_table, format_bytes, format_seconds, format_value
+from declora.report.tables import format_bytes, format_seconds, format_value
 
 __all__ = ["RunSummary", "comparison_report", "run_report"]
 
@@ -36,6 +39,7 @@ class RunSummary:
         config: the settings, by name; may be nested. `codec` is used by comparisons.
         history: one row per round.
         clients: one row per round and client; may be empty.
+        local_work: what K means, e.g. `5 steps`.
         facts: what is worth knowing of the graph and the data, e.g. `{"spectral gap": "0.13"}`.
         figures: (caption, figure) of the graph, the label counts, ...; one that was built inside
             `house_style()` follows dark mode.
@@ -48,6 +52,7 @@ class RunSummary:
     config: Mapping[str, object]
     history: pd.DataFrame
     clients: pd.DataFrame = field(default_factory=pd.DataFrame)
+    local_work: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     figures: Sequence[tuple[str, Figure]] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -70,24 +75,25 @@ def run_report(summary: RunSummary) -> str:
         section("Clients", table(client_totals(clients), note=_CLIENTS_NOTE) if clients is not None else ""),
         section("Settings and reproduction", _side_by_side(summary), rerun),
     ]
-    return page(summary.title, _subtitle(history, clients), "\n".join(part for part in body if part))
+    return page(summary.title, _subtitle(summary), "\n".join(part for part in body if part))
 
 
 def comparison_report(summaries: Sequence[RunSummary], *, title: str = "Comparison") -> str:
     """Returns the page of several runs: one table, overlaid plots, and the settings in which they differ.
 
     Raises:
-        ConfigError: no run was given, two have the same title, or they measured different qualities.
+        ConfigError: no run was given, two have the same title, or they are about different metrics.
     """
     runs = {summary.title: summary for summary in summaries}
     if len(runs) < len(summaries) or not runs:
         titles = [summary.title for summary in summaries]
         raise ConfigError(f"summaries with titles {titles}: give at least one, each with its own title.")
     histories = {label: run.history for label, run in runs.items()}
-    common_quality(histories.values())
+    common_metric(histories.values())
     counts = {label: run.clients["client"].nunique() for label, run in runs.items() if "client" in run.clients}
     codecs = {label: str(flatten(run.config)["codec"]) for label, run in runs.items() if "codec" in flatten(run.config)}
-    numbers = comparison_table(histories, clients=counts or None, codecs=codecs or None)
+    work = {label: run.local_work for label, run in runs.items() if run.local_work}
+    numbers = comparison_table(histories, clients=counts or None, codecs=codecs or None, local_work=work or None)
     same, different = _settings(runs)
     common = f"<details><summary>The same in all runs</summary>{definitions(same)}</details>" if same else ""
     body = [
@@ -99,26 +105,25 @@ def comparison_report(summaries: Sequence[RunSummary], *, title: str = "Comparis
     return page(title, subtitle, "\n".join(part for part in body if part))
 
 
-_CLIENTS_NOTE = "Each client's own model where it was last measured; bytes over the whole run."
+_OF_A_ROUND = {"bytes_sent": "bytes_total", "samples_seen": "samples_total"}
+"""Columns that a table of some rounds leaves out for their running totals."""
+_CLIENTS_NOTE = "Each client's own model where it was last measured; samples and bytes over the whole run."
 _COMPARISON_NOTE = (
-    "Last measured values. Relative bytes: against the first run without compression, else the first run."
+    "Last: after the last round. Best: over the evaluated rounds, chosen on the evaluation data itself. The averaged "
+    "model is one model; the figures of clients are of their own models. Relative bytes: against the first run without "
+    "compression, else the first run."
 )
 
 
 def _tiles(summary: RunSummary) -> list[str]:
     history = summary.history
     shown = []
-    quality = quality_of(history)
-    if quality:
-        values = column(history, quality.average)
-        measured = column(history, "round")[np.isfinite(values)]
-        when = f"after round {measured[-1]:.0f} of {column(history, 'round')[-1]:.0f}" if len(measured) else ""
-        final = last_measured(history, quality.average)
-        shown.append(tile(f"{quality.name.capitalize()}, averaged model", format_value(quality.name, final), when))
-        mean, low, high = (
-            format_value(quality.name, last_measured(history, quality.clients(s))) for s in ("mean", "min", "max")
-        )
-        shown.append(tile(f"{quality.name.capitalize()}, clients' mean", mean, f"min {low}, max {high}"))
+    metric = metric_of(history)
+    if metric:
+        mean = metric.clients("mean")
+        low, high = (format_value(metric.name, last_measured(history, metric.clients(s))) for s in ("min", "max"))
+        shown.append(_quality_tile(f"{metric.title}, averaged model", history, metric.average, metric))
+        shown.append(_quality_tile(f"{metric.title}, clients' mean", history, mean, metric, f"min {low}, max {high}"))
     count = summary.clients["client"].nunique() if "client" in summary.clients else 0
     total = total_bytes(history)
     each = f"{format_bytes(total / (count * len(history)))} per client and round" if count and len(history) else ""
@@ -132,20 +137,35 @@ def _tiles(summary: RunSummary) -> list[str]:
     return shown
 
 
-def _subtitle(history: pd.DataFrame, clients: pd.DataFrame | None) -> str:
-    rounds = f"{len(history)} round{'s' if len(history) != 1 else ''}"
-    if clients is None:
-        return rounds
-    count = clients["client"].nunique()
-    return f"{count} client{'s' if count != 1 else ''}, {rounds}"
+def _quality_tile(name: str, history: pd.DataFrame, source: str, metric: Metric, more: str = "") -> str:
+    """Returns the tile of a column: its last value, and below it the best one and both their rounds."""
+    rounds = column(history, "round")
+    measured = rounds[np.isfinite(column(history, source))]
+    best, when = best_measured(history, source, metric)
+    notes = [more] if more else []
+    if len(measured):
+        notes.append(f"after round {measured[-1]:.0f} of {rounds[-1]:.0f}")
+        notes.append(f"best {format_value(metric.name, best)} after round {when:.0f}")
+    return tile(name, format_value(metric.name, last_measured(history, source)), "; ".join(notes))
+
+
+def _subtitle(summary: RunSummary) -> str:
+    count = summary.clients["client"].nunique() if len(summary.clients) else None
+    rounds = len(summary.history)
+    parts = [f"{count} client{'s' if count != 1 else ''}"] if count is not None else []
+    parts.append(f"{rounds} round{'s' if rounds != 1 else ''}")
+    if summary.local_work:
+        parts.append(f"K = {summary.local_work}")
+    return ", ".join(parts)
 
 
 def _evaluated(history: pd.DataFrame) -> pd.DataFrame:
-    quality = quality_of(history)
-    names = [name for name in (quality.average, quality.clients("mean")) if name in history] if quality else []
+    metric = metric_of(history)
+    names = [name for name in (metric.average, metric.clients("mean")) if name in history] if metric else []
     rows = history[history[names].notna().any(axis=1)] if names else history
     phases = [name for name in rows.columns if name.startswith("seconds_")]
-    hidden = [*phases, "bytes_sent"] if "bytes_total" in rows else phases
+    hidden = ["metric", *phases]
+    hidden += [name for name, total in _OF_A_ROUND.items() if total in rows]
     shown = rows.drop(columns=hidden, errors="ignore").dropna(axis=1, how="all")
     return shown.assign(seconds=rows[phases].sum(axis=1)) if phases else shown
 

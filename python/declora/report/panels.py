@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from declora.report.records import PHASES, client_totals, column, phase_seconds, quality_of, total_bytes
+from declora.report.records import PHASES, client_totals, column, metric_of, phase_seconds, total_bytes
 from declora.report.style import MUTED, PHASE_COLORS, SERIES, series
 from declora.report.tables import format_bytes, format_seconds
 
@@ -41,7 +41,7 @@ _LABEL = 22
 def plot_quality(
     ax: Axes, history: pd.DataFrame, *, label: str | None = None, index: int = 0, band: bool = True
 ) -> None:
-    """Draws accuracy or perplexity over rounds: the averaged model as a line, the clients as a band min..max.
+    """Draws the headline metric over rounds: the averaged model as a line, the clients as a band min..max.
 
     Args:
         ax: an axes.
@@ -63,7 +63,7 @@ def plot_quality_by_bytes(
     band: bool = True,
     log: bool = False,
 ) -> None:
-    """Draws accuracy or perplexity over the bytes that all clients had sent by then.
+    """Draws the headline metric over the bytes that all clients had sent by then.
 
     Args:
         ax: an axes.
@@ -199,22 +199,22 @@ def plot_total_seconds(ax: Axes, histories: Mapping[str, pd.DataFrame]) -> None:
 def _quality(
     ax: Axes, history: pd.DataFrame, x: Vector, over: str, *, label: str | None, index: int, band: bool
 ) -> None:
-    quality = quality_of(history)
-    if quality is None:
+    metric = metric_of(history)
+    if metric is None:
         if not ax.lines:  # else another run of the comparison has named the axes
             ax.set(title=f"Quality by {over}")
         _not_measured(ax)
         return
-    _line(ax, x, column(history, quality.average), label=label or "averaged model", index=index)
+    _line(ax, x, column(history, metric.average), label=label or "averaged model", index=index)
     if band:
-        low, high = column(history, quality.clients("min")), column(history, quality.clients("max"))
+        low, high = column(history, metric.clients("min")), column(history, metric.clients("max"))
         _band(ax, x, low, high, index=index, faint=label is not None)
     if label is None:
         single = len(history) == 1  # in the middle of the axes, where a corner is too wide
-        ax.legend(loc="best" if single else "lower right" if quality.higher_is_better else "upper right")
-    ax.set(title=f"{quality.name.capitalize()} by {over}", ylabel=quality.name)
-    if quality.higher_is_better:
-        ax.set_ylabel(f"{quality.name} (%)")
+        ax.legend(loc="best" if single else "lower right" if metric.higher_is_better else "upper right")
+    ax.set(title=f"{metric.title} by {over}", ylabel=metric.label)
+    if metric.percent:
+        ax.set_ylabel(f"{metric.label} (%)")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}"))
 
 

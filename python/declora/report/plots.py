@@ -17,7 +17,7 @@ from declora.report.panels import (
     plot_total_bytes,
     plot_total_seconds,
 )
-from declora.report.records import common_quality, total_bytes
+from declora.report.records import common_metric, total_bytes
 from declora.report.style import house_style
 
 __all__ = ["Draw", "comparison_figure", "comparison_panels", "run_figure", "run_panels"]
@@ -43,7 +43,7 @@ def comparison_figure(histories: Mapping[str, pd.DataFrame]) -> Figure:
         histories: history of each run under its label, drawn in this order.
 
     Raises:
-        ConfigError: no history was given, or they measured different qualities.
+        ConfigError: no history was given, or they are about different metrics.
     """
     figure = _six(comparison_panels(histories))
     with house_style():
@@ -74,11 +74,11 @@ def comparison_panels(histories: Mapping[str, pd.DataFrame]) -> list[tuple[str, 
     The clients' bands are drawn for one or two runs; more of them would hide each other.
 
     Raises:
-        ConfigError: no history was given, or they measured different qualities.
+        ConfigError: no history was given, or they are about different metrics.
     """
     if not histories:
         raise ConfigError("histories={} holds no run to compare: give at least one.")
-    common_quality(histories.values())
+    common_metric(histories.values())
     totals = [total for history in histories.values() if (total := total_bytes(history)) > 0]
     far_apart = bool(totals) and max(totals) > 4 * min(totals)
     band = len(histories) <= 2

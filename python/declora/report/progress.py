@@ -8,19 +8,20 @@ from typing import Self
 
 from tqdm import tqdm
 
+from declora.metrics import METRICS
 from declora.report.records import finite
-from declora.report.tables import format_bytes
+from declora.report.tables import format_value
 
 __all__ = ["Progress"]
 
 _LOG = logging.getLogger("declora")
 _SHOWN = {
     "train_loss": "loss",
-    "average_accuracy": "accuracy",
-    "average_perplexity": "perplexity",
+    **{metric.average: metric.name for metric in METRICS.values()},
     "consensus_distance": "consensus",
     "bytes_total": "sent",
 }
+_QUALITIES = {metric.average for metric in METRICS.values()}
 
 
 class Progress:
@@ -55,8 +56,16 @@ class Progress:
         )
 
     def update(self, record: Mapping[str, object]) -> None:
-        """Counts one round, `record` being its row of the history; what it lacks keeps its last value."""
-        values = {name: finite(record.get(name)) for name in _SHOWN}
+        """Counts one round, `record` being its row of the history; what it lacks keeps its last value.
+
+        Of the metrics, the headline is shown: the one that the record's `metric` names (all, if it names none).
+        """
+        headline = METRICS.get(str(record.get("metric")))
+        values = {
+            name: finite(record.get(name))
+            for name in _SHOWN
+            if headline is None or name == headline.average or name not in _QUALITIES
+        }
         measured = {name: value for name, value in values.items() if value is not None}
         self._values |= {name: _format(name, value) for name, value in measured.items()}
         # Always in the same order, so that nothing jumps when a value comes in late.
@@ -65,7 +74,7 @@ class Progress:
             # One redraw per round: set_postfix alone would add another.
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update(1)
-        elif self._log and ("average_accuracy" in measured or "average_perplexity" in measured):
+        elif self._log and _QUALITIES & measured.keys():
             texts = ", ".join(f"{name} {value}" for name, value in shown.items())
             prefix = f"{self._description}: " if self._description else ""
             _LOG.info("%sround %s/%d: %s", prefix, record.get("round", "?"), self.total_rounds, texts)
@@ -85,8 +94,6 @@ class Progress:
 
 
 def _format(name: str, value: float) -> str:
-    if name == "bytes_total":
-        return format_bytes(value)
-    if name == "average_accuracy":
-        return f"{value:.1%}"
-    return f"{value:.2f}" if name == "average_perplexity" else f"{value:.3g}"
+    if name == "bytes_total" or name in _QUALITIES:
+        return format_value(name, value).replace(" %", "%")
+    return f"{value:.3g}"

@@ -1,58 +1,30 @@
-"""How to read a history: which quality it measured, the last measured value, totals, one row per client."""
+"""How to read a history: which metric it is about, the last measured value, totals, one row per client."""
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from declora.errors import ConfigError
+from declora.metrics import METRICS, Metric
 
 __all__ = [
-    "ACCURACY",
-    "PERPLEXITY",
     "PHASES",
-    "Quality",
+    "best_measured",
     "client_totals",
     "column",
-    "common_quality",
+    "common_metric",
     "finite",
     "last_measured",
+    "metric_of",
     "phase_seconds",
-    "quality_of",
     "total_bytes",
 ]
 
 PHASES = ("train", "encode", "exchange", "mix", "evaluate")
 """Phases of a round, in order; the column of one is `seconds_<phase>`."""
-
-
-@dataclass(frozen=True)
-class Quality:
-    """The measure of how good a model is, and the names of its columns in a history."""
-
-    name: str
-    higher_is_better: bool
-
-    @property
-    def average(self) -> str:
-        """Column of the averaged model."""
-        return f"average_{self.name}"
-
-    def clients(self, statistic: str) -> str:
-        """Column of a statistic (`mean`, `min`, `max`) over the clients' own models."""
-        return f"clients_{self.name}_{statistic}"
-
-    @property
-    def worst(self) -> str:
-        """Column of the worst client."""
-        return self.clients("min" if self.higher_is_better else "max")
-
-
-ACCURACY = Quality("accuracy", higher_is_better=True)
-PERPLEXITY = Quality("perplexity", higher_is_better=False)
 
 
 def column(history: pd.DataFrame, name: str) -> NDArray[np.float64]:
@@ -62,25 +34,29 @@ def column(history: pd.DataFrame, name: str) -> NDArray[np.float64]:
     return np.asarray(pd.to_numeric(history[name]).to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def quality_of(history: pd.DataFrame) -> Quality | None:
-    """Returns the quality that a history measured at least once, or None."""
-    for quality in (ACCURACY, PERPLEXITY):
-        names = (quality.average, quality.clients("mean"))
-        if any(np.isfinite(column(history, name)).any() for name in names):
-            return quality
+def metric_of(history: pd.DataFrame) -> Metric | None:
+    """Returns the headline metric of a history, None if it measured none.
+
+    It is the one that the column `metric` names; in a history without that column, the first of `METRICS` that was
+    measured at least once.
+    """
+    named = list(history["metric"].dropna().unique()) if "metric" in history else []
+    for metric in [METRICS[str(name)] for name in named] or METRICS.values():
+        if any(np.isfinite(column(history, name)).any() for name in (metric.average, metric.clients("mean"))):
+            return metric
     return None
 
 
-def common_quality(histories: Iterable[pd.DataFrame]) -> Quality | None:
-    """Returns the one quality of several histories, None if none measured any.
+def common_metric(histories: Iterable[pd.DataFrame]) -> Metric | None:
+    """Returns the one headline metric of several histories, None if none measured any.
 
     Raises:
-        ConfigError: some measured accuracy and others perplexity.
+        ConfigError: some are about one metric and others about another.
     """
-    found = {quality.name: quality for history in histories if (quality := quality_of(history))}
+    found = {metric.name: metric for history in histories if (metric := metric_of(history))}
     if len(found) > 1:
         names = " and ".join(sorted(found))
-        raise ConfigError(f"histories mix {names}: compare runs of one task; make one comparison for each.")
+        raise ConfigError(f"histories mix {names}: compare runs of one metric; make one comparison for each.")
     return next(iter(found.values()), None)
 
 
@@ -89,6 +65,15 @@ def last_measured(history: pd.DataFrame, name: str) -> float:
     values = column(history, name)
     finite = values[np.isfinite(values)]
     return float(finite[-1]) if len(finite) else float("nan")
+
+
+def best_measured(history: pd.DataFrame, name: str, metric: Metric) -> tuple[float, float]:
+    """Returns the best finite value of a column of `metric` and the (first) round that had it; NaN if there is none."""
+    values, rounds = column(history, name), column(history, "round")
+    if not np.isfinite(values).any():
+        return float("nan"), float("nan")
+    best = int(np.nanargmax(values) if metric.higher_is_better else np.nanargmin(values))
+    return float(values[best]), float(rounds[best])
 
 
 def finite(value: object) -> float | None:
@@ -114,7 +99,7 @@ def total_bytes(history: pd.DataFrame) -> float:
 
 
 def client_totals(clients: pd.DataFrame) -> pd.DataFrame:
-    """Returns one row per client: the last measured value of each measure, and the sum of `bytes_sent`.
+    """Returns one row per client: the last measured value of each measure, the sum of `bytes_sent`, `samples_seen`.
 
     Args:
         clients: one row per round and client, with the columns `round`, `client` and any measures.
@@ -123,7 +108,7 @@ def client_totals(clients: pd.DataFrame) -> pd.DataFrame:
     for client, frame in clients.sort_values("round").groupby("client", sort=True):
         row: dict[str, object] = {"client": client}
         for name in clients.columns.drop(["round", "client"]):
-            sent = name == "bytes_sent"
-            row[name] = float(np.nansum(column(frame, name))) if sent else last_measured(frame, name)
+            adds_up = name in ("bytes_sent", "samples_seen")
+            row[name] = float(np.nansum(column(frame, name))) if adds_up else last_measured(frame, name)
         rows.append(row)
     return pd.DataFrame(rows, columns=[name for name in clients.columns if name != "round"])

@@ -1,16 +1,16 @@
-"""Numbers for people: the comparison table of several runs, text and Markdown tables, bytes and seconds."""
+"""Numbers for people: text and Markdown tables, headings, percent, bytes and seconds."""
 
 import math
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from declora.errors import ConfigError
-from declora.report.records import common_quality, last_measured, phase_seconds, total_bytes
+from declora.metrics import METRICS
 
 __all__ = [
-    "comparison_table",
+    "MISSING",
     "format_bytes",
     "format_seconds",
     "format_table",
@@ -21,56 +21,9 @@ __all__ = [
 ]
 
 MISSING = "–"
-
-
-def comparison_table(
-    histories: Mapping[str, pd.DataFrame],
-    *,
-    clients: int | Mapping[str, int] | None = None,
-    codecs: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """Returns one row per run, in the order given, of plain numbers (NaN where not measured).
-
-    Columns: `method` (the label), `average_<quality>` of the averaged model, `clients_<quality>_mean` and the
-    worst client's `clients_<quality>_min` (perplexity: `_max`), each the last measured; `consensus_distance`
-    (the last); `bytes_total` of all clients; `bytes_per_client_round` if `clients` is given; `seconds` in all
-    phases; `bytes_ratio`, the bytes over those of the first run with codec `none`, else of the first run.
-
-    Args:
-        histories: history of each run under its label.
-        clients: number of clients, of all runs or by label.
-        codecs: codec name by label, shown as a column.
-
-    Raises:
-        ConfigError: no history was given, or they measured different qualities.
-    """
-    if not histories:
-        raise ConfigError("histories={} holds no run to compare: give at least one.")
-    quality = common_quality(histories.values())
-    codecs = codecs or {}
-    rows = []
-    for label, history in histories.items():
-        row: dict[str, object] = {"method": label}
-        if codecs:
-            row["codec"] = codecs.get(label, MISSING)
-        if quality:
-            names = (quality.average, quality.clients("mean"), quality.worst)
-            row |= {name: last_measured(history, name) for name in names}
-        row["consensus_distance"] = last_measured(history, "consensus_distance")
-        row["bytes_total"] = total_bytes(history)
-        count = clients.get(label) if isinstance(clients, Mapping) else clients
-        if clients is not None:
-            sends = len(history) * (count or 0)
-            row["bytes_per_client_round"] = total_bytes(history) / sends if sends else math.nan
-        row["seconds"] = sum(phase_seconds(history).values()) if phase_seconds(history) else math.nan
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    reference = next((i for i, label in enumerate(histories) if codecs.get(label) == "none"), 0)
-    total = table["bytes_total"].to_numpy(dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = total / total[reference]
-    table["bytes_ratio"] = np.where(np.isfinite(ratio), ratio, np.nan)
-    return table
+_HEADING = 14
+"""Characters of a heading's line where the values are narrower."""
+_STATISTICS = {"min": "lowest", "max": "highest"}
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -87,11 +40,16 @@ def to_markdown(table: pd.DataFrame) -> str:
 def to_text(table: pd.DataFrame) -> str:
     """Returns an aligned plain text table with formatted values, numbers to the right."""
     shown, right = format_table(table), _is_right(table)
-    cells = [list(shown.columns), *(list(row) for row in shown.itertuples(index=False))]
-    cells = [[" ".join(cell.split()) for cell in row] for row in cells]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(right))]
-    lines = [_align(row, widths, right) for row in cells]
-    lines.insert(1, ["─" * width for width in widths])
+    cells = [[" ".join(cell.split()) for cell in row] for row in shown.itertuples(index=False)]
+    head = []
+    for i, name in enumerate(shown.columns):  # in lines no wider than need be, as a heading is longer than its values
+        widest = max((len(row[i]) for row in cells), default=0)
+        head.append(textwrap.wrap(" ".join(name.split()), max(widest, _HEADING), break_long_words=False) or [""])
+    height = max(map(len, head))
+    rows = [[([""] * (height - len(lines)) + lines)[line] for lines in head] for line in range(height)] + cells
+    widths = [max(len(row[i]) for row in rows) for i in range(len(right))]
+    lines = [_align(row, widths, right) for row in rows]
+    lines.insert(height, ["─" * width for width in widths])
     return "\n".join("  ".join(line).rstrip() for line in lines) + "\n"
 
 
@@ -106,6 +64,9 @@ def format_table(table: pd.DataFrame) -> pd.DataFrame:
 def heading(name: str) -> str:
     """Returns the heading of a column: words, without what the value says itself."""
     special = {
+        "local_work": "local work a round (K)",
+        "samples_seen": "samples seen",
+        "samples_total": "samples seen, total",
         "bytes_total": "bytes sent, total",
         "bytes_sent": "bytes sent",
         "bytes_per_client_round": "bytes by client and round",
@@ -114,12 +75,17 @@ def heading(name: str) -> str:
     }
     if name in special:
         return special[name]
+    start, _, when = name.rpartition("_")
+    if when in ("last", "best"):
+        return f"{heading(start)}, {when}"
     who, _, measure = name.partition("_")
-    if who == "average" and measure:  # of the averaged model: what a run is for needs no more words
-        return measure
+    if who == "average" and measure:
+        return f"{_label(measure)} of averaged model"
     if who == "clients" and measure:
         quality, _, statistic = measure.rpartition("_")
-        return f"clients {statistic}" if quality in ("accuracy", "perplexity") else f"clients {quality} {statistic}"
+        return f"{_STATISTICS.get(statistic, statistic)} {_label(quality)} of clients"
+    if name in METRICS:
+        return _label(name)
     return name.removeprefix("seconds_").replace("_", " ")
 
 
@@ -171,6 +137,10 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def _label(measure: str) -> str:
+    return METRICS[measure].label if measure in METRICS else measure.replace("_", " ")
+
+
 def _three_digits(value: float) -> str:
     size = abs(value)
     return f"{value:.2f}" if size < 9.995 else f"{value:.1f}" if size < 99.95 else f"{value:.0f}"
@@ -186,8 +156,8 @@ _FORMATS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("ratio", _format_ratio),
     ("bytes", format_bytes),
     ("seconds", format_seconds),
-    ("accuracy", lambda value: f"{100 * value:.1f} %"),
-    ("f1", lambda value: f"{100 * value:.1f} %"),
+    *((metric.name, lambda value: f"{100 * value:.1f} %") for metric in METRICS.values() if metric.percent),
+    ("matthews", lambda value: f"{value:.3f}"),
     ("perplexity", lambda value: f"{value:.2f}" if value < 1e4 else f"{value:.3g}"),
     ("loss", lambda value: f"{value:.4f}"),
     ("consensus", lambda value: f"{value:#.3g}"),

@@ -49,13 +49,14 @@ def as_matrix(values: object, *, name: str) -> csr_array:
     return matrix
 
 
-def check_weights(matrix: csr_array, *, name: str, directed: bool = False) -> None:
+def check_weights(matrix: csr_array, *, name: str, directed: bool = False, column_stochastic: bool = False) -> None:
     """Raises `TopologyError` where `matrix` is not non-negative, finite, doubly stochastic and symmetric.
 
     Args:
         matrix: canonical `csr_array`, `[n, n]`.
         name: how errors name the topology.
         directed: whether w_ij may differ from w_ji.
+        column_stochastic: whether only columns must sum to 1.
     """
     where = f"topology={name!r}"
     for bad, what, fix in (
@@ -67,14 +68,15 @@ def check_weights(matrix: csr_array, *, name: str, directed: bool = False) -> No
             row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
             entry = f"row {row}, column {matrix.indices[at]}"
             raise TopologyError(f"{where}: the weight at {entry} is {matrix.data[at]}, which {what}; {fix}.")
-    for axis, line in ((1, "row"), (0, "column")):
+    for axis, line in ((0, "column"),) if column_stochastic else ((1, "row"), (0, "column")):
         sums = np.asarray(matrix.sum(axis=axis), dtype=np.float64)
         wrong = np.flatnonzero(np.abs(sums - 1.0) > TOLERANCE)
         if wrong.size:
             first = int(wrong[0])
+            which = "every column of a column-stochastic" if column_stochastic else "every row and column of a mixing"
             raise TopologyError(
-                f"{where}: {line} {first} sums to {sums[first]:.12g}, not 1; every row and column of a "
-                f"mixing matrix sums to 1 within {TOLERANCE:g}. {_sum_hint(matrix, line)}"
+                f"{where}: {line} {first} sums to {sums[first]:.12g}, not 1; {which} matrix sums to 1 within "
+                f"{TOLERANCE:g}. {_sum_hint(matrix, line, column_stochastic)}"
             )
     if directed:
         return
@@ -122,10 +124,12 @@ def check_mixes(matrix: csr_array, *, name: str) -> None:
         )
 
 
-def _sum_hint(matrix: csr_array, line: str) -> str:
+def _sum_hint(matrix: csr_array, line: str, column_stochastic: bool) -> str:
     values: NDArray[np.float64] = matrix.data
     if np.all(values == 1.0):
         return "This looks like an adjacency matrix: pass networkx.from_numpy_array(matrix) to have weights set."
+    if column_stochastic:
+        return "Column j is how client j splits what it has: its own share is what the others leave of 1."
     if line == "column":
         return "A weight that one client gives must be taken from another: symmetric weights do that."
     return "The self weight of a row is what its other weights leave of 1."

@@ -15,7 +15,7 @@ from declora.topology.check import TOLERANCE, as_matrix, check_clients, check_co
 from declora.topology.graphs import is_static, named_graph
 from declora.topology.names import TopologyName, parse_name
 from declora.topology.spectrum import second_modulus
-from declora.topology.weights import adjacency, check_rule, complete_weights, weigh
+from declora.topology.weights import EVEN_SPLIT, adjacency, check_rule, complete_weights, even_split, weigh
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,8 @@ __all__ = ["Topology"]
 @dataclass(frozen=True, eq=False)
 class Topology:
     """A mixing matrix per round: non-negative, doubly stochastic, connected, and symmetric unless directed.
+
+    For push-sum (`column_stochastic`) the rows need not sum to 1.
 
     `Topology.build` makes one from a name, a graph or a matrix. Called directly, the class takes any
     schedule: `Topology("mine", 4, (w0, w1))` uses w0 in even rounds and w1 in odd ones. The graph of a
@@ -44,9 +46,12 @@ class Topology:
     to what it receives; w_ij > 0 with j != i means that j sends to i."""
     directed: bool = False
     """Whether w_ij may differ from w_ji."""
+    column_stochastic: bool = False
+    """Whether only columns sum to 1: column j is how client j splits its own among its receivers, for push-sum."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clients", check_clients(self.clients))
+        object.__setattr__(self, "directed", self.directed or self.column_stochastic)
         if not self.matrices:
             raise TopologyError(f"topology={self.name!r}: matrices={self.matrices!r} must hold at least one matrix.")
         several = len(self.matrices) > 1
@@ -59,7 +64,7 @@ class Topology:
                     f"topology={name!r} is for {matrix.shape[0]} clients, but clients={self.clients}; set "
                     f"clients={matrix.shape[0]} or give a {self.clients} x {self.clients} matrix."
                 )
-            check_weights(matrix, name=name, directed=self.directed)
+            check_weights(matrix, name=name, directed=self.directed, column_stochastic=self.column_stochastic)
             for part in (matrix.data, matrix.indices, matrix.indptr):
                 part.flags.writeable = False
             checked.append(matrix)
@@ -76,6 +81,7 @@ class Topology:
         weights: str = "metropolis",
         seed: int = 0,
         directed: bool = False,
+        column_stochastic: bool = False,
     ) -> "Topology":
         """Builds a topology.
 
@@ -95,6 +101,9 @@ class Topology:
                 `declora.topology.weigh`. Only for graphs: the other kinds bring their weights with them.
             seed: seed of the run; random graphs are a function of it.
             directed: whether a given matrix may be asymmetric. Names and graphs know it themselves.
+            column_stochastic: build for push-sum, which takes any strongly connected digraph: in a graph each client
+                splits its own evenly, 1 / (receivers + 1); a given matrix needs columns that sum to 1, no more.
+                Time-varying names are doubly stochastic and stay as they are.
 
         Raises:
             TopologyError: the topology does not exist for so many clients, is not connected, or a check
@@ -102,10 +111,16 @@ class Topology:
         """
         clients = check_clients(clients)
         check_rule(weights)
+        if column_stochastic and weights != "metropolis":
+            raise TopologyError(
+                f"weights={weights!r} has no effect where each client splits its own evenly among its receivers, as "
+                "push-sum does; leave weights out."
+            )
+        rule = EVEN_SPLIT if column_stochastic else weights
         if isinstance(spec, str):
-            return _from_name(parse_name(spec), clients, weights, seed)
+            return _from_name(parse_name(spec), clients, rule, seed)
         if isinstance(spec, nx.Graph):
-            return _from_graph("graph", spec, clients, weights)
+            return _from_graph("graph", spec, clients, rule)
         _refuse_weights(spec.name if isinstance(spec, Topology) else "matrix", weights)
         if isinstance(spec, Topology):
             if spec.clients != clients:
@@ -119,7 +134,7 @@ class Topology:
                 f"topology={spec!r} of type {type(spec).__name__} is no topology; give a name such as "
                 "'ring', a networkx graph, a numpy array, a scipy sparse matrix or a Topology."
             )
-        return Topology("matrix", clients, (as_matrix(spec, name="matrix"),), directed)
+        return Topology("matrix", clients, (as_matrix(spec, name="matrix"),), directed, column_stochastic)
 
     @property
     def period(self) -> int:
@@ -206,7 +221,8 @@ def _from_name(name: TopologyName, clients: int, weights: str, seed: int) -> Top
             return Topology(str(name), clients, schedules.base(clients, int(name.parameters[0])))
         return Topology(str(name), clients, schedules.one_peer_exponential(clients), directed=True)
     if name.name == "complete":
-        return Topology(str(name), clients, (complete_weights(clients, weights),))
+        rule = "uniform" if weights == EVEN_SPLIT else weights  # which is the same split
+        return Topology(str(name), clients, (complete_weights(clients, rule),))
     return _from_graph(str(name), named_graph(name, clients, seed=seed), clients, weights)
 
 
@@ -218,11 +234,13 @@ def _from_graph(name: str, graph: "nx.Graph[Any]", clients: int, weights: str) -
         )
     received = adjacency(graph)
     check_connected((received,), name=name)
+    if weights == EVEN_SPLIT:
+        return Topology(name, clients, (even_split(received),), directed=True, column_stochastic=True)
     return Topology(name, clients, (weigh(received, weights, name=name),), graph.is_directed())
 
 
 def _refuse_weights(name: str, weights: str) -> None:
-    if weights != "metropolis":
+    if weights not in ("metropolis", EVEN_SPLIT):
         raise TopologyError(
             f"weights={weights!r} has no effect on topology={name!r}, which brings its own weights; leave weights out."
         )

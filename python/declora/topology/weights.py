@@ -15,7 +15,10 @@ from scipy.sparse import csr_array, diags_array
 from declora.errors import TopologyError, unknown_name
 from declora.topology.spectrum import largest_eigenvalue
 
-__all__ = ["WEIGHT_RULES", "adjacency", "complete_weights", "weigh"]
+__all__ = ["EVEN_SPLIT", "WEIGHT_RULES", "adjacency", "complete_weights", "even_split", "weigh"]
+
+EVEN_SPLIT = "even-split"
+"""The rule of push-sum, `even_split`: no mixing matrix comes of it, so it is no rule of `weigh`."""
 
 
 def adjacency(graph: "nx.Graph[Any]") -> csr_array:
@@ -81,6 +84,16 @@ def complete_weights(clients: int, rule: str) -> csr_array:
     return csr_array((data, columns, rows), shape=(clients, clients))
 
 
+def even_split(received: csr_array) -> csr_array:
+    """Returns the column-stochastic matrix where each client splits its own evenly: p_ij = 1 / (receivers of j + 1).
+
+    A client needs to know only how many it sends to (stochastic gradient push, arXiv 1811.10792).
+    """
+    shares = 1.0 / (1.0 + np.asarray(received.sum(axis=0), dtype=np.float64))
+    others = csr_array((shares[received.indices], received.indices, received.indptr), shape=received.shape)
+    return csr_array(others + diags_array(shares))
+
+
 def _metropolis(received: csr_array, name: str) -> csr_array:
     degree = _balanced_degree(received, name)
     larger: NDArray[np.float64]
@@ -140,7 +153,7 @@ def _balanced_degree(received: csr_array, name: str) -> NDArray[np.float64]:
         raise TopologyError(
             f"topology={name!r}: client {client} sends to {sends[client]:g} clients but receives from "
             f"{degree[client]:g}; a directed graph needs as many receivers as senders at each client, or an "
-            "undirected graph (graph.to_undirected())."
+            "undirected graph (graph.to_undirected()), or mixer='push-sum'."
         )
     return degree
 

@@ -1,6 +1,7 @@
-"""Evaluation of adapters on one split: loss, and accuracy and F1 or perplexity."""
+"""Evaluation of adapters on one split: the loss, and the metrics of the task."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from declora import seeds
+from declora import metrics, seeds
+from declora.metrics import Metric
 from declora.model.bank import AdapterBank
 from declora.train.loss import forward, row_losses
 from declora.train.tokens import Tokens
@@ -24,27 +26,31 @@ class Score:
     """What one adapter scores on a split."""
 
     loss: float
-    """Mean cross-entropy in nats, per text or (causal LM) per token."""
-    accuracy: float | None = None
-    f1: float | None = None
-    """F1 of class 1 (two classes), macro F1 (more)."""
-    perplexity: float | None = None
+    """Mean cross-entropy in nats, per text or (causal LM) per target token."""
+    metrics: Mapping[str, float]
+    """Every metric of the task, by its name in `declora.metrics`."""
+    headline: str
+    """The metric that the run is about."""
 
     @property
     def quality(self) -> float:
-        """The headline figure: accuracy, or perplexity for a causal LM."""
-        return self.accuracy if self.accuracy is not None else float(self.perplexity or math.nan)
+        """The headline figure."""
+        return self.metrics[self.headline]
 
     def record(self, prefix: str = "") -> dict[str, float]:
-        """Returns the figures that were measured, under `prefix` + name."""
-        fields = {"loss": self.loss, "accuracy": self.accuracy, "f1": self.f1, "perplexity": self.perplexity}
-        return {prefix + name: value for name, value in fields.items() if value is not None}
+        """Returns loss and metrics under `prefix` + name."""
+        return {prefix + name: value for name, value in {"loss": self.loss, **self.metrics}.items()}
 
 
 def evaluate(
-    model: PreTrainedModel, bank: AdapterBank, row: torch.Tensor, tokens: Tokens, texts: NDArray[np.int64]
+    model: PreTrainedModel,
+    bank: AdapterBank,
+    row: torch.Tensor,
+    tokens: Tokens,
+    texts: NDArray[np.int64],
+    metric: Metric,
 ) -> Score:
-    """Returns what the adapter `row [D]` scores on `texts` (indices into `tokens`).
+    """Returns what the adapter `row [D]` scores on `texts` (indices into `tokens`), `metric` being the headline.
 
     Texts are computed in order of length, so that little of a batch is padding.
     """
@@ -52,7 +58,7 @@ def evaluate(
     bank.bind(row.to(device).unsqueeze(0))
     order = texts[np.argsort(-tokens.lengths[texts], kind="stable")]
     loss = 0.0
-    predicted: list[torch.Tensor] = []
+    counts: NDArray[np.int64] | None = None
     with torch.inference_mode():
         for part in _batches(tokens.lengths[order], TOKENS_PER_BATCH.get(device.type, 2048)):
             batch = tokens.batch(order[part], device)
@@ -60,12 +66,21 @@ def evaluate(
             logits = forward(model, batch)
             loss += float(row_losses(logits, batch.labels).double().sum())
             if tokens.labels is not None:
-                predicted.append(logits.argmax(dim=1).cpu())
+                predicted = logits.argmax(dim=1).cpu().numpy()
+                new = metrics.confusion_matrix(predicted, tokens.labels[order[part]], logits.shape[1])
+                counts = new if counts is None else counts + new
     mean = loss / max(1, int(tokens.targets(order).sum()))
-    if tokens.labels is None:
-        return Score(loss=mean, perplexity=math.exp(min(mean, 700.0)))
-    accuracy, f1 = _classification(torch.cat(predicted).numpy(), tokens.labels[order], int(tokens.labels.max()) + 1)
-    return Score(loss=mean, accuracy=accuracy, f1=f1)
+    return Score(mean, _metrics(mean, counts), metric.name)
+
+
+def _metrics(loss: float, counts: NDArray[np.int64] | None) -> dict[str, float]:
+    if counts is None:
+        return {"perplexity": math.exp(min(loss, 700.0))}
+    return {
+        "accuracy": metrics.accuracy(counts),
+        "f1": metrics.f1(counts),
+        "matthews": metrics.matthews(counts),
+    }
 
 
 def sample_texts(tokens: Tokens, most: int | None, *, seed: int) -> NDArray[np.int64]:
@@ -84,11 +99,3 @@ def _batches(lengths: NDArray[np.int64], tokens: int) -> list[slice]:
         parts.append(slice(start, stop))
         start = stop
     return parts
-
-
-def _classification(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> tuple[float, float]:
-    """Returns accuracy and F1 (of class 1 for two classes, else the mean over classes)."""
-    hits = np.bincount(labels[predicted == labels], minlength=classes)
-    sizes = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
-    f1 = 2.0 * hits / np.maximum(sizes[: len(hits)], 1)
-    return float((predicted == labels).mean()), float(f1[1] if classes == 2 else f1.mean())

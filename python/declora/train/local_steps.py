@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,11 +18,25 @@ from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, length_slices
 from declora.train.tokens import Tokens
 
-__all__ = ["LocalTrainer"]
+__all__ = ["LocalRound", "LocalTrainer"]
+
+
+@dataclass(frozen=True)
+class LocalRound:
+    """What one round of local steps was."""
+
+    losses: NDArray[np.float64]
+    """`[clients]`: each client's training loss, the mean over its steps."""
+    samples: NDArray[np.int64]
+    """`[clients]`: samples seen."""
 
 
 class LocalTrainer:
     """Trains all clients of this process.
+
+    A round lasts as long as the longest client's local steps. A client with fewer takes its own from the beginning of
+    the round on and then waits: its row, its moments and its schedule stand still, and its group's step is computed
+    without it.
 
     A *group* is a fixed run of clients whose step is computed together: their sequences are sorted by length across
     clients and computed in a few slices, each row with its own client's adapter. Padding, sorting and masks depend on
@@ -36,41 +51,51 @@ class LocalTrainer:
         tokens: Tokens,
         orders: Sequence[ClientOrder],
         *,
+        steps: NDArray[np.int64],
         group_size: int,
         sort_by_length: bool = True,
         base_dropout: bool = False,
         seed: int = 0,
     ) -> None:
+        """Takes each client's local `steps` of a round, int64 `[clients]`, beside model, bank, optimizer and data."""
         self._model = model
         self._bank = bank
         self._optimizer = optimizer
         self._tokens = tokens
         self._orders = orders
+        self._steps = steps
         self._groups = [(i, min(i + group_size, bank.clients)) for i in range(0, bank.clients, group_size)]
         self._sort = sort_by_length
         self._base_dropout = base_dropout
         self._seed = seed
-        self._step = 0
+        self._round = 0
 
-    def run(self, steps: int, *, round_index: int) -> NDArray[np.float64]:
-        """Takes `steps` local steps; returns each client's mean training loss over them, `[clients]`.
+    def run(self, *, round_index: int) -> LocalRound:
+        """Takes every client's local steps of the next round (`round_index` is for error messages).
 
         Raises:
             TrainingError: A loss, gradient or adapter is not finite; names the client and the round.
         """
         losses = torch.zeros(self._bank.clients, dtype=torch.float64)
+        samples = np.zeros(self._bank.clients, dtype=np.int64)
         with self._training():
-            for _ in range(steps):
+            for step in range(int(self._steps.max())):
+                active = self._steps > step
+                batches = [
+                    order.batch(self._round * int(own) + step) if step < own else _NOTHING
+                    for order, own in zip(self._orders, self._steps, strict=True)
+                ]
                 self._optimizer.zero_grad()
-                step_losses = torch.cat([self._group_step(start, stop) for start, stop in self._groups])
+                step_losses = torch.cat([self._group_step(group, step, batches) for group in self._groups])
                 norms = self._optimizer.gradient_norms()
-                self._check("loss", step_losses, round_index)
-                self._check("gradient", norms, round_index)
-                self._optimizer.step(norms)
+                self._check("loss", step_losses, round_index, step)
+                self._check("gradient", norms, round_index, step)
+                self._optimizer.step(norms, active)
                 losses += step_losses.double()
-                self._step += 1
-        self._check("adapter", self._bank.P.sum(dim=1), round_index)
-        return (losses / steps).numpy()
+                samples += [len(batch) for batch in batches]
+        self._check("adapter", self._bank.P.sum(dim=1), round_index, int(self._steps.max()) - 1)
+        self._round += 1
+        return LocalRound(losses.numpy() / self._steps, samples)
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -83,13 +108,19 @@ class LocalTrainer:
             self._model.eval()
             self._bank.rows.training = False
 
-    def _group_step(self, start: int, stop: int) -> torch.Tensor:
-        """Accumulates the gradients of clients `start:stop` into G; returns their losses, float32 `[C]` on the CPU."""
-        device = self._bank.P.device
-        batches = [self._orders[client].batch(self._step) for client in range(start, stop)]
-        texts = np.concatenate(batches)
-        owner = np.repeat(np.arange(stop - start), [len(batch) for batch in batches])
-        sample = np.concatenate([np.arange(len(batch)) for batch in batches])
+    def _group_step(self, group: tuple[int, int], step: int, batches: Sequence[NDArray[np.int64]]) -> torch.Tensor:
+        """Accumulates the gradients of the clients `start:stop` of `group` into G.
+
+        Returns:
+            Their losses, float32 `[stop - start]` on the CPU; 0 for those that wait.
+        """
+        (start, stop), device = group, self._bank.P.device
+        own = batches[start:stop]
+        texts = np.concatenate(own)
+        if not len(texts):
+            return torch.zeros(stop - start)
+        owner = np.repeat(np.arange(stop - start), [len(batch) for batch in own])
+        place = np.concatenate([step * self._orders[start].batch_size + np.arange(len(batch)) for batch in own])
         weights = self._weights(texts, owner, stop - start)
         lengths = self._tokens.lengths[texts]
         slices = length_slices(lengths) if self._sort else [np.arange(len(texts))]
@@ -99,8 +130,8 @@ class LocalTrainer:
             warnings.filterwarnings("ignore", message="grad and param do not obey")
             for part, rows in enumerate(slices):
                 batch = self._tokens.batch(texts[rows], device)
-                self._set_rows(owner[rows], sample[rows], start, stop - start)
-                with self._dropout_stream(start, part):
+                self._set_rows(owner[rows], place[rows], start, stop - start)
+                with self._dropout_stream(step, start, part):
                     losses_of_rows = row_losses(forward(self._model, batch), batch.labels)
                 weighted = losses_of_rows * weights[rows].to(device)
                 weighted.sum().backward()
@@ -108,32 +139,39 @@ class LocalTrainer:
         return losses.cpu()
 
     def _weights(self, texts: NDArray[np.int64], owner: NDArray[np.int64], clients: int) -> torch.Tensor:
-        """Returns what each row's summed loss counts, so that a client's rows add up to its batch's mean loss."""
+        """Returns what each row's summed loss counts, so that a client's rows add up to its batch's mean loss.
+
+        The mean is over targets (texts; tokens of a causal LM), not over rows: a long answer counts more than a short
+        one, as in the model's own loss of that batch.
+        """
         targets = np.bincount(owner, weights=self._tokens.targets(texts), minlength=clients)
         return torch.from_numpy((1.0 / np.maximum(targets, 1.0))[owner]).float()
 
     @contextmanager
-    def _dropout_stream(self, start: int, part: int) -> Iterator[None]:
-        """Seeds the base's own dropout, where it is on, by (step, group, slice)."""
+    def _dropout_stream(self, step: int, start: int, part: int) -> Iterator[None]:
+        """Seeds the base's own dropout, where it is on, by (round, step, group, slice)."""
         if not self._base_dropout:
             yield
             return
         with torch.random.fork_rng():
-            torch.manual_seed(seeds.derive(self._seed, "base-dropout", self._step, start, part))
+            torch.manual_seed(seeds.derive(self._seed, "base-dropout", self._round, step, start, part))
             yield
 
-    def _check(self, what: str, values: torch.Tensor, round_index: int) -> None:
+    def _check(self, what: str, values: torch.Tensor, round_index: int, step: int) -> None:
         bad = torch.nonzero(~torch.isfinite(values)).flatten().tolist()
         if bad:
             raise TrainingError(
-                f"{what} of client {bad[0]} is {float(values[bad[0]])} in round {round_index} (local step "
-                f"{self._step + 1}; {len(bad)} of {len(values)} clients). Lower learning_rate, or check its data."
+                f"{what} of client {bad[0]} is {float(values[bad[0]])} in round {round_index} (local step {step + 1}; "
+                f"{len(bad)} of {len(values)} clients). Lower learning_rate, or check its data."
             )
 
-    def _set_rows(self, owner: NDArray[np.int64], sample: NDArray[np.int64], start: int, clients: int) -> None:
+    def _set_rows(self, owner: NDArray[np.int64], place: NDArray[np.int64], start: int, clients: int) -> None:
         rows = self._bank.rows
         rows.count = len(owner)
         rows.owner = None if clients == 1 else torch.from_numpy(owner).to(self._bank.P.device)
         rows.clients = (owner + start).astype(np.uint32)
-        rows.samples = sample.astype(np.uint32)
-        rows.step = self._step
+        rows.samples = place.astype(np.uint32)
+        rows.round = self._round
+
+
+_NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)

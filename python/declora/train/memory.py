@@ -19,7 +19,7 @@ def choose_group_size(model: PreTrainedModel, *, clients: int, batch_size: int, 
     bits of a result. It keeps one group's activations under 2 GiB on a CPU (16 GiB on a GPU) with every text at
     `max_length`, and its rows few enough (128, 4096) that a larger group would no longer be faster.
     """
-    config = model.config
+    config = model.config.get_text_config()
     hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
     per_row = max_length * hidden * layers * _VALUES_PER_HIDDEN * 4
     vocabulary = int(config.vocab_size) if hasattr(model, "lm_head") else 0

@@ -1,7 +1,12 @@
 """One optimizer for all clients: a handful of whole-matrix operations on P and G."""
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 
 from declora.errors import unknown_name
 
@@ -11,10 +16,22 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("linear", "cosine", "constant")
 
 
+@dataclass(frozen=True)
+class _Cohort:
+    """Clients that take equally many steps: they step together, at one learning rate."""
+
+    first: int
+    """One of them."""
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+
+
 class ClientOptimizer:
     """AdamW (arXiv 1711.05101) or SGD on every row of P at once, with a schedule and per-client clipping.
 
-    Both are elementwise, so each client's row is updated exactly as an optimizer of its own would.
+    Both are elementwise, so each client's row is updated exactly as an optimizer of its own would. Clients that take
+    fewer steps than others have a schedule of their own length; while they wait, nothing of theirs moves: neither row
+    nor moments, and no weight decay.
     """
 
     def __init__(
@@ -28,38 +45,33 @@ class ClientOptimizer:
         momentum: float,
         schedule: str,
         warmup: float,
-        steps: int,
+        steps: NDArray[np.int64],
         clip_norm: float | None,
     ) -> None:
-        """Takes P and G `[clients, D]`, `steps` = local steps of the whole run, `warmup` = its share of them."""
+        """Takes P, G `[clients, D]`, `steps` int64 `[clients]` = each one's in the whole run, `warmup` = its share."""
         if name not in OPTIMIZERS:
             raise unknown_name("optimizer", name, OPTIMIZERS)
         if schedule not in SCHEDULES:
             raise unknown_name("schedule", schedule, SCHEDULES)
         self._gradients = gradients
         self._clip_norm = clip_norm
-        self._parameter = torch.nn.Parameter(values)  # shares storage with P
-        self._parameter.grad = gradients
-        self._optimizer: torch.optim.Optimizer
-        if name == "adamw":
-            self._optimizer = torch.optim.AdamW(
-                [self._parameter], lr=learning_rate, weight_decay=weight_decay, fused=True
+        self._cohorts: list[_Cohort] = []
+        for count in np.unique(steps):
+            members = np.flatnonzero(steps == count)
+            parameters = [_leaf(values[rows], gradients[rows]) for rows in _runs(members)]
+            optimizer = _optimizer(name, parameters, lr=learning_rate, weight_decay=weight_decay, momentum=momentum)
+            scheduler = transformers.get_scheduler(
+                schedule if schedule != "constant" or not warmup else "constant_with_warmup",
+                optimizer,
+                num_warmup_steps=round(warmup * int(count)),
+                num_training_steps=int(count),
             )
-        else:
-            self._optimizer = torch.optim.SGD(
-                [self._parameter], lr=learning_rate, weight_decay=weight_decay, momentum=momentum
-            )
-        self._scheduler = transformers.get_scheduler(
-            schedule if schedule != "constant" or not warmup else "constant_with_warmup",
-            self._optimizer,
-            num_warmup_steps=round(warmup * steps),
-            num_training_steps=steps,
-        )
+            self._cohorts.append(_Cohort(int(members[0]), optimizer, scheduler))
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step."""
-        return float(self._optimizer.param_groups[0]["lr"])
+        """The rate of the next step (the highest, where clients take unequally many)."""
+        return max(float(cohort.optimizer.param_groups[0]["lr"]) for cohort in self._cohorts)
 
     def zero_grad(self) -> None:
         """Clears G in place (it must stay the matrix that the leaves' `.grad` are views of)."""
@@ -70,14 +82,45 @@ class ClientOptimizer:
         norms: torch.Tensor = torch.linalg.vector_norm(self._gradients, dim=1)
         return norms
 
-    def step(self, norms: torch.Tensor) -> None:
-        """Clips each client's gradient to `clip_norm`, updates P, and moves the schedule on by one."""
+    def step(self, norms: torch.Tensor, active: NDArray[np.bool_]) -> None:
+        """Clips each client's gradient to `clip_norm`, updates P, and moves the schedules on by one.
+
+        Args:
+            norms: What `gradient_norms` returned.
+            active: bool `[clients]`: who takes this step. Clients with equally many steps take it together.
+        """
         if self._clip_norm is not None:
             # The same factor as torch.nn.utils.clip_grad_norm_, for each row.
             self._gradients.mul_((self._clip_norm / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1))
-        self._optimizer.step()
-        self._scheduler.step()
+        for cohort in self._cohorts:
+            if active[cohort.first]:
+                cohort.optimizer.step()
+                cohort.scheduler.step()
 
     def reset_moments(self) -> None:
         """Forgets momentum and second moments; the schedule goes on."""
-        self._optimizer.state.clear()
+        for cohort in self._cohorts:
+            cohort.optimizer.state.clear()
+
+
+def _optimizer(
+    name: str, parameters: list[torch.nn.Parameter], *, momentum: float, **settings: Any
+) -> torch.optim.Optimizer:
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **settings)
+    return torch.optim.SGD(parameters, momentum=momentum, **settings)
+
+
+def _leaf(values: torch.Tensor, gradients: torch.Tensor) -> torch.nn.Parameter:
+    """Returns a parameter that shares storage with rows of P, its gradient with rows of G."""
+    parameter = torch.nn.Parameter(values)
+    parameter.grad = gradients
+    return parameter
+
+
+def _runs(members: NDArray[np.int64]) -> list[slice]:
+    """Returns ascending row numbers as slices of consecutive ones."""
+    ends = np.flatnonzero(np.diff(members) != 1)
+    starts = members[np.concatenate([[0], ends + 1])]
+    stops = members[np.concatenate([ends, [len(members) - 1]])] + 1
+    return [slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -35,6 +36,10 @@ class Tokens:
     labels: NDArray[np.int64] | None
     """`[texts]` class indices (classification)."""
     pad_id: int
+    scored: NDArray[np.bool_] | None = None
+    """Flat: which tokens are targets of the loss (causal LM); the first of a text never is."""
+    positions: NDArray[np.int64] | None = None
+    """Flat: each token's place in its own text, where a row holds several texts that do not see each other."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -45,23 +50,39 @@ class Tokens:
         return np.diff(self.starts)
 
     def targets(self, texts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns how many predictions each of `texts` is scored on: one, or (causal LM) its tokens less one."""
-        return self.lengths[texts] - 1 if self.labels is None else np.ones(len(texts), dtype=np.int64)
+        """Returns how many predictions each of `texts` is scored on: one, or (causal LM) its target tokens."""
+        return np.diff(self._scored_before[self.starts])[texts] if self.labels is None else np.ones_like(texts)
+
+    @cached_property
+    def _scored_before(self) -> NDArray[np.int64]:
+        """`[tokens + 1]`: how many targets come before each token."""
+        return np.concatenate([[0], np.cumsum(self._is_scored, dtype=np.int64)])
+
+    @property
+    def _is_scored(self) -> NDArray[np.bool_]:
+        if self.scored is None:
+            raise ValueError("scored=None: the tokens of a causal LM must say which of them are targets.")
+        return self.scored
 
     def batch(self, texts: NDArray[np.int64], device: torch.device) -> Batch:
-        """Returns `texts` (indices) padded on the right to the longest of them."""
+        """Returns `texts` (indices) padded on the right to the longest of them.
+
+        With `positions` there is no attention mask: transformers then reads from `position_ids` which tokens belong
+        together, and each padding token is a text of its own.
+        """
         lengths = self.lengths[texts]
         column = np.arange(lengths.max())
         inside = column < lengths[:, None]  # R T
         place = np.where(inside, self.starts[texts][:, None] + column, 0)
         ids = np.where(inside, self.ids[place], self.pad_id)
-        inputs = {
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(inside.astype(np.int64)),
-        }
+        inputs = {"input_ids": torch.from_numpy(ids)}
+        if self.positions is None:
+            inputs["attention_mask"] = torch.from_numpy(inside.astype(np.int64))
+        else:
+            inputs["position_ids"] = torch.from_numpy(np.where(inside, self.positions[place], 0))
         if self.types is not None:
             inputs["token_type_ids"] = torch.from_numpy(np.where(inside, self.types[place], 0))
-        labels = np.where(inside, ids, -100) if self.labels is None else self.labels[texts]
+        labels = np.where(inside & self._is_scored[place], ids, -100) if self.labels is None else self.labels[texts]
         return Batch({k: v.to(device) for k, v in inputs.items()}, torch.from_numpy(labels).to(device))
 
 
@@ -72,9 +93,9 @@ def tokenize(
     task: Literal["classification", "causal-lm"],
     text_columns: Sequence[str],
     label_column: str | None,
-    max_length: int,
+    max_length: int | None,
 ) -> Tokens:
-    """Returns the tokens of every row, cut to `max_length`.
+    """Returns the tokens of every row, cut to `max_length` (None: whole).
 
     Two text columns are one pair for a classifier (`[CLS] a [SEP] b [SEP]`). For a causal LM the columns are joined
     by a newline and ended by the end-of-text token.
@@ -83,15 +104,18 @@ def tokenize(
     if task == "causal-lm":
         end = tokenizer.eos_token or ""
         texts = ["\n".join(parts) + end for parts in zip(*columns, strict=True)]
-        encoded = tokenizer(texts, truncation=True, max_length=max_length)
+        encoded = tokenizer(texts, truncation=max_length is not None, max_length=max_length, verbose=False)
     else:
         encoded = tokenizer(*columns, truncation=True, max_length=max_length)
     ids: list[list[int]] = encoded["input_ids"]
     starts = np.concatenate([[0], np.cumsum([len(text) for text in ids])]).astype(np.int64)
     types = encoded.get("token_type_ids")
-    labels = None
+    labels = scored = None
     if task == "classification":
         labels = np.asarray(data[label_column], dtype=np.int64)
+    else:
+        scored = np.ones(starts[-1], dtype=np.bool_)
+        scored[starts[:-1][np.diff(starts) > 0]] = False  # nothing comes before a first token
     return Tokens(
         task=task,
         ids=_flat(ids),
@@ -99,6 +123,7 @@ def tokenize(
         starts=starts,
         labels=labels,
         pad_id=int(tokenizer.pad_token_id or 0),
+        scored=scored,
     )
 
 

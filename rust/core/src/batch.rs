@@ -4,14 +4,14 @@ use rayon::prelude::*;
 
 use crate::codec::Codec;
 use crate::error::{Error, Fault, Result};
-use crate::frame::{Delivery, HEADER_LEN, Message, frame_len};
+use crate::frame::{Delivery, HEADER_LEN, Message, frame_len, trim};
 use crate::philox::Stream;
 
 /// What the messages of one round have in common, and who sends them: row i is by `senders[i]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     /// Codec of the payloads.
-    pub codec: Codec,
+    pub codec: &'a Codec,
     /// Numbers in each payload.
     pub columns: usize,
     /// Id of the run.
@@ -25,7 +25,7 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn message(&self, sender: u32) -> Message {
+    fn message(&self, sender: u32) -> Message<'_> {
         let Self { codec, columns, run_id, manifest, round, .. } = *self;
         Message { run_id, manifest, round, sender, codec, elements: columns }
     }
@@ -38,7 +38,7 @@ pub struct Frames<'a> {
     len: usize,
     rows: usize,
     columns: usize,
-    codec: Codec,
+    codec: &'a Codec,
 }
 
 impl<'a> Frames<'a> {
@@ -46,8 +46,8 @@ impl<'a> Frames<'a> {
     ///
     /// # Errors
     /// [`Error::Length`] where `bytes` has another length.
-    pub fn new(codec: Codec, bytes: &'a [u8], rows: usize, columns: usize) -> Result<Self> {
-        let len = frame_len(&codec, columns)?;
+    pub fn new(codec: &'a Codec, bytes: &'a [u8], rows: usize, columns: usize) -> Result<Self> {
+        let len = frame_len(codec, columns)?;
         check_len("frames", bytes.len(), rows, len)?;
         Ok(Self { bytes, len, rows, columns, codec })
     }
@@ -64,25 +64,37 @@ impl<'a> Frames<'a> {
         self.columns
     }
 
-    pub(crate) fn codec(&self) -> &Codec {
-        &self.codec
+    pub(crate) fn codec(&self) -> &'a Codec {
+        self.codec
+    }
+
+    /// Bytes of the message in each row: all of the row, or as many as its header says where the codec has the
+    /// entropy stage.
+    pub fn lens(&self) -> impl Iterator<Item = usize> {
+        self.bytes.chunks_exact(self.len).map(|slot| self.message(slot).len())
+    }
+
+    fn message(&self, slot: &'a [u8]) -> &'a [u8] {
+        if self.codec.variable_length() { trim(slot) } else { slot }
     }
 
     /// The payload of one row, or nothing beyond the last one.
     pub(crate) fn payload(&self, row: usize) -> &'a [u8] {
-        self.bytes.chunks_exact(self.len).nth(row).map_or(&[], |frame| &frame[HEADER_LEN..])
+        let slot = self.bytes.chunks_exact(self.len).nth(row).unwrap_or(&[]);
+        self.message(slot).get(HEADER_LEN..).unwrap_or(&[])
     }
 
     /// Checks the payloads: lengths, scales, finite numbers.
     pub(crate) fn check_payloads(&self) -> Result<()> {
-        first_error(self.bytes.par_chunks_exact(self.len), |frame| {
-            self.codec.check_payload(&frame[HEADER_LEN..], self.columns)
+        first_error((0..self.rows).into_par_iter(), |row| {
+            self.codec.check_payload(self.payload(row), self.columns)
         })
     }
 }
 
-/// Encodes the rows of `x` (`[senders, columns]`) into the frames of `out`, rounding by
-/// [`Stream::quantizer`] of (seed, round, sender).
+/// Encodes the rows of `x` (`[senders, columns]`) into the frames of `out`, drawing from
+/// [`Stream::quantizer`] of (seed, round, sender). Where the codec has the entropy stage, a row ends with zeros that
+/// are not part of the message.
 ///
 /// # Errors
 /// [`Error::Length`], [`Error::Argument`] for a round of 2^32 or more, or [`Error::Value`] with the first row
@@ -94,18 +106,18 @@ pub fn encode_frames(batch: &Batch<'_>, x: &[f32], out: &mut [u8], seed: u64) ->
         value: batch.round.to_string(),
         allowed: "below 2^32, the range of the generator's counter",
     })?;
-    let len = frame_len(&batch.codec, batch.columns)?;
+    let len = frame_len(batch.codec, batch.columns)?;
     check_len("x", x.len(), rows, batch.columns)?;
     check_len("out", out.len(), rows, len)?;
     let work = out.par_chunks_exact_mut(len).zip(batch.senders).enumerate();
     first_error(work, |(row, (frame, &sender))| {
         let x = &x[row * batch.columns..][..batch.columns];
         let stream = Stream::quantizer(seed, round, sender);
-        batch
+        let len = batch
             .codec
             .encode_into(x, &mut frame[HEADER_LEN..], &stream)
             .inspect_err(|_| frame[..HEADER_LEN].fill(0))?;
-        batch.message(sender).seal(frame, Delivery::default())
+        batch.message(sender).seal(&mut frame[..HEADER_LEN + len], Delivery::default())
     })
 }
 
@@ -115,12 +127,13 @@ pub fn encode_frames(batch: &Batch<'_>, x: &[f32], out: &mut [u8], seed: u64) ->
 /// [`Error::Frame`] with the first row at fault, or [`Error::Length`].
 pub fn check_frames(batch: &Batch<'_>, frames: &[u8]) -> Result<()> {
     let rows = batch.senders.len();
-    let len = frame_len(&batch.codec, batch.columns)?;
+    let len = frame_len(batch.codec, batch.columns)?;
     if rows.checked_mul(len) != Some(frames.len()) {
         return Err(Fault::Size { have: frames.len() / rows.max(1), need: len }.into());
     }
-    first_error(frames.par_chunks_exact(len).zip(batch.senders), |(frame, &sender)| {
-        batch.message(sender).open(frame).map(drop)
+    let frames = Frames::new(batch.codec, frames, rows, batch.columns)?;
+    first_error(frames.bytes.par_chunks_exact(len).zip(batch.senders), |(slot, &sender)| {
+        batch.message(sender).open(frames.message(slot)).map(drop)
     })
 }
 

@@ -14,6 +14,27 @@ pub enum Error {
         /// The name as given.
         name: String,
     },
+    /// An option that a codec does not have.
+    UnknownOption {
+        /// Name of the codec.
+        codec: String,
+        /// The option as given.
+        option: String,
+        /// The options that the codec has.
+        known: Vec<&'static str>,
+    },
+    /// Something after a plus that is no stage of a codec.
+    UnknownStage {
+        /// The stage as given.
+        stage: String,
+    },
+    /// Another number of numbers than the shapes of a low-rank codec add up to.
+    Shapes {
+        /// Number of numbers.
+        have: usize,
+        /// What the shapes add up to.
+        need: usize,
+    },
     /// A setting of a codec out of its range.
     CodecSetting {
         /// Name of the setting.
@@ -149,6 +170,19 @@ pub enum Fault {
         /// Index of the number.
         index: usize,
     },
+    /// A factor of a low-rank matrix that is larger than an encoder's.
+    Factor {
+        /// Index of the factor, or whole matrix, in the payload.
+        part: usize,
+        /// Index of the number in it.
+        index: usize,
+    },
+    /// Indices that do not increase, or that are not those of as many numbers as there should be.
+    Indices,
+    /// Bits after the last number that are not zero.
+    Padding,
+    /// Bytes that the entropy stage cannot have written.
+    Entropy,
 }
 
 impl Error {
@@ -180,6 +214,18 @@ impl fmt::Display for Error {
             Self::UnknownCodec { name } => {
                 write!(f, "codec={name:?} is not known. Known: {}.", crate::Codec::NAMES.join(", "))
             }
+            Self::UnknownOption { codec, option, known } => {
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                write!(f, "codec option={option:?} is not known. Options of {codec:?}: {known}.")
+            }
+            Self::UnknownStage { stage } => {
+                write!(f, "codec stage={stage:?} is not known. Known: rans.")
+            }
+            Self::Shapes { have, need } => write!(
+                f,
+                "x has {have} numbers, but codec \"powersgd\" was given shapes of {need}; give it the shapes of the \
+                 message's matrices."
+            ),
             Self::CodecSetting { field, value, allowed } | Self::Argument { field, value, allowed } => {
                 write!(f, "{field}={value} cannot be used: it must be {allowed}.")
             }
@@ -235,6 +281,12 @@ impl fmt::Display for Fault {
                 write!(f, "payload: scale of block {block} is not a finite number from 0 to below 2^127.")
             }
             Self::NotFinite { index } => write!(f, "payload: number {index} is not finite."),
+            Self::Factor { part, index } => {
+                write!(f, "payload: number {index} of factor {part} is larger than any encoder's.")
+            }
+            Self::Indices => write!(f, "payload: its indices do not increase, or are not as many as agreed."),
+            Self::Padding => write!(f, "payload: unused bits are not zero."),
+            Self::Entropy => write!(f, "payload: it is not what the entropy stage writes."),
         }
     }
 }

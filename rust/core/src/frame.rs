@@ -27,8 +27,8 @@ const KIND_ADAPTER: u8 = 1;
 const CHECKED: usize = 92;
 
 /// What both ends know of a message before it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Message {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Message<'a> {
     /// Id of the run.
     pub run_id: [u8; 16],
     /// Hash of the manifest that the peers agreed on.
@@ -38,7 +38,7 @@ pub struct Message {
     /// Client that made the message.
     pub sender: u32,
     /// Codec of the payload.
-    pub codec: Codec,
+    pub codec: &'a Codec,
     /// Numbers in the payload.
     pub elements: usize,
 }
@@ -52,23 +52,24 @@ pub struct Delivery {
     pub sequence: u64,
 }
 
-impl Message {
-    /// Bytes of the whole frame.
+impl Message<'_> {
+    /// Bytes of the whole frame; the most that it has where the codec has the entropy stage.
     ///
     /// # Errors
     /// As [`Codec::payload_len`].
     pub fn frame_len(&self) -> Result<usize> {
-        frame_len(&self.codec, self.elements)
+        frame_len(self.codec, self.elements)
     }
 
     /// Writes the header in front of the payload that `frame` already holds after byte 96.
     ///
     /// # Errors
-    /// [`Error::Length`] where `frame` has another length than [`Message::frame_len`].
+    /// [`Error::Length`] where `frame` has another length than [`Message::frame_len`], or more bytes than that where
+    /// the codec has the entropy stage.
     pub fn seal(&self, frame: &mut [u8], delivery: Delivery) -> Result<()> {
-        let need = self.frame_len()?;
-        let have = frame.len();
-        let Some((header, payload)) = frame.split_first_chunk_mut().filter(|_| have == need) else {
+        let (have, need) = (frame.len(), self.frame_len()?);
+        let fits = have == need || self.codec.variable_length() && have < need;
+        let Some((header, payload)) = frame.split_first_chunk_mut().filter(|_| fits) else {
             return Err(Error::Length { field: "frame", have, need });
         };
         *header = self.header(payload, delivery);
@@ -108,8 +109,10 @@ impl Message {
         let need = self.frame_len()?;
         let wrong_size = Fault::Size { have: frame.len(), need };
         let (header, payload) = frame.split_first_chunk().ok_or(wrong_size)?;
-        let delivery = self.compare(header, (need - HEADER_LEN) as u64)?;
-        if frame.len() != need {
+        let fits = frame.len() == need || self.codec.variable_length() && frame.len() < need;
+        let agreed = if fits { payload.len() } else { need - HEADER_LEN };
+        let delivery = self.compare(header, agreed as u64)?;
+        if !fits {
             return Err(wrong_size.into());
         }
         if crc32c(payload) != u32::from_le_bytes(field(header, 60)) {
@@ -147,6 +150,13 @@ impl Message {
         require(have == need, Fault::PayloadLength { have, need })?;
         Ok(Delivery { incarnation: long(72), sequence: long(80) })
     }
+}
+
+/// The message at the start of `slot`, which may be longer: as many bytes as its header says, which is not checked.
+pub(crate) fn trim(slot: &[u8]) -> &[u8] {
+    let len = slot.first_chunk().map_or(0, |header| u64::from_le_bytes(field(header, 64)));
+    let end = usize::try_from(len).ok().and_then(|len| len.checked_add(HEADER_LEN));
+    &slot[..end.map_or(slot.len(), |end| end.min(slot.len()))]
 }
 
 /// Bytes of a frame that holds `elements` numbers.

@@ -11,7 +11,7 @@
 //! ```
 //! use declora_core::{Codec, Stream};
 //!
-//! let codec = Codec::new("q4", 256, "max")?;
+//! let codec: Codec = "q4".parse()?;
 //! let x = [0.5, -1.0, 0.25, 1.0];
 //! let mut payload = vec![0; codec.payload_len(x.len())?];
 //! codec.encode_into(&x, &mut payload, &Stream::quantizer(7, 0, 3))?;
@@ -31,11 +31,13 @@ pub mod frame;
 mod kernels;
 mod mixing;
 mod philox;
-mod quantize;
+mod push;
+mod robust;
+mod scratch;
 mod stats;
 
 pub use batch::{Batch, Frames, check_frames, decode_frames, encode_frames};
-pub use codec::{Codec, MAX_ELEMENTS};
+pub use codec::{Codec, MAX_ELEMENTS, Norm};
 pub use dropout::{MAX_SAMPLES, dropout_mask_into};
 pub use error::{Error, Fault, Result};
 pub use kernels::Level;
@@ -43,7 +45,6 @@ pub use kernels::Level;
 pub use kernels::with_level;
 pub use mixing::{MixingMatrix, Real};
 pub use philox::{Stream, philox4x32_10};
-pub use quantize::{Norm, Quantizer};
 pub use stats::consensus_distance;
 
 /// CRC32C (Castagnoli) of `data`, as in RFC 3720 appendix B.4.

@@ -12,12 +12,12 @@
 mod schedule;
 mod tiles;
 
-use std::cell::RefCell;
 use std::ops::{Add, Mul, Sub};
 
 use schedule::Schedule;
 
-use crate::batch::{Frames, check_len};
+use crate::batch::{Frames, check_len, decode_frames};
+use crate::codec::Ranges;
 use crate::error::{Error, Result};
 use crate::kernels;
 
@@ -34,10 +34,7 @@ pub trait Real:
 }
 
 mod private {
-    pub trait Sealed: crate::kernels::Mixed + 'static {
-        /// Runs `work` with `len` items of memory that this thread keeps for the next call, from a cache line's start on.
-        fn workspace<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
-    }
+    pub trait Sealed: crate::kernels::Mixed + crate::scratch::Scratch {}
 }
 
 macro_rules! real {
@@ -50,21 +47,7 @@ macro_rules! real {
             }
         }
 
-        impl private::Sealed for $type {
-            fn workspace<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R {
-                thread_local! {
-                    static MEMORY: RefCell<Vec<$type>> = const { RefCell::new(Vec::new()) };
-                }
-                MEMORY.with_borrow_mut(|memory| {
-                    let line = 64 / size_of::<$type>();
-                    if memory.len() < len + line {
-                        memory.resize(len + line, 0.0);
-                    }
-                    let skip = memory.as_ptr().align_offset(64).min(line);
-                    work(&mut memory[skip..][..len])
-                })
-            }
-        }
+        impl private::Sealed for $type {}
     )* };
 }
 real!(f32 f64);
@@ -206,8 +189,13 @@ impl MixingMatrix {
         }
         check_len("x", x.len(), n, columns)?;
         let gamma = checked_gamma(gamma)?;
+        let Some(codec) = frames.codec().ranges() else {
+            let mut z = vec![0.0; x.len()];
+            decode_frames(frames, &mut z)?;
+            return self.mix_into(&z, x, gamma);
+        };
         frames.check_payloads()?;
-        tiles::mix(self, x, columns, gamma, frames);
+        tiles::mix(self, x, columns, gamma, &Messages { frames, codec });
         Ok(())
     }
 
@@ -259,12 +247,19 @@ impl<T: Real> tiles::Source<T> for Itself {
     fn ahead(&self, _: usize, _: usize, _: usize) {}
 }
 
-impl tiles::Source<f32> for Frames<'_> {
+/// What the payloads decode to.
+struct Messages<'a> {
+    frames: &'a Frames<'a>,
+    codec: &'a dyn Ranges,
+}
+
+impl tiles::Source<f32> for Messages<'_> {
     fn fill(&self, row: usize, first: usize, _: &[f32], out: &mut [f32]) {
-        self.codec().decode_range(self.payload(row), self.columns(), first, out);
+        self.codec.decode_range(self.frames.payload(row), self.frames.columns(), first, out);
     }
 
     fn ahead(&self, row: usize, first: usize, len: usize) {
-        kernels::prefetch(self.codec().numbers(self.payload(row), self.columns(), first..first + len));
+        let (payload, columns) = (self.frames.payload(row), self.frames.columns());
+        kernels::prefetch(self.codec.numbers(payload, columns, first..first + len));
     }
 }

@@ -7,8 +7,13 @@ pub(crate) const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 pub(crate) const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 pub(crate) const ROUNDS: usize = 10;
 
+// What a stream is for: the low byte of word 1 of the counter.
 const QUANTIZER: u32 = 0;
 const DROPOUT: u32 = 1;
+const NONCE: u32 = 2;
+const SELECTION: u32 = 3;
+const ROTATION: u32 = 4;
+const SUBSPACE: u32 = 5;
 
 /// The ten-round Philox of four 32-bit words, the reference form.
 #[must_use]
@@ -50,6 +55,44 @@ impl Stream {
     #[must_use]
     pub fn quantizer(seed: u64, round: u32, client: u32) -> Self {
         Self { key: halves(seed), words: [QUANTIZER, client, round] }
+    }
+
+    /// The draws for one of several parts of a message: counter `[block, part << 8, client, round]`.
+    #[must_use]
+    pub(crate) fn part(&self, part: u32) -> Self {
+        Self { words: [self.words[0] | part << 8, self.words[1], self.words[2]], ..*self }
+    }
+
+    /// 64 bits of a message of its own, drawn from the counter `[0, 2, client, round]`: a message that carries them
+    /// says all that a decoder must draw again.
+    #[must_use]
+    pub(crate) fn nonce(&self) -> u64 {
+        let [low, high, ..] = philox4x32_10([0, NONCE, self.words[1], self.words[2]], self.key);
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// The draws by which a message of this nonce selects its numbers: counter `[block, 3, 0, 0]`.
+    #[must_use]
+    pub(crate) fn selection(nonce: u64) -> Self {
+        Self { key: halves(nonce), words: [SELECTION, 0, 0] }
+    }
+
+    /// The draws of the signs of a message of this nonce: counter `[block, 4, round of the rotation, 0]`.
+    #[must_use]
+    pub(crate) fn rotation(nonce: u64) -> Self {
+        Self { key: halves(nonce), words: [ROTATION, 0, 0] }
+    }
+
+    /// The same draws for another round of the rotation.
+    #[inline(always)]
+    pub(crate) fn of_rotation(&self, round: u32) -> Self {
+        Self { words: [self.words[0], round, self.words[2]], ..*self }
+    }
+
+    /// The draws of the first subspace of a matrix of this message: counter `[block, 5 | matrix << 8, client, round]`.
+    #[must_use]
+    pub(crate) fn subspace(&self, matrix: u32) -> Self {
+        Self { key: self.key, words: [SUBSPACE | matrix << 8, self.words[1], self.words[2]] }
     }
 
     /// The draws of one dropout mask: counter `[block, 1 | sample << 8, client, step]`.

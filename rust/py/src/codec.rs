@@ -5,25 +5,26 @@ use numpy::Ix1;
 use pyo3::prelude::*;
 
 use crate::arrays::{apart, input, integer, output};
-use crate::error::raise;
+use crate::error::{ConfigError, raise};
 use crate::threads::run;
 
 #[pyclass(frozen, eq, hash, module = "declora._core")]
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Codec(pub(crate) declora_core::Codec);
 
 impl std::hash::Hash for Codec {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (self.0.id(), self.0.block()).hash(state);
+        self.0.to_string().hash(state);
     }
 }
 
 #[pymethods]
 impl Codec {
     #[new]
-    #[pyo3(signature = (name, *, block=256, norm="max"))]
-    fn new(name: &str, #[pyo3(from_py_with = block)] block: usize, norm: &str) -> PyResult<Self> {
-        declora_core::Codec::new(name, block, norm).map(Self).map_err(raise)
+    #[pyo3(signature = (spec, *, shapes=Vec::new()))]
+    fn new(spec: &str, #[pyo3(from_py_with = shapes)] shapes: Vec<(usize, usize)>) -> PyResult<Self> {
+        let codec = spec.parse::<declora_core::Codec>().and_then(|codec| codec.with_shapes(&shapes));
+        codec.map(Self).map_err(raise)
     }
 
     #[getter]
@@ -37,11 +38,6 @@ impl Codec {
     }
 
     #[getter]
-    fn norm(&self) -> &'static str {
-        self.0.norm().map_or("none", declora_core::Norm::name)
-    }
-
-    #[getter]
     fn id(&self) -> u32 {
         self.0.id()
     }
@@ -52,8 +48,22 @@ impl Codec {
     }
 
     #[getter]
-    fn memory_free(&self) -> bool {
-        self.0.memory_free()
+    fn elements(&self) -> Option<usize> {
+        self.0.elements()
+    }
+
+    #[getter]
+    fn needs_memory(&self) -> bool {
+        self.0.needs_memory()
+    }
+
+    #[getter]
+    fn variable_length(&self) -> bool {
+        self.0.variable_length()
+    }
+
+    fn error_bound(&self, n: &Bound<'_, PyAny>) -> PyResult<f64> {
+        Ok(self.0.error_bound(integer("n", n)?))
     }
 
     fn payload_bytes(&self, n: &Bound<'_, PyAny>) -> PyResult<usize> {
@@ -68,7 +78,7 @@ impl Codec {
         seed: &Bound<'_, PyAny>,
         round: &Bound<'_, PyAny>,
         client: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    ) -> PyResult<usize> {
         let (x, mut out) = (input::<f32, Ix1>("x", x)?, output::<u8, Ix1>("out", out)?);
         apart(("x", &x), ("out", &out))?;
         let stream =
@@ -86,16 +96,18 @@ impl Codec {
         run(py, || self.0.decode_into(payload, out))
     }
 
+    fn __str__(&self) -> String {
+        self.0.to_string()
+    }
+
     fn __repr__(&self) -> String {
-        match self.0.norm() {
-            Some(norm) => {
-                format!("Codec({:?}, block={}, norm={:?})", self.0.name(), self.0.block(), norm.name())
-            }
-            None => format!("Codec({:?})", self.0.name()),
-        }
+        format!("Codec({:?})", self.0.to_string())
     }
 }
 
-fn block(value: &Bound<'_, PyAny>) -> PyResult<usize> {
-    integer("block", value)
+fn shapes(value: &Bound<'_, PyAny>) -> PyResult<Vec<(usize, usize)>> {
+    value.extract().map_err(|_| {
+        let text = value.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
+        ConfigError::new_err(format!("shapes={text} must be a list of (rows, columns), all at least 0."))
+    })
 }

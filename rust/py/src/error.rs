@@ -11,8 +11,18 @@ pyo3::import_exception!(declora.errors, TopologyError);
 /// Returns the Python exception that says the same.
 pub(crate) fn raise(error: Error) -> PyErr {
     match &error {
-        Error::UnknownCodec { name } => Python::attach(|py| unknown_codec(py, name)),
-        Error::CodecSetting { .. } | Error::Value { .. } => CodecError::new_err(error.to_string()),
+        Error::UnknownCodec { name } => {
+            Python::attach(|py| unknown_name(py, "codec", name, &declora_core::Codec::NAMES))
+        }
+        Error::UnknownOption { option, known, .. } if !known.is_empty() => {
+            Python::attach(|py| unknown_name(py, "codec option", option, known))
+        }
+        Error::UnknownStage { stage } => {
+            Python::attach(|py| unknown_name(py, "codec stage", stage, &["rans"]))
+        }
+        Error::UnknownOption { .. } | Error::CodecSetting { .. } | Error::Value { .. } => {
+            CodecError::new_err(error.to_string())
+        }
         Error::Matrix { .. } => TopologyError::new_err(error.to_string()),
         Error::Frame { .. } => FrameError::new_err(error.to_string()),
         _ => ConfigError::new_err(error.to_string()),
@@ -20,8 +30,8 @@ pub(crate) fn raise(error: Error) -> PyErr {
 }
 
 /// The message of `declora.errors.unknown_name`, which also shows the nearest name.
-fn unknown_codec(py: Python<'_>, name: &str) -> PyErr {
+fn unknown_name(py: Python<'_>, field: &str, name: &str, known: &[&str]) -> PyErr {
     py.import("declora.errors")
-        .and_then(|errors| errors.call_method1("unknown_name", ("codec", name, declora_core::Codec::NAMES)))
+        .and_then(|errors| errors.call_method1("unknown_name", (field, name, known.to_vec())))
         .map_or_else(|error| error, PyErr::from_value)
 }

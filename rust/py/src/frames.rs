@@ -1,7 +1,7 @@
 //! The frames of all clients of a round.
 
 use declora_core::{Batch, Frames};
-use numpy::{Ix1, Ix2, PyUntypedArrayMethods};
+use numpy::{Ix1, Ix2, PyArray1, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::{apart, input, integer, output, sixteen};
@@ -27,7 +27,7 @@ pub(crate) fn encode_frames(
     apart(("x", &x), ("out", &out))?;
     apart(("senders", &senders), ("out", &out))?;
     let batch = Batch {
-        codec: codec.0,
+        codec: &codec.0,
         columns: x.shape()[1],
         run_id: sixteen("run_id", run_id)?,
         manifest: sixteen("manifest", manifest)?,
@@ -53,7 +53,7 @@ pub(crate) fn check_frames(
 ) -> PyResult<()> {
     let (frames, senders) = (input::<u8, Ix2>("frames", frames)?, input::<u32, Ix1>("senders", senders)?);
     let batch = Batch {
-        codec: codec.0,
+        codec: &codec.0,
         columns: integer("d", d)?,
         run_id: sixteen("run_id", run_id)?,
         manifest: sixteen("manifest", manifest)?,
@@ -73,7 +73,20 @@ pub(crate) fn decode_frames(
     let (frames, mut out) = (input::<u8, Ix2>("frames", frames)?, output::<f32, Ix2>("out", out)?);
     apart(("frames", &frames), ("out", &out))?;
     let (py, columns) = (out.py(), out.shape()[1]);
-    let frames = Frames::new(codec.0, frames.as_slice()?, frames.shape()[0], columns).map_err(raise)?;
+    let frames = Frames::new(&codec.0, frames.as_slice()?, frames.shape()[0], columns).map_err(raise)?;
     let out = out.as_slice_mut()?;
     run(py, || declora_core::decode_frames(&frames, out))
+}
+
+#[pyfunction]
+pub(crate) fn frame_bytes<'py>(
+    codec: &Codec,
+    frames: &Bound<'py, PyAny>,
+    d: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let array = input::<u8, Ix2>("frames", frames)?;
+    let frames =
+        Frames::new(&codec.0, array.as_slice()?, array.shape()[0], integer("d", d)?).map_err(raise)?;
+    // Lengths of slices: below 2^63.
+    Ok(PyArray1::from_iter(array.py(), frames.lens().map(|len| len as i64)))
 }

@@ -7,6 +7,7 @@ mod error;
 mod frames;
 mod functions;
 mod mixing;
+mod robust;
 mod threads;
 
 #[pyo3::pymodule]
@@ -17,11 +18,13 @@ mod _core {
     #[pymodule_export]
     use crate::codec::Codec;
     #[pymodule_export]
-    use crate::frames::{check_frames, decode_frames, encode_frames};
+    use crate::frames::{check_frames, decode_frames, encode_frames, frame_bytes};
     #[pymodule_export]
     use crate::functions::{consensus_distance, crc32c, dropout_mask, philox4x32_10};
     #[pymodule_export]
     use crate::mixing::MixingMatrix;
+    #[pymodule_export]
+    use crate::robust::{clipped, clipped_beyond, krum, median, nearest, push, trimmed_mean};
     #[pymodule_export]
     use crate::threads::{set_threads, threads};
 }

@@ -10,7 +10,7 @@ use crate::error::raise;
 use crate::threads::run;
 
 #[pyclass(frozen, module = "declora._core")]
-pub(crate) struct MixingMatrix(declora_core::MixingMatrix);
+pub(crate) struct MixingMatrix(pub(crate) declora_core::MixingMatrix);
 
 #[pymethods]
 impl MixingMatrix {
@@ -56,7 +56,7 @@ impl MixingMatrix {
         let (frames, mut x) = (input::<u8, Ix2>("frames", frames)?, output::<f32, Ix2>("x", x)?);
         apart(("frames", &frames), ("x", &x))?;
         let (py, columns) = (x.py(), x.shape()[1]);
-        let frames = Frames::new(codec.0, frames.as_slice()?, frames.shape()[0], columns).map_err(raise)?;
+        let frames = Frames::new(&codec.0, frames.as_slice()?, frames.shape()[0], columns).map_err(raise)?;
         let x = x.as_slice_mut()?;
         run(py, || self.0.mix_frames(&frames, x, gamma))
     }

@@ -4,17 +4,25 @@
 //! file is the only place that chooses. A kernel works on one tile, whose sizes the caller has checked.
 //! AVX2 and AVX-512 have quantizer loops of their own, and compile the other loops for wider vectors.
 
+mod bits;
 mod deviation;
+mod eden;
+mod hadamard;
 mod level;
 pub(crate) mod portable;
+mod robust;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use bits::{Powers, Signed, Signs, Values, powers_of_two, round_to_powers, signed, take_signs};
 pub(crate) use deviation::Deviation;
+pub(crate) use eden::{Rotation, Snap, Unsnap, snap_block, unsnap_block};
 pub use level::{Level, with_level};
+pub(crate) use portable::GROUP;
+pub(crate) use robust::{Push, Settle, Sort, Squared};
 
+use crate::codec::Quantizer;
 use crate::philox::Stream;
-use crate::quantize::Quantizer;
 
 /// Elements whose random numbers come from one group of 16 Philox counters (see [`portable::random_u16`]).
 pub(crate) const CHUNK: usize = 128;
@@ -70,11 +78,11 @@ impl Body for Encode<'_> {
 /// The index within `x` of the first number that cannot be quantized; what was written is then undefined.
 pub(crate) fn encode_tile(level: Level, tile: Encode<'_>) -> Result<(), usize> {
     match level {
-        Level::Portable => tile.run(),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2(token) => token.encode_tile(tile),
+        Level::Avx2(token) if tile.quantizer.full() => token.encode_tile(tile),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(token) => token.encode_tile(tile),
+        Level::Avx512(token) if tile.quantizer.full() => token.encode_tile(tile),
+        _ => level.run(tile),
     }
 }
 
@@ -100,11 +108,11 @@ impl Body for Decode<'_> {
 /// Dequantizes one tile.
 pub(crate) fn decode_tile(level: Level, tile: Decode<'_>) {
     match level {
-        Level::Portable => tile.run(),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2(token) => token.decode_tile(tile),
+        Level::Avx2(token) if tile.quantizer.full() => token.decode_tile(tile),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(token) => token.decode_tile(tile),
+        Level::Avx512(token) if tile.quantizer.full() => token.decode_tile(tile),
+        _ => level.run(tile),
     }
 }
 

@@ -5,12 +5,12 @@
 
 use super::{CHUNK, Decode, Encode, Mask, Mix, STRIP, prefetch};
 use crate::Real;
+use crate::codec::{Norm, Quantizer, SCALE_LIMIT};
 use crate::philox::{Stream, philox_lanes};
-use crate::quantize::{Norm, Quantizer, SCALE_LIMIT};
 
 const LANES: usize = 16;
 /// Every block is a multiple of this, so these elements share a scale.
-const GROUP: usize = 32;
+pub(crate) const GROUP: usize = 32;
 const SIGN: u32 = 0x8000_0000;
 /// 2^23 as bits: a float in 2^23..2^24 holds its integer part in the low 23 bits.
 const TWO_POW_23: f32 = 8_388_608.0;
@@ -18,20 +18,25 @@ const EVEN_8: u64 = 0x00FF_00FF_00FF_00FF;
 const EVEN_16: u64 = 0x0000_FFFF_0000_FFFF;
 const EVEN_32: u64 = 0x0000_0000_FFFF_FFFF;
 
-/// The 16-bit numbers of one chunk: number `row * 16 + lane` is half `row & 1` (0 is the low one) of word
-/// `row >> 1` of counter `chunk * 16 + lane`.
+/// The words of the counters `16 * index` to `16 * index + 15`.
 #[inline(always)]
-pub(crate) fn random_u16(stream: &Stream, chunk: u32) -> [u16; CHUNK] {
-    let first = chunk.wrapping_mul(LANES as u32);
+fn random_words(stream: &Stream, index: u32) -> [[u32; LANES]; 4] {
+    let first = index.wrapping_mul(LANES as u32);
     let counters = [
         std::array::from_fn(|lane| first.wrapping_add(lane as u32)),
         [stream.words[0]; LANES],
         [stream.words[1]; LANES],
         [stream.words[2]; LANES],
     ];
-    let words = philox_lanes(counters, stream.key);
+    philox_lanes(counters, stream.key)
+}
+
+/// The 16-bit numbers of one chunk: number `row * 16 + lane` is half `row & 1` (0 is the low one) of word
+/// `row >> 1` of counter `chunk * 16 + lane`.
+#[inline(always)]
+pub(crate) fn random_u16(stream: &Stream, chunk: u32) -> [u16; CHUNK] {
     let mut numbers = [0; CHUNK];
-    for (pair, word) in numbers.chunks_exact_mut(2 * LANES).zip(&words) {
+    for (pair, word) in numbers.chunks_exact_mut(2 * LANES).zip(&random_words(stream, chunk)) {
         let (low, high) = pair.split_at_mut(LANES);
         for lane in 0..LANES {
             low[lane] = word[lane] as u16;
@@ -39,6 +44,13 @@ pub(crate) fn random_u16(stream: &Stream, chunk: u32) -> [u16; CHUNK] {
         }
     }
     numbers
+}
+
+/// 2048 bits: word `w` of counter `16 * index + l` is number `4 * l + w` of these words.
+#[inline(always)]
+pub(super) fn random_bits(stream: &Stream, index: u32) -> [u32; 4 * LANES] {
+    let words = random_words(stream, index);
+    std::array::from_fn(|at| words[at % 4][at / 4])
 }
 
 /// See [`Encode`].
@@ -153,15 +165,20 @@ pub(crate) fn first_at_or_above(x: &[f32], limit: u32) -> Option<usize> {
     x.iter().position(|value| value.to_bits() & !SIGN >= limit)
 }
 
-/// Euclidean norm, at most the largest scale: element i is squared in f64 and added to sum `i % 16`, then
-/// sum l takes sum l + 8, then l + 4, l + 2, l + 1. This order is part of the promise.
+/// Euclidean norm, at most the largest scale.
 #[inline(always)]
 fn l2_norm(x: &[f32]) -> f32 {
+    root(lane_sum(x, |value| f64::from(value) * f64::from(value)))
+}
+
+/// Sum of `term` over x in f64: that of element i is added to sum `i % 16`, then sum l takes sum l + 8, then l + 4,
+/// l + 2, l + 1. This order is part of the promise.
+#[inline(always)]
+pub(crate) fn lane_sum(x: &[f32], term: impl Fn(f32) -> f64) -> f64 {
     let mut sums = [0.0_f64; LANES];
     for chunk in x.chunks(LANES) {
         for (sum, &value) in sums.iter_mut().zip(chunk) {
-            let value = f64::from(value);
-            *sum += value * value;
+            *sum += term(value);
         }
     }
     for half in [8, 4, 2, 1] {
@@ -169,7 +186,7 @@ fn l2_norm(x: &[f32]) -> f32 {
             sums[l] += sums[l + half];
         }
     }
-    root(sums[0])
+    sums[0]
 }
 
 /// The norm from the sum of squares. Every step rounds monotonically, so that it is never below the largest
@@ -226,7 +243,7 @@ fn decode<const BITS: usize>(tile: Decode<'_>) {
 }
 
 #[inline(always)]
-fn unpack<const BITS: usize>(bytes: &[u8; GROUP]) -> [u8; GROUP] {
+pub(super) fn unpack<const BITS: usize>(bytes: &[u8; GROUP]) -> [u8; GROUP] {
     let mut symbols = [0; GROUP];
     let (eights, _) = symbols.as_chunks_mut();
     for (eight, bytes) in eights.iter_mut().zip(bytes.chunks_exact(BITS)) {

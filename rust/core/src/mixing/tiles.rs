@@ -45,6 +45,7 @@ pub(super) fn mix<T: Real>(
 ) {
     let slots = matrix.schedule.slots();
     let width = piece_bytes(slots) / size_of::<T>() / STRIP * STRIP;
+    let line = LINE_BYTES / size_of::<T>();
     let tiles = Tiles {
         level: Level::current(),
         schedule: &matrix.schedule,
@@ -53,11 +54,14 @@ pub(super) fn mix<T: Real>(
         source,
         width,
         // One cache line more, so that the slots do not share the sets of a cache.
-        slot: width + LINE_BYTES / size_of::<T>(),
+        slot: width + line,
     };
     let panel = columns.div_ceil(PANELS * rayon::current_num_threads()).next_multiple_of(width);
     panels(x, columns, panel).into_par_iter().enumerate().for_each(|(p, mut rows)| {
-        T::workspace(slots * tiles.slot, |z| tiles.mix_panel(&mut rows, p * panel, z));
+        T::scratch(slots * tiles.slot + line, |z| {
+            let skip = z.as_ptr().align_offset(LINE_BYTES).min(line);
+            tiles.mix_panel(&mut rows, p * panel, &mut z[skip..]);
+        });
     });
 }
 

@@ -1,25 +1,28 @@
 //! The header: every wrong field has its own fault, every damage is noticed.
 
+use std::sync::LazyLock;
+
 use declora_core::frame::{Delivery, HEADER_LEN, Message};
 use declora_core::{Codec, Error, Fault, Stream, crc32c};
 use proptest::prelude::*;
 
-use crate::naive::values;
+use crate::naive::{codec, values};
 
 const DELIVERY: Delivery = Delivery { incarnation: 0x1122_3344_5566_7788, sequence: 0x99AA_BBCC_DDEE_FF00 };
 
-fn message() -> Message {
+fn message() -> Message<'static> {
+    static CODEC: LazyLock<Codec> = LazyLock::new(|| codec("q4:block=64"));
     Message {
         run_id: *b"0123456789abcdef",
         manifest: [0xC3; 16],
         round: 0x0102_0304_0506_0708,
         sender: 0x0A0B_0C0D,
-        codec: Codec::new("q4", 64, "max").unwrap(),
+        codec: &CODEC,
         elements: 100,
     }
 }
 
-fn sealed(message: &Message) -> Vec<u8> {
+fn sealed(message: &Message<'_>) -> Vec<u8> {
     let mut frame = vec![0; message.frame_len().unwrap()];
     let x = values(message.elements, 1);
     message.codec.encode_into(&x, &mut frame[HEADER_LEN..], &Stream::quantizer(1, 2, 3)).unwrap();

@@ -2,13 +2,13 @@
 
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Codec, Error, Frames, Level, MixingMatrix, Norm, Quantizer, Real, Stream, consensus_distance,
-    dropout_mask_into, encode_frames, with_level,
+    Batch, Codec, Error, Frames, Level, MixingMatrix, Real, Stream, consensus_distance, dropout_mask_into,
+    encode_frames, with_level,
 };
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
-use crate::naive::{bits, csr, symmetric, values};
+use crate::naive::{bits, codec, codecs, csr, symmetric, values};
 
 /// The levels to compare with the portable one; says which ones this CPU cannot run.
 fn wider() -> impl Iterator<Item = Level> {
@@ -20,25 +20,17 @@ fn wider() -> impl Iterator<Item = Level> {
 }
 
 fn quantizers() -> impl Iterator<Item = Codec> {
-    let kinds = [
-        (32, Norm::Max),
-        (96, Norm::L2),
-        (160, Norm::Max),
-        (256, Norm::Max),
-        (256, Norm::L2),
-        (1024, Norm::L2),
-    ];
+    let kinds = [(32, "max"), (96, "l2"), (160, "max"), (256, "max"), (256, "l2"), (1024, "l2")];
     (2..=8).flat_map(move |bits| {
-        kinds
-            .into_iter()
-            .map(move |(block, norm)| Codec::Quantized(Quantizer::new(bits, block, norm).unwrap()))
+        kinds.into_iter().map(move |(block, norm)| codec(&format!("q{bits}:block={block},norm={norm}")))
     })
 }
 
 /// Payload and what is decoded from it, as bits.
 fn round_trip(codec: &Codec, x: &[f32]) -> Result<(Vec<u8>, Vec<u32>), Error> {
     let mut payload = vec![0xAA; codec.payload_len(x.len())?];
-    codec.encode_into(x, &mut payload, &Stream::quantizer(0xFEED_5EED_0BAD_CAFE, 9, 4))?;
+    let len = codec.encode_into(x, &mut payload, &Stream::quantizer(0xFEED_5EED_0BAD_CAFE, 9, 4))?;
+    payload.truncate(len);
     let mut y = vec![-7.0; x.len()];
     codec.decode_into(&payload, &mut y)?;
     Ok((payload, bits(&y)))
@@ -63,9 +55,10 @@ fn levels_are_portable_first_and_can_be_forced() {
 #[test]
 fn every_codec_of_every_short_length_is_the_same_at_every_level() {
     let x = values(640, 3);
-    let others = ["none", "fp16", "bf16"].map(|name| Codec::new(name, 256, "max").unwrap());
-    for codec in quantizers().chain(others) {
-        assert_equal_at_every_level(codec, || {
+    let others =
+        ["none", "fp16", "bf16", "natural", "sign:block=96", "eden:bits=3,block=64", "qsgd:levels=5"];
+    for codec in quantizers().chain(others.map(codec)) {
+        assert_equal_at_every_level(&codec, || {
             // The start moves too, so that vectors lie across cache lines in every way.
             (0..=600).map(|n| round_trip(&codec, &x[n % 19..][..n]).unwrap()).collect::<Vec<_>>()
         });
@@ -75,9 +68,8 @@ fn every_codec_of_every_short_length_is_the_same_at_every_level() {
 #[test]
 fn long_messages_are_the_same_at_every_level_and_number_of_threads() {
     let x = values(70_001, 8);
-    let codecs = [(4, 256, Norm::Max), (8, 96, Norm::L2), (3, 1 << 20, Norm::L2), (2, 16_416, Norm::Max)];
-    for (bits, block, norm) in codecs {
-        let codec = Codec::Quantized(Quantizer::new(bits, block, norm).unwrap());
+    let quantizers = ["q4", "q8:block=96,norm=l2", "q3:block=1048576,norm=l2", "q2:block=16416"];
+    for codec in quantizers.map(codec).into_iter().chain(codecs(x.len())) {
         let expected = with_level(Level::Portable, || round_trip(&codec, &x).unwrap());
         for threads in [1, 2, 3] {
             let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -100,7 +92,7 @@ fn extreme_numbers_are_the_same_at_every_level() {
     {
         let x: Vec<f32> = ends.iter().cycle().take(333).map(|x| x * scale).collect();
         for codec in quantizers() {
-            assert_equal_at_every_level((codec, scale), || round_trip(&codec, &x).unwrap());
+            assert_equal_at_every_level((&codec, scale), || round_trip(&codec, &x).unwrap());
         }
     }
 }
@@ -115,8 +107,8 @@ fn the_ends_of_a_block_are_the_same_at_every_level_whatever_its_scale() {
         })
         .collect();
     for bits in 2..=8 {
-        let codec = Codec::Quantized(Quantizer::new(bits, 32, Norm::Max).unwrap());
-        assert_equal_at_every_level(codec, || round_trip(&codec, &x).unwrap());
+        let codec = codec(&format!("q{bits}:block=32"));
+        assert_equal_at_every_level(&codec, || round_trip(&codec, &x).unwrap());
     }
 }
 
@@ -150,8 +142,8 @@ proptest! {
         // As they are, and all of about the same magnitude.
         let alike: Vec<f32> =
             x.iter().map(|x| f32::from_bits(x.to_bits() & 0x80FF_FFFF | exponent << 23)).collect();
-        let norm = if l2 { Norm::L2 } else { Norm::Max };
-        let codec = Codec::Quantized(Quantizer::new(bits, block * 32, norm).unwrap());
+        let norm = if l2 { "l2" } else { "max" };
+        let codec = codec(&format!("q{bits}:block={},norm={norm}", block * 32));
         for x in [&x, &alike] {
             let expected = with_level(Level::Portable, || round_trip(&codec, x));
             for level in wider() {
@@ -194,13 +186,19 @@ fn mixing_frames_is_the_same_at_every_level() {
     for columns in [1, 31, 64, 65, 600, 5000] {
         let x = values(4 * columns, 7);
         for codec in quantizers() {
-            assert_equal_at_every_level((codec, columns), || {
-                let batch =
-                    Batch { codec, columns, run_id: [0; 16], manifest: [0; 16], round: 3, senders: &senders };
+            assert_equal_at_every_level((&codec, columns), || {
+                let batch = Batch {
+                    codec: &codec,
+                    columns,
+                    run_id: [0; 16],
+                    manifest: [0; 16],
+                    round: 3,
+                    senders: &senders,
+                };
                 let mut bytes = vec![0; 4 * (HEADER_LEN + codec.payload_len(columns).unwrap())];
                 encode_frames(&batch, &x, &mut bytes, 5).unwrap();
                 let mut fused = x.clone();
-                let frames = Frames::new(codec, &bytes, 4, columns).unwrap();
+                let frames = Frames::new(&codec, &bytes, 4, columns).unwrap();
                 matrix.mix_frames(&frames, &mut fused, 0.9).unwrap();
                 (bytes, bits(&fused))
             });

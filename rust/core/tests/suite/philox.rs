@@ -1,6 +1,6 @@
 //! The generator: published vectors, and which number belongs to which element.
 
-use declora_core::{Codec, Stream, philox4x32_10};
+use declora_core::{Stream, philox4x32_10};
 
 use crate::naive;
 
@@ -27,7 +27,7 @@ fn philox_gives_the_published_vectors() {
 /// Encoding two neighbouring k for every element therefore reads its r back, without trusting the kernel.
 #[test]
 fn every_element_has_its_own_number_of_the_promised_counter() {
-    let codec = Codec::new("q8", 1024, "max").unwrap();
+    let codec = naive::codec("q8:block=1024");
     let (seed, round, client) = (0x0123_4567_89ab_cdef, 0xffff_ffff, 0x8000_0001);
     let n = 1024;
     let codes = |fixed: &dyn Fn(usize) -> u32| {

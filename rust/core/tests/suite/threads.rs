@@ -2,12 +2,12 @@
 
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Codec, Frames, MixingMatrix, check_frames, consensus_distance, decode_frames, dropout_mask_into,
+    Batch, Frames, MixingMatrix, check_frames, consensus_distance, decode_frames, dropout_mask_into,
     encode_frames,
 };
 use rayon::ThreadPoolBuilder;
 
-use crate::naive::{csr, symmetric, values};
+use crate::naive::{codecs, csr, symmetric, values};
 
 /// Everything the core computes, as bits.
 fn everything() -> Vec<Vec<u8>> {
@@ -17,8 +17,7 @@ fn everything() -> Vec<Vec<u8>> {
     let matrix = MixingMatrix::new(&indptr, &indices, &weights).unwrap();
     let bits = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let mut results = Vec::new();
-    for name in Codec::NAMES {
-        let codec = Codec::new(name, 96, "l2").unwrap();
+    for codec in &codecs(columns) {
         let senders = [0, 1, 2, 3];
         let batch = Batch { codec, columns, run_id: [0; 16], manifest: [0; 16], round: 3, senders: &senders };
         let mut bytes = vec![0; rows * (HEADER_LEN + codec.payload_len(columns).unwrap())];

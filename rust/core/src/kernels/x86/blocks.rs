@@ -1,10 +1,8 @@
 //! What the quantizers of all levels share: blocks against chunks, and the end of a message.
 
-use crate::kernels::CHUNK;
+use crate::codec::Quantizer;
 use crate::kernels::portable::read_f32;
-use crate::quantize::Quantizer;
-
-const GROUP: usize = 32;
+use crate::kernels::{CHUNK, GROUP};
 
 /// The multipliers of the groups of one span, in order.
 pub(super) struct Multipliers<'a> {

@@ -1,0 +1,104 @@
+"""What a mixer is."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from declora import _bridge
+from declora.errors import ConfigError
+from declora.topology import Topology
+
+__all__ = ["Mask", "Mixer", "Rows", "core_matrix"]
+
+Rows = NDArray[np.float32]
+"""`[clients, D]`; the core's rules also take float64."""
+Mask = NDArray[np.bool_]
+"""`[clients]`."""
+
+
+class Mixer(ABC):
+    """A rule R that gives each client a value from the public values z of itself and its neighbours.
+
+    Every mixer moves a row by the difference of the rule's result and the client's own *public* value,
+
+        x_i += gamma * (R_i(z) - z_i)
+
+    where z_j is what every holder reconstructs from client j's bytes, one's own z too. So what the codec did to one's
+    own value cancels; where it did nothing, x_i becomes R_i (with gamma 1).
+    """
+
+    name: ClassVar[str]
+    robust: ClassVar[bool] = False
+    """Whether it bounds what a few bad neighbours do; a refused message is then one of theirs, and the run goes on."""
+    weighted: ClassVar[bool] = True
+    """Whether the size of a weight matters, not only who is a neighbour."""
+    self_centred: ClassVar[bool] = False
+    """Whether clients with the same neighbourhood come to different values, so that no server can do it for them."""
+
+    def check(self, topology: Topology) -> None:
+        """Checks, before anything is trained, that the rule means something on `topology`.
+
+        Raises:
+            ConfigError: It does not; names the graph, the client and the fix.
+        """
+        if topology.column_stochastic:
+            raise ConfigError(
+                f"mixer={str(self)!r} needs weights whose rows sum to 1, but those of topology={topology.name!r} are "
+                "column-stochastic. Use mixer='push-sum', or build the topology without column_stochastic."
+            )
+
+    def start(self, rows: Rows) -> None:
+        """Begins from the clients' common first adapter, `rows [clients, D]`; needs nothing without a state."""
+        return
+
+    def sent(self, rows: Rows) -> Rows:
+        """Returns what clients with the adapters `rows [clients, D]` send."""
+        return rows
+
+    @abstractmethod
+    def mix(
+        self,
+        weights: sp.csr_array,
+        public: Rows,
+        rows: Rows,
+        *,
+        gamma: float = 1.0,
+        refused: Mask | None = None,
+    ) -> None:
+        """Mixes `rows [clients, D]` in place.
+
+        Args:
+            weights: Mixing matrix of the round, row i is what client i applies.
+            public: z `[clients, D]`; rows of refused clients are not read.
+            rows: The clients' adapters.
+            gamma: Consensus step size.
+            refused: Clients whose message was refused by all who got it.
+        """
+
+    def mix_frames(
+        self,
+        weights: sp.csr_array,
+        codec: _bridge.Codec,
+        frames: NDArray[np.uint8],
+        rows: Rows,
+        *,
+        gamma: float = 1.0,
+    ) -> None:
+        """Decodes the frames `[clients, frame bytes]` (checked) to z, then mixes."""
+        public = np.empty_like(rows)
+        _bridge.decode_frames(codec, frames, public)
+        self.mix(weights, public, rows, gamma=gamma)
+
+    def __str__(self) -> str:
+        """The rule with its options, as settings write it."""
+        return self.name
+
+
+def core_matrix(weights: sp.csr_array) -> _bridge.MixingMatrix:
+    """Hands W to the core, which checks it. The cost is that of its edges, nothing beside a row of adapters."""
+    return _bridge.MixingMatrix(
+        weights.indptr.astype(np.int64), weights.indices.astype(np.int64), weights.data.astype(np.float64)
+    )

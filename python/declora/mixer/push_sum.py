@@ -1,0 +1,80 @@
+"""Push-sum: the right mean on directed graphs where senders and receivers cannot be balanced."""
+
+import numpy as np
+import scipy.sparse as sp
+
+from declora import _bridge
+from declora.errors import ConfigError
+from declora.mixer.base import Mask, Mixer, Rows, core_matrix
+from declora.mixer.refusals import keep_shares
+from declora.topology import Topology
+
+__all__ = ["PushSum"]
+
+
+class PushSum(Mixer):
+    """Stochastic gradient push (Assran et al. 2019, arXiv 1811.10792), in difference form.
+
+    A client has a numerator x_i `[D]` and a weight w_i, 1 at first. What it trains, evaluates and exports is
+    x_i / w_i, its row of P; the K local steps move that, and x_i moves by the same step. Then, with p_ij the share
+    that sender j gives to i (columns sum to 1),
+
+        x_i += gamma * (sum over j != i of p_ij z_j - (sum over j != i of p_ji) z_i)
+
+    and w the same, with z = w. Summed over i, each p_ij z_j appears once with plus (at i) and once with minus (at j):
+    the sums of x and of w stay, whatever z is, so for any codec. A lossless z gives x <- P x.
+
+    The w cost no bytes: as long as no message is refused they follow from the graph, which all clients know. After a
+    refusal only this process knows them; over real links a message would then have to carry its 8 bytes.
+    """
+
+    name = "push-sum"
+
+    def check(self, topology: Topology) -> None:
+        """Checks that every client keeps a share of its own, so that no weight ever gets to 0."""
+        for t, weights in enumerate(topology.matrices):
+            empty = np.flatnonzero(weights.diagonal() <= 0)
+            if empty.size:
+                raise ConfigError(
+                    f"mixer='push-sum' needs a self weight above 0 at each client, but in topology={topology.name!r} "
+                    f"client {empty[0]} keeps nothing in round {t} of every {topology.period}. Give it a share of its "
+                    "own" + ("." if topology.column_stochastic else ", or use mixer='linear'.")
+                )
+
+    def start(self, rows: Rows) -> None:
+        """Begins with the numerators equal to `rows [clients, D]` and all weights 1."""
+        self.numerators = rows.copy()
+        self.weights = np.ones(len(rows))
+
+    def sent(self, rows: Rows) -> Rows:
+        """Moves the numerators by the local steps that led to `rows`, and returns them."""
+        step = np.empty_like(self.numerators)
+        self._divide(step)
+        np.subtract(rows, step, out=step)
+        self.numerators += step
+        return self.numerators
+
+    def mix(
+        self, weights: sp.csr_array, public: Rows, rows: Rows, *, gamma: float = 1.0, refused: Mask | None = None
+    ) -> None:
+        """Spreads numerators and weights, and sets `rows [clients, D]` to their quotients.
+
+        Args:
+            weights: The column-stochastic matrix of the round, p_ij in row i.
+            public: z `[clients, D]`, public values of the numerators.
+            rows: The adapters, overwritten.
+            gamma: Step size.
+            refused: Clients whose message was refused by all who got it: their shares go back to them.
+        """
+        split = keep_shares(weights, refused).T.tocsr()  # row j: how client j splits its own
+        split.sort_indices()
+        matrix = core_matrix(split)
+        _bridge.push(matrix, public, self.numerators, gamma)
+        mass = self.weights[:, None].copy()
+        _bridge.push(matrix, self.weights[:, None], mass, gamma)
+        self.weights = mass[:, 0]
+        self._divide(rows)
+
+    def _divide(self, out: Rows) -> None:
+        """Writes numerators over weights to `out [clients, D]`, rounded once."""
+        np.divide(self.numerators, self.weights[:, None], out=out, casting="same_kind")

@@ -1,0 +1,54 @@
+"""What becomes of the weight of messages that were refused: it stays at home, on both ends of the edge."""
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from declora.mixer.base import Mask
+
+__all__ = ["assumed_bad", "keep_shares", "sit_out"]
+
+
+def sit_out(weights: sp.csr_array, refused: Mask | None) -> sp.csr_array:
+    """Returns the mixing matrix without the edges from and to refused clients; each row's lost weight goes to self.
+
+    Both directions go, so a symmetric doubly stochastic matrix stays one and the mean over clients is kept.
+    """
+    if refused is None or not refused.any():
+        return weights
+    entries = weights.tocoo()
+    receivers, senders = entries.coords
+    lost = (receivers != senders) & (refused[receivers] | refused[senders])
+    return _moved(entries, lost, receivers)
+
+
+def keep_shares(weights: sp.csr_array, refused: Mask | None) -> sp.csr_array:
+    """Returns the column-stochastic matrix where refused clients have what they sent back: no mass is lost."""
+    if refused is None or not refused.any():
+        return weights
+    entries = weights.tocoo()
+    receivers, senders = entries.coords
+    return _moved(entries, (receivers != senders) & refused[senders], senders)
+
+
+def assumed_bad(f: int, weights: sp.csr_array, refused: Mask | None) -> NDArray[np.uint32]:
+    """Returns how many of each client's remaining neighbours may be bad, uint32 `[clients]`.
+
+    A refused neighbour was one of the `f`, so it need not be looked for among the rest. A client that sits out has
+    no neighbours.
+    """
+    bad = np.full(weights.shape[0], f)
+    if refused is not None:
+        receivers, senders = weights.tocoo().coords
+        lost = (receivers != senders) & (refused[receivers] | refused[senders])
+        bad = np.maximum(0, bad - np.bincount(receivers[lost], minlength=len(bad)))
+        bad[refused] = 0
+    return bad.astype(np.uint32)
+
+
+def _moved(entries: sp.coo_array, lost: Mask, owners: NDArray[np.int32]) -> sp.csr_array:
+    """Returns the matrix with the `lost` entries moved to the diagonal of their `owners`."""
+    receivers, senders = (np.where(lost, owners, index) for index in entries.coords)
+    matrix = sp.csr_array((entries.data, (receivers, senders)), shape=entries.shape)  # sums what meets
+    matrix.sort_indices()
+    return matrix

@@ -1,0 +1,46 @@
+"""Vectors that tell codecs apart, float32 `[LENGTH]`, each from a generator."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["INPUTS", "LENGTH"]
+
+LENGTH = 8192
+Vector = NDArray[np.float32]
+
+
+def _normal(draws: np.random.Generator) -> Vector:
+    return draws.standard_normal(LENGTH, dtype=np.float32)
+
+
+def _heavy(draws: np.random.Generator) -> Vector:
+    """Student's t with 3 degrees of freedom, as trained weights tend to be."""
+    return draws.standard_t(3, LENGTH).astype(np.float32)
+
+
+def _sparse(draws: np.random.Generator) -> Vector:
+    return np.where(draws.random(LENGTH) < 0.01, _normal(draws), np.float32(0))
+
+
+def _far(draws: np.random.Generator) -> Vector:
+    x = _normal(draws)
+    x[LENGTH // 3] = 1e3
+    return x
+
+
+def _uneven(draws: np.random.Generator) -> Vector:
+    """Blocks of very different magnitude, as A beside a fresh B."""
+    return _normal(draws) * np.repeat(np.float32(10) ** np.arange(-4, 4, dtype=np.float32), LENGTH // 8)
+
+
+INPUTS: dict[str, Callable[[np.random.Generator], Vector]] = {
+    "normal": _normal,
+    "heavy-tailed": _heavy,
+    "sparse": _sparse,
+    "far": _far,
+    "uneven": _uneven,
+    "equal": lambda draws: np.full(LENGTH, 0.7, np.float32),
+    "zero": lambda draws: np.zeros(LENGTH, np.float32),
+}

@@ -1,0 +1,70 @@
+"""What is evaluated in a round: the averaged model on one set of texts, each client's own on another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from declora.metrics import METRICS, Metric
+from declora.model.bank import AdapterBank
+from declora.train.evaluate import Score, evaluate
+from declora.train.exact_match import Questions, exact_match
+from declora.train.tokens import Tokens
+
+__all__ = ["Evaluator"]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores adapters on the evaluation data of a run."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    bank: AdapterBank
+    tokens: Tokens
+    questions: Questions | None
+    """What the models are asked for generated answers; None where nothing is generated."""
+    metric: Metric
+    """The headline."""
+    texts: NDArray[np.int64]
+    """Samples that the averaged model is evaluated on."""
+    client_texts: NDArray[np.int64]
+    """Samples that each client's own is evaluated on; empty where none is."""
+
+    def average(self, row: torch.Tensor) -> dict[str, float | str]:
+        """Returns what a record says of the averaged model `row [D]`."""
+        return {"metric": self.metric.name, **self._scores(row.unsqueeze(0), self.texts)[0].record("average_")}
+
+    def clients(self, clients: Sequence[int]) -> dict[int, Score]:
+        """Returns the score of each of these clients' own models; nothing where clients are not evaluated."""
+        if not len(self.client_texts):
+            return {}
+        rows = self.bank.P[list(clients)]
+        return dict(zip(clients, self._scores(rows, self.client_texts), strict=True))
+
+    def spread(self, scores: Mapping[int, Score]) -> dict[str, float]:
+        """Returns mean, least and largest of the clients' headline (and of exact match, where it was measured)."""
+        record: dict[str, float] = {}
+        shown = {self.metric.name, *(["exact_match"] if self.questions else [])} if scores else set()
+        for metric in (METRICS[name] for name in sorted(shown)):
+            values = np.array([score.metrics[metric.name] for score in scores.values()])
+            record |= {
+                metric.clients("mean"): float(values.mean()),
+                metric.clients("min"): float(values.min()),
+                metric.clients("max"): float(values.max()),
+            }
+        return record
+
+    def _scores(self, values: torch.Tensor, texts: NDArray[np.int64]) -> list[Score]:
+        """Returns what each adapter of `values [C, D]` scores on `texts`, with generated answers where asked for."""
+        scores = [evaluate(self.model, self.bank, row, self.tokens, texts, self.metric) for row in values]
+        if self.questions is None:
+            return scores
+        matches = exact_match(self.model, self.bank, values, self.questions, texts, self.tokenizer)
+        return [
+            replace(score, metrics={**score.metrics, "exact_match": float(match)})
+            for score, match in zip(scores, matches, strict=True)
+        ]

@@ -1,0 +1,137 @@
+//! Rules by coordinate: each column is sorted over a client and its neighbours, and its middle is averaged.
+//!
+//! Yin et al. 2018, "Byzantine-robust distributed learning", arXiv 1803.01498.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::batch::check_len;
+use crate::error::Result;
+use crate::kernels::{Level, STRIP, Settle, Sort};
+use crate::mixing::{MixingMatrix, Real, checked_gamma};
+use crate::robust::too_few;
+
+/// A tile of columns, the rows of one neighbourhood, is about this many bytes: it stays in the second-level cache.
+const TILE_BYTES: usize = 1 << 17;
+/// Widest tile in columns.
+const MAX_WIDTH: usize = 2048;
+
+impl MixingMatrix {
+    /// Moves each row of `x` (`[clients, columns]`) by `gamma` towards the trimmed mean of `z`: of the k values of
+    /// client i and its neighbours, in each column, the mean without the `bad[i]` lowest and highest.
+    ///
+    /// # Errors
+    /// [`Error::Length`](crate::Error::Length) where sizes do not fit, [`Error::Argument`](crate::Error::Argument)
+    /// where `z` or `gamma` is not finite, [`Error::Matrix`](crate::Error::Matrix) for a row with `k <= 2 bad`; `x` is
+    /// then as it was.
+    pub fn trimmed_mean_into<T>(&self, z: &[T], x: &mut [T], bad: &[u32], gamma: f64) -> Result<()>
+    where
+        T: Real + Into<f64> + PartialOrd,
+    {
+        let columns = self.check_values(z, Some(bad))?;
+        let trim = |i: usize, values: usize| {
+            let bad = bad[i] as usize;
+            if values <= 2 * bad {
+                return Err(too_few(i, values, bad, "more than 2 bad"));
+            }
+            Ok(bad..values - bad)
+        };
+        self.by_coordinate(z, x, columns, gamma, trim)
+    }
+
+    /// Moves each row of `x` (`[clients, columns]`) by `gamma` towards the median of `z` over a client and its
+    /// neighbours in each column: the mean of the two in the middle where their number is even.
+    ///
+    /// # Errors
+    /// As [`MixingMatrix::trimmed_mean_into`], without that of a row.
+    pub fn median_into<T>(&self, z: &[T], x: &mut [T], gamma: f64) -> Result<()>
+    where
+        T: Real + Into<f64> + PartialOrd,
+    {
+        let columns = self.check_values(z, None)?;
+        self.by_coordinate(z, x, columns, gamma, |_, values| Ok((values - 1) / 2..values / 2 + 1))
+    }
+
+    /// Moves each row towards the mean of the ranks that `kept` gives for a client and how many values it has.
+    fn by_coordinate<T: Real + Into<f64> + PartialOrd>(
+        &self,
+        z: &[T],
+        x: &mut [T],
+        columns: usize,
+        gamma: f64,
+        kept: impl Fn(usize, usize) -> Result<Range<usize>>,
+    ) -> Result<()> {
+        check_len("x", x.len(), self.clients(), columns)?;
+        let gamma = checked_gamma(gamma)?;
+        let groups: Vec<_> = (0..self.clients()).map(|i| self.neighbourhood(i)).collect();
+        let ranks =
+            groups.iter().enumerate().map(|(i, group)| kept(i, group.len())).collect::<Result<Vec<_>>>()?;
+        if columns == 0 {
+            return Ok(());
+        }
+        let networks: BTreeMap<usize, _> =
+            groups.iter().map(|group| (group.len(), sorting_network(group.len()))).collect();
+        let level = Level::current();
+        x.par_chunks_exact_mut(columns).zip(&groups).zip(ranks).enumerate().for_each(
+            |(i, ((row, group), ranks))| {
+                let width = TILE_BYTES / size_of::<T>() / group.len() / STRIP * STRIP;
+                let width = width.clamp(STRIP, MAX_WIDTH);
+                let network = &networks[&group.len()];
+                row.par_chunks_mut(width).enumerate().for_each_init(Vec::new, |tile, (t, x)| {
+                    let count = x.len();
+                    let piece = |client: usize| &z[client * columns + t * width..][..count];
+                    tile.clear();
+                    group.iter().for_each(|&client| tile.extend_from_slice(piece(client)));
+                    Sort { tile: &mut *tile, width: count, network }.sort(level);
+                    let rows = &tile[ranks.start * count..ranks.end * count];
+                    Settle { x, z: piece(i), rows, width: count, gamma }.settle(level);
+                });
+            },
+        );
+        Ok(())
+    }
+}
+
+/// Pairs of places that, compared and exchanged in order, sort `n` values: Batcher's odd-even merge sort (Knuth, The
+/// Art of Computer Programming, volume 3, section 5.2.2, algorithm M).
+fn sorting_network(n: usize) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    let mut sorted = 1; // runs of this many are sorted
+    while sorted < n {
+        let mut step = sorted;
+        while step >= 1 {
+            for start in (step % sorted..n.saturating_sub(step)).step_by(2 * step) {
+                for low in start..(start + step).min(n - step) {
+                    if low / (2 * sorted) == (low + step) / (2 * sorted) {
+                        pairs.push((low, low + step));
+                    }
+                }
+            }
+            step /= 2;
+        }
+        sorted *= 2;
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sorting_network;
+
+    /// The zero-one principle: a network that sorts all sequences of 0 and 1 sorts everything.
+    #[test]
+    fn networks_sort_every_sequence_of_zeros_and_ones() {
+        for n in 0..=16 {
+            let network = sorting_network(n);
+            for bits in 0..1_u32 << n {
+                let sorted = network.iter().fold(bits, |bits, &(low, high)| {
+                    let swap = bits >> low & 1 & !(bits >> high);
+                    bits ^ (swap << low | swap << high)
+                });
+                assert_eq!(sorted, ((1 << bits.count_ones()) - 1) << (n as u32 - bits.count_ones()), "{n}");
+            }
+        }
+    }
+}
