@@ -3,6 +3,7 @@
 //! A [`Codec`] is a *scheme*, which says what the bytes mean, and perhaps an entropy stage on top of it, which
 //! writes the same bytes shorter. One file per scheme; a scheme knows neither frames nor threads' number.
 
+mod accumulate;
 mod eden;
 mod elias_fano;
 mod float;

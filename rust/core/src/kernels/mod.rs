@@ -4,6 +4,7 @@
 //! file is the only place that chooses. A kernel works on one tile, whose sizes the caller has checked.
 //! AVX2 and AVX-512 have quantizer loops of their own, and compile the other loops for wider vectors.
 
+mod accumulate;
 mod bits;
 mod deviation;
 mod eden;
@@ -14,6 +15,7 @@ mod robust;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use accumulate::Accumulate;
 pub(crate) use bits::{Powers, Signed, Signs, Values, powers_of_two, round_to_powers, signed, take_signs};
 pub(crate) use deviation::Deviation;
 pub(crate) use eden::{Rotation, Snap, Unsnap, snap_block, unsnap_block};
