@@ -32,9 +32,12 @@ fn quantize(criterion: &mut Criterion) {
                     with_level(level, || bencher.iter(|| codec.decode_into(&payload, &mut y)));
                 });
                 // Reads the vector, too; by the bytes of a decode, as it replaces one.
-                group.bench_function(BenchmarkId::new(format!("decode_add/{name}"), level.name()), |bencher| {
-                    with_level(level, || bencher.iter(|| codec.decode_add_into(&payload, 1e-3, &mut y)));
-                });
+                group.bench_function(
+                    BenchmarkId::new(format!("decode_add/{name}"), level.name()),
+                    |bencher| {
+                        with_level(level, || bencher.iter(|| codec.decode_add_into(&payload, 1e-3, &mut y)));
+                    },
+                );
             }
         }
     }
