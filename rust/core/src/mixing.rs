@@ -260,6 +260,8 @@ impl tiles::Source<f32> for Messages<'_> {
 
     fn ahead(&self, row: usize, first: usize, len: usize) {
         let (payload, columns) = (self.frames.payload(row), self.frames.columns());
-        kernels::prefetch(self.codec.numbers(payload, columns, first..first + len));
+        for bytes in self.codec.bytes(payload, columns, first..first + len) {
+            kernels::prefetch(bytes);
+        }
     }
 }

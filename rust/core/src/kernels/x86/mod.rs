@@ -84,7 +84,9 @@ fn prefetch<T>(data: &[T], distance: usize) {
 /// Asks for `data` to be brought to the second-level cache.
 #[inline(always)]
 pub(super) fn prefetch_all<T>(data: &[T]) {
-    for distance in (0..size_of_val(data)).step_by(64) {
+    // From line to line, and the line of the last byte: `data` may begin within one.
+    let last = size_of_val(data).checked_sub(1);
+    for distance in (0..size_of_val(data)).step_by(64).chain(last) {
         let at = data.as_ptr().cast::<i8>().wrapping_add(distance);
         // SAFETY: as in `prefetch`.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at) }

@@ -23,12 +23,13 @@ pub(in crate::kernels::x86) fn decode_tile(tile: Decode<'_>) {
 #[target_feature(enable = "avx2,bmi2")]
 fn decode<const BITS: usize>(tile: Decode<'_>) {
     let Decode { quantizer, scales, codes, mut first, mut out } = tile;
+    let (mut at, mut within) = (first / quantizer.block(), first % quantizer.block());
     while !out.is_empty() {
         // All of one block that is wanted.
-        let at = first / quantizer.block();
         let step = scales.get(at * 4..).map_or(0.0, |scale| quantizer.step(read_f32(scale)));
-        let wanted = (quantizer.block() - first % quantizer.block()).min(out.len());
+        let wanted = (quantizer.block() - within).min(out.len());
         let Some(piece) = out.split_off_mut(..wanted) else { return };
+        (at, within) = (at + 1, 0);
 
         let values = Values::<BITS>::new(step);
         let mut bytes = codes.get(first / 8 * BITS..).unwrap_or(&[]);
