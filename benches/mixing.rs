@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use declora_benches::{circulant, copy, values};
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
@@ -28,7 +28,7 @@ fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize,
 
     let mut group = criterion.benchmark_group(format!("mixing/{name}/{clients}x{columns}"));
     // Of a copy, for all of them: the question is how many copies of the matrix a round of gossip costs.
-    group.throughput(Throughput::Bytes(8 * (clients * columns) as u64));
+    group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Bytes(8 * (clients * columns) as u64));
     group.bench_function("copy", |bencher| bencher.iter(|| copy(&z, &mut x)));
     for &level in Level::available() {
         let id = |name| BenchmarkId::new(name, level.name());
@@ -61,6 +61,8 @@ fn exponential(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
+        .without_plots()
+        .nresamples(10_000)
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(1));

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use declora_benches::{copy, values};
 use declora_core::{Codec, Level, Stream, with_level};
 
@@ -16,7 +16,7 @@ fn quantize(criterion: &mut Criterion) {
         let x = values(n);
         let mut y = vec![0.0; n];
         let mut group = criterion.benchmark_group(format!("quantize/{n}"));
-        group.throughput(Throughput::Bytes(8 * n as u64));
+        group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Bytes(8 * n as u64));
         group.bench_function("copy", |bencher| bencher.iter(|| copy(&x, &mut y)));
         for name in ["q2", "q3", "q4", "q8", "bf16", "none"] {
             let codec = name.parse::<Codec>().expect("a known codec");
@@ -46,6 +46,8 @@ fn quantize(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
+        .without_plots()
+        .nresamples(10_000)
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600));
