@@ -4,6 +4,9 @@ Run `python benches/compare.py` on an idle machine. Each candidate has two media
 group runs once per repetition, after the others, so its threads were asleep and the caches hold other data, as in a
 round of training. "Back to back": its calls follow each other, so its threads are awake. GB/s are bytes read plus
 bytes written by the task itself; "x copy" is that rate over the rate of a copy by torch, on all cores, timed likewise.
+
+What comes after a call of torch shares its cores with the threads of torch's OpenMP (libgomp): they wait for more work
+for some milliseconds without leaving their core. `GOMP_SPINCOUNT=0 python benches/compare.py` measures without that.
 """
 
 import datetime
@@ -196,6 +199,8 @@ def machine() -> dict[str, str]:
         "date": datetime.date.today().isoformat(),
         "cpu": model[1] if model else platform.processor() or platform.machine(),
         "cores": f"{os.cpu_count()}, of which torch uses {torch.get_num_threads()} and declora {_bridge.threads()}",
+        "instructions": _bridge.level(),
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "not set"),
         "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "commit": head.stdout.strip() or "unknown",
         "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
@@ -203,7 +208,7 @@ def machine() -> dict[str, str]:
 
 
 def main() -> None:
-    """Measures, prints and writes `results/<date>-<cpu>.md`."""
+    """Measures, prints and writes `results/<date>-<cpu>-<instruction set>.md`."""
     facts = machine()
     ring_goals = {"declora, in place": ">= 0.8", "declora, from q4 frames": ">= 1.2"}
     powers = [1 << power for power in range(10)]
@@ -221,7 +226,7 @@ def main() -> None:
     print(text)
     RESULTS.mkdir(exist_ok=True)
     cpu = re.sub(r"[^a-z0-9]+", "-", facts["cpu"].lower()).strip("-")
-    (RESULTS / f"{facts['date']}-{cpu}.md").write_text(text)
+    (RESULTS / f"{facts['date']}-{cpu}-{facts['instructions']}.md").write_text(text)
 
 
 if __name__ == "__main__":

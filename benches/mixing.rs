@@ -1,4 +1,5 @@
-//! Mixing: ring and exponential graph, at every level, from float32 and from q4 frames, beside a copy of the same matrix.
+//! Mixing and the consensus distance: ring and exponential graph, at every level, from float32 and from q4 frames, beside
+//! a copy of the same matrix.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 
@@ -7,7 +8,9 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use declora_benches::{circulant, copy, values};
 use declora_core::frame::HEADER_LEN;
-use declora_core::{Batch, Codec, Frames, Level, MixingMatrix, encode_frames, with_level};
+use declora_core::{
+    Batch, Codec, Frames, Level, MixingMatrix, consensus_distance, encode_frames, with_level,
+};
 
 fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize, offsets: &[usize]) {
     let (indptr, indices, weights) = circulant(clients, offsets);
@@ -38,11 +41,16 @@ fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize,
         group.bench_function(id("mix_frames/q4"), |bencher| {
             with_level(level, || bencher.iter(|| matrix.mix_frames(&frames, &mut x, 1e-3)));
         });
+        group.bench_function(id("consensus_distance"), |bencher| {
+            with_level(level, || bencher.iter(|| consensus_distance(&z, clients)));
+        });
     }
 }
 
 fn ring(criterion: &mut Criterion) {
     mixing(criterion, "ring", 64, 500_003, &[1, 63]);
+    // Rows a power of two apart share the sets of a cache.
+    mixing(criterion, "ring", 64, 1 << 19, &[1, 63]);
 }
 
 fn exponential(criterion: &mut Criterion) {

@@ -1,4 +1,4 @@
-//! Encode and decode: bits x length x level, in bytes moved per second, beside a copy of the float32 input.
+//! Encode, decode, decode and add: bits x length x level, in bytes moved per second, beside a copy of the float32 input.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 
@@ -31,6 +31,13 @@ fn quantize(criterion: &mut Criterion) {
                 group.bench_function(BenchmarkId::new(format!("decode/{name}"), level.name()), |bencher| {
                     with_level(level, || bencher.iter(|| codec.decode_into(&payload, &mut y)));
                 });
+                // Reads the vector, too; by the bytes of a decode, as it replaces one.
+                group.bench_function(
+                    BenchmarkId::new(format!("decode_add/{name}"), level.name()),
+                    |bencher| {
+                        with_level(level, || bencher.iter(|| codec.decode_add_into(&payload, 1e-3, &mut y)));
+                    },
+                );
             }
         }
     }

@@ -72,6 +72,24 @@ def test_halves_are_those_of_torch(name):
     np.testing.assert_array_equal(decoded(codec, encoded(codec, x), len(x)), expected)
 
 
+@pytest.mark.parametrize("name", ["none", "bf16", "q4", "topk"])
+def test_adding_a_message_is_decoding_and_adding_bit_for_bit(name):
+    codec, x, z = _bridge.Codec(name), torch.from_numpy(normal(5000)), normal(5000, seed=1)
+    payload = encoded(codec, z)
+    expected = x.numpy() + np.float32(0.3) * decoded(codec, payload, 5000)
+    _bridge.decode_add(codec, payload, x, 0.3)
+    np.testing.assert_array_equal(x.numpy(), expected)
+    with pytest.raises(errors.ConfigError, match="weight=inf cannot be used: it must be a finite number"):
+        _bridge.decode_add(codec, payload, x, 1e39)
+    with pytest.raises(errors.FrameError):
+        _bridge.decode_add(codec, payload[1:], x, 1.0)
+    np.testing.assert_array_equal(x.numpy(), expected)
+
+
+def test_the_level_is_one_of_the_known():
+    assert _bridge.level() in {"portable", "avx2", "avx512"}
+
+
 @pytest.mark.parametrize("n", [0, 1, 31, 256, 257, 10_007])
 def test_payload_bytes_is_the_closed_form(n):
     assert _bridge.Codec("none").payload_bytes(n) == 4 * n

@@ -14,6 +14,7 @@ from declora._core import (  # noqa: TID251
     HEADER_BYTES,
     Codec,
     MixingMatrix,
+    level,
     philox4x32_10,
     set_threads,
     threads,
@@ -36,12 +37,14 @@ __all__ = [
     "consensus_distance",
     "crc32c",
     "decode",
+    "decode_add",
     "decode_frames",
     "dropout_mask",
     "encode",
     "encode_frames",
     "frame_bytes",
     "krum",
+    "level",
     "median",
     "mix",
     "mix_frames",
@@ -63,6 +66,11 @@ def encode(codec: Codec, x: Array, out: Array, *, seed: int, round: int, client:
 def decode(codec: Codec, payload: Array, out: Array) -> None:
     """Writes the values of `payload`, uint8, to `out`, float32 `[n]`."""
     codec.decode(_array("payload", payload), _array("out", out))
+
+
+def decode_add(codec: Codec, payload: Array, out: Array, weight: float) -> None:
+    """Adds `weight` times the values of `payload`, uint8, to `out`, float32 `[n]`."""
+    codec.decode_add(_array("payload", payload), _array("out", out), weight)
 
 
 def encode_frames(

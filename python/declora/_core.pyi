@@ -26,6 +26,7 @@ __all__ = [
     "encode_frames",
     "frame_bytes",
     "krum",
+    "level",
     "median",
     "nearest",
     "philox4x32_10",
@@ -143,6 +144,21 @@ class Codec:
         Raises:
             FrameError: Another length than that of `n` values, or bytes that no encoder writes (a scale that is not
                 finite, indices out of order ...). `out` is then as it was.
+        """
+
+    def decode_add(self, payload: NDArray[np.uint8], out: NDArray[np.float32], weight: float) -> None:
+        """Adds `weight` times the values of a payload to `out [n]`, float32.
+
+        The same bits as `decode` to z, then `out + float32(weight) * z`, both operations rounded. Codecs whose values
+        can be decoded in pieces need no memory for z.
+
+        Args:
+            payload: uint8, as `encode` wrote it.
+            out: float32 `[n]`, changed.
+            weight: Finite as a float32.
+
+        Raises:
+            FrameError: As for `decode`. `out` is then as it was.
         """
 
     def __eq__(self, other: object, /) -> bool: ...
@@ -367,6 +383,9 @@ def crc32c(data: NDArray[np.uint8]) -> int:
 
 def philox4x32_10(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
     """Returns the four 32-bit words of Philox4x32-10 (Salmon et al., SC'11) for a counter and a key."""
+
+def level() -> str:
+    """Returns the instruction set that the kernels use: `portable`, `avx2` or `avx512`. No result depends on it."""
 
 def set_threads(count: int) -> None:
     """Uses `count` threads from the next call on; 0 is the default, one per core. No result depends on it."""

@@ -9,23 +9,18 @@
 //! x <- W x (Xiao and Boyd 2004, "Fast linear iterations for distributed averaging"). Each element's terms
 //! are added in the order of j, with every product and sum rounded, so tiles and threads change nothing.
 
-use std::cell::RefCell;
+mod schedule;
+mod tiles;
+
 use std::ops::{Add, Mul, Sub};
 
-use rayon::prelude::*;
+use schedule::Schedule;
 
 use crate::batch::{Frames, check_len, decode_frames};
+use crate::codec::Ranges;
 use crate::error::{Error, Result};
-use crate::kernels::{self, Level, Mix, STRIP};
+use crate::kernels;
 
-/// A tile of columns, all rows of it, is about this many bytes: it stays in the second-level cache.
-const TILE_BYTES: usize = 1 << 17;
-/// Widest tile in columns: a few pages of each row.
-const MAX_WIDTH: usize = 4096;
-/// Bytes of a row that are asked for at a time.
-const AHEAD_BYTES: usize = 1 << 11;
-/// Panels per thread: what one thread takes at a time, so that the threads end together.
-const PANELS: usize = 4;
 const ROW_SUM_TOLERANCE: f64 = 1e-9;
 
 /// The two types of floats that can be mixed.
@@ -39,10 +34,7 @@ pub trait Real:
 }
 
 mod private {
-    pub trait Sealed: Sized + 'static {
-        /// Runs `work` with `len` items of memory that this thread keeps for the next call.
-        fn workspace<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
-    }
+    pub trait Sealed: crate::kernels::Mixed + crate::scratch::Scratch {}
 }
 
 macro_rules! real {
@@ -55,19 +47,7 @@ macro_rules! real {
             }
         }
 
-        impl private::Sealed for $type {
-            fn workspace<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R {
-                thread_local! {
-                    static MEMORY: RefCell<Vec<$type>> = const { RefCell::new(Vec::new()) };
-                }
-                MEMORY.with_borrow_mut(|memory| {
-                    if memory.len() < len {
-                        memory.resize(len, 0.0);
-                    }
-                    work(&mut memory[..len])
-                })
-            }
-        }
+        impl private::Sealed for $type {}
     )* };
 }
 real!(f32 f64);
@@ -78,6 +58,7 @@ pub struct MixingMatrix {
     starts: Vec<usize>,
     columns: Vec<usize>,
     weights: Vec<f64>,
+    schedule: Schedule,
 }
 
 impl MixingMatrix {
@@ -100,6 +81,9 @@ impl MixingMatrix {
             return Err(fault(0, format!("indices has {i} items and weights {w}; they must have the same.")));
         }
         let n = indptr.len() - 1;
+        if u32::try_from(n).is_err() {
+            return Err(fault(0, format!("indptr has {} items; 2^32 clients are the most.", indptr.len())));
+        }
         let mut starts = Vec::with_capacity(n + 1);
         for (at, &start) in indptr.iter().enumerate() {
             let start = usize::try_from(start).ok().filter(|&start| {
@@ -147,7 +131,8 @@ impl MixingMatrix {
                 ));
             }
         }
-        Ok(Self { starts, columns, weights: weights.to_vec() })
+        let schedule = Schedule::new(n, |row| &columns[starts[row]..starts[row + 1]]);
+        Ok(Self { starts, columns, weights: weights.to_vec(), schedule })
     }
 
     /// Number of rows.
@@ -176,11 +161,7 @@ impl MixingMatrix {
         let columns = self.columns_of("z", z.len())?;
         check_len("x", x.len(), self.clients(), columns)?;
         let gamma = checked_gamma(gamma)?;
-        let piece = |row, first, len: usize| {
-            z.get(row * columns + first..).map_or(&[][..], |z| &z[..len.min(z.len())])
-        };
-        let fill = |row, first, _: &[T], tile: &mut [T]| tile.copy_from_slice(piece(row, first, tile.len()));
-        self.mix_tiles(x, columns, gamma, fill, |row, first, len| kernels::prefetch(piece(row, first, len)));
+        tiles::mix(self, x, columns, gamma, &Matrix { z, columns });
         Ok(())
     }
 
@@ -191,8 +172,7 @@ impl MixingMatrix {
     pub fn mix_in_place<T: Real>(&self, x: &mut [T], gamma: f64) -> Result<()> {
         let columns = self.columns_of("x", x.len())?;
         let gamma = checked_gamma(gamma)?;
-        let fill = |_, _, x: &[T], tile: &mut [T]| tile.copy_from_slice(x);
-        self.mix_tiles(x, columns, gamma, fill, |_, _, _| ());
+        tiles::mix(self, x, columns, gamma, &Itself);
         Ok(())
     }
 
@@ -215,69 +195,8 @@ impl MixingMatrix {
             return self.mix_into(&z, x, gamma);
         };
         frames.check_payloads()?;
-        let fill = |row, first, _: &[f32], tile: &mut [f32]| {
-            codec.decode_range(frames.payload(row), columns, first, tile);
-        };
-        self.mix_tiles(x, columns, gamma, fill, |row, first, len| {
-            kernels::prefetch(codec.numbers(frames.payload(row), columns, first..first + len));
-        });
+        tiles::mix(self, x, columns, gamma, &Messages { frames, codec });
         Ok(())
-    }
-
-    /// Mixes tile by tile. `fill(row, first, x, tile)` writes the columns of z from `first` to `tile`; `x` is the
-    /// same piece of x as it was before.
-    ///
-    /// Rows of z are copied side by side, so that neither a row's length nor its alignment matters.
-    fn mix_tiles<T: Real>(
-        &self,
-        x: &mut [T],
-        columns: usize,
-        gamma: f64,
-        fill: impl Fn(usize, usize, &[T], &mut [T]) + Sync,
-        ahead: impl Fn(usize, usize, usize) + Sync,
-    ) {
-        let (level, gamma, n) = (Level::current(), T::from_f64(gamma), self.clients());
-        let width = (TILE_BYTES / size_of::<T>() / n / STRIP * STRIP).clamp(STRIP, MAX_WIDTH);
-        let share = (AHEAD_BYTES / size_of::<T>() / width).max(1);
-        let (terms, starts) = self.terms::<T>(width);
-        let panel = columns.div_ceil(PANELS * rayon::current_num_threads()).next_multiple_of(width);
-        panels(x, columns, panel).into_par_iter().enumerate().for_each(|(p, mut rows)| {
-            let end = rows.first().map_or(0, |row| row.len());
-            T::workspace(n * width, |z| {
-                for start in (0..end).step_by(width) {
-                    let tile = start..end.min(start + width);
-                    for (row, (x, z)) in rows.iter().zip(z.chunks_exact_mut(width)).enumerate() {
-                        fill(row, p * panel + start, &x[tile.clone()], &mut z[..tile.len()]);
-                    }
-                    // Some of the rows ask for a longer piece of what comes next, so that memory sees longer runs.
-                    let turn = start / width % share;
-                    let next = start + (share - turn) * width;
-                    let next = end.min(next)..end.min(next + share * width);
-                    for (row, x) in rows.iter_mut().enumerate() {
-                        if row % share == turn {
-                            kernels::prefetch(&x[next.clone()]);
-                            ahead(row, p * panel + next.start, next.len());
-                        }
-                        let (x, terms) = (&mut x[tile.clone()], &terms[starts[row]..starts[row + 1]]);
-                        kernels::mix_row(level, Mix { x, z, own: row * width, terms, gamma });
-                    }
-                }
-            });
-        });
-    }
-
-    /// The weights of the other rows and where these begin in tiles of `width` columns, and where the terms
-    /// of each row start.
-    fn terms<T: Real>(&self, width: usize) -> (Vec<(T, usize)>, Vec<usize>) {
-        let (mut terms, mut starts) = (Vec::with_capacity(self.nnz()), vec![0]);
-        for row in 0..self.clients() {
-            let entries = self.starts[row]..self.starts[row + 1];
-            let entries = self.columns[entries.clone()].iter().zip(&self.weights[entries]);
-            let others = entries.filter(|&(&column, _)| column != row);
-            terms.extend(others.map(|(&column, &weight)| (T::from_f64(weight), column * width)));
-            starts.push(terms.len());
-        }
-        (terms, starts)
     }
 
     /// Columns of a matrix of `len` items with one row per client.
@@ -288,24 +207,61 @@ impl MixingMatrix {
     }
 }
 
-/// Cuts a matrix into panels of `width` columns, each given as one slice per row.
-fn panels<T>(x: &mut [T], columns: usize, width: usize) -> Vec<Vec<&mut [T]>> {
-    if columns == 0 {
-        return Vec::new();
-    }
-    let rows = x.len() / columns;
-    let mut panels: Vec<_> = (0..columns.div_ceil(width)).map(|_| Vec::with_capacity(rows)).collect();
-    for row in x.chunks_exact_mut(columns) {
-        for (panel, piece) in panels.iter_mut().zip(row.chunks_mut(width)) {
-            panel.push(piece);
-        }
-    }
-    panels
-}
-
 pub(crate) fn checked_gamma(gamma: f64) -> Result<f64> {
     if gamma.is_finite() {
         return Ok(gamma);
     }
     Err(Error::Argument { field: "gamma", value: gamma.to_string(), allowed: "a finite number" })
+}
+
+/// A matrix as it is.
+struct Matrix<'a, T> {
+    z: &'a [T],
+    columns: usize,
+}
+
+impl<T> Matrix<'_, T> {
+    fn piece(&self, row: usize, first: usize, len: usize) -> &[T] {
+        self.z.get(row * self.columns + first..).map_or(&[], |z| &z[..len.min(z.len())])
+    }
+}
+
+impl<T: Real> tiles::Source<T> for Matrix<'_, T> {
+    fn fill(&self, row: usize, first: usize, _: &[T], out: &mut [T]) {
+        out.copy_from_slice(self.piece(row, first, out.len()));
+    }
+
+    fn ahead(&self, row: usize, first: usize, len: usize) {
+        kernels::prefetch(self.piece(row, first, len));
+    }
+}
+
+/// The rows that are mixed.
+struct Itself;
+
+impl<T: Real> tiles::Source<T> for Itself {
+    fn fill(&self, _: usize, _: usize, x: &[T], out: &mut [T]) {
+        out.copy_from_slice(x);
+    }
+
+    fn ahead(&self, _: usize, _: usize, _: usize) {}
+}
+
+/// What the payloads decode to.
+struct Messages<'a> {
+    frames: &'a Frames<'a>,
+    codec: &'a dyn Ranges,
+}
+
+impl tiles::Source<f32> for Messages<'_> {
+    fn fill(&self, row: usize, first: usize, _: &[f32], out: &mut [f32]) {
+        self.codec.decode_range(self.frames.payload(row), self.frames.columns(), first, out);
+    }
+
+    fn ahead(&self, row: usize, first: usize, len: usize) {
+        let (payload, columns) = (self.frames.payload(row), self.frames.columns());
+        for bytes in self.codec.bytes(payload, columns, first..first + len) {
+            kernels::prefetch(bytes);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 /// Types of which every thread keeps some.
-pub(crate) trait Scratch: Copy + Default + 'static {
+pub trait Scratch: Copy + Default + 'static {
     /// Runs `work` with `len` items; what they hold is left over from before.
     fn scratch<R>(len: usize, work: impl FnOnce(&mut [Self]) -> R) -> R;
 }

@@ -4,9 +4,12 @@ use rayon::prelude::*;
 
 use crate::batch::check_len;
 use crate::error::Result;
+use crate::kernels::{Deviation, Level};
 
 /// Columns of a partial sum. It fixes the order of the additions, so it is part of the result.
 const TILE: usize = 1024;
+/// Columns of all rows that are read twice are about this many bytes: the second time they are in a cache.
+const PIECE_BYTES: usize = 1 << 18;
 
 /// Consensus distance of the rows of `x` (`[rows, columns]`): sqrt(mean over i of ||x_i - mean||^2).
 ///
@@ -21,29 +24,19 @@ pub fn consensus_distance(x: &[f32], rows: usize) -> Result<f64> {
     if x.is_empty() {
         return Ok(0.0);
     }
+    let level = Level::current();
+    let piece = (PIECE_BYTES / size_of::<f32>() / rows).clamp(TILE / 8, TILE);
     let tiles: Vec<f64> = (0..columns.div_ceil(TILE))
         .into_par_iter()
         .map(|t| {
-            let tile = t * TILE..columns.min((t + 1) * TILE);
-            squared_deviation(x.chunks_exact(columns).map(|row| &row[tile.clone()]), tile.len(), rows)
+            let first = t * TILE;
+            let mut squares = [0.0; TILE];
+            let squares = &mut squares[..TILE.min(columns - first)];
+            for (p, squares) in squares.chunks_mut(piece).enumerate() {
+                Deviation::<TILE> { x, columns, first: first + p * piece, squares }.add(level);
+            }
+            squares.iter().sum()
         })
         .collect();
     Ok((tiles.iter().sum::<f64>() / rows as f64).sqrt())
-}
-
-/// Sum over rows and columns of the squared distance to the mean row.
-fn squared_deviation<'a>(tile: impl Iterator<Item = &'a [f32]> + Clone, width: usize, rows: usize) -> f64 {
-    let mut mean = vec![0.0; width];
-    for row in tile.clone() {
-        mean.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
-    }
-    mean.iter_mut().for_each(|sum| *sum /= rows as f64);
-    let mut squares = vec![0.0; width];
-    for row in tile {
-        for ((square, mean), &x) in squares.iter_mut().zip(&mean).zip(row) {
-            let distance = f64::from(x) - mean;
-            *square += distance * distance;
-        }
-    }
-    squares.iter().sum()
 }

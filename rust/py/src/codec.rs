@@ -96,6 +96,14 @@ impl Codec {
         run(py, || self.0.decode_into(payload, out))
     }
 
+    fn decode_add(&self, payload: &Bound<'_, PyAny>, out: &Bound<'_, PyAny>, weight: f32) -> PyResult<()> {
+        let (payload, mut out) = (input::<u8, Ix1>("payload", payload)?, output::<f32, Ix1>("out", out)?);
+        apart(("payload", &payload), ("out", &out))?;
+        let py = out.py();
+        let (payload, out) = (payload.as_slice()?, out.as_slice_mut()?);
+        run(py, || self.0.decode_add_into(payload, weight, out))
+    }
+
     fn __str__(&self) -> String {
         self.0.to_string()
     }

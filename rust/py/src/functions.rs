@@ -41,6 +41,11 @@ pub(crate) fn crc32c(data: &Bound<'_, PyAny>) -> PyResult<u32> {
 }
 
 #[pyfunction]
+pub(crate) fn level() -> &'static str {
+    declora_core::Level::current().name()
+}
+
+#[pyfunction]
 pub(crate) fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> (u32, u32, u32, u32) {
     declora_core::philox4x32_10(counter, key).into()
 }

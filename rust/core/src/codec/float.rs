@@ -137,8 +137,8 @@ impl Ranges for Float {
         }
     }
 
-    fn numbers<'a>(&self, payload: &'a [u8], _: usize, range: Range<usize>) -> &'a [u8] {
-        &payload[range.start * self.width()..range.end * self.width()]
+    fn bytes<'a>(&self, payload: &'a [u8], _: usize, range: Range<usize>) -> [&'a [u8]; 2] {
+        [&payload[range.start * self.width()..range.end * self.width()], &[]]
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`Codec`] is a *scheme*, which says what the bytes mean, and perhaps an entropy stage on top of it, which
 //! writes the same bytes shorter. One file per scheme; a scheme knows neither frames nor threads' number.
 
+mod accumulate;
 mod eden;
 mod elias_fano;
 mod float;
@@ -77,8 +78,8 @@ pub(crate) trait Ranges: Coder {
     /// Decodes the numbers `first..first + out.len()` of a checked payload of `n`; `first` is a multiple of 32.
     fn decode_range(&self, payload: &[u8], n: usize, first: usize, out: &mut [f32]);
 
-    /// The bytes of some numbers of a payload of `n`, without their scales; only for a hint, not exact.
-    fn numbers<'a>(&self, payload: &'a [u8], n: usize, range: Range<usize>) -> &'a [u8];
+    /// The bytes of some numbers of a payload of `n`, and those of their scales; only for a hint, not exact.
+    fn bytes<'a>(&self, payload: &'a [u8], n: usize, range: Range<usize>) -> [&'a [u8]; 2];
 }
 
 /// Decodes a whole payload, tile by tile on all threads.

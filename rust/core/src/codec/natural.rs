@@ -76,8 +76,8 @@ impl Ranges for Natural {
         kernels::powers_of_two(Level::current(), Values { exponents, signs, out });
     }
 
-    fn numbers<'a>(&self, payload: &'a [u8], _: usize, range: Range<usize>) -> &'a [u8] {
-        &payload[range]
+    fn bytes<'a>(&self, payload: &'a [u8], _: usize, range: Range<usize>) -> [&'a [u8]; 2] {
+        [&payload[range], &[]]
     }
 }
 

@@ -253,9 +253,13 @@ impl Ranges for Quantizer {
         kernels::decode_tile(Level::current(), Decode { quantizer: self, scales, codes, first, out });
     }
 
-    fn numbers<'a>(&self, payload: &'a [u8], n: usize, range: Range<usize>) -> &'a [u8] {
-        let at = |element: usize| (self.scales(n) + element * self.bits() as usize / 8).min(payload.len());
-        &payload[at(range.start)..at(range.end)]
+    fn bytes<'a>(&self, payload: &'a [u8], n: usize, range: Range<usize>) -> [&'a [u8]; 2] {
+        let (scales, codes) = payload.split_at(self.scales(n));
+        let at = |element: usize| element * self.bits() as usize / 8; // rounded down, so never beyond the end
+        [
+            &codes[at(range.start)..at(range.end)],
+            &scales[range.start / self.block * 4..range.end / self.block * 4],
+        ]
     }
 }
 

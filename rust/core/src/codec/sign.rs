@@ -94,7 +94,11 @@ impl Ranges for Sign {
         kernels::signed(Level::current(), Signed { scales, block: self.block, first, signs, out });
     }
 
-    fn numbers<'a>(&self, payload: &'a [u8], n: usize, range: Range<usize>) -> &'a [u8] {
-        &payload[self.scales(n)..][range.start / 8..range.end / 8]
+    fn bytes<'a>(&self, payload: &'a [u8], n: usize, range: Range<usize>) -> [&'a [u8]; 2] {
+        let (scales, signs) = payload.split_at(self.scales(n));
+        [
+            &signs[range.start / 8..range.end / 8],
+            &scales[range.start / self.block * 4..range.end / self.block * 4],
+        ]
     }
 }

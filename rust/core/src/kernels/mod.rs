@@ -2,9 +2,11 @@
 //!
 //! [`portable`] is the specification: plain safe loops. Every other level must give the same bits; this
 //! file is the only place that chooses. A kernel works on one tile, whose sizes the caller has checked.
-//! AVX2 is the same loops compiled for wider vectors, AVX-512 has quantizer loops of its own.
+//! AVX2 and AVX-512 have quantizer loops of their own, and compile the other loops for wider vectors.
 
+mod accumulate;
 mod bits;
+mod deviation;
 mod eden;
 mod hadamard;
 mod level;
@@ -13,7 +15,9 @@ mod robust;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use accumulate::Accumulate;
 pub(crate) use bits::{Powers, Signed, Signs, Values, powers_of_two, round_to_powers, signed, take_signs};
+pub(crate) use deviation::Deviation;
 pub(crate) use eden::{Rotation, Snap, Unsnap, snap_block, unsnap_block};
 pub use level::{Level, with_level};
 pub(crate) use portable::GROUP;
@@ -25,7 +29,7 @@ use crate::philox::Stream;
 /// Elements whose random numbers come from one group of 16 Philox counters (see [`portable::random_u16`]).
 pub(crate) const CHUNK: usize = 128;
 
-/// Elements of a row that are mixed together; rows of a [`Mix`] tile are padded to a multiple.
+/// Elements of a row that are mixed together.
 pub(crate) const STRIP: usize = 64;
 
 /// A loop body that is compiled once per level, inlined into it.
@@ -77,6 +81,8 @@ impl Body for Encode<'_> {
 pub(crate) fn encode_tile(level: Level, tile: Encode<'_>) -> Result<(), usize> {
     match level {
         #[cfg(target_arch = "x86_64")]
+        Level::Avx2(token) if tile.quantizer.full() => token.encode_tile(tile),
+        #[cfg(target_arch = "x86_64")]
         Level::Avx512(token) if tile.quantizer.full() => token.encode_tile(tile),
         _ => level.run(tile),
     }
@@ -105,35 +111,52 @@ impl Body for Decode<'_> {
 pub(crate) fn decode_tile(level: Level, tile: Decode<'_>) {
     match level {
         #[cfg(target_arch = "x86_64")]
+        Level::Avx2(token) if tile.quantizer.full() => token.decode_tile(tile),
+        #[cfg(target_arch = "x86_64")]
         Level::Avx512(token) if tile.quantizer.full() => token.decode_tile(tile),
         _ => level.run(tile),
     }
 }
 
 /// One piece of a row to move: `x += gamma * sum_j w_j (z_j - z)`, terms in order, each operation rounded.
-pub(crate) struct Mix<'a, T> {
+pub struct Mix<'a, T> {
     pub x: &'a mut [T],
-    /// Rows of z, side by side, each padded to a multiple of [`STRIP`] elements.
+    /// Rows of z: the one in slot i begins at `i * slot`, and is as long as a multiple of [`STRIP`].
     pub z: &'a [T],
-    /// Where the row itself begins in `z`.
-    pub own: usize,
-    /// Weight of each other row, and where it begins in `z`.
-    pub terms: &'a [(T, usize)],
+    pub slot: usize,
+    /// Slot of the row itself.
+    pub own: u32,
+    /// Weights of the other rows.
+    pub weights: &'a [T],
+    /// Their slots.
+    pub slots: &'a [u32],
     pub gamma: T,
+    /// What to ask for from memory meanwhile.
+    pub ahead: &'a [T],
 }
 
-impl<T: crate::Real> Body for Mix<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn run(self) {
-        portable::mix_row(self);
-    }
+/// Floats that can be mixed.
+pub trait Mixed: Sized {
+    /// Moves one piece of a row.
+    fn mix_row(level: Level, piece: Mix<'_, Self>);
 }
 
-/// Moves one piece of a row.
-pub(crate) fn mix_row<T: crate::Real>(level: Level, piece: Mix<'_, T>) {
-    level.run(piece);
+macro_rules! mixed {
+    ($($type:ident: $kernel:ident)*) => { $(
+        impl Mixed for $type {
+            fn mix_row(level: Level, piece: Mix<'_, Self>) {
+                match level {
+                    Level::Portable => portable::mix_row(piece),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2(token) => token.$kernel(piece),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512(token) => token.$kernel(piece),
+                }
+            }
+        }
+    )* };
 }
+mixed!(f32: mix_f32 f64: mix_f64);
 
 /// One chunk of a dropout mask: 0 where the element's 16-bit number is below `threshold`, else `keep`.
 pub(crate) struct Mask<'a> {

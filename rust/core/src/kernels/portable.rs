@@ -3,7 +3,7 @@
 //! The bodies are `#[inline(always)]` and keep 16 elements side by side, so that a level that only widens
 //! the vectors can compile the same body under `#[target_feature]`.
 
-use super::{CHUNK, Decode, Encode, Mask, Mix, STRIP};
+use super::{CHUNK, Decode, Encode, Mask, Mix, STRIP, prefetch};
 use crate::Real;
 use crate::codec::{Norm, Quantizer, SCALE_LIMIT};
 use crate::philox::{Stream, philox_lanes};
@@ -198,7 +198,7 @@ pub(crate) fn root(squares: f64) -> f32 {
 
 /// Packs 128 symbols of `BITS` bits: symbol i becomes bits `i * BITS..(i + 1) * BITS` of the stream.
 #[inline(always)]
-pub(super) fn pack<const BITS: usize>(symbols: &[u8; CHUNK], out: &mut [u8; CHUNK]) {
+pub(crate) fn pack<const BITS: usize>(symbols: &[u8; CHUNK], out: &mut [u8; CHUNK]) {
     let (eights, _) = symbols.as_chunks();
     for (eight, bytes) in eights.iter().zip(out.chunks_exact_mut(BITS)) {
         // Neighbours move together: bytes to pairs of 2 symbols, pairs to fours, fours to all eight.
@@ -269,26 +269,40 @@ pub(crate) fn read_f32(bytes: &[u8]) -> f32 {
 /// See [`Mix`].
 #[inline(always)]
 pub(crate) fn mix_row<T: Real>(piece: Mix<'_, T>) {
-    let Mix { x, z, own, terms, gamma } = piece;
+    let Mix { x, mut z, slot, own, weights, slots, gamma, ahead } = piece;
+    let sums = |z: &[T], x: &mut [T; STRIP]| mix_strip(x, z, slot, own, weights, slots, gamma);
+    let mut ahead = ahead.chunks(STRIP);
     let (strips, rest) = x.as_chunks_mut();
-    for (s, strip) in strips.iter_mut().enumerate() {
-        mix_strip(strip, &z[s * STRIP..], own, terms, gamma);
+    for x in strips {
+        if let Some(ahead) = ahead.next() {
+            prefetch(ahead);
+        }
+        sums(z, x);
+        z = z.get(STRIP..).unwrap_or(&[]);
     }
     if !rest.is_empty() {
         let mut full = [T::ZERO; STRIP];
         full[..rest.len()].copy_from_slice(rest);
-        mix_strip(&mut full, &z[strips.len() * STRIP..], own, terms, gamma);
+        sums(z, &mut full);
         rest.copy_from_slice(&full[..rest.len()]);
     }
 }
 
 /// One strip: its sums fit in registers, and its length is known, so that the compiler uses vectors.
 #[inline(always)]
-fn mix_strip<T: Real>(x: &mut [T; STRIP], z: &[T], own: usize, terms: &[(T, usize)], gamma: T) {
-    let row = |at: usize| z.get(at..).and_then(<[T]>::first_chunk::<STRIP>);
+fn mix_strip<T: Real>(
+    x: &mut [T; STRIP],
+    z: &[T],
+    slot: usize,
+    own: u32,
+    weights: &[T],
+    slots: &[u32],
+    gamma: T,
+) {
+    let row = |at: u32| z.get(at as usize * slot..).and_then(<[T]>::first_chunk::<STRIP>);
     let Some(&own) = row(own) else { return };
     let mut sums = [T::ZERO; STRIP];
-    for &(weight, at) in terms {
+    for (&weight, &at) in weights.iter().zip(slots) {
         let Some(other) = row(at) else { return };
         for l in 0..STRIP {
             sums[l] = sums[l] + weight * (other[l] - own[l]);

@@ -2,8 +2,8 @@
 
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Codec, Error, Frames, Level, MixingMatrix, Real, Stream, dropout_mask_into, encode_frames,
-    with_level,
+    Batch, Codec, Error, Frames, Level, MixingMatrix, Real, Stream, consensus_distance, dropout_mask_into,
+    encode_frames, with_level,
 };
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
@@ -203,6 +203,14 @@ fn mixing_frames_is_the_same_at_every_level() {
                 (bytes, bits(&fused))
             });
         }
+    }
+}
+
+#[test]
+fn the_consensus_distance_is_the_same_at_every_level() {
+    for (rows, columns) in [(1, 7), (3, 1023), (4, 1024), (5, 1100), (70, 300), (600, 2050)] {
+        let x = values(rows * columns, 6);
+        assert_equal_at_every_level((rows, columns), || consensus_distance(&x, rows).unwrap().to_bits());
     }
 }
 

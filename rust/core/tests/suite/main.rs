@@ -1,6 +1,7 @@
 //! The crate's tests: one file per room, all against `naive.rs` or a fact.
 #![allow(clippy::needless_range_loop, reason = "oracles index as the formulas do")]
 
+mod accumulate;
 mod batch;
 mod codec;
 mod dropout;

@@ -40,6 +40,18 @@ fn mix_naive<T: Real>(dense: &Dense, z: &[T], x: &[T], gamma: f64) -> Vec<T> {
     out
 }
 
+/// Row i hears i + 1, i + 2, i + 4 ...: rows of z are held from the first step to the last.
+fn exponential(n: usize) -> Dense {
+    let offsets: Vec<usize> = (0..).map(|power| 1 << power).take_while(|&offset| offset < n).collect();
+    let mut rows = vec![vec![0.0; n]; n];
+    for i in 0..n {
+        for j in offsets.iter().map(|offset| (i + offset) % n).chain([i]) {
+            rows[i][j] = 1.0 / (offsets.len() + 1) as f64;
+        }
+    }
+    rows
+}
+
 fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
@@ -58,6 +70,20 @@ fn mixing_matches_the_definition_bit_for_bit() {
             matrix(&dense).mix_into(&z, &mut mixed, 0.7).unwrap();
             assert_eq!(mixed, mix_naive(&dense, &z, &x, 0.7), "{n} x {columns}, f64");
         }
+    }
+}
+
+/// Rows that come and go, and rows held near and far: more than one piece of each, and an end that is no strip.
+#[test]
+fn many_rows_match_the_definition_bit_for_bit() {
+    for (dense, columns) in [(ring(70), 2100), (exponential(40), 1100), (exponential(300), 1030)] {
+        let n = dense.len();
+        let (z, x) = (values(n * columns, 1), values(n * columns, 2));
+        let (mut mixed, mut in_place) = (x.clone(), x.clone());
+        matrix(&dense).mix_into(&z, &mut mixed, 0.7).unwrap();
+        assert!(bits(&mixed) == bits(&mix_naive(&dense, &z, &x, 0.7)), "{n} rows");
+        matrix(&dense).mix_in_place(&mut in_place, 0.7).unwrap();
+        assert!(bits(&in_place) == bits(&mix_naive(&dense, &x, &x, 0.7)), "{n} rows, in place");
     }
 }
 

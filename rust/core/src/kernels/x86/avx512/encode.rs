@@ -7,8 +7,8 @@
 use std::arch::x86_64::*;
 
 use super::{AHEAD, GROUP, LANES, load_bytes, load_f32, set1, store_bytes};
-use crate::codec::Quantizer;
-use crate::kernels::portable::{block_scale, read_f32, root};
+use crate::kernels::portable::{block_scale, root};
+use crate::kernels::x86::blocks::{Multipliers, padded};
 use crate::kernels::x86::prefetch;
 use crate::kernels::{CHUNK, Encode};
 use crate::philox::{MULTIPLIERS, ROUNDS, Stream, WEYL};
@@ -133,7 +133,7 @@ fn encode<const BITS: usize>(tile: Encode<'_>) -> Result<(), usize> {
             let found = found.map_err(|at| s * span + b * block + at)?;
             scale.copy_from_slice(&found.to_le_bytes());
         }
-        let mut multipliers = Multipliers { quantizer, scales, multiplier: 0.0, groups: 0 };
+        let mut multipliers = Multipliers::new(quantizer, scales);
         let mut counter = chunk.wrapping_add((s * span / CHUNK) as u32).wrapping_mul(LANES as u32);
         let (chunks, rest) = x.as_chunks::<CHUNK>();
         let mut packed = codes.chunks_mut(CHUNK / 8 * BITS);
@@ -209,41 +209,6 @@ fn l2_norm(x: &[f32]) -> f32 {
     let four = _mm256_add_pd(_mm512_castpd512_pd256(eight), _mm512_extractf64x4_pd::<1>(eight));
     let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
     root(_mm_cvtsd_f64(two) + _mm_cvtsd_f64(_mm_unpackhi_pd(two, two)))
-}
-
-/// The last row of a message, with zeros.
-#[inline(always)]
-fn padded(rest: &[f32]) -> Option<[f32; LANES]> {
-    let mut row = [0.0; LANES];
-    row[..rest.len()].copy_from_slice(rest);
-    (!rest.is_empty()).then_some(row)
-}
-
-/// The multipliers of the groups of one span, in order.
-struct Multipliers<'a> {
-    quantizer: &'a Quantizer,
-    scales: &'a [u8],
-    multiplier: f32,
-    /// Groups of the present block that are still to come.
-    groups: usize,
-}
-
-impl Multipliers<'_> {
-    /// The multipliers of the groups of the next chunk, 0 beyond the end.
-    #[inline(always)]
-    fn next(&mut self) -> [f32; CHUNK / GROUP] {
-        std::array::from_fn(|_| {
-            if self.groups == 0 {
-                self.multiplier = match self.scales.split_off(..4) {
-                    Some(scale) => self.quantizer.multiplier(read_f32(scale)),
-                    None => 0.0,
-                };
-                self.groups = self.quantizer.block() / GROUP;
-            }
-            self.groups -= 1;
-            self.multiplier
-        })
-    }
 }
 
 /// The symbols of a chunk, one a byte, in order.

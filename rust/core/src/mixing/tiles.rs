@@ -1,0 +1,178 @@
+//! The loops around the mixing kernel: which piece of which row, and where its neighbours are.
+//!
+//! A thread mixes one piece of every row, from the first row to the last, before it goes on to the next columns.
+//! The pieces of the rows of z that are needed meanwhile are copied (or decoded) to memory of its own: neither a
+//! row's length nor its alignment matters there, a z that is decoded never goes to memory, and what is mixed in
+//! place is read before it is overwritten.
+
+use std::ops::{Range, RangeInclusive};
+
+use rayon::prelude::*;
+
+use super::schedule::Schedule;
+use super::{MixingMatrix, Real};
+use crate::kernels::{Level, Mix, STRIP};
+
+/// A piece of a row is at most a page: as far as a CPU reads ahead by itself. Short ones make poor use of memory.
+const PIECE_BYTES: RangeInclusive<usize> = 1 << 10..=1 << 12;
+/// What a thread holds of z is about this much, in and near the first-level cache ...
+const NEAR_BYTES: usize = 1 << 16;
+/// ... unless that means short pieces, for which a part of the second-level cache is used ...
+const MIDDLE_BYTES: usize = 1 << 18;
+/// ... and, if they would not even fit that, its share of the third-level cache.
+const FAR_BYTES: usize = 1 << 22;
+/// Rows between the one that is mixed and the one that is asked for from memory.
+const AHEAD: usize = 3;
+/// Panels per thread: what one thread takes at a time, so that the threads end together.
+const PANELS: usize = 4;
+const LINE_BYTES: usize = 64;
+
+/// What z is: where the pieces of its rows come from.
+pub(super) trait Source<T>: Sync {
+    /// Writes the columns of row `row` of z from `first` on to `out`; `x` is the same piece of x, not yet mixed.
+    fn fill(&self, row: usize, first: usize, x: &[T], out: &mut [T]);
+    /// Asks for what [`Source::fill`] will read.
+    fn ahead(&self, row: usize, first: usize, len: usize);
+}
+
+/// Mixes all of `x` (`[matrix.clients(), columns]`).
+pub(super) fn mix<T: Real>(
+    matrix: &MixingMatrix,
+    x: &mut [T],
+    columns: usize,
+    gamma: f64,
+    source: &impl Source<T>,
+) {
+    let slots = matrix.schedule.slots();
+    let width = piece_bytes(slots) / size_of::<T>() / STRIP * STRIP;
+    let line = LINE_BYTES / size_of::<T>();
+    let tiles = Tiles {
+        level: Level::current(),
+        schedule: &matrix.schedule,
+        terms: Terms::new(matrix),
+        gamma: T::from_f64(gamma),
+        source,
+        width,
+        // One cache line more, so that the slots do not share the sets of a cache.
+        slot: width + line,
+    };
+    let panel = columns.div_ceil(PANELS * rayon::current_num_threads()).next_multiple_of(width);
+    panels(x, columns, panel).into_par_iter().enumerate().for_each(|(p, mut rows)| {
+        T::scratch(slots * tiles.slot + line, |z| {
+            let skip = z.as_ptr().align_offset(LINE_BYTES).min(line);
+            tiles.mix_panel(&mut rows, p * panel, &mut z[skip..]);
+        });
+    });
+}
+
+/// Bytes of each row that are mixed at a time where so many rows of z are held.
+fn piece_bytes(slots: usize) -> usize {
+    let (shortest, longest) = PIECE_BYTES.into_inner();
+    match slots * shortest <= MIDDLE_BYTES {
+        true => (NEAR_BYTES / slots).clamp(shortest, longest),
+        false => (FAR_BYTES / slots).clamp(STRIP * size_of::<f64>(), longest),
+    }
+}
+
+struct Tiles<'a, T, S> {
+    level: Level,
+    schedule: &'a Schedule,
+    terms: Terms<T>,
+    gamma: T,
+    source: &'a S,
+    /// Columns that are mixed at a time.
+    width: usize,
+    /// Elements from one slot to the next.
+    slot: usize,
+}
+
+impl<T: Real, S: Source<T>> Tiles<'_, T, S> {
+    /// Mixes some columns of all rows, of which `first` is the first one.
+    fn mix_panel(&self, rows: &mut [&mut [T]], first: usize, z: &mut [T]) {
+        let (n, end) = (rows.len(), rows.first().map_or(0, |row| row.len()));
+        for start in (0..end).step_by(self.width) {
+            let tile = start..end.min(start + self.width);
+            let next = tile.end..end.min(tile.end + self.width);
+            for row in 0..n {
+                for held in self.schedule.fills(row) {
+                    let slot = self.schedule.slot(held) as usize * self.slot;
+                    let out = &mut z[slot..][..tile.len()];
+                    self.source.fill(held, first + start, &rows[held][tile.clone()], out);
+                }
+                let (later, piece) = match row + AHEAD {
+                    later if later < n => (later, tile.clone()),
+                    later => (later % n, next.clone()),
+                };
+                self.source.ahead(later, first + piece.start, piece.len());
+                self.mix_piece(rows, row, tile.clone(), (later, piece), z);
+            }
+        }
+    }
+
+    /// Mixes one piece of a row and asks for one of another row meanwhile.
+    fn mix_piece(
+        &self,
+        rows: &mut [&mut [T]],
+        row: usize,
+        tile: Range<usize>,
+        (later, piece): (usize, Range<usize>),
+        z: &[T],
+    ) {
+        let (x, ahead) = match rows.get_disjoint_mut([row, later]) {
+            Ok([x, later]) => (&mut x[tile], &later[piece]),
+            Err(_) => (&mut rows[row][tile], &[][..]),
+        };
+        let terms = self.terms.starts[row]..self.terms.starts[row + 1];
+        T::mix_row(
+            self.level,
+            Mix {
+                x,
+                z,
+                slot: self.slot,
+                own: self.schedule.slot(row),
+                weights: &self.terms.weights[terms.clone()],
+                slots: &self.terms.slots[terms],
+                gamma: self.gamma,
+                ahead,
+            },
+        );
+    }
+}
+
+/// The entries of the matrix beside the diagonal, as the kernel takes them.
+struct Terms<T> {
+    weights: Vec<T>,
+    slots: Vec<u32>,
+    /// Where the terms of each row begin.
+    starts: Vec<usize>,
+}
+
+impl<T: Real> Terms<T> {
+    fn new(matrix: &MixingMatrix) -> Self {
+        let (mut weights, mut slots) = (Vec::with_capacity(matrix.nnz()), Vec::with_capacity(matrix.nnz()));
+        let mut starts = vec![0];
+        for row in 0..matrix.clients() {
+            for (column, weight) in matrix.row(row).filter(|&(column, _)| column != row) {
+                weights.push(T::from_f64(weight));
+                slots.push(matrix.schedule.slot(column));
+            }
+            starts.push(weights.len());
+        }
+        Self { weights, slots, starts }
+    }
+}
+
+/// Cuts a matrix into panels of `width` columns, each given as one slice per row.
+fn panels<T>(x: &mut [T], columns: usize, width: usize) -> Vec<Vec<&mut [T]>> {
+    if columns == 0 {
+        return Vec::new();
+    }
+    let rows = x.len() / columns;
+    let mut panels: Vec<_> = (0..columns.div_ceil(width)).map(|_| Vec::with_capacity(rows)).collect();
+    for row in x.chunks_exact_mut(columns) {
+        for (panel, piece) in panels.iter_mut().zip(row.chunks_mut(width)) {
+            panel.push(piece);
+        }
+    }
+    panels
+}
