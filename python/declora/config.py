@@ -247,6 +247,8 @@ def describe(value: Any) -> Any:
         return [describe(v) for v in items]
     if (type(value).__module__, type(value).__name__) == ("torch", "dtype"):
         return str(value).removeprefix("torch.")
+    if hasattr(value, "quantization_method"):  # its own defaults are not what a table leaves out
+        return describe(value.to_dict())
     if hasattr(value, "to_diff_dict"):  # peft.LoraConfig and transformers configurations
         return describe(value.to_diff_dict())
     if hasattr(value, "tolist"):

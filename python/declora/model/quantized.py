@@ -160,9 +160,9 @@ def check_same(model: PreTrainedModel, wanted: BitsAndBytesConfig) -> None:
 def check_trainable(model: nn.Module) -> None:
     """Makes sure that gradients pass through the 4-bit layers of `model`, also after it has been evaluated.
 
-    On CPUs with AVX512-BF16, bitsandbytes (0.50) repacks a layer at its first forward pass without gradients, and from
-    then on computes it in bfloat16 by a kernel that autograd does not know: training would go on with the layers below
-    cut off, and no error. Its own switch turns that off.
+    On CPUs with AVX512-BF16, bitsandbytes (0.49 and 0.50) repacks a layer at its first forward pass without gradients,
+    and from then on computes it in bfloat16 by a kernel that has no derivative: after an evaluation, training would go
+    on with the layers below cut off, and without an error. Its own switch turns that off.
 
     Raises:
         ModelError: `model` is quantized to 8 bits, or has been repacked already.
