@@ -2,6 +2,14 @@
 
 The linear layers of the backbone are stored as NF4 and taken apart for each matrix product; embeddings, norms and the
 head keep their dtype, and adapters are float32 as ever. Messages between clients are another matter (`codec`).
+
+On a CPU, too, it is bitsandbytes: one format everywhere. Of the others measured there, on all-MiniLM-L6-v2 against
+float32, torchao 0.18 holds 4-bit values in a byte each, optimum-quanto 0.2.7 compiles C++ at its first use, and both
+were further off and slower.
+
+Merging an adapter into a 4-bit base is not offered: the sum would be rounded to 4 bits once more (after SST-2 on that
+model by an error of 0.56 times the norm of the update). `PeftModel.merge_and_unload` over the same base in float32 or
+bfloat16 keeps the update whole.
 """
 
 import copy
