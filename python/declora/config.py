@@ -130,6 +130,11 @@ class SimulationConfig:
     """A tokenizer beside a loaded model; none: the model's own."""
     dtype: str | None = None
     """Of the frozen base: float32 or bfloat16; none: float32, or what a model passed in has. Adapters are float32."""
+    load_in_4bit: bool = False
+    """Whether the frozen base is held in 4 bits as in QLoRA (needs bitsandbytes): NF4, its scales quantized once more;
+    `dtype` is that of its other weights. Adapters and messages are as without."""
+    quantization_config: Any = None
+    """How, where not as in QLoRA: a `transformers.BitsAndBytesConfig`, or a table of its fields."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:N."""
     group_size: int | None = None
@@ -240,6 +245,10 @@ def describe(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         items = sorted(value) if isinstance(value, set | frozenset) else value
         return [describe(v) for v in items]
+    if (type(value).__module__, type(value).__name__) == ("torch", "dtype"):
+        return str(value).removeprefix("torch.")
+    if hasattr(value, "quantization_method"):  # its own defaults are not what a table leaves out
+        return describe(value.to_dict())
     if hasattr(value, "to_diff_dict"):  # peft.LoraConfig and transformers configurations
         return describe(value.to_diff_dict())
     if hasattr(value, "tolist"):

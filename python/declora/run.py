@@ -17,7 +17,7 @@ from declora.errors import ConfigError
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
 from declora.metrics import choose_metric
-from declora.model import AdapterBank, Layout
+from declora.model import AdapterBank, Layout, Storage
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
 from declora.prepare import Material, federation_of, lora_config
@@ -50,6 +50,8 @@ class Outcome:
     """Samples that the averaged model and each client's own are evaluated on."""
     local_steps: NDArray[np.int64]
     """`[clients]`: steps of each client in a round."""
+    base: Storage
+    """How the frozen base was held."""
 
 
 class Run:
@@ -181,6 +183,7 @@ class Run:
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),
             evaluated=(len(self._evaluator.texts), len(self._evaluator.client_texts)),
             local_steps=self.local_steps,
+            base=self.material.base.storage,
         )
 
     def _round(self, t: int, before: RoundRecord | None) -> RoundRecord:
