@@ -20,6 +20,7 @@ from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
+from declora.model.unpad import Unpadding
 from declora.prepare import Material, federation_of, lora_config
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
@@ -122,6 +123,7 @@ class Run:
             max_length=min(config.max_length, int(train.lengths.max())),
             device=device.type,
         )
+        self.unpadding = self._find_unpadding()
         self._trainer = LocalTrainer(
             material.base.model,
             self.bank,
@@ -132,6 +134,7 @@ class Run:
             group_size=self.group_size,
             sort_by_length=config.sort_by_length,
             base_dropout=config.base_dropout,
+            unpadding=self.unpadding,
             seed=config.seed,
         )
         self._gossip = Gossip(
@@ -151,6 +154,13 @@ class Run:
             texts=sample_texts(material.evaluation, config.eval_samples, seed=config.seed),
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
         )
+
+    def _find_unpadding(self) -> Unpadding | None:
+        """Returns what leaves out padding, where it is wanted and works; a causal LM and a GPU keep theirs."""
+        if not self.config.unpad or self.material.text.task != "classification" or self.bank.P.device.type != "cpu":
+            return None
+        self.bank.bind(self.bank.P[:1])
+        return Unpadding.of(self.material.base.model, self._rows)
 
     def discard(self) -> None:
         """Gives the base model its own layers back, for a run that will not be executed."""
