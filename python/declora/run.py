@@ -1,7 +1,8 @@
 """One run: rounds of local steps and gossip, and what is measured of them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -175,13 +176,10 @@ class Run:
             TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
         """
         history: list[RoundRecord] = []
-        try:
-            for t in range(self.config.rounds):
-                record = self._round(t, history[-1] if history else None)
+        with closing(self.rounds()) as rounds:
+            for record in rounds:
                 history.append(record)
                 observe(record)
-        finally:
-            self.discard()
         return Outcome(
             rows=self.bank.P.cpu(),
             mean=self.bank.mean(self._honest_rows).cpu(),
@@ -192,6 +190,22 @@ class Run:
             evaluated=(len(self._evaluator.texts), len(self._evaluator.client_texts)),
             local_steps=self.local_steps,
         )
+
+    def rounds(self) -> Iterator[RoundRecord]:
+        """Runs a round for each record that is asked for; what `execute` is made of.
+
+        The base model has its own layers back when this ends, is closed or raises.
+
+        Raises:
+            TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
+        """
+        record: RoundRecord | None = None
+        try:
+            for t in range(self.config.rounds):
+                record = self._round(t, record)
+                yield record
+        finally:
+            self.discard()
 
     def _round(self, t: int, before: RoundRecord | None) -> RoundRecord:
         if self.config.reset_moments:
