@@ -139,8 +139,11 @@ class SimulationConfig:
     """auto (a GPU where there is one), cpu, cuda, cuda:N."""
     group_size: int | None = None
     """Clients computed together; none: chosen from the size of the model and batch."""
+    unpad: bool = True
+    """Whether the blocks of a classifier compute a group's sequences without their padding, in shared rows where they
+    do not see each other; on a CPU, and where the model allows it (which is measured)."""
     sort_by_length: bool = True
-    """Whether a group's sequences are sorted by length across clients and computed in slices."""
+    """Whether, where padding stays, a group's sequences are sorted by length across clients and computed in slices."""
 
     out: str | None = None
     """Run folder for config, metrics.jsonl, adapters, plots and report.html; none: nothing is written."""
