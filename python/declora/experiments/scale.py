@@ -1,0 +1,78 @@
+"""Scales: how large an experiment is run, from a laptop without a network to the paper's own sizes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from declora.errors import unknown_name
+
+__all__ = ["SCALES", "Scale", "find_scale"]
+
+Work = tuple[int, int]
+"""Local work of a round and rounds, (K, T)."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What all experiments of one size have in common.
+
+    Attributes:
+        name: What `scale` says.
+        model: The base model, unless another is asked for.
+        work: The (K, T) that experiments go through; the last is that of experiments with only one.
+        long: The (K, T) of long runs (Table 2).
+        tasks: The tasks of an experiment that names none.
+        evaluations: How often a run is evaluated, about.
+        cuts: What is smaller than in the paper, in words.
+        settings: Settings of every run.
+        by_task: Further settings of the runs of one task.
+    """
+
+    name: str
+    model: str
+    work: tuple[Work, ...]
+    long: Work
+    tasks: tuple[str, ...]
+    evaluations: int
+    cuts: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    by_task: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+# arXiv 2501.15361: K, T, learning rate, batch and tasks are printed; declora.experiments.choices names the rest.
+_PAPER = Scale(
+    "paper",
+    "roberta-base",
+    work=((1, 20), (5, 10)),
+    long=(1, 100),
+    tasks=("sst2", "mrpc", "qnli", "qqp", "mnli"),
+    evaluations=20,
+    cuts="paper: the sizes of arXiv 2501.15361",
+    settings={"batch_size": 32, "learning_rate": 1e-3, "schedule": "constant", "warmup": 0.0},
+)
+_SMALL = Scale(
+    "small",
+    "minilm",
+    work=((1, 20), (5, 10)),
+    long=(1, 40),
+    tasks=("sst2", "mrpc", "ag_news"),
+    evaluations=4,
+    cuts="small: all-MiniLM-L6-v2 (22 M parameters) for RoBERTa-base (125 M), batches of 8 for 32",
+    settings={"batch_size": 8, "learning_rate": 5e-3, "client_eval_samples": 100},
+    by_task={"ag_news": {"eval_samples": 1000}},
+)
+SCALES: dict[str, Scale] = {scale.name: scale for scale in (_SMALL, _PAPER)}
+"""By name."""
+
+
+def find_scale(scale: str | Scale) -> Scale:
+    """Returns the scale of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if isinstance(scale, Scale):
+        return scale
+    if scale not in SCALES:
+        raise unknown_name("scale", scale, SCALES)
+    return SCALES[scale]
