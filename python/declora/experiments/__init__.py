@@ -2,7 +2,19 @@
 
 from declora.experiments.catalogue import EXPERIMENTS, PRINTED, Printed
 from declora.experiments.experiment import Cell, Experiment
+from declora.experiments.overview import overview
 from declora.experiments.reproduction import Reproduction, reproduce
 from declora.experiments.scale import SCALES, Scale
 
-__all__ = ["EXPERIMENTS", "PRINTED", "SCALES", "Cell", "Experiment", "Printed", "Reproduction", "Scale", "reproduce"]
+__all__ = [
+    "EXPERIMENTS",
+    "PRINTED",
+    "SCALES",
+    "Cell",
+    "Experiment",
+    "Printed",
+    "Reproduction",
+    "Scale",
+    "overview",
+    "reproduce",
+]

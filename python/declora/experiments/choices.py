@@ -1,7 +1,6 @@
-"""What the paper leaves open, and what is done here: read off the settings that ran, so that it cannot be out of date."""
+"""What the paper leaves open, and what is done here, read off the settings that ran."""
 
 from declora.config import SimulationConfig
-from declora.experiments.experiment import Experiment
 from declora.experiments.plan import Plan
 
 __all__ = ["open_choices"]

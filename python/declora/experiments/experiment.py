@@ -59,3 +59,7 @@ class Experiment:
     tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     classes: tuple[int, ...] = ()
     choices: tuple[tuple[str, str], ...] = ()
+
+    def tasks_at(self, scale: Scale) -> tuple[str, ...]:
+        """Returns its tasks at a scale."""
+        return self.tasks.get(scale.name, scale.tasks)

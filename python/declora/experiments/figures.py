@@ -1,4 +1,4 @@
-"""Figures of an experiment: its rows over each other, each the mean over seeds with a band of one standard deviation."""
+"""Figures of an experiment: its rows over each other, the mean over seeds with a band of a standard deviation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ def figures(plan: Plan, runs: Mapping[str, Finished]) -> dict[str, Figure]:
     first = {job.cell.label: runs[job.key] for job in reversed(plan.jobs)}  # of each row, the first seed's
     graphs = {run.facts["graph"]: run for run in first.values() if run.facts["graph"]}
     drawn["topology"] = _graphs(list(graphs.values()))
-    if len({str(run.facts["labels"]) for run in first.values()}) > 1:
+    if any(cell.settings.get("partition") for task in plan.tasks for cell in plan.cells(task)):
         drawn["labels"] = _labels(first)
     return drawn
 
@@ -33,8 +33,8 @@ def figures(plan: Plan, runs: Mapping[str, Finished]) -> dict[str, Figure]:
 def mean_history(histories: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Returns the mean over several runs of one row, round by round, in the form of a history.
 
-    The columns `clients_<metric>_min` and `_max`, which panels draw as a band, hold the mean of the averaged model less and
-    plus one standard deviation (of the sample; 0 of a single run).
+    The columns `clients_<metric>_min` and `_max`, which panels draw as a band, hold the mean of the averaged model less
+    and plus one standard deviation (of the sample; 0 of a single run).
     """
     metric = metric_of(histories[0])
     mean = {name: np.mean([column(history, name) for history in histories], axis=0) for name in _COLUMNS}
@@ -77,7 +77,7 @@ def _graphs(runs: Sequence[Finished]) -> Figure:
 
 
 def _labels(runs: Mapping[str, Finished]) -> Figure:
-    different = {str(run.facts["labels"]): (label, run) for label, run in reversed(runs.items())}
+    different = {str(run.facts["labels"]): (label, run) for label, run in reversed(list(runs.items()))}
     with house_style():
         figure = Figure(figsize=(5.2 * len(different), 3.2), layout="constrained")
         for ax, (label, run) in zip(_axes(figure, len(different)), different.values(), strict=True):

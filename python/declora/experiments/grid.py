@@ -1,7 +1,5 @@
 """Runs what is missing of a plan, one run after the other, over one loaded base where they can share it."""
 
-from collections.abc import Sequence
-
 from declora.errors import DecloraError
 from declora.experiments.plan import Job, Plan
 from declora.experiments.progress import GridProgress
@@ -17,7 +15,7 @@ __all__ = ["run_grid"]
 def run_grid(plan: Plan, store: Store, *, progress: bool | None = None) -> dict[str, Finished]:
     """Returns the finished run of every job of `plan` under its key.
 
-    A run that `store` has is not run again. Before the first is run, every missing one of the first seed is checked.
+    A run that `store` has is not run again. Before the first is run, one of every row that misses any is checked.
 
     Raises:
         DecloraError: A run cannot be run, or failed; it is named. What had finished stays.
@@ -25,7 +23,10 @@ def run_grid(plan: Plan, store: Store, *, progress: bool | None = None) -> dict[
     runs = {job.key: run for job in plan.jobs if (run := store.load(job)) is not None}
     missing = tuple({job.key: job for job in plan.jobs if job.key not in runs}.values())
     shelf = _Shelf()
-    for job in (job for job in missing if job.config.seed == plan.seeds[0]):
+    first: dict[tuple[str, str], Job] = {}
+    for job in missing:
+        first.setdefault((job.task, job.cell.label), job)
+    for job in first.values():
         _ready(job, shelf).discard()
     with GridProgress(missing, len(runs), progress) as shown:
         for job in missing:
@@ -69,8 +70,6 @@ def _execute(job: Job, shelf: _Shelf, store: Store, shown: GridProgress) -> Fini
         outcome = run.execute(observe)
     except DecloraError as error:
         raise type(error)(f"{job}: {error}") from error
-    finished = recorder.finish(
-        SimulationResult(run.config, run.partition, run.federation, environment(run), outcome)
-    )
+    finished = recorder.finish(SimulationResult(run.config, run.partition, run.federation, environment(run), outcome))
     shown.finish(job, finished)
     return finished

@@ -37,9 +37,7 @@ def _local_steps(grid: Grid) -> list[Cell]:
 def _topologies(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
     base = {"clients": clients, "lora": {"r": 16}, **work(grid.scale.work[-1])[1]}
-    return [
-        Cell(name, {**base, **graph}, "complete" if name != "complete" else "") for name, graph in _GRAPHS.items()
-    ]
+    return [Cell(name, {**base, **graph}, "complete" if name != "complete" else "") for name, graph in _GRAPHS.items()]
 
 
 MESSAGES = Experiment(

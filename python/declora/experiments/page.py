@@ -16,11 +16,13 @@ __all__ = ["Document"]
 
 _QUALITY_NOTE = (
     "Mean ± sample standard deviation over the runs, one a seed. Last: after the last round, what a run leaves behind. "
-    "Best: over the evaluated rounds, chosen on the evaluation data itself. The averaged model is one model, the mean of all "
-    "clients' A, B and head; clients' mean is the mean score of their own models. Differences are in points, taken seed by "
-    "seed."
+    "Best: over the evaluated rounds, chosen on the evaluation data itself. The averaged model is one model, the mean "
+    "of all clients' A, B and head; clients' mean is the mean score of their own models. Differences are in points, "
+    "taken seed by seed."
 )
-_COST_NOTE = "Means over the runs. Bytes are those of the frames sent, headers included; the time is that of all rounds."
+_COST_NOTE = (
+    "Means over the runs. Bytes are those of the frames sent, headers included; the time is that of all rounds."
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,6 @@ class Document:
         return [(str(task), rows) for task, rows in self.table.groupby("task", sort=False)]
 
     def _quality_note(self, task: str, rows: pd.DataFrame) -> str:
-        tags = sorted(rows["paper_tag"].dropna().unique())
+        tags = sorted(set(rows["paper_tag"]) - {""})
         legend = "".join(f" [{tag}]: {TAGS[tag]}." for tag in tags)
         return f"{_QUALITY_NOTE} Scored on {self.evaluated[task]}.{legend}"

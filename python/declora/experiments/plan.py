@@ -15,7 +15,7 @@ from declora.errors import ConfigError, DataError, unknown_name
 from declora.experiments.experiment import Cell, Experiment, Grid
 from declora.experiments.scale import Scale
 
-__all__ = ["MEANINGS_OF_K", "Job", "Plan", "make_plan", "training_samples"]
+__all__ = ["MEANINGS_OF_K", "Job", "Plan", "make_plan"]
 
 MEANINGS_OF_K = ("steps", "epochs")
 _OWNED = ("out", "overwrite", "tensorboard", "progress", "compare", "seed", "model", "data", "clients", "tokenizer")
@@ -98,10 +98,10 @@ def make_plan(
     _check(model, k, settings)
     counts = _clients(experiment, clients)
     jobs = []
-    for task in tuple(tasks or experiment.tasks.get(scale.name) or scale.tasks):
-        base = {"codec": "none", **scale.settings, **scale.by_task.get(task, {}), **settings}
-        base |= {"model": model or scale.model, "data": _source(task, data)}
+    for task in tasks or experiment.tasks_at(scale):
         cells = experiment.cells(Grid(scale, counts, _classes(experiment, task)))
+        base = {"codec": "none", **scale.settings_of(task), **settings}
+        base |= {"model": model or scale.model, "data": _source(task, data)}
         for seed in _seeds(seeds):
             for cell in cells:
                 own = _named(cell.settings, k)
@@ -115,16 +115,6 @@ def make_plan(
     for name, value in settings.items():
         command += f" --set {name}={value}"
     return Plan(experiment, scale, k, counts == experiment.clients, tuple(jobs), command)
-
-
-def training_samples(jobs: Sequence[Job]) -> int | None:
-    """Returns the training samples that all clients of these runs see, each run once; None where K counts epochs."""
-    total = 0
-    for config in {job.key: job.config for job in jobs}.values():
-        if config.local_steps is None:
-            return None
-        total += config.rounds * config.clients * config.local_steps * config.batch_size
-    return total
 
 
 def _config(experiment: Experiment, cell: Cell, settings: Mapping[str, Any]) -> SimulationConfig:
@@ -169,8 +159,8 @@ def _classes(experiment: Experiment, task: str) -> int:
     if experiment.classes and classes not in experiment.classes:
         fitting = [name for name, preset in PRESETS.items() if len(preset.classes) in experiment.classes]
         raise ConfigError(
-            f"task={task!r} has {classes} classes, but {experiment.name} needs {' or '.join(map(str, experiment.classes))}."
-            f" Use one of {', '.join(fitting)}."
+            f"task={task!r} has {classes} classes, which {experiment.name} has no rows for. Use one of "
+            f"{', '.join(fitting)}."
         )
     return classes
 
@@ -179,7 +169,9 @@ def _source(task: str, data: str | Path | Mapping[str, str | Path]) -> str:
     """Returns what `data` of a run says: the task, and where its rows are."""
     if isinstance(data, Mapping):
         if task not in data:
-            raise ConfigError(f"data has no source of {task!r}, only of {', '.join(data)}. Give {task}=PATH or {task}=hub.")
+            raise ConfigError(
+                f"data has no source of {task!r}, only of {', '.join(data)}. Give {task}=PATH or {task}=hub."
+            )
         return f"{task}={data[task]}"
     if data == "hub":
         return f"{task}=hub"

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -69,7 +69,7 @@ class GridProgress:
         self._done, self._total = done, done + len(jobs)
         self._last = time.perf_counter()
         self._show = enabled is not False
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         if self._show and sys.stderr.isatty():
             rounds = sum(job.config.rounds for job in jobs)
             form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"

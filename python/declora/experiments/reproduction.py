@@ -127,7 +127,7 @@ class Reproduction:
         }
 
     def figures(self) -> dict[str, Figure]:
-        """Returns the figures: the course of each task, the graphs, and who has which labels where rows differ in it."""
+        """Returns the figures: the course of each task, the graphs, and who has which labels where rows differ."""
         return figures(self.plan, self.finished)
 
     def document(self, **origin: str) -> Document:

@@ -38,6 +38,10 @@ class Scale:
     settings: Mapping[str, Any] = field(default_factory=dict)
     by_task: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def settings_of(self, task: str) -> dict[str, Any]:
+        """Returns the settings of the runs of a task."""
+        return {**self.settings, **self.by_task.get(task, {})}
+
 
 # arXiv 2501.15361: K, T, learning rate, batch and tasks are printed; declora.experiments.choices names the rest.
 _PAPER = Scale(

@@ -23,11 +23,11 @@ _MEANS = ("samples", "consensus_distance", "bytes_per_client_round", "bytes_tota
 def run_numbers(plan: Plan, runs: Mapping[str, Finished]) -> pd.DataFrame:
     """Returns one row per run, of plain numbers (NaN where not measured).
 
-    Columns: `task`, `row`, `seed`, `metric`, `local_work`; the headline metric of the averaged model after the last round
-    and in its best one (`average_last`, `average_best`), the same of the mean over the clients' own models
+    Columns: `task`, `row`, `seed`, `metric`, `local_work`; the headline metric of the averaged model after the last
+    round and in its best one (`average_last`, `average_best`), the same of the mean over the clients' own models
     (`clients_last`, `clients_best`), and of the worst client (`worst_last`); `samples`, the training samples that all
-    clients saw; `consensus_distance` (the last), `bytes_per_client_round`, `bytes_total` and `seconds`; `key`, the run's
-    folder.
+    clients saw; `consensus_distance` (the last), `bytes_per_client_round`, `bytes_total` and `seconds`; `key`, the
+    run's folder.
     """
     rows = []
     for job in plan.jobs:
@@ -67,24 +67,32 @@ def numbers(plan: Plan, each: pd.DataFrame) -> pd.DataFrame:
         plan: What was run.
         each: What `run_numbers` returned for it.
 
-    Differences to the reference row are taken seed by seed, after the last round: of the averaged model (`difference`) and
-    of the clients' mean (`difference_clients`). `paper` is what the paper prints, in the metric's own unit (a share).
+    Differences to the reference row are taken seed by seed, after the last round: of the averaged model
+    (`difference`) and of the clients' mean (`difference_clients`). `paper` is what the paper prints, in the metric's
+    own unit (a share).
     """
     rows = []
     for task in plan.tasks:
         for cell in plan.cells(task):
             own = _of(each, task, cell.label)
             row: dict[str, object] = {"experiment": plan.experiment.name, "task": task, "row": cell.label}
-            row |= {"runs": len(own), "metric": own["metric"].iloc[0], "local_work": " / ".join(own["local_work"].unique())}
+            row |= {
+                "runs": len(own),
+                "metric": own["metric"].iloc[0],
+                "local_work": " / ".join(own["local_work"].unique()),
+            }
             for name in _SCORES:
                 row |= {name: own[name].mean(), f"{name}_sd": own[name].std()}
-            row["reference"] = cell.reference or None
+            row["reference"] = cell.reference
             for name, score in (("difference", "average_last"), ("difference_clients", "clients_last")):
                 gap = own[score] - _of(each, task, cell.reference)[score] if cell.reference else own[score] * math.nan
                 row |= {name: gap.mean(), f"{name}_sd": gap.std()}
             row |= {name: own[name].mean() for name in _MEANS}
             printed = PRINTED.get((plan.experiment.name, task, cell.label)) if plan.as_printed else None
-            row |= {"paper": printed.value / 100 if printed else math.nan, "paper_tag": printed.tag if printed else None}
+            row |= {
+                "paper": printed.value / 100 if printed else math.nan,
+                "paper_tag": printed.tag if printed else "",
+            }
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -97,7 +105,7 @@ def _of(each: pd.DataFrame, task: str, label: str) -> pd.DataFrame:
 def quality_table(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the scores of one task's rows as text to read, with headings for column names."""
     metric = METRICS[table["metric"].iloc[0]]
-    references = table["reference"].dropna().unique()
+    references = sorted(set(table["reference"]) - {""})
     to = f" to {references[0]}" if len(references) == 1 else ""
     columns = {
         "row": table["row"].tolist(),
