@@ -92,7 +92,7 @@ def test_every_row_is_a_federation_that_can_be_run(scale, name, data_by_classes)
     experiment = EXPERIMENTS[name]
     for task in experiment.tasks_at(scale):
         classes = TASK_CLASSES[task]
-        for cell in experiment.cells(Grid(scale, experiment.clients, classes)):
+        for cell in experiment.cells(Grid(scale, experiment.clients, task)):
             if "load_in_4bit" in cell.settings and not hasattr(SimulationConfig, "load_in_4bit"):
                 continue
             settings = {"codec": "none", **scale.settings_of(task), **cell.settings}
@@ -140,14 +140,14 @@ def test_printed_values_stand_beside_rows_that_exist_and_nowhere_else():
     for scale in SCALES.values():
         for name, task, label in PRINTED:
             experiment = EXPERIMENTS[name]
-            cells = experiment.cells(Grid(scale, experiment.clients, TASK_CLASSES[task]))
+            cells = experiment.cells(Grid(scale, experiment.clients, task))
             assert label in {cell.label for cell in cells}
 
 
 def test_a_reference_is_a_row_of_the_same_table_and_labels_are_unique():
     for scale in SCALES.values():
         for experiment in EXPERIMENTS.values():
-            cells = experiment.cells(Grid(scale, experiment.clients, 2))
+            cells = experiment.cells(Grid(scale, experiment.clients, "sst2"))
             labels = [cell.label for cell in cells]
             assert len(set(labels)) == len(labels)
             assert {cell.reference for cell in cells} <= {"", *labels}
@@ -227,7 +227,7 @@ def test_changed_settings_run_anew_and_equal_runs_of_two_tables_run_once(run, co
     assert len(counted) == 4
     run("messages", seeds=1)
     assert ("float32", 0) not in counted  # that is K=2, T=2 of local-steps
-    assert len(counted) == 4 + len(EXPERIMENTS["messages"].cells(Grid(TINY, (10,), 2))) - 1
+    assert len(counted) == 4 + len(EXPERIMENTS["messages"].cells(Grid(TINY, (10,), "sst2"))) - 1
 
 
 def test_a_damaged_result_or_one_of_another_format_is_run_again(run, counted, tmp_path):

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from declora.errors import unknown_name
 from declora.experiments.experiment import Experiment
-from declora.experiments.own_tables import LOCAL_STEPS, MESSAGES, TOPOLOGIES
+from declora.experiments.own_tables import LEARNING_RATE, LOCAL_STEPS, MESSAGES, TOPOLOGIES
 from declora.experiments.paper_tables import LABEL_SKEW, TABLE1, TABLE2, TABLE4
 
 __all__ = ["EXPERIMENTS", "PRINTED", "TAGS", "Printed", "find_experiment"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (TABLE1, TABLE2, TABLE4, LABEL_SKEW, MESSAGES, LOCAL_STEPS, TOPOLOGIES)
+    for experiment in (TABLE1, TABLE2, TABLE4, LABEL_SKEW, MESSAGES, LOCAL_STEPS, TOPOLOGIES, LEARNING_RATE)
 }
 
 TAGS = {"N": "as a secondary source reports the paper; the paper's own table was not read"}

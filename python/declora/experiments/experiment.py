@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from declora.experiments.scale import Scale
+from declora.data.presets import PRESETS
+from declora.experiments.scale import Scale, Work
 
 __all__ = ["Cell", "Experiment", "Grid"]
 
@@ -30,8 +31,17 @@ class Grid:
 
     scale: Scale
     clients: tuple[int, ...]
-    classes: int
-    """Of the task."""
+    task: str
+
+    @property
+    def classes(self) -> int:
+        """Of the task."""
+        return len(PRESETS[self.task].classes)
+
+    @property
+    def work(self) -> Work:
+        """(K, T) of an experiment with only one."""
+        return self.scale.work[-1]
 
 
 @dataclass(frozen=True)

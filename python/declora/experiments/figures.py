@@ -22,11 +22,18 @@ _COLUMNS = ("round", "train_loss", "consensus_distance", "bytes_total")
 def figures(plan: Plan, runs: Mapping[str, Finished]) -> dict[str, Figure]:
     """Returns the figures by a name for their file: the course of each task, the graphs, and who has which labels."""
     drawn = {task: _course(plan, runs, task) for task in plan.tasks}
-    first = {job.cell.label: runs[job.key] for job in reversed(plan.jobs)}  # of each row, the first seed's
-    graphs = {run.facts["graph"]: run for run in first.values() if run.facts["graph"]}
-    drawn["topology"] = _graphs(list(graphs.values()))
-    if any(cell.settings.get("partition") for task in plan.tasks for cell in plan.cells(task)):
-        drawn["labels"] = _labels(first)
+    graphs: dict[str, Finished] = {}
+    shares: dict[tuple[str, object], Finished] = {}
+    for job in plan.jobs:
+        run = runs[job.key]
+        if run.facts["graph"]:
+            graphs.setdefault(f"{run.facts['graph']}, {run.facts['clients']} clients", run)
+        if job.config.seed == plan.seeds[0]:
+            shares.setdefault((job.task, job.config.partition), run)
+    if graphs:
+        drawn["topology"] = _graphs(graphs)
+    if len(shares) > len(plan.tasks):  # some rows divide the data in another way
+        drawn["labels"] = _labels(shares)
     return drawn
 
 
@@ -67,21 +74,21 @@ def _course(plan: Plan, runs: Mapping[str, Finished], task: str) -> Figure:
     return figure
 
 
-def _graphs(runs: Sequence[Finished]) -> Figure:
+def _graphs(runs: Mapping[str, Finished]) -> Figure:
     with house_style():
-        figure = Figure(figsize=(3.6 * len(runs), 3.9), layout="constrained")
-        for ax, run in zip(_axes(figure, len(runs)), runs, strict=True):
-            title = f"{run.facts['graph']}, gap {run.facts['spectral_gap']:.3f}"
-            plot_topology(ax, run.facts["clients"], [(a, b) for a, b in run.facts["edges"]], title=title)
+        figure = Figure(figsize=(3.8 * len(runs), 4.1), layout="constrained")
+        for ax, (title, run) in zip(_axes(figure, len(runs)), runs.items(), strict=True):
+            facts = run.facts
+            full = f"{title}\nspectral gap {facts['spectral_gap']:.3f}"
+            plot_topology(ax, facts["clients"], [(a, b) for a, b in facts["edges"]], title=full)
     return figure
 
 
-def _labels(runs: Mapping[str, Finished]) -> Figure:
-    different = {str(run.facts["labels"]): (label, run) for label, run in reversed(list(runs.items()))}
+def _labels(runs: Mapping[tuple[str, object], Finished]) -> Figure:
     with house_style():
-        figure = Figure(figsize=(5.2 * len(different), 3.2), layout="constrained")
-        for ax, (label, run) in zip(_axes(figure, len(different)), different.values(), strict=True):
-            Partition(label, (), pd.DataFrame(run.facts["labels"])).plot(ax)
+        figure = Figure(figsize=(5.4 * len(runs), 3.2), layout="constrained")
+        for ax, ((task, partition), run) in zip(_axes(figure, len(runs)), runs.items(), strict=True):
+            Partition(f"{task}: {partition or 'iid'}", (), pd.DataFrame(run.facts["labels"])).plot(ax)
     return figure
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from declora.data.presets import PRESETS
 from declora.experiments.catalogue import EXPERIMENTS
 from declora.experiments.experiment import Cell, Experiment, Grid
 from declora.experiments.scale import Scale, find_scale
@@ -44,4 +43,4 @@ def training_samples(scale: Scale, task: str, cells: Sequence[Cell]) -> int:
 
 
 def _cells(experiment: Experiment, scale: Scale, task: str) -> list[Cell]:
-    return experiment.cells(Grid(scale, experiment.clients, len(PRESETS[task].classes)))
+    return experiment.cells(Grid(scale, experiment.clients, task))

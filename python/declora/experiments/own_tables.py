@@ -1,9 +1,9 @@
-"""Experiments beyond the paper's: what messages, local steps and graphs cost."""
+"""Experiments beyond the paper's: what messages, local steps and graphs cost, and which learning rate to take."""
 
 from declora.experiments.experiment import Cell, Experiment, Grid
 from declora.experiments.paper_tables import ERDOS_RENYI, RING, work
 
-__all__ = ["LOCAL_STEPS", "MESSAGES", "TOPOLOGIES"]
+__all__ = ["LEARNING_RATE", "LOCAL_STEPS", "MESSAGES", "TOPOLOGIES"]
 
 _CODECS = ("q8", "q4", "q2+choco", "eden:bits=2+choco", "topk:fraction=0.1+choco")
 _GRAPHS = {
@@ -18,13 +18,13 @@ _GRAPHS = {
 
 def _messages(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
-    base = {"clients": clients, "lora": {"r": 16}, **RING, **work(grid.scale.work[-1])[1]}
+    base = {"clients": clients, "lora": {"r": 16}, **RING, **work(grid.work)[1]}
     return [Cell("float32", base), *(Cell(codec, {**base, "codec": codec}, "float32") for codec in _CODECS)]
 
 
 def _local_steps(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
-    k, t = grid.scale.work[-1]
+    k, t = grid.work
     cells = []
     reference = work((k, t))[0]
     for steps in sorted({k, *(d for d in (1, 2, 10, 25) if k * t % d == 0)}):
@@ -36,8 +36,19 @@ def _local_steps(grid: Grid) -> list[Cell]:
 
 def _topologies(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
-    base = {"clients": clients, "lora": {"r": 16}, **work(grid.scale.work[-1])[1]}
+    base = {"clients": clients, "lora": {"r": 16}, **work(grid.work)[1]}
     return [Cell(name, {**base, **graph}, "complete" if name != "complete" else "") for name, graph in _GRAPHS.items()]
+
+
+def _learning_rate(grid: Grid) -> list[Cell]:
+    (clients,) = grid.clients
+    base = {"clients": clients, "lora": {"r": 16}, **work(grid.work)[1]}
+    methods = {"ring": RING, "centralized": {"method": "centralized"}}
+    return [
+        Cell(f"{name}, {rate:g}", {**base, **settings, "learning_rate": rate})
+        for rate in grid.scale.rates
+        for name, settings in methods.items()
+    ]
 
 
 MESSAGES = Experiment(
@@ -60,4 +71,11 @@ TOPOLOGIES = Experiment(
     "What does a sparse graph cost, and what does a dense one send?",
     _topologies,
     tasks={"small": ("sst2",), "paper": ("sst2",)},
+)
+LEARNING_RATE = Experiment(
+    "learning-rate",
+    "Learning rates, to be chosen on training data",
+    "Which learning rate suits gossip, and which the pooled data? Give a training file: a tenth of it is held out.",
+    _learning_rate,
+    tasks={"paper": ("sst2",)},
 )

@@ -23,7 +23,7 @@ def work(k_and_t: Work) -> tuple[str, dict[str, int]]:
 def _table1(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
     cells = []
-    for label, settings in map(work, grid.scale.work):
+    for label, settings in map(work, grid.scale.work_of(grid.task)):
         base = {"clients": clients, "lora": {"r": 16}, **settings}
         pooled = f"centralized, {label}"
         cells += [
@@ -51,7 +51,7 @@ def _table2(grid: Grid) -> list[Cell]:
 
 def _table4(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
-    base = {"clients": clients, "lora": {"r": 16}, **RING, **work(grid.scale.work[-1])[1]}
+    base = {"clients": clients, "lora": {"r": 16}, **RING, **work(grid.work)[1]}
     return [
         Cell("full precision", base),
         Cell("4-bit base", {**base, "load_in_4bit": True}, "full precision"),
@@ -60,7 +60,7 @@ def _table4(grid: Grid) -> list[Cell]:
 
 def _label_skew(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
-    base = {"clients": clients, "lora": {"r": 16}, **RING, **work(grid.scale.work[-1])[1]}
+    base = {"clients": clients, "lora": {"r": 16}, **RING, **work(grid.work)[1]}
     skew = {**base, "partition": PROPORTIONS[grid.classes]}
     return [
         Cell("iid", base),

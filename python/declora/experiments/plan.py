@@ -99,7 +99,8 @@ def make_plan(
     counts = _clients(experiment, clients)
     jobs = []
     for task in tasks or experiment.tasks_at(scale):
-        cells = experiment.cells(Grid(scale, counts, _classes(experiment, task)))
+        _check_task(experiment, task)
+        cells = experiment.cells(Grid(scale, counts, task))
         base = {"codec": "none", **scale.settings_of(task), **settings}
         base |= {"model": model or scale.model, "data": _source(task, data)}
         for seed in _seeds(seeds):
@@ -109,7 +110,7 @@ def make_plan(
                     raise ConfigError(
                         f"{clash[0]}={settings[clash[0]]!r}: the rows of {experiment.name} set it. Leave it out."
                     )
-                rhythm = {"eval_every": max(1, own["rounds"] // scale.evaluations)}
+                rhythm = {"eval_every": max(1, -(-own["rounds"] // scale.evaluations))}
                 jobs.append(Job(task, cell, _config(experiment, cell, {**rhythm, **base, **own, "seed": seed})))
     command = _command(experiment, scale, model=model, tasks=tasks, data=data, seeds=seeds, clients=clients, k=k)
     for name, value in settings.items():
@@ -152,7 +153,7 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return chosen
 
 
-def _classes(experiment: Experiment, task: str) -> int:
+def _check_task(experiment: Experiment, task: str) -> None:
     if task not in PRESETS:
         raise unknown_name("task", task, PRESETS)
     classes = len(PRESETS[task].classes)
@@ -162,7 +163,6 @@ def _classes(experiment: Experiment, task: str) -> int:
             f"task={task!r} has {classes} classes, which {experiment.name} has no rows for. Use one of "
             f"{', '.join(fitting)}."
         )
-    return classes
 
 
 def _source(task: str, data: str | Path | Mapping[str, str | Path]) -> str:

@@ -46,7 +46,8 @@ def reproduce(
     called again, two tables share the runs they have in common, and changed settings run anew.
 
     Args:
-        experiment: Its name: table1, table2, table4, label-skew, messages, local-steps, topologies; or one of yours.
+        experiment: Its name: table1, table2, table4, label-skew, messages, local-steps, topologies,
+            learning-rate; or one of yours.
         scale: `"small"` (all-MiniLM-L6-v2, small batches) or `"paper"` (RoBERTa-base and the paper's sizes), or yours.
         model: Hub id or path of another base model.
         tasks: Names of tasks (`["sst2"]`); None: the experiment's own.

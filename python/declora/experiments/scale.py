@@ -19,13 +19,15 @@ class Scale:
     Attributes:
         name: What `scale` says.
         model: The base model, unless another is asked for.
-        work: The (K, T) that experiments go through; the last is that of experiments with only one.
+        work: The (K, T) that Table 1 goes through; the last is that of experiments with only one.
         long: The (K, T) of long runs (Table 2).
         tasks: The tasks of an experiment that names none.
+        rates: The learning rates to choose from.
         evaluations: How often a run is evaluated, about.
         cuts: What is smaller than in the paper, in words.
         settings: Settings of every run.
         by_task: Further settings of the runs of one task.
+        once: Tasks that are run at the last (K, T) alone.
     """
 
     name: str
@@ -33,10 +35,16 @@ class Scale:
     work: tuple[Work, ...]
     long: Work
     tasks: tuple[str, ...]
+    rates: tuple[float, ...]
     evaluations: int
     cuts: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     by_task: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    once: tuple[str, ...] = ()
+
+    def work_of(self, task: str) -> tuple[Work, ...]:
+        """Returns the (K, T) that Table 1 goes through on a task."""
+        return self.work[-1:] if task in self.once else self.work
 
     def settings_of(self, task: str) -> dict[str, Any]:
         """Returns the settings of the runs of a task."""
@@ -50,6 +58,7 @@ _PAPER = Scale(
     work=((1, 20), (5, 10)),
     long=(1, 100),
     tasks=("sst2", "mrpc", "qnli", "qqp", "mnli"),
+    rates=(3e-4, 1e-3, 3e-3),
     evaluations=20,
     cuts="paper: the sizes of arXiv 2501.15361",
     settings={"batch_size": 32, "learning_rate": 1e-3, "schedule": "constant", "warmup": 0.0},
@@ -60,7 +69,8 @@ _SMALL = Scale(
     work=((1, 20), (5, 10)),
     long=(1, 40),
     tasks=("sst2", "mrpc", "ag_news"),
-    evaluations=4,
+    rates=(5e-3, 1e-2, 2e-2),
+    evaluations=3,
     cuts="small: all-MiniLM-L6-v2 (22 M parameters) for RoBERTa-base (125 M), batches of 8 for 32",
     settings={"batch_size": 8, "learning_rate": 5e-3, "client_eval_samples": 100},
     by_task={"ag_news": {"eval_samples": 1000}},
