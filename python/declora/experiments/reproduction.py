@@ -14,11 +14,12 @@ from declora.experiments.choices import open_choices
 from declora.experiments.experiment import Experiment
 from declora.experiments.figures import figures
 from declora.experiments.grid import run_grid
+from declora.experiments.numbers import numbers, run_numbers
 from declora.experiments.page import Document
 from declora.experiments.plan import Plan, make_plan
 from declora.experiments.scale import Scale, find_scale
 from declora.experiments.store import Finished, Store
-from declora.experiments.table import cost_table, numbers, quality_table, run_numbers
+from declora.experiments.table import cost_table, quality_table
 from declora.report import RunFolder, to_text
 
 __all__ = ["Reproduction", "reproduce"]
