@@ -181,7 +181,9 @@ def measure(material: Material, data: str, batch: int, turns: int, *, flower: bo
             losses = [candidate.losses[-1] for candidate in candidates.values()]
             print(f"batch {batch}, round {turn}: " + ", ".join(f"{c.seconds[-1]:.2f} s" for c in candidates.values()))
             if not np.allclose(losses, losses[0], rtol=0, atol=1e-3):
-                raise SystemExit(f"not the same work: losses of round {turn} are {dict(zip(candidates, losses))}")
+                raise SystemExit(
+                    f"not the same work: losses of round {turn} are {dict(zip(candidates, losses, strict=True))}"
+                )
     return candidates
 
 

@@ -1,7 +1,7 @@
 """One run: rounds of local steps and gossip, and what is measured of them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -194,7 +194,7 @@ class Run:
             base=self.material.base.storage,
         )
 
-    def rounds(self) -> Iterator[RoundRecord]:
+    def rounds(self) -> Generator[RoundRecord]:
         """Runs a round for each record that is asked for; what `execute` is made of.
 
         The base model has its own layers back when this ends, is closed or raises.
