@@ -93,9 +93,7 @@ def test_every_row_is_a_federation_that_can_be_run(scale, name, data_by_classes)
     for task in experiment.tasks_at(scale):
         classes = TASK_CLASSES[task]
         for cell in experiment.cells(Grid(scale, experiment.clients, task)):
-            if "load_in_4bit" in cell.settings and not hasattr(SimulationConfig, "load_in_4bit"):
-                continue
-            settings = {"codec": "none", **scale.settings_of(task), **cell.settings}
+            settings = {"codec": "none", **scale.settings_of(name, task), **cell.settings}
             config = SimulationConfig().override(**settings)
             federation, _ = federation_of(config, data_by_classes[classes])
             federation = build_method(config.method).arrange(federation)

@@ -29,15 +29,16 @@ def overview(scale: str | Scale = "small", *, seeds: int | Sequence[int] = 3) ->
                 "what it is": experiment.title,
                 "tasks": ", ".join(tasks),
                 "runs": count * sum(map(len, cells.values())),
-                "training samples": count * sum(training_samples(scale, task, cells[task]) for task in tasks),
+                "training samples": count
+                * sum(training_samples(experiment, scale, task, cells[task]) for task in tasks),
             }
         )
     return pd.DataFrame(rows)
 
 
-def training_samples(scale: Scale, task: str, cells: Sequence[Cell]) -> int:
+def training_samples(experiment: Experiment, scale: Scale, task: str, cells: Sequence[Cell]) -> int:
     """Returns the training samples that all clients see when each of these cells is run once, K being steps."""
-    batch = int(scale.settings_of(task)["batch_size"])
+    batch = int(scale.settings_of(experiment.name, task)["batch_size"])
     names = ("clients", "local_steps", "rounds")
     return batch * sum(math.prod(int(cell.settings[name]) for name in names) for cell in cells)
 

@@ -103,7 +103,7 @@ def make_plan(
     for task in tasks or experiment.tasks_at(scale):
         check_task(experiment, task)
         cells = experiment.cells(Grid(scale, counts, task))
-        base = {"codec": "none", **scale.settings_of(task), **settings}
+        base = {"codec": "none", **scale.settings_of(experiment.name, task), **settings}
         base |= {"model": model or scale.model, "data": source_of(task, data)}
         for seed in parse_seeds(seeds):
             for cell in cells:
