@@ -2,9 +2,10 @@
 #   make demo     set up, then a decentralized fine-tuning run on this machine's CPU, with a report
 #   make test     set up, then every check and every test
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint rust-test python-test bench clean
+.PHONY: help demo test setup lint rust-test python-test bench results clean
 
 PYTHON ?= python3
+DATA ?= ../shared/data
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -47,6 +48,9 @@ python-test: $(INSTALLED)
 bench: $(INSTALLED) ## criterion benches, then the core beside torch, numpy, scipy (and pypiquant where installed)
 	cargo bench --locked
 	$(BIN)/python benches/compare.py
+
+results: $(INSTALLED) ## measure the tables of docs/results again (DATA=folder with sst2, mrpc, ag_news)
+	$(BIN)/python benches/results.py $(DATA)
 
 clean: ## remove everything that was built or written here
 	rm -rf $(VENV) target runs

@@ -1,4 +1,5 @@
-//! Encode, decode, decode and add: bits x length x level, in bytes moved per second, beside a copy of the float32 input.
+//! Encode, decode, decode and add: bits x length x level, in bytes moved per second, beside a copy of the float32 input; the
+//! other codecs in numbers per second.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 
@@ -43,6 +44,40 @@ fn quantize(criterion: &mut Criterion) {
     }
 }
 
+/// The other codecs, at the level of this CPU.
+fn schemes(criterion: &mut Criterion) {
+    const N: usize = 1 << 20;
+    let x = values(N);
+    let mut y = vec![0.0; N];
+    let mut group = criterion.benchmark_group(format!("schemes/{N}"));
+    group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(N as u64));
+    for name in [
+        "qsgd",
+        "natural",
+        "sign",
+        "topk",
+        "randk",
+        "eden",
+        "eden:bits=2",
+        "drive",
+        "q2+rans",
+        "q4+rans",
+        "natural+rans",
+    ] {
+        let codec = name.parse::<Codec>().expect("a known codec");
+        let mut payload = vec![0; codec.payload_len(N).expect("a short message")];
+        let stream = Stream::quantizer(1, 2, 3);
+        let len = codec.encode_into(&x, &mut payload, &stream).expect("finite values");
+        let message = payload[..len].to_vec();
+        group.bench_function(BenchmarkId::new("encode", name), |bencher| {
+            bencher.iter(|| codec.encode_into(&x, &mut payload, &stream));
+        });
+        group.bench_function(BenchmarkId::new("decode", name), |bencher| {
+            bencher.iter(|| codec.decode_into(&message, &mut y));
+        });
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
@@ -51,6 +86,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600));
-    targets = quantize
+    targets = quantize, schemes
 }
 criterion_main!(benches);

@@ -9,6 +9,7 @@ import pytest
 
 import declora
 from declora import cli
+from declora.cli import simulate
 from declora.config import SimulationConfig, load_toml
 from declora.errors import ConfigError
 from declora.settings import parse_overrides, parse_pair, parse_value
@@ -46,7 +47,7 @@ def test_every_setting_is_a_flag_with_its_documentation(capsys):
         cli.main(["simulate", "--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    documents = cli._field_documents()
+    documents = simulate.field_documents()
     for field in dataclasses.fields(SimulationConfig):
         assert f"--{field.name.replace('_', '-')}" in text
         assert documents[field.name]

@@ -13,8 +13,8 @@ from declora import errors, seeds
 PACKAGE = Path(declora.__file__).parent
 PUBLIC = {
     "Adapter", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError", "ModelError",
-    "RunFolderError", "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError",
-    "__version__", "simulate",
+    "Reproduction", "RunFolderError", "SimulationConfig", "SimulationResult", "Topology", "TopologyError",
+    "TrainingError", "__version__", "reproduce", "simulate",
 }  # fmt: skip
 
 # Lower rooms first: a room may import rooms before it, never after.
@@ -30,6 +30,7 @@ FLOORS = [
     ["run"],
     ["result"],
     ["simulation"],
+    ["experiments"],
     ["cli"],
     ["__main__"],
 ]

@@ -15,6 +15,7 @@ from declora.errors import ModelError, TrainingError
 from declora.model import AdapterBank
 from declora.model.batched import BatchedLinear, BatchedLora, Rows
 from declora.model.surgery import Surgery
+from declora.model.unpad import Unpadding
 from declora.train.local_steps import LocalTrainer
 from declora.train.loss import row_losses
 from declora.train.optimizer import ClientOptimizer
@@ -70,6 +71,7 @@ def batched(
     sizes=None,
     only=None,
     rounds=1,
+    unpad=False,
     **optimizer,
 ):
     """Trains `clients` together; returns start rows, end rows, losses, layout.
@@ -87,6 +89,9 @@ def batched(
     start = bank.P.clone()
     counts = steps_per_round(orders, steps=steps, epochs=None if sizes is None else 1)
     opt = ClientOptimizer(bank.P, bank.G, steps=rounds * counts, clip_norm=0.5, **{**OPTIMIZER, **optimizer})
+    bank.bind(bank.P[:1])
+    unpadding = Unpadding.of(model, rows) if unpad else None
+    assert unpad == (unpadding is not None)
     trainer = LocalTrainer(
         model,
         bank,
@@ -96,6 +101,7 @@ def batched(
         steps=counts,
         group_size=group_size,
         sort_by_length=sort,
+        unpadding=unpadding,
     )
     for t in range(rounds):
         work = trainer.run(round_index=t + 1)

@@ -1,6 +1,7 @@
 """declora: fine-tune one language model together, with LoRA over a graph and no parameter server.
 
-`declora.simulate(...)` runs a federation in this process and returns adapters that PEFT loads. Importing declora is
+`declora.simulate(...)` runs a federation in this process and returns adapters that PEFT loads; `declora.reproduce(...)`
+runs a table of the Dec-LoRA paper. Importing declora is
 quick and does nothing: torch and transformers load on first use.
 """
 
@@ -22,6 +23,7 @@ from declora.errors import (
 
 if TYPE_CHECKING:
     from declora.config import SimulationConfig
+    from declora.experiments import Reproduction, reproduce
     from declora.model.adapter import Adapter
     from declora.result import Comparison, SimulationResult
     from declora.simulation import simulate
@@ -38,6 +40,7 @@ __all__ = [
     "DecloraError",
     "FrameError",
     "ModelError",
+    "Reproduction",
     "RunFolderError",
     "SimulationConfig",
     "SimulationResult",
@@ -45,15 +48,18 @@ __all__ = [
     "TopologyError",
     "TrainingError",
     "__version__",
+    "reproduce",
     "simulate",
 ]
 
 _ROOMS = {
     "Adapter": "declora.model.adapter",
     "Comparison": "declora.result",
+    "Reproduction": "declora.experiments",
     "SimulationConfig": "declora.config",
     "SimulationResult": "declora.result",
     "Topology": "declora.topology",
+    "reproduce": "declora.experiments",
     "simulate": "declora.simulation",
 }
 

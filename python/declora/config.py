@@ -130,12 +130,20 @@ class SimulationConfig:
     """A tokenizer beside a loaded model; none: the model's own."""
     dtype: str | None = None
     """Of the frozen base: float32 or bfloat16; none: float32, or what a model passed in has. Adapters are float32."""
+    load_in_4bit: bool = False
+    """Whether the frozen base is held in 4 bits as in QLoRA (needs bitsandbytes): NF4, its scales quantized once more;
+    `dtype` is that of its other weights. Adapters and messages are as without."""
+    quantization_config: Any = None
+    """How, where not as in QLoRA: a `transformers.BitsAndBytesConfig`, or a table of its fields."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:N."""
     group_size: int | None = None
     """Clients computed together; none: chosen from the size of the model and batch."""
+    unpad: bool = True
+    """Whether the blocks of a classifier compute a group's sequences without their padding, in shared rows where they
+    do not see each other; on a CPU, and where the model allows it (which is measured)."""
     sort_by_length: bool = True
-    """Whether a group's sequences are sorted by length across clients and computed in slices."""
+    """Whether, where padding stays, a group's sequences are sorted by length across clients and computed in slices."""
 
     out: str | None = None
     """Run folder for config, metrics.jsonl, adapters, plots and report.html; none: nothing is written."""
@@ -240,6 +248,10 @@ def describe(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         items = sorted(value) if isinstance(value, set | frozenset) else value
         return [describe(v) for v in items]
+    if (type(value).__module__, type(value).__name__) == ("torch", "dtype"):
+        return str(value).removeprefix("torch.")
+    if hasattr(value, "quantization_method"):  # its own defaults are not what a table leaves out
+        return describe(value.to_dict())
     if hasattr(value, "to_diff_dict"):  # peft.LoraConfig and transformers configurations
         return describe(value.to_diff_dict())
     if hasattr(value, "tolist"):

@@ -27,7 +27,7 @@ __all__ = ["Material", "federation_of", "lora_config", "prepare", "shareable"]
 _MATERIAL_SETTINGS = (
     "model", "data", "eval_data", "eval_fraction", "task", "text_columns", "label_column", "completion_column",
     "prompt_template", "completion_only_loss", "packing", "max_new_tokens", "max_length", "tokenizer", "dtype",
-    "device", "seed",
+    "load_in_4bit", "quantization_config", "device", "seed",
 )  # fmt: skip
 
 
@@ -73,6 +73,8 @@ def prepare(config: SimulationConfig) -> Material:
         label_names=text.label_names,
         tokenizer=config.tokenizer,
         dtype=config.dtype,
+        load_in_4bit=config.load_in_4bit,
+        quantization_config=config.quantization_config,
         device=config.device,
         seed=config.seed,
     )

@@ -76,10 +76,11 @@ class SimulationResult:
         return report.run_figure(self.history, self.clients)
 
     def facts(self) -> dict[str, str]:
-        """Returns what is worth knowing of graph, codec and data."""
+        """Returns what is worth knowing of base, graph, codec and data."""
         federation, layout = self.federation, self._outcome.layout
         facts = {
             "clients": str(federation.clients),
+            "base": self._base(),
             "trained parameters of a client": f"{layout.columns:,} (LoRA {layout.columns - layout.size('head'):,})",
             "local work of a round (K)": self.local_work,
             "evaluated on": self._evaluated_on(),
@@ -100,6 +101,11 @@ class SimulationResult:
             liars = ", ".join(map(str, federation.attackers))
             facts["attack"] = f"{federation.attack} by clients {liars}; quality and consensus are of the others"
         return facts
+
+    def _base(self) -> str:
+        base = self._outcome.base
+        size = f"{base.kind}, {report.format_bytes(base.size)}"
+        return size if base.size == base.plain else f"{size} instead of {report.format_bytes(base.plain)}"
 
     def _evaluated_on(self) -> str:
         average, client = self._outcome.evaluated

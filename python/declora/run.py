@@ -1,7 +1,8 @@
 """One run: rounds of local steps and gossip, and what is measured of them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +18,10 @@ from declora.errors import ConfigError
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
 from declora.metrics import choose_metric
-from declora.model import AdapterBank, Layout
+from declora.model import AdapterBank, Layout, Storage
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
+from declora.model.unpad import Unpadding
 from declora.prepare import Material, federation_of, lora_config
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
@@ -50,6 +52,8 @@ class Outcome:
     """Samples that the averaged model and each client's own are evaluated on."""
     local_steps: NDArray[np.int64]
     """`[clients]`: steps of each client in a round."""
+    base: Storage
+    """How the frozen base was held."""
 
 
 class Run:
@@ -122,6 +126,7 @@ class Run:
             max_length=min(config.max_length, int(train.lengths.max())),
             device=device.type,
         )
+        self.unpadding = self._find_unpadding()
         self._trainer = LocalTrainer(
             material.base.model,
             self.bank,
@@ -132,6 +137,7 @@ class Run:
             group_size=self.group_size,
             sort_by_length=config.sort_by_length,
             base_dropout=config.base_dropout,
+            unpadding=self.unpadding,
             seed=config.seed,
         )
         self._gossip = Gossip(
@@ -152,6 +158,13 @@ class Run:
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
         )
 
+    def _find_unpadding(self) -> Unpadding | None:
+        """Returns what leaves out padding, where it is wanted and works; a causal LM and a GPU keep theirs."""
+        if not self.config.unpad or self.material.text.task != "classification" or self.bank.P.device.type != "cpu":
+            return None
+        self.bank.bind(self.bank.P[:1])
+        return Unpadding.of(self.material.base.model, self._rows)
+
     def discard(self) -> None:
         """Gives the base model its own layers back, for a run that will not be executed."""
         self._surgery.undo()
@@ -165,13 +178,10 @@ class Run:
             TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
         """
         history: list[RoundRecord] = []
-        try:
-            for t in range(self.config.rounds):
-                record = self._round(t, history[-1] if history else None)
+        with closing(self.rounds()) as rounds:
+            for record in rounds:
                 history.append(record)
                 observe(record)
-        finally:
-            self.discard()
         return Outcome(
             rows=self.bank.P.cpu(),
             mean=self.bank.mean(self._honest_rows).cpu(),
@@ -181,7 +191,24 @@ class Run:
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),
             evaluated=(len(self._evaluator.texts), len(self._evaluator.client_texts)),
             local_steps=self.local_steps,
+            base=self.material.base.storage,
         )
+
+    def rounds(self) -> Generator[RoundRecord]:
+        """Runs a round for each record that is asked for; what `execute` is made of.
+
+        The base model has its own layers back when this ends, is closed or raises.
+
+        Raises:
+            TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
+        """
+        record: RoundRecord | None = None
+        try:
+            for t in range(self.config.rounds):
+                record = self._round(t, record)
+                yield record
+        finally:
+            self.discard()
 
     def _round(self, t: int, before: RoundRecord | None) -> RoundRecord:
         if self.config.reset_moments:

@@ -32,7 +32,8 @@ class Adapter:
     def save_pretrained(self, path: str | Path) -> Path:
         """Writes `adapter_config.json` and `adapter_model.safetensors`; `PeftModel.from_pretrained` loads them.
 
-        The files are written beside `path` and moved into place, so a reader finds all or nothing new.
+        The files are written beside `path` and moved into place, so a reader finds all or nothing new. They fit the
+        base in any precision; merge them only into one in float32 or bfloat16: in 4 bits the sum is rounded again.
 
         Args:
             path: Folder; made where it does not exist.

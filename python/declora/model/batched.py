@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from declora import _bridge, seeds
 from declora.errors import ModelError
+from declora.model.grouped import grouped_lora
+from declora.model.packed import Packed
 
 __all__ = ["BatchedLinear", "BatchedLora", "Rows"]
 
@@ -33,6 +35,10 @@ class Rows:
     """Rounds since the start of the run, for the dropout streams."""
     training: bool = False
     """Whether LoRA dropout is on."""
+    packed: Packed | None = None
+    """Where the rows' tokens are while they are computed without their padding; None where they keep it."""
+    inside: bool = False
+    """Whether the pass is between the first block and the last, where `packed` holds."""
 
 
 class _PerClient(nn.Module):
@@ -75,9 +81,11 @@ class BatchedLora(_PerClient):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[..., O]` in the base's dtype; the LoRA part is computed in float32."""
         y: torch.Tensor = self.base(x)
+        if self.rows.inside and self.rows.packed is not None:
+            return torch.add(y, self._packed(x.float(), self.rows.packed), alpha=self.scaling).to(y.dtype)
         h = self.by_row(x)  # R T I
         if self.dropout and self.rows.training:
-            h = h * self.mask(h)
+            h = h * self.mask(h.shape).to(h.device)
         if self.rows.owner is None:
             delta = functional.linear(functional.linear(h, self.lora_a[0]), self.lora_b[0])
         else:
@@ -85,12 +93,21 @@ class BatchedLora(_PerClient):
             delta = torch.bmm(down, self.pick(self.lora_b).transpose(1, 2))  # R T O
         return torch.add(y, delta.reshape(y.shape), alpha=self.scaling).to(y.dtype)
 
-    def mask(self, h: torch.Tensor) -> torch.Tensor:
-        """Returns the dropout mask of `h`: a client's entries depend on its own stream and nothing else."""
-        rows = self.rows
+    def _packed(self, x: torch.Tensor, packed: Packed) -> torch.Tensor:
+        """Returns the LoRA part `[B, S, O]` of packed rows `x [B, S, I]`."""
+        if self.dropout and self.rows.training:
+            x = x * packed.gather(self.mask((*packed.padded, x.shape[-1])).to(x.device))
+        if self.rows.owner is None:
+            return functional.linear(functional.linear(x, self.lora_a[0]), self.lora_b[0])
+        delta = grouped_lora(x.flatten(0, 1), self.lora_a, self.lora_b, packed.place, packed.token_ends)
+        return delta.view(*packed.shape, -1)
+
+    def mask(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Returns the dropout mask `[R, T, I]`: a client's entries depend on its own stream and nothing else."""
+        rows, (count, tokens, inputs) = self.rows, shape
         if rows.clients is None or rows.samples is None:
             raise ModelError(f"layer {self.name!r}: dropout needs each row's client and sample.")
-        mask = torch.empty(h.shape[0], h.shape[1] * h.shape[2])
+        mask = torch.empty(count, tokens * inputs)
         _bridge.dropout_mask(
             mask,
             rate=self.dropout,
@@ -99,7 +116,7 @@ class BatchedLora(_PerClient):
             clients=rows.clients,
             samples=rows.samples,
         )
-        return mask.to(h.device).view_as(h)
+        return mask.view(count, tokens, inputs)
 
 
 class BatchedLinear(_PerClient):

@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,6 +25,8 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED_LM_TYPES
 
 from declora.errors import ConfigError, ModelError, unknown_name
+from declora.model.quantized import check_same, check_trainable, is_quantized, keep_head, quantization_of, quantize
+from declora.model.storage import Storage
 
 __all__ = ["DTYPES", "BaseModel", "load_base"]
 
@@ -42,6 +45,11 @@ class BaseModel:
     source: str
     """Hub id or path: what `adapter_config.json` names as the base."""
 
+    @property
+    def storage(self) -> Storage:
+        """How the weights are held, and in how many bytes."""
+        return Storage.of(self.model)
+
 
 def load_base(
     model: str | PreTrainedModel | PretrainedConfig,
@@ -50,6 +58,8 @@ def load_base(
     label_names: Sequence[str],
     tokenizer: PreTrainedTokenizerBase | None = None,
     dtype: str | None = None,
+    load_in_4bit: bool = False,
+    quantization_config: Any = None,
     device: str = "auto",
     seed: int = 0,
 ) -> BaseModel:
@@ -63,16 +73,19 @@ def load_base(
         label_names: Class names (classification).
         tokenizer: Taken from the model's own source where None.
         dtype: `"float32"` (None) or `"bfloat16"`, of the frozen base; a model passed in must have it already.
+        load_in_4bit: Whether the linear layers of the backbone are held in 4 bits; `dtype` is that of the rest then.
+        quantization_config: How: a `BitsAndBytesConfig` or a table of its fields (see `quantization_of`).
         device: `"auto"` (a GPU where there is one), `"cpu"`, `"cuda"`, `"cuda:1"` ...
         seed: Of the new head, and of random weights.
 
     Raises:
-        ModelError: The model or tokenizer cannot be loaded, or does not fit the task.
-        ConfigError: Unknown dtype or device.
+        ModelError: The model or tokenizer cannot be loaded, or does not fit the task; bitsandbytes is missing.
+        ConfigError: Unknown dtype, device or quantization.
     """
     if dtype is not None and dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
     target = resolve_device(device)
+    quantization = quantization_of(load_in_4bit, quantization_config, target)
     if isinstance(model, PreTrainedModel):
         source = model.config._name_or_path or type(model).__name__
         loaded = model
@@ -93,10 +106,19 @@ def load_base(
     else:
         path = minilm() if model == "minilm" else model
         source = MINILM_HUB if model == "minilm" else model
-        loaded = _from_pretrained(path, model, task, label_names, DTYPES[dtype or "float32"], seed)
+        loaded = _from_pretrained(
+            path, model, task, label_names, DTYPES[dtype or "float32"], seed, quantization, target
+        )
         tokenizer = tokenizer or _tokenizer(path, model)
     if tokenizer is None:
         tokenizer = _tokenizer(loaded.config._name_or_path, type(loaded).__name__)
+    if quantization is not None:
+        if not is_quantized(loaded):
+            with _quiet():
+                loaded = quantize(loaded, quantization, target)
+        elif quantization_config is not None:
+            check_same(loaded, quantization)
+    check_trainable(loaded)
     _check_decoder(loaded, task)
     _set_padding(loaded, tokenizer)
     torch.nn.Module.to(loaded, target)
@@ -175,19 +197,30 @@ def _labels(label_names: Sequence[str]) -> dict[str, Any]:
 
 
 def _from_pretrained(
-    path: str, name: str, task: str, label_names: Sequence[str], dtype: torch.dtype, seed: int
+    path: str,
+    name: str,
+    task: str,
+    label_names: Sequence[str],
+    dtype: torch.dtype,
+    seed: int,
+    quantization: BitsAndBytesConfig | None,
+    device: torch.device,
 ) -> PreTrainedModel:
     kwargs: dict[str, Any] = {"dtype": dtype}
     auto: Any = AutoModelForCausalLM
+    labels: dict[str, Any] = {}
     if task == "classification":
-        auto = AutoModelForSequenceClassification
-        kwargs |= _labels(label_names)
+        auto, labels = AutoModelForSequenceClassification, _labels(label_names)
     # fork_rng: a new head is drawn from `seed`, and the caller's generator is as it was.
     with _quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
         try:
-            return auto.from_pretrained(path, **kwargs)  # type: ignore[no-any-return]
-        except (OSError, ValueError) as error:
+            if quantization is not None:
+                with torch.device("meta"):
+                    shape = auto.from_config(AutoConfig.from_pretrained(path, **labels))
+                kwargs |= {"quantization_config": keep_head(quantization, shape), "device_map": {"": device}}
+            torch.manual_seed(seed)
+            return auto.from_pretrained(path, **labels, **kwargs)  # type: ignore[no-any-return]
+        except (OSError, ValueError, ImportError) as error:
             raise ModelError(_not_loadable("model", name, error)) from error
 
 

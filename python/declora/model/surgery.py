@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
@@ -28,6 +28,8 @@ _SUPPORTED = {
     "megatron_core",
 }  # fmt: skip
 _SUPPORTED_INIT = (True, False, "gaussian", "orthogonal")
+# What PEFT trains besides of a classifier.
+_HEADS = ("classifier", "score")
 PREFIX = "base_model.model."
 
 
@@ -60,6 +62,19 @@ def check_lora(config: LoraConfig) -> None:
             raise ModelError(f"lora.{field}={rank} must be at least 1.")
 
 
+def _check_trained(model: nn.Module, config: LoraConfig) -> None:
+    """Refuses to train whole modules that are stored in 4 bits, as PEFT finds them: by the end of their names."""
+    trained = [*(config.modules_to_save or []), *(_HEADS if config.task_type == TaskType.SEQ_CLS else [])]
+    for name, module in model.named_modules():
+        stored = any(hasattr(parameter, "quant_state") for parameter in module.parameters())
+        if stored and name.endswith(tuple(trained)):
+            raise ModelError(
+                f"module {name!r} is to be trained as a whole, but its weights are stored in 4 bits. Load the model "
+                f"with quantization_config={{'llm_int8_skip_modules': [{name!r}]}}, or leave it out of "
+                "lora.modules_to_save."
+            )
+
+
 class Surgery:
     """Puts batched layers into `model` in place of the modules that `config` targets; `undo` restores it.
 
@@ -73,6 +88,7 @@ class Surgery:
 
     def __init__(self, model: nn.Module, config: LoraConfig, rows: Rows, *, seed: int) -> None:
         check_lora(config)
+        _check_trained(model, config)
         self.undo = _restorer(model)
         wrapped = _wrap(model, copy.deepcopy(config), seed)
         try:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,19 @@ from transformers import PreTrainedModel
 from declora import seeds
 from declora.errors import TrainingError
 from declora.model.bank import AdapterBank
+from declora.model.packed import Packed, pack
+from declora.model.unpad import Unpadding
 from declora.train.loss import forward, row_losses
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, length_slices
+from declora.train.packing import best_fit
 from declora.train.tokens import Tokens
 
 __all__ = ["LocalRound", "LocalTrainer"]
+
+# Tokens of a packed row, where no text is longer. Attention costs their square, and shorter rows are harder to fill: on
+# SST-2, 64 made a step 3 % slower, 96 8 %.
+ROW_TOKENS = 48
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,10 @@ class LocalTrainer:
     the round on and then waits: its row, its moments and its schedule stand still, and its group's step is computed
     without it.
 
-    A *group* is a fixed run of clients whose step is computed together: their sequences are sorted by length across
-    clients and computed in a few slices, each row with its own client's adapter. Padding, sorting and masks depend on
-    the group alone, so the same config gives the same adapters however groups are spread over processes.
+    A *group* is a fixed run of clients whose step is computed together: their sequences share packed rows, or where the
+    model needs its padding are sorted by length across clients and computed in a few slices, each with its own client's
+    adapter. Packing, padding, sorting and masks depend on the group alone, so the same config gives the same adapters
+    however groups are spread over processes.
     """
 
     def __init__(
@@ -55,9 +63,13 @@ class LocalTrainer:
         group_size: int,
         sort_by_length: bool = True,
         base_dropout: bool = False,
+        unpadding: Unpadding | None = None,
         seed: int = 0,
     ) -> None:
-        """Takes each client's local `steps` of a round, int64 `[clients]`, beside model, bank, optimizer and data."""
+        """Takes each client's local `steps` of a round, int64 `[clients]`, beside model, bank, optimizer and data.
+
+        With `unpadding` (of that model), sequences are packed and `sort_by_length` has no effect.
+        """
         self._model = model
         self._bank = bank
         self._optimizer = optimizer
@@ -67,6 +79,7 @@ class LocalTrainer:
         self._groups = [(i, min(i + group_size, bank.clients)) for i in range(0, bank.clients, group_size)]
         self._sort = sort_by_length
         self._base_dropout = base_dropout
+        self._unpadding = unpadding
         self._seed = seed
         self._round = 0
 
@@ -103,7 +116,8 @@ class LocalTrainer:
         self._model.train(self._base_dropout)
         self._bank.rows.training = True
         try:
-            yield
+            with nullcontext() if self._unpadding is None else self._unpadding.installed():
+                yield
         finally:
             self._model.eval()
             self._bank.rows.training = False
@@ -123,7 +137,7 @@ class LocalTrainer:
         place = np.concatenate([step * self._orders[start].batch_size + np.arange(len(batch)) for batch in own])
         weights = self._weights(texts, owner, stop - start)
         lengths = self._tokens.lengths[texts]
-        slices = length_slices(lengths) if self._sort else [np.arange(len(texts))]
+        slices = length_slices(lengths) if self._sort and self._unpadding is None else [np.arange(len(texts))]
         losses = torch.zeros(stop - start, device=device)
         with self._bank.group(start, stop), warnings.catch_warnings():
             # The leaves' gradients are views of G on purpose; torch remarks on their strides.
@@ -131,6 +145,8 @@ class LocalTrainer:
             for part, rows in enumerate(slices):
                 batch = self._tokens.batch(texts[rows], device)
                 self._set_rows(owner[rows], place[rows], start, stop - start)
+                if self._unpadding is not None:
+                    self._bank.rows.packed = self._pack(lengths, own)
                 with self._dropout_stream(step, start, part):
                     losses_of_rows = row_losses(forward(self._model, batch), batch.labels)
                 weighted = losses_of_rows * weights[rows].to(device)
@@ -146,6 +162,17 @@ class LocalTrainer:
         """
         targets = np.bincount(owner, weights=self._tokens.targets(texts), minlength=clients)
         return torch.from_numpy((1.0 / np.maximum(targets, 1.0))[owner]).float()
+
+    def _pack(self, lengths: NDArray[np.int64], own: Sequence[NDArray[np.int64]]) -> Packed:
+        """Returns where the tokens of a group's texts go in packed rows, each client's batch in `own`."""
+        longest = int(lengths.max())
+        return pack(
+            lengths,
+            best_fit(lengths, max(ROW_TOKENS, longest)),
+            np.array([len(batch) for batch in own]),
+            width=longest,
+            device=self._bank.P.device,
+        )
 
     @contextmanager
     def _dropout_stream(self, step: int, start: int, part: int) -> Iterator[None]:

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use super::quantize::check_scales;
 use super::{Coder, Ranges};
 use crate::error::{Error, Fault, Result};
-use crate::kernels::portable::{first_at_or_above, max_magnitude_bits, read_f32};
+use crate::kernels::portable::read_f32;
 use crate::kernels::{self, GROUP, Level, Rotation, Snap, Unsnap};
 use crate::philox::Stream;
 use crate::scratch::Scratch;
@@ -126,8 +126,8 @@ impl Coder for Eden {
             .zip(codes.par_chunks_mut(self.code_bytes(self.block)))
             .enumerate()
             .filter_map(|(block, ((values, scale), codes))| {
-                if max_magnitude_bits(values) >= LIMIT.to_bits() {
-                    return first_at_or_above(values, LIMIT.to_bits()).map(|at| block * self.block + at);
+                if let Some(at) = kernels::first_beyond(values, LIMIT) {
+                    return Some(block * self.block + at);
                 }
                 let size = if values.len() == self.block { self.block } else { self.rest(values.len()) };
                 f32::scratch(size, |x| {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{Coder, Ranges, TILE, decode_tiles};
 use crate::error::{Fault, Result};
-use crate::kernels::portable::{first_at_or_above, max_magnitude_bits};
+use crate::kernels::first_beyond;
 use crate::philox::Stream;
 
 const INFINITY: u32 = 0x7F80_0000;
@@ -154,8 +154,8 @@ fn encode_tiles<const WIDTH: usize>(
         .zip(numbers.par_chunks_mut(TILE))
         .enumerate()
         .filter_map(|(t, (x, out))| {
-            if max_magnitude_bits(x) >= limit.to_bits() {
-                return first_at_or_above(x, limit.to_bits()).map(|at| t * TILE + at);
+            if let Some(at) = first_beyond(x, limit) {
+                return Some(t * TILE + at);
             }
             write(x, out);
             None

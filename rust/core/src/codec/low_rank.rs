@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use super::{Coder, Ranges, Values, check_elements};
 use crate::error::{Error, Fault, Result};
-use crate::kernels::portable::{first_at_or_above, max_magnitude_bits, random_u16};
+use crate::kernels::first_beyond;
+use crate::kernels::portable::random_u16;
 use crate::philox::Stream;
 use crate::scratch::Scratch;
 
@@ -220,8 +221,8 @@ impl Coder for LowRank {
     }
 
     fn encode(&self, x: &[f32], out: &mut [u8], stream: &Stream) -> Result<(), usize> {
-        if max_magnitude_bits(x) >= self.limit(x.len()).to_bits() {
-            return Err(first_at_or_above(x, self.limit(x.len()).to_bits()).unwrap_or(0));
+        if let Some(at) = first_beyond(x, self.limit(x.len())) {
+            return Err(at);
         }
         f32::scratch(self.sent(), |sent| {
             self.compress(x, sent, stream);
@@ -241,7 +242,7 @@ impl Coder for LowRank {
             self.each(payload, sent, |part, limits, bytes, numbers| {
                 self.values.coder().check(bytes, numbers.len())?;
                 self.values.coder().decode(bytes, numbers);
-                match first_at_or_above(numbers, limits.limit.to_bits()) {
+                match first_beyond(numbers, limits.limit) {
                     Some(index) => Err(Fault::Factor { part, index }),
                     None => Ok(()),
                 }

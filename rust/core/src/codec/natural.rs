@@ -10,7 +10,6 @@ use rayon::prelude::*;
 
 use super::{Coder, Ranges, SCALE_LIMIT, TILE, decode_tiles};
 use crate::error::{Fault, Result};
-use crate::kernels::portable::{first_at_or_above, max_magnitude_bits};
 use crate::kernels::{self, CHUNK, Level, Powers, Values};
 use crate::philox::Stream;
 
@@ -37,8 +36,8 @@ impl Coder for Natural {
             .zip(signs.par_chunks_mut(TILE / 8))
             .enumerate()
             .filter_map(|(t, ((x, exponents), signs))| {
-                if max_magnitude_bits(x) >= SCALE_LIMIT.to_bits() {
-                    return first_at_or_above(x, SCALE_LIMIT.to_bits()).map(|at| t * TILE + at);
+                if let Some(at) = kernels::first_beyond(x, SCALE_LIMIT) {
+                    return Some(t * TILE + at);
                 }
                 let chunk = (t * TILE / CHUNK) as u32; // below 2^28, as the element is below 2^35
                 kernels::round_to_powers(level, Powers { stream, chunk, x, exponents, signs });

@@ -12,7 +12,6 @@ use super::natural::check_padding;
 use super::quantize::{check_scales, checked_block};
 use super::{Coder, Ranges, SCALE_LIMIT, TILE, decode_tiles};
 use crate::error::{Fault, Result};
-use crate::kernels::portable::{first_at_or_above, max_magnitude_bits};
 use crate::kernels::{self, Level, Signed, Signs};
 use crate::philox::Stream;
 
@@ -57,8 +56,8 @@ impl Coder for Sign {
             .zip(signs.par_chunks_mut(tile / 8))
             .enumerate()
             .filter_map(|(t, ((x, scales), signs))| {
-                if max_magnitude_bits(x) >= SCALE_LIMIT.to_bits() {
-                    return first_at_or_above(x, SCALE_LIMIT.to_bits()).map(|at| t * tile + at);
+                if let Some(at) = kernels::first_beyond(x, SCALE_LIMIT) {
+                    return Some(t * tile + at);
                 }
                 kernels::take_signs(level, Signs { x, block, scales, signs });
                 None

@@ -6,7 +6,7 @@ use super::eden::read_nonce;
 use super::elias_fano::EliasFano;
 use super::{Coder, Ranges, Values};
 use crate::error::{Error, Fault, Result};
-use crate::kernels::portable::{first_at_or_above, max_magnitude_bits};
+use crate::kernels::first_beyond;
 use crate::philox::{Stream, philox4x32_10};
 use crate::scratch::Scratch;
 
@@ -81,8 +81,8 @@ impl Coder for TopK {
     }
 
     fn encode(&self, x: &[f32], out: &mut [u8], stream: &Stream) -> Result<(), usize> {
-        if max_magnitude_bits(x) >= self.limit(x.len()).to_bits() {
-            return Err(first_at_or_above(x, self.limit(x.len()).to_bits()).unwrap_or(0));
+        if let Some(at) = first_beyond(x, self.limit(x.len())) {
+            return Err(at);
         }
         let k = self.0.kept(x.len());
         let (least, mut equal) = u32::scratch(x.len(), |magnitudes| least_kept(x, k, magnitudes));
@@ -201,8 +201,8 @@ impl Coder for RandK {
     }
 
     fn encode(&self, x: &[f32], out: &mut [u8], stream: &Stream) -> Result<(), usize> {
-        if max_magnitude_bits(x) >= self.limit(x.len()).to_bits() {
-            return Err(first_at_or_above(x, self.limit(x.len()).to_bits()).unwrap_or(0));
+        if let Some(at) = first_beyond(x, self.limit(x.len())) {
+            return Err(at);
         }
         let (nonce, k) = (stream.nonce(), self.0.kept(x.len()));
         let (nonce_bytes, value_bytes) = out.split_at_mut(NONCE);

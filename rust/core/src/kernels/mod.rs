@@ -158,6 +158,26 @@ macro_rules! mixed {
 }
 mixed!(f32: mix_f32 f64: mix_f64);
 
+/// The numbers among which one may be too large.
+struct Largest<'a>(&'a [f32]);
+
+impl Body for Largest<'_> {
+    type Output = u32;
+    #[inline(always)]
+    fn run(self) -> u32 {
+        portable::max_magnitude_bits(self.0)
+    }
+}
+
+/// Index of the first number that is not below `limit` in magnitude, or not a number.
+pub(crate) fn first_beyond(x: &[f32], limit: f32) -> Option<usize> {
+    // Without a branch per number the search of good numbers is vectorised.
+    if Level::current().run(Largest(x)) < limit.to_bits() {
+        return None;
+    }
+    portable::first_at_or_above(x, limit.to_bits())
+}
+
 /// One chunk of a dropout mask: 0 where the element's 16-bit number is below `threshold`, else `keep`.
 pub(crate) struct Mask<'a> {
     pub stream: &'a Stream,

@@ -1,0 +1,44 @@
+"""Measures the tables of docs/results and writes them there: `python benches/results.py DATA [EXPERIMENT ...]`.
+
+DATA holds a folder for each task (sst2, mrpc, ag_news). Runs are kept in runs/results: interrupted, it goes on when
+called again, and a table whose runs have all finished is only written anew.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import declora
+
+OUT = Path("runs/results")
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
+EXPERIMENTS = ("table1", "label-skew", "messages", "local-steps", "table2", "table4")
+
+
+def main() -> None:
+    """Runs what is asked for, or all of it."""
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    for name in sys.argv[2:] or EXPERIMENTS:
+        start = time.perf_counter()
+        result = declora.reproduce(name, scale="small", data=sys.argv[1], out=OUT)
+        print(result)
+        document = result.document(commit=commit())
+        (DOCS / f"{name}.md").write_text(document.markdown(f"{name}-"), encoding="utf-8")
+        (DOCS / f"{name}.csv").write_text(result.table.to_csv(index=False), encoding="utf-8")
+        for figure_name, figure in document.figures.items():
+            figure.savefig(DOCS / f"{name}-{figure_name}.png", dpi=110)
+        print(f"{name}: {time.perf_counter() - start:.0f} s\n", flush=True)
+
+
+def commit() -> str:
+    """Returns the commit of this checkout, and whether it was changed."""
+    shown = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=DOCS, check=True
+    )
+    return shown.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

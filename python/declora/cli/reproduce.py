@@ -1,0 +1,88 @@
+"""`declora reproduce`: a table of the Dec-LoRA paper, or one of ours."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import declora
+from declora.errors import ConfigError
+from declora.settings import parse_pair
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "reproduce",
+        help="run a table of the Dec-LoRA paper, or one of ours",
+        description="Runs every row with every seed. What was finished is not run again: interrupt it and go on later.",
+    )
+    parser.add_argument("experiment", nargs="?", help="table1, table2, table4, label-skew ... (see --list)")
+    parser.add_argument("--list", action="store_true", help="print the experiments and how much they train")
+    parser.add_argument("--scale", default="small", help="small (all-MiniLM-L6-v2) or paper (RoBERTa-base)")
+    parser.add_argument("--model", help="hub id or path of another base model")
+    parser.add_argument("--tasks", type=_names, metavar="NAMES", help="tasks, with commas; default: the experiment's")
+    parser.add_argument(
+        "--data",
+        action="append",
+        metavar="WHERE",
+        help="hub (default), a folder with a folder for each task, or TASK=PATH or TASK=hub, which may be repeated",
+    )
+    parser.add_argument("--seeds", type=_numbers, default=3, metavar="N", help="how many, or which ones with commas")
+    parser.add_argument("--clients", type=_numbers, metavar="N", help="another number of clients; with commas, several")
+    parser.add_argument("--k", default="steps", help="what K counts: steps (default) or epochs")
+    parser.add_argument("--out", default="runs/reproduce", help="folder of runs and tables (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of every run, as in simulate; may be repeated",
+    )
+    parser.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from declora.experiments import overview
+    from declora.report import to_text
+
+    if options.list:
+        print(to_text(overview(options.scale, seeds=options.seeds)))
+        return
+    if options.experiment is None:
+        raise ConfigError("reproduce needs the name of an experiment. See declora reproduce --list.")
+    result = declora.reproduce(
+        options.experiment,
+        scale=options.scale,
+        model=options.model,
+        tasks=options.tasks,
+        data=_data(options.data or ["hub"]),
+        seeds=options.seeds,
+        clients=options.clients,
+        k=options.k,
+        out=options.out,
+        **dict(parse_pair(text) for text in options.set),
+    )
+    print(result)
+    print(f"Tables and figures: {Path(options.out) / options.experiment}")
+
+
+def _data(sources: list[str]) -> str | dict[str, str]:
+    """Returns one source of all tasks, or sources by task."""
+    pairs = {task: path for task, equals, path in (text.partition("=") for text in sources) if equals}
+    if pairs and len(pairs) == len(sources):
+        return pairs
+    if len(sources) == 1:
+        return sources[0]
+    raise ConfigError(f"--data {' --data '.join(sources)}: give one folder, or only pairs TASK=PATH, each task once.")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _numbers(text: str) -> int | list[int]:
+    """Returns the whole number that a flag holds, or with commas (`3,4` or `3,`) a list of them."""
+    numbers = [int(part) for part in text.split(",") if part]
+    return numbers if "," in text else numbers[0]

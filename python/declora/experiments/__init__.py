@@ -1,0 +1,20 @@
+"""Experiments: the tables of the Dec-LoRA paper and ours, as data; run, resumed, and written down."""
+
+from declora.experiments.catalogue import EXPERIMENTS, PRINTED, Printed
+from declora.experiments.experiment import Cell, Experiment
+from declora.experiments.overview import overview
+from declora.experiments.reproduction import Reproduction, reproduce
+from declora.experiments.scale import SCALES, Scale
+
+__all__ = [
+    "EXPERIMENTS",
+    "PRINTED",
+    "SCALES",
+    "Cell",
+    "Experiment",
+    "Printed",
+    "Reproduction",
+    "Scale",
+    "overview",
+    "reproduce",
+]

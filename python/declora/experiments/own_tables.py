@@ -1,0 +1,81 @@
+"""Experiments beyond the paper's: what messages, local steps and graphs cost, and which learning rate to take."""
+
+from declora.experiments.experiment import Cell, Experiment, Grid
+from declora.experiments.paper_tables import ERDOS_RENYI, RING, work
+
+__all__ = ["LEARNING_RATE", "LOCAL_STEPS", "MESSAGES", "TOPOLOGIES"]
+
+_CODECS = ("q8", "q4", "q2+choco", "topk:fraction=0.1+choco")
+_GRAPHS = {
+    "path": {"topology": "path"},
+    "ring": RING,
+    "Erdős–Rényi": ERDOS_RENYI,
+    "exponential": {"topology": "exponential"},
+    "one-peer exponential": {"topology": "one-peer-exponential"},
+    "complete": {"topology": "complete"},
+}
+
+
+def _messages(grid: Grid) -> list[Cell]:
+    (clients,) = grid.clients
+    base = {"clients": clients, "lora": {"r": 16}, **RING, **work(grid.work)[1]}
+    return [Cell("float32", base), *(Cell(codec, {**base, "codec": codec}, "float32") for codec in _CODECS)]
+
+
+def _local_steps(grid: Grid) -> list[Cell]:
+    (clients,) = grid.clients
+    k, t = grid.work
+    cells = []
+    reference = work((k, t))[0]
+    for steps in sorted({k, *(d for d in (1, 25) if k * t % d == 0)}):
+        label, settings = work((steps, k * t // steps))
+        base = {"clients": clients, "lora": {"r": 16}, **RING, **settings}
+        cells.append(Cell(label, base, reference if label != reference else ""))
+    return cells
+
+
+def _topologies(grid: Grid) -> list[Cell]:
+    (clients,) = grid.clients
+    base = {"clients": clients, "lora": {"r": 16}, **work(grid.work)[1]}
+    return [Cell(name, {**base, **graph}, "complete" if name != "complete" else "") for name, graph in _GRAPHS.items()]
+
+
+def _learning_rate(grid: Grid) -> list[Cell]:
+    (clients,) = grid.clients
+    base = {"clients": clients, "lora": {"r": 16}, **work(grid.work)[1]}
+    methods = {"ring": RING, "centralized": {"method": "centralized"}}
+    return [
+        Cell(f"{name}, {rate:g}", {**base, **settings, "learning_rate": rate})
+        for rate in grid.scale.rates
+        for name, settings in methods.items()
+    ]
+
+
+MESSAGES = Experiment(
+    "messages",
+    "Messages of fewer bytes",
+    "What do quantized and sparse messages cost, with the bytes of real frames?",
+    _messages,
+    tasks={"small": ("sst2",), "paper": ("sst2",)},
+)
+LOCAL_STEPS = Experiment(
+    "local-steps",
+    "Few rounds of many steps, or many of few",
+    "With as many local steps in all, how often must clients talk?",
+    _local_steps,
+    tasks={"small": ("sst2",), "paper": ("sst2",)},
+)
+TOPOLOGIES = Experiment(
+    "topologies",
+    "Six graphs",
+    "What does a sparse graph cost, and what does a dense one send?",
+    _topologies,
+    tasks={"small": ("sst2",), "paper": ("sst2",)},
+)
+LEARNING_RATE = Experiment(
+    "learning-rate",
+    "Learning rates, to be chosen on training data",
+    "Which learning rate suits gossip, and which the pooled data? Give a training file: a tenth of it is held out.",
+    _learning_rate,
+    tasks={"paper": ("sst2",)},
+)

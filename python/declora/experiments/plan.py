@@ -1,0 +1,133 @@
+"""The runs of an experiment: every cell with every seed, as configurations. Nothing is loaded here."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import declora
+from declora.config import SimulationConfig
+from declora.errors import ConfigError
+from declora.experiments.arguments import (
+    check_arguments,
+    check_task,
+    command_line,
+    parse_clients,
+    parse_seeds,
+    source_of,
+)
+from declora.experiments.experiment import Cell, Experiment, Grid
+from declora.experiments.scale import Scale
+
+__all__ = ["Job", "Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a cell of a task with one seed."""
+
+    task: str
+    cell: Cell
+    config: SimulationConfig
+
+    @property
+    def key(self) -> str:
+        """Names the run by all that its result depends on, so that two tables share one run of the same settings."""
+        text = json.dumps([declora.__version__, self.config.describe()], sort_keys=True)
+        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return f"{self.task}-{self.config.method}-seed{self.config.seed}-{digest}"
+
+    def __str__(self) -> str:
+        """As progress names it."""
+        return f"{self.task}: {self.cell.label}, seed {self.config.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment, its choices made.
+
+    Attributes:
+        experiment: What is run.
+        scale: How large.
+        k: What K means, `"steps"` or `"epochs"`.
+        as_printed: Whether clients and metric are those that the paper's values are for.
+        jobs: All runs; those of one task and seed stand together.
+        command: What to type to run it again.
+    """
+
+    experiment: Experiment
+    scale: Scale
+    k: str
+    as_printed: bool
+    jobs: tuple[Job, ...]
+    command: str
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks, in order."""
+        return tuple(dict.fromkeys(job.task for job in self.jobs))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, in order."""
+        return tuple(dict.fromkeys(job.config.seed for job in self.jobs))
+
+    def cells(self, task: str) -> tuple[Cell, ...]:
+        """Returns the rows of a task, in order."""
+        return tuple({job.cell.label: job.cell for job in self.jobs if job.task == task}.values())
+
+
+def make_plan(
+    experiment: Experiment,
+    scale: Scale,
+    *,
+    model: str | None = None,
+    tasks: Sequence[str] | None = None,
+    data: str | Path | Mapping[str, str | Path] = "hub",
+    seeds: int | Sequence[int] = 3,
+    clients: int | Sequence[int] | None = None,
+    k: str = "steps",
+    settings: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Returns all runs of an experiment; see `declora.reproduce` for the arguments.
+
+    Raises:
+        ConfigError: Something is unknown or does not fit, or `settings` has what the rows themselves set.
+    """
+    settings = dict(settings or {})
+    check_arguments(model, k, settings)
+    counts = parse_clients(experiment, clients)
+    jobs = []
+    for task in tasks or experiment.tasks_at(scale):
+        check_task(experiment, task)
+        cells = experiment.cells(Grid(scale, counts, task))
+        base = {"codec": "none", **scale.settings_of(task), **settings}
+        base |= {"model": model or scale.model, "data": source_of(task, data)}
+        for seed in parse_seeds(seeds):
+            for cell in cells:
+                own = _named(cell.settings, k)
+                if clash := sorted(settings.keys() & own.keys()):
+                    raise ConfigError(
+                        f"{clash[0]}={settings[clash[0]]!r}: the rows of {experiment.name} set it. Leave it out."
+                    )
+                rhythm = {"eval_every": max(1, -(-own["rounds"] // scale.evaluations))}
+                jobs.append(Job(task, cell, _config(experiment, cell, {**rhythm, **base, **own, "seed": seed})))
+    command = command_line(experiment, scale, model=model, tasks=tasks, data=data, seeds=seeds, clients=clients, k=k)
+    for name, value in settings.items():
+        command += f" --set {name}={value}"
+    as_printed = counts == experiment.clients and "metric" not in settings
+    return Plan(experiment, scale, k, as_printed, tuple(jobs), command)
+
+
+def _config(experiment: Experiment, cell: Cell, settings: Mapping[str, Any]) -> SimulationConfig:
+    try:
+        return SimulationConfig().override(**settings)
+    except ConfigError as error:
+        raise ConfigError(f"experiment={experiment.name!r}, row {cell.label!r}: {error}") from error
+
+
+def _named(settings: Mapping[str, Any], k: str) -> dict[str, Any]:
+    """Returns a cell's settings with K under the name of what it counts."""
+    return {f"local_{k}" if name == "local_steps" else name: value for name, value in settings.items()}

@@ -1,0 +1,183 @@
+"""Unpadding: the transformer blocks of a model compute packed rows, without the padding of the batch around them.
+
+Real sentences are short and uneven, so most of a padded batch may be padding. Between the first block and the last,
+its sequences share rows instead (Krell et al. 2021, arXiv 2107.02027), kept apart by the attention mask; embeddings
+and head see the padded batch as ever. Hooks do that, so the model's own code stays what it is.
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from declora import seeds
+from declora.model.batched import Rows
+from declora.model.packed import Packed, pack
+
+__all__ = ["Unpadding"]
+
+# What follows attention in a block of BERT, RoBERTa and their kin: takes its result and the block's input.
+_AFTER_ATTENTION = "attention.output"
+
+
+class Unpadding:
+    """The hooks of one model. `Rows.packed` says where tokens go; where it is None, nothing is changed.
+
+    Args:
+        model: With batched layers in place.
+        blocks: Its transformer blocks.
+        rows: What its batched layers read.
+        first_only: Whether the head reads nothing but first tokens: then of the last block, too, only they are
+            computed once attention is done.
+    """
+
+    def __init__(self, model: PreTrainedModel, blocks: nn.ModuleList, rows: Rows, *, first_only: bool) -> None:
+        self._blocks = blocks
+        self._rows = rows
+        self._first_only = first_only
+        self._signature = inspect.signature(blocks[0].forward)
+        self._causal = any(getattr(module, "is_causal", False) for module in model.modules())
+        self._whole: Packed
+        self._mask: torch.Tensor
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, rows: Rows) -> "Unpadding | None":
+        """Returns the unpadding of `model`, its batched layers bound to one client; None where it does not work.
+
+        Architectures differ in what goes from block to block, so it is measured: packed, two sequences must have the
+        logits that they have in a padded batch, and those of one must not change with the other.
+        """
+        blocks = _blocks(model)
+        if blocks is None:
+            return None
+        after = dict(blocks[-1].named_modules()).get(_AFTER_ATTENTION)
+        for first_only in (True, False) if after is not None else (False,):
+            unpadding = cls(model, blocks, rows, first_only=first_only)
+            if _holds(unpadding, model, rows):
+                return unpadding
+        return None
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Has the hooks in the model."""
+        with ExitStack() as hooks:
+            for block in self._blocks:
+                hooks.enter_context(_removed(block.register_forward_pre_hook(self._enter, with_kwargs=True)))
+            hooks.enter_context(_removed(self._blocks[-1].register_forward_hook(self._leave)))
+            if self._first_only:
+                after = self._blocks[-1].get_submodule(_AFTER_ATTENTION)
+                hooks.enter_context(_removed(after.register_forward_pre_hook(self._keep_first)))
+            try:
+                yield
+            finally:
+                self._rows.packed, self._rows.inside = None, False
+
+    def _enter(self, block: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Packs what comes into a block; hidden states only at the first, they stay packed until the last."""
+        packed = self._rows.packed
+        if packed is None:
+            return None
+        bound = self._signature.bind(*args, **kwargs)
+        hidden, *others = bound.arguments
+        if block is self._blocks[0]:
+            self._rows.inside = True
+            bound.arguments[hidden] = packed.gather(bound.arguments[hidden])
+            self._whole = packed
+            self._mask = packed.mask(causal=self._causal, dtype=bound.arguments[hidden].dtype)
+        for name in others:
+            bound.arguments[name] = self._packed(packed, bound.arguments[name])
+        bound.arguments["attention_mask"] = self._mask
+        return bound.args, bound.kwargs
+
+    def _packed(self, packed: Packed, value: Any) -> Any:
+        """Packs positions, rotary angles and the like, wherever they are; leaves alone what is not of the batch."""
+        if isinstance(value, tuple):
+            return tuple(self._packed(packed, part) for part in value)
+        if isinstance(value, dict):
+            return {name: self._packed(packed, part) for name, part in value.items()}
+        rows, width = packed.padded
+        if (
+            isinstance(value, torch.Tensor)
+            and value.dim() > 1
+            and value.shape[0] in (1, rows)
+            and value.shape[1] == width
+        ):
+            return packed.gather(value)
+        return value
+
+    def _keep_first(self, module: nn.Module, args: Any) -> Any:
+        """Narrows the last block to the first tokens of the sequences, `[1, R, H]`."""
+        packed = self._rows.packed
+        if packed is None:
+            return None
+        self._rows.packed = packed.firsts()
+        return tuple(x.flatten(0, 1).index_select(0, packed.first).unsqueeze(0) for x in args)
+
+    def _leave(self, block: nn.Module, args: Any, output: Any) -> Any:
+        """Puts the hidden states back where they are in the padded batch."""
+        packed = self._rows.packed
+        if packed is None:
+            return None
+        self._rows.packed, self._rows.inside = self._whole, False
+        hidden = packed.scatter(output[0] if isinstance(output, tuple) else output)
+        if self._first_only:  # the head reads nothing else
+            hidden = functional.pad(hidden, (0, 0, 0, self._whole.padded[1] - 1))
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+@contextmanager
+def _removed(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _blocks(model: PreTrainedModel) -> nn.ModuleList | None:
+    """Returns the longest list of equal modules that take an attention mask, where all attend to all they may."""
+    config = model.config.get_text_config()
+    plain = getattr(config, "sliding_window", None) is None and set(getattr(config, "layer_types", None) or ()) <= {
+        "full_attention"
+    }
+    checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    if not plain or checkpointed or model.config.is_encoder_decoder:
+        return None
+    if model.config._attn_implementation not in ("sdpa", "eager"):
+        return None
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len({type(block) for block in m}) == 1]
+    lists = [m for m in lists if "attention_mask" in inspect.signature(m[0].forward).parameters]
+    return max(lists, key=len, default=None)
+
+
+def _holds(unpadding: Unpadding, model: PreTrainedModel, rows: Rows) -> bool:
+    """Returns whether packed sequences have the logits of a padded batch and do not see each other."""
+    lengths = np.array([9, 5, 6])
+    vocabulary: Any = model.get_input_embeddings().num_embeddings
+    draw = seeds.generator(0, "unpadding check").integers(0, vocabulary, (2, 3, 9))
+    inside = torch.from_numpy(np.arange(9) < lengths[:, None]).to(model.device)
+    pad = int(model.config.get_text_config().pad_token_id or 0)
+    ids, others = (torch.from_numpy(part).to(model.device).masked_fill(~inside, pad) for part in draw)
+    packed = pack(lengths, [np.array([2, 0]), np.array([1])], np.array([3]), width=9, device=model.device)
+
+    def logits(ids: torch.Tensor, packed: Packed | None) -> torch.Tensor:
+        rows.owner, rows.count, rows.packed = None, 3, packed
+        found: torch.Tensor = model(input_ids=ids, attention_mask=inside.long()).logits
+        return found.float()
+
+    # Not in inference mode: a 4-bit layer casts its bias in its first pass, for good.
+    with torch.no_grad(), unpadding.installed():
+        expected = logits(ids, None)
+        try:
+            found = logits(ids, packed)
+            changed = logits(torch.cat([ids[:2], others[2:]]), packed)
+        except (RuntimeError, TypeError, ValueError, IndexError):  # what goes between its blocks cannot be packed
+            return False
+    # As in `train.packing.check_packing`: what does not hold is off by thousandths of the scale and more.
+    close = (1e-4 if model.dtype == torch.float32 else 5e-2) * expected.abs().max()
+    return bool((found - expected).abs().max() <= close and (changed[:2] - found[:2]).abs().max() <= close / 10)

@@ -1,0 +1,197 @@
+"""Unpadding: packed rows against padded batches, which blocks allow it, and the gradients of grouped LoRA."""
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from conftest import tiny_bert, tiny_gpt2, tiny_roberta
+from declora.model import AdapterBank
+from declora.model.batched import Rows
+from declora.model.grouped import grouped_lora
+from declora.model.packed import pack
+from declora.model.surgery import Surgery
+from declora.model.unpad import Unpadding
+from declora.train.packing import best_fit
+from test_train import CLIENTS, SGD, SIZES, alone, batched, tokens_of
+
+CPU = torch.device("cpu")
+
+
+def tiny(kind, **options):
+    torch.manual_seed(0)
+    config = kind(vocab_size=64, num_labels=2, pad_token_id=0, **options)
+    return transformers.AutoModelForSequenceClassification.from_config(config).eval()
+
+
+def tiny_llama_classifier():
+    return tiny(
+        transformers.LlamaConfig, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=64, max_position_embeddings=64,
+    )  # fmt: skip
+
+
+def tiny_distilbert():
+    return tiny(transformers.DistilBertConfig, dim=32, n_layers=2, n_heads=2, hidden_dim=64, initializer_range=0.2)
+
+
+def tiny_mpnet():
+    """Its encoder hands a bias of the positions of the padded batch from block to block."""
+    return tiny(
+        transformers.MPNetConfig, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64,
+    )  # fmt: skip
+
+
+def eager(make):
+    model = make()
+    model.set_attn_implementation("eager")
+    return model
+
+
+MODELS = {
+    "bert": (tiny_bert, 2, ["query", "value"]),
+    "bert, eager attention": (lambda: eager(tiny_bert), 2, ["query", "value"]),
+    "roberta, adapters after the last attention, two-layer head": (tiny_roberta, 3, "all-linear"),
+    "distilbert": (tiny_distilbert, 2, ["q_lin", "v_lin"]),
+    "gpt2": (lambda: tiny_gpt2(transformers.GPT2ForSequenceClassification), 2, "all-linear"),
+    "llama, rotary positions": (tiny_llama_classifier, 2, ["q_proj", "down_proj"]),
+}
+
+
+def lora_of(targets, **options):
+    return peft.LoraConfig(r=2, target_modules=targets, task_type="SEQ_CLS", **options)
+
+
+def unpadding_of(model, targets="all-linear"):
+    rows = Rows()
+    surgery = Surgery(model, lora_of(targets), rows, seed=3)
+    bank = AdapterBank(surgery.layout, surgery.slots, rows)
+    bank.fill(surgery.initial, 1, CPU)
+    bank.bind(bank.P)
+    return Unpadding.of(model, rows)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_without_padding_equals_training_each_client_alone_with_peft(name, tokenizer):
+    make, labels, targets = MODELS[name]
+    model, lora, tokens = make(), lora_of(targets), tokens_of(tokenizer, "classification", labels)
+    start, end, losses, layout = batched(model, lora, tokens, spread=0.02, unpad=True, **SGD)
+    for client in range(CLIENTS):
+        expected, loss = alone(model, lora, tokens, start, layout, client, **SGD)
+        torch.testing.assert_close(end[client], expected, atol=1e-5, rtol=1e-4)
+        assert losses[client] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("group_size", [1, CLIENTS])
+@pytest.mark.parametrize("name", ["bert", "roberta, adapters after the last attention, two-layer head", "gpt2"])
+def test_dropout_masks_do_not_change_with_the_padding(name, group_size, tokenizer):
+    make, labels, targets = MODELS[name]
+    lora, tokens = lora_of(targets, lora_dropout=0.5), tokens_of(tokenizer, "classification", labels)
+    _, padded, _, _ = batched(make(), lora, tokens, spread=0.02, group_size=group_size, **SGD)
+    _, packed, _, _ = batched(make(), lora, tokens, spread=0.02, group_size=group_size, unpad=True, **SGD)
+    torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-4)
+
+
+def test_a_client_that_waits_ends_with_the_bits_of_one_that_trained_alone(tokenizer):
+    lora, tokens = lora_of(["query", "value"]), tokens_of(tokenizer, "classification")
+    options = {"sizes": SIZES, "spread": 0.02, "rounds": 2, "group_size": 1, "unpad": True}
+    _, together, _, _ = batched(tiny_bert(), lora, tokens, **options)
+    for client in range(CLIENTS):
+        _, apart, _, _ = batched(tiny_bert(), lora, tokens, only=client, **options)
+        assert torch.equal(together[client], apart[0])
+
+
+def test_in_a_group_a_client_that_waits_stands_still_and_the_others_train_as_alone(tokenizer):
+    lora, tokens, model = lora_of(["query", "value"]), tokens_of(tokenizer, "classification"), tiny_bert()
+    _, padded, _, _ = batched(model, lora, tokens, sizes=SIZES, spread=0.02, **SGD)
+    _, packed, _, _ = batched(model, lora, tokens, sizes=SIZES, spread=0.02, unpad=True, **SGD)
+    torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-4)
+
+
+def test_the_same_group_gives_the_same_bits_whatever_is_beside_it(tokenizer):
+    lora, tokens = lora_of(["query", "value"]), tokens_of(tokenizer, "classification")
+    options = {"group_size": 1, "unpad": True, "rounds": 2, "steps": 2}
+    _, first, _, _ = batched(tiny_bert(), lora, tokens, sizes=(12, 12, 12), **options)
+    _, again, _, _ = batched(tiny_bert(), lora, tokens, sizes=(12, 12, 12), **options)
+    _, beside, _, _ = batched(tiny_bert(), lora, tokens, sizes=(12, 12, 20), **options)
+    assert torch.equal(first, again)
+    assert torch.equal(first[:2], beside[:2])
+    assert not torch.equal(first[2], beside[2])
+
+
+class Leaking(transformers.models.bert.modeling_bert.BertLayer):
+    """A block in which a token reads the one before it, whatever the mask says, as a convolution does."""
+
+    def forward(self, hidden_states, attention_mask=None, *others, **kwargs):
+        mixed = hidden_states + 0.1 * hidden_states.roll(1, dims=1)
+        return super().forward(mixed, attention_mask, *others, **kwargs)
+
+
+def test_what_does_not_hold_on_the_model_itself_is_not_unpadded():
+    model = tiny_bert()
+    model.bert.encoder.layer = nn.ModuleList([Leaking(model.config) for _ in range(2)]).eval()
+    assert unpadding_of(model) is None
+    assert unpadding_of(tiny_mpnet(), ["q", "v"]) is None
+    assert unpadding_of(tiny_bert(), ["query"]) is not None
+
+
+def test_checkpointed_and_windowed_models_keep_their_padding():
+    model = tiny_bert()
+    model.gradient_checkpointing_enable()
+    assert unpadding_of(model) is None
+    windowed = tiny_llama_classifier()
+    windowed.config.sliding_window = 8
+    assert unpadding_of(windowed, ["q_proj"]) is None
+
+
+def test_the_hooks_are_gone_after_a_round(tokenizer):
+    model = tiny_bert()
+    batched(model, lora_of(["query"]), tokens_of(tokenizer, "classification"), unpad=True)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+@settings(max_examples=100)
+@given(st.lists(st.lists(st.integers(1, 20), max_size=4), min_size=1, max_size=6).filter(any), st.integers(20, 50))
+def test_every_token_has_one_place_and_sees_its_own_sequence_alone(by_client, capacity):
+    lengths = np.array([length for own in by_client for length in own])
+    clients = np.array([len(own) for own in by_client])
+    width = int(lengths.max()) + 3
+    packed = pack(lengths, best_fit(lengths, capacity), clients, width=width, device=CPU)
+    inside = torch.from_numpy(np.arange(width) < lengths[:, None])
+    sequence = torch.where(inside, torch.arange(1, len(lengths) + 1).unsqueeze(1), 0)
+    rows = packed.gather(sequence)
+    assert int((rows > 0).sum()) == lengths.sum()
+    assert torch.equal(packed.scatter(rows), sequence)
+    assert torch.equal(packed.sees, rows.unsqueeze(2) == rows.unsqueeze(1))
+    position = packed.gather(torch.arange(1, width + 1).unsqueeze(0))
+    assert torch.equal(position.flatten()[packed.first], torch.ones(len(lengths), dtype=torch.int64))
+    owner = np.repeat(np.arange(1, len(clients) + 1), clients)[sequence[inside].numpy() - 1]
+    assert packed.token_ends == tuple(np.searchsorted(owner, np.arange(1, len(clients) + 1), side="right"))
+
+
+def test_a_causal_mask_looks_back_within_the_sequence_only():
+    packed = pack(np.array([3, 2]), [np.array([0, 1])], np.array([2]), width=3, device=CPU)
+    mask = packed.mask(causal=True, dtype=torch.float32)[0, 0]
+    allowed = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]])
+    assert torch.equal(mask == 0, allowed.bool())
+    assert (mask[allowed == 0] == torch.finfo(torch.float32).min).all()
+
+
+def test_grouped_lora_is_each_clients_own_product_and_has_its_gradients():
+    draw = torch.Generator().manual_seed(0)
+    place, ends = torch.tensor([4, 0, 6, 2, 1]), (2, 2, 5)  # the second client waits
+    x, a, b = (
+        torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True)
+        for shape in ((7, 4), (3, 2, 4), (3, 3, 2))
+    )
+    result = grouped_lora(x, a, b, place, ends)
+    expected = torch.zeros(7, 3, dtype=torch.float64)
+    for token, client in zip(place.tolist(), [0, 0, 2, 2, 2], strict=True):
+        expected[token] = b[client] @ a[client] @ x[token]
+    torch.testing.assert_close(result, expected)
+    assert torch.autograd.gradcheck(lambda x, a, b: grouped_lora(x, a, b, place, ends), (x, a, b))
