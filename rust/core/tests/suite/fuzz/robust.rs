@@ -6,6 +6,9 @@ use declora_core::{Error, MixingMatrix};
 use super::case;
 use crate::naive::bits;
 
+/// Mixes into the numbers that it is given, or refuses.
+type Rule<'a> = dyn Fn(&mut [f32]) -> Result<(), Error> + 'a;
+
 pub fn robust(u: &mut Unstructured<'_>) -> Result<()> {
     let (indptr, indices, weights) = case::weights(u)?;
     let matrix = MixingMatrix::new(&indptr, &indices, &weights).unwrap();
@@ -35,7 +38,7 @@ pub fn robust(u: &mut Unstructured<'_>) -> Result<()> {
             Err(error) => refused(&error, &z),
         }
     }
-    let moved: [&dyn Fn(&mut [f32]) -> Result<(), Error>; 3] =
+    let moved: [&Rule<'_>; 3] =
         [&|x| matrix.trimmed_mean_into(&z, x, &bad, gamma), &|x| matrix.median_into(&z, x, gamma), &|x| {
             matrix.push_into(&z, x, gamma)
         }];
