@@ -12,7 +12,10 @@
 //! | 48..52 | sender | | |
 //! | 52..56 | codec id ([`Codec::id`]) | | |
 //!
-//! A receiver knows all of it but the last two numbers beforehand, so a header is compared, not believed.
+//! A receiver knows all of it but incarnation and sequence number beforehand, so a header is compared, not believed.
+//! The payload length in it decides one thing: where in a slot of known size a message ends that the entropy stage
+//! made shorter. It can only cut, and the message that is left must still pass every check.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::codec::Codec;
 use crate::crc32c;
@@ -78,24 +81,21 @@ impl Message<'_> {
 
     fn header(&self, payload: &[u8], delivery: Delivery) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];
-        let mut at = 0;
-        let mut put = |bytes: &[u8]| {
-            header[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
-        };
-        put(&MAGIC);
-        put(&[VERSION.0, VERSION.1, KIND_ADAPTER, 0]);
-        put(&self.run_id);
-        put(&self.manifest);
-        put(&self.round.to_le_bytes());
-        put(&self.sender.to_le_bytes());
-        put(&self.codec.id().to_le_bytes());
-        put(&self.codec.block().to_le_bytes());
-        put(&crc32c(payload).to_le_bytes());
-        put(&(payload.len() as u64).to_le_bytes());
-        put(&delivery.incarnation.to_le_bytes());
-        put(&delivery.sequence.to_le_bytes());
-        put(&[0; 4]);
+        let fields: [&[u8]; 12] = [
+            &MAGIC,
+            &[VERSION.0, VERSION.1, KIND_ADAPTER, 0],
+            &self.run_id,
+            &self.manifest,
+            &self.round.to_le_bytes(),
+            &self.sender.to_le_bytes(),
+            &self.codec.id().to_le_bytes(),
+            &self.codec.block().to_le_bytes(),
+            &crc32c(payload).to_le_bytes(),
+            &(payload.len() as u64).to_le_bytes(),
+            &delivery.incarnation.to_le_bytes(),
+            &delivery.sequence.to_le_bytes(),
+        ];
+        header.iter_mut().zip(fields.into_iter().flatten()).for_each(|(out, &byte)| *out = byte);
         let checksum = crc32c(&header[..CHECKED]);
         header[CHECKED..].copy_from_slice(&checksum.to_le_bytes());
         header
@@ -110,7 +110,7 @@ impl Message<'_> {
         let wrong_size = Fault::Size { have: frame.len(), need };
         let (header, payload) = frame.split_first_chunk().ok_or(wrong_size)?;
         let fits = frame.len() == need || self.codec.variable_length() && frame.len() < need;
-        let agreed = if fits { payload.len() } else { need - HEADER_LEN };
+        let agreed = if fits { payload.len() } else { need.saturating_sub(HEADER_LEN) };
         let delivery = self.compare(header, agreed as u64)?;
         if !fits {
             return Err(wrong_size.into());
@@ -156,7 +156,7 @@ impl Message<'_> {
 pub(crate) fn trim(slot: &[u8]) -> &[u8] {
     let len = slot.first_chunk().map_or(0, |header| u64::from_le_bytes(field(header, 64)));
     let end = usize::try_from(len).ok().and_then(|len| len.checked_add(HEADER_LEN));
-    &slot[..end.map_or(slot.len(), |end| end.min(slot.len()))]
+    end.and_then(|end| slot.get(..end)).unwrap_or(slot)
 }
 
 /// Bytes of a frame that holds `elements` numbers.
@@ -166,6 +166,11 @@ pub(crate) fn frame_len(codec: &Codec, elements: usize) -> Result<usize> {
 }
 
 /// The `N` bytes at offset `at`, a constant of the layout.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "no offset comes from a message"
+)]
 fn field<const N: usize>(header: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
     std::array::from_fn(|i| header[at + i])
 }

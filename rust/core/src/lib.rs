@@ -22,6 +22,17 @@
 //! # Ok::<(), declora_core::Error>(())
 //! ```
 #![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 mod batch;
 mod codec;

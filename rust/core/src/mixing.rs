@@ -208,10 +208,10 @@ impl MixingMatrix {
 }
 
 pub(crate) fn checked_gamma(gamma: f64) -> Result<f64> {
-    if gamma.is_finite() {
+    if (gamma as f32).is_finite() {
         return Ok(gamma);
     }
-    Err(Error::Argument { field: "gamma", value: gamma.to_string(), allowed: "a finite number" })
+    Err(Error::Argument { field: "gamma", value: gamma.to_string(), allowed: "a finite number, in f32 too" })
 }
 
 /// A matrix as it is.

@@ -1,5 +1,13 @@
 //! `declora._core`: borrow arrays, release the GIL, call declora-core, map errors. No arithmetic here.
 #![deny(unsafe_code)]
+#![deny(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
 
 mod arrays;
 mod codec;

@@ -44,8 +44,9 @@ impl Matrix {
 
     /// Numbers of P and Q, or none where these would not be fewer.
     fn factors(self, rank: usize) -> Option<(usize, usize)> {
-        let (p, q) = (self.rows * rank, self.columns * rank);
-        (p + q < self.numbers()).then_some((p, q))
+        // A matrix without columns may have any number of rows.
+        let (p, q) = (self.rows.saturating_mul(rank), self.columns.saturating_mul(rank));
+        (p.saturating_add(q) < self.numbers()).then_some((p, q))
     }
 }
 

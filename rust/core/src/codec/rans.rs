@@ -48,7 +48,7 @@ fn encode_part(plain: &[u8], part: Range<usize>, period: usize, out: &mut [u8]) 
     if symbols.is_empty() {
         return None;
     }
-    let mut counts = [[0_u32; SYMBOLS]; PHASES];
+    let mut counts = [[0_u64; SYMBOLS]; PHASES];
     for group in symbols.chunks(period) {
         group.iter().zip(&mut counts).for_each(|(&symbol, counts)| counts[usize::from(symbol)] += 1);
     }
@@ -94,12 +94,13 @@ fn encode_part(plain: &[u8], part: Range<usize>, period: usize, out: &mut [u8]) 
 }
 
 /// Frequencies that sum to 4096, at least 1 of each value that occurs.
-fn normalize(counts: &[u32; SYMBOLS]) -> Table {
-    let total: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+fn normalize(counts: &[u64; SYMBOLS]) -> Table {
+    let total: u64 = counts.iter().sum();
     let mut table = [(0, 0); SYMBOLS];
     for (entry, &count) in table.iter_mut().zip(counts) {
-        let share = (u64::from(count) * u64::from(TOTAL)).checked_div(total).unwrap_or(0);
-        entry.0 = (share as u32).max(count.min(1));
+        // At most 2^38 bytes are counted: no overflow.
+        let share = (count * u64::from(TOTAL)).checked_div(total).unwrap_or(0);
+        entry.0 = (share as u32).max(u32::from(count > 0));
     }
     // Rounding down left some over, or the ones took too much: the commonest values settle it. (Where nothing occurs,
     // in a phase without bytes, one value gets all.)
@@ -199,4 +200,22 @@ fn read_table(bitmap: &[u8], frequencies: &[u8], slots: &mut [u32]) -> Result<()
         }
     }
     if left.is_empty() { Ok(()) } else { Err(Fault::Entropy) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2^32 equal bytes are a message of 16 GiB: none is made here.
+    #[test]
+    fn values_that_occur_more_often_than_32_bits_count_get_their_share() {
+        for (common, rare) in [(1_u64 << 32, 0), (1 << 32, 1 << 32), (1 << 38, 1), (1 << 32, 1 << 30)] {
+            let mut counts = [0; SYMBOLS];
+            (counts[7], counts[200]) = (common, rare);
+            let table = normalize(&counts);
+            let share = u64::from(TOTAL) * rare / (common + rare);
+            assert_eq!(u64::from(table[200].0), share.max(u64::from(rare > 0)));
+            assert_eq!(table[7].0, TOTAL - table[200].0);
+        }
+    }
 }

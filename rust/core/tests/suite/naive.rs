@@ -7,52 +7,58 @@ pub fn codec(text: &str) -> Codec {
     text.parse().unwrap()
 }
 
-/// Codecs of every scheme, stage and kind of value, with blocks of odd sizes; for messages of `n` numbers.
+/// Codecs of every scheme, stage and kind of value, with blocks of odd sizes.
+pub const CODECS: [&str; 40] = [
+    "none",
+    "fp16",
+    "bf16",
+    "q2",
+    "q3:block=96,norm=l2",
+    "q4",
+    "q5:norm=l2",
+    "q6:block=32",
+    "q7",
+    "q8",
+    "qsgd",
+    "qsgd:levels=1,block=64",
+    "qsgd:levels=127,norm=max",
+    "natural",
+    "sign",
+    "sign:block=32",
+    "topk",
+    "topk:fraction=0.3,values=none",
+    "topk:fraction=1,values=q3",
+    "randk:values=none",
+    "randk:fraction=0.4",
+    "randk:fraction=0.001,values=bf16",
+    "eden",
+    "drive",
+    "eden:bits=3,block=64",
+    "eden:bits=2,rotations=1",
+    "powersgd",
+    "powersgd:rank=1,iterations=1,values=q8",
+    "none+rans",
+    "bf16+rans",
+    "q2+rans",
+    "q3+rans",
+    "q4+rans",
+    "q7+rans",
+    "qsgd+rans",
+    "natural+rans",
+    "topk+rans",
+    "randk+rans",
+    "eden:bits=3+rans",
+    "powersgd:values=q4+rans",
+];
+
+/// The codec that a text names, for messages of `n` numbers.
+pub fn codec_for(text: &str, n: usize) -> Codec {
+    codec(text).with_shapes(&[(n / 16, 12), (1, n - n / 16 * 12)]).unwrap()
+}
+
+/// All of [`CODECS`], for messages of `n` numbers.
 pub fn codecs(n: usize) -> Vec<Codec> {
-    let texts = [
-        "none",
-        "fp16",
-        "bf16",
-        "q2",
-        "q3:block=96,norm=l2",
-        "q4",
-        "q5:norm=l2",
-        "q6:block=32",
-        "q7",
-        "q8",
-        "qsgd",
-        "qsgd:levels=1,block=64",
-        "qsgd:levels=127,norm=max",
-        "natural",
-        "sign",
-        "sign:block=32",
-        "topk",
-        "topk:fraction=0.3,values=none",
-        "topk:fraction=1,values=q3",
-        "randk:values=none",
-        "randk:fraction=0.4",
-        "randk:fraction=0.001,values=bf16",
-        "eden",
-        "drive",
-        "eden:bits=3,block=64",
-        "eden:bits=2,rotations=1",
-        "powersgd",
-        "powersgd:rank=1,iterations=1,values=q8",
-        "none+rans",
-        "bf16+rans",
-        "q2+rans",
-        "q3+rans",
-        "q4+rans",
-        "q7+rans",
-        "qsgd+rans",
-        "natural+rans",
-        "topk+rans",
-        "randk+rans",
-        "eden:bits=3+rans",
-        "powersgd:values=q4+rans",
-    ];
-    let shapes = [(n / 16, 12), (1, n - n / 16 * 12)];
-    texts.iter().map(|text| codec(text).with_shapes(&shapes).unwrap()).collect()
+    CODECS.iter().map(|text| codec_for(text, n)).collect()
 }
 
 /// A reproducible test input: about normal, with exact zeros and a few far values.

@@ -1,0 +1,3 @@
+#![no_main]
+
+declora_fuzz::target!("payload");
