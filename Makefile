@@ -2,7 +2,7 @@
 #   make demo     set up, then a decentralized fine-tuning run on this machine's CPU, with a report
 #   make test     set up, then every check and every test
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint rust-test python-test bench results clean
+.PHONY: help demo test setup lint rust-test python-test bench bench-simulate results fuzz deny clean
 
 PYTHON ?= python3
 DATA ?= ../shared/data
@@ -49,8 +49,21 @@ bench: $(INSTALLED) ## criterion benches, then the core beside torch, numpy, sci
 	cargo bench --locked
 	$(BIN)/python benches/compare.py
 
+bench-simulate: $(INSTALLED) ## simulation speed beside a plain PEFT loop and Flower (in an environment of its own), and memory
+	$(BIN)/python benches/simulate.py
+	$(BIN)/python benches/memory.py
+
 results: $(INSTALLED) ## measure the tables of docs/results again (DATA=folder with sst2, mrpc, ag_news)
 	$(BIN)/python benches/results.py $(DATA)
 
+SECONDS_EACH ?= 30
+fuzz: ## look for inputs that break the core (cargo-fuzz, nightly; SECONDS_EACH=30 a target)
+	for target in frame payload round_trip matrix robust; do \
+		cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(SECONDS_EACH) -max_len=4096 || exit 1; \
+	done
+
+deny: ## licenses, sources and duplicates of the Rust crates, and known vulnerabilities (cargo-deny and the network)
+	cargo deny --locked check
+
 clean: ## remove everything that was built or written here
-	rm -rf $(VENV) target runs
+	rm -rf $(VENV) .venv-flower target rust/fuzz/target runs

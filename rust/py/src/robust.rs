@@ -99,6 +99,7 @@ fn mixed<T: Real + Element + Sync>(
     let (z, mut x) = (input::<T, Ix2>("z", z)?, output::<T, Ix2>("x", x)?);
     apart(("z", &z), ("x", &x))?;
     let bad = bad.map(|bad| input::<u32, Ix1>("bad", bad)).transpose()?;
+    bad.as_ref().map_or(Ok(()), |bad| apart(("bad", bad), ("x", &x)))?;
     let bad = bad.as_ref().map_or(Ok(&[][..]), |bad| bad.as_slice())?;
     let py = x.py();
     let (z, x) = (z.as_slice()?, x.as_slice_mut()?);

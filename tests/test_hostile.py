@@ -1,0 +1,266 @@
+"""Hostile arguments to every function of the core: a refusal or a result, never a panic, nothing half written."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core_calls import IDS, framed, matrix, normal, ring
+from declora import _bridge, errors
+
+N, D = 5, 70
+CODEC = _bridge.Codec("q4:block=32")
+BAD = np.ones(N, np.uint32)
+COUNTS = np.arange(N, dtype=np.uint32)
+
+
+def csr():
+    weights = ring(N)
+    weights.sort_indices()
+    return {
+        "indptr": weights.indptr.astype(np.int64),
+        "indices": weights.indices.astype(np.int64),
+        "weights": weights.data.astype(np.float64),
+    }
+
+
+def frames():
+    return framed(CODEC, normal(N, D))
+
+
+def payload():
+    return frames()[0, _bridge.HEADER_BYTES :].copy()
+
+
+def values():
+    return {"matrix": matrix(ring(N)), "z": normal(N, D)}
+
+
+DRAWS = {"seed": 1, "round": 2, "client": 3}
+# Every function of the core with arguments that are good.
+CALLS = {
+    "Codec": (_bridge.Codec, lambda: {"spec": "powersgd", "shapes": [(30, 20), (7, 10)]}),
+    "payload_bytes": (lambda codec, n: codec.payload_bytes(n), lambda: {"codec": CODEC, "n": D}),
+    "error_bound": (lambda codec, n: codec.error_bound(n), lambda: {"codec": CODEC, "n": D}),
+    "encode": (_bridge.encode, lambda: {"codec": CODEC, "x": normal(D), "out": np.ones_like(payload()), **DRAWS}),
+    "decode": (_bridge.decode, lambda: {"codec": CODEC, "payload": payload(), "out": normal(D)}),
+    "decode_add": (_bridge.decode_add, lambda: {"codec": CODEC, "payload": payload(), "out": normal(D), "weight": 0.5}),
+    "encode_frames": (
+        _bridge.encode_frames,
+        lambda: {"codec": CODEC, "x": normal(N, D), "out": frames(), "senders": COUNTS, "seed": 1, **IDS},
+    ),
+    "check_frames": (
+        _bridge.check_frames,
+        lambda: {"codec": CODEC, "frames": frames(), "d": D, "senders": COUNTS, **IDS},
+    ),
+    "frame_bytes": (_bridge.frame_bytes, lambda: {"codec": CODEC, "frames": frames(), "d": D}),
+    "decode_frames": (_bridge.decode_frames, lambda: {"codec": CODEC, "frames": frames(), "out": normal(N, D)}),
+    "MixingMatrix": (_bridge.MixingMatrix, csr),
+    "mix": (_bridge.mix, lambda: {**values(), "x": normal(N, D), "gamma": 0.7}),
+    "mix_in_place": (_bridge.mix_in_place, lambda: {"matrix": matrix(ring(N)), "x": normal(N, D), "gamma": 0.7}),
+    "mix_frames": (
+        _bridge.mix_frames,
+        lambda: {"matrix": matrix(ring(N)), "codec": CODEC, "frames": frames(), "x": normal(N, D), "gamma": 0.7},
+    ),
+    "clipped": (_bridge.clipped, lambda: {**values(), "radius": 1.0}),
+    "clipped_beyond": (_bridge.clipped_beyond, lambda: {**values(), "bad": BAD}),
+    "nearest": (_bridge.nearest, lambda: {**values(), "bad": BAD}),
+    "krum": (_bridge.krum, lambda: {**values(), "bad": BAD * 0, "average": 1}),
+    "trimmed_mean": (_bridge.trimmed_mean, lambda: {**values(), "x": normal(N, D), "bad": BAD, "gamma": 1.0}),
+    "median": (_bridge.median, lambda: {**values(), "x": normal(N, D), "gamma": 1.0}),
+    "push": (_bridge.push, lambda: {**values(), "x": normal(N, D), "gamma": 1.0}),
+    "consensus_distance": (_bridge.consensus_distance, lambda: {"x": normal(N, D)}),
+    "dropout_mask": (
+        _bridge.dropout_mask,
+        lambda: {"out": normal(N, D), "rate": 0.1, "seed": 1, "step": 2, "clients": COUNTS, "samples": COUNTS},
+    ),
+    "crc32c": (_bridge.crc32c, lambda: {"data": payload()}),
+    "philox4x32_10": (_bridge.philox4x32_10, lambda: {"counter": (1, 2, 3, 4), "key": (5, 6)}),
+    "set_threads": (_bridge.set_threads, lambda: {"count": _bridge.threads()}),
+}
+WITHOUT_ARGUMENTS = {"level", "threads"}
+# Methods have a receiver, which is no argument.
+RECEIVER = dict.fromkeys(("payload_bytes", "error_bound", "encode", "decode", "decode_add"), "codec")
+RECEIVER |= dict.fromkeys(("mix", "mix_in_place", "mix_frames"), "matrix")
+# What a call may write when it is refused: `encode` and `encode_frames` leave zeros where there is no message.
+ZEROED = {"encode", "encode_frames"}
+
+
+def misaligned(good):
+    raw = np.empty(good.nbytes + 1, np.uint8)[1:]
+    return raw.view(good.dtype).reshape(good.shape) if good.itemsize > 1 else good
+
+
+def read_only(good):
+    view = good.copy()
+    view.flags.writeable = False
+    return view
+
+
+ARRAYS = {
+    "another dtype": lambda a: a.astype(np.complex64),
+    "float16": lambda a: a.astype(np.float16),
+    "float64": lambda a: a.astype(np.float64),
+    "int8": lambda a: a.astype(np.int8),
+    "bool": lambda a: a.astype(bool),
+    "objects": lambda a: a.astype(object),
+    "text": lambda a: a.astype("U4"),
+    "structured": lambda a: np.zeros(a.shape, [("a", "f4"), ("b", "i8")]),
+    "the other byte order": lambda a: a.astype(a.dtype.newbyteorder()),
+    "every other element": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "backwards": lambda a: a[..., ::-1],
+    "Fortran order": np.asfortranarray,
+    "transposed": lambda a: a.T,
+    "broadcast to any length": lambda a: np.broadcast_to(a.flat[0], (2**40, *a.shape[1:])),
+    "no rows": lambda a: a[:0],
+    "no columns": lambda a: a[..., :0],
+    "2^50 rows of nothing": lambda a: np.empty((2**50, 0), a.dtype),
+    "2^50 columns of no rows": lambda a: np.empty((0, 2**50), a.dtype),
+    "one row less": lambda a: a[:-1],
+    "one element more": lambda a: np.concatenate([a, a[..., -1:]], axis=-1),
+    "one dimension less": lambda a: a.reshape(-1) if a.ndim > 1 else a[0],
+    "one dimension more": lambda a: a[None],
+    "no dimension": lambda a: a.reshape(-1)[0].reshape(()),
+    "read-only": read_only,
+    "misaligned": misaligned,
+    "masked": np.ma.masked_array,
+    "a matrix": lambda a: np.asmatrix(a) if a.ndim == 2 else a,
+    "a tensor": lambda a: torch.from_numpy(a.copy()) if a.dtype != np.uint32 else a,
+    "a bfloat16 tensor": lambda a: torch.zeros(a.shape, dtype=torch.bfloat16),
+    "a tensor without memory": lambda a: torch.empty(a.shape, device="meta"),
+    "a sparse tensor": lambda a: torch.zeros(a.shape).to_sparse(),
+    "a tensor with a gradient": lambda a: torch.zeros(a.shape, requires_grad=True),
+    "all bits set": lambda a: np.frombuffer(b"\xff" * a.nbytes, a.dtype).reshape(a.shape).copy(),
+    "the least number": lambda a: np.full_like(a, np.iinfo(a.dtype).min if a.dtype.kind in "iu" else -np.inf),
+    "the largest number": lambda a: np.full_like(a, np.iinfo(a.dtype).max if a.dtype.kind in "iu" else np.inf),
+    "a list": lambda a: a.tolist(),
+    "bytes": lambda a: a.tobytes(),
+    "a memoryview": memoryview,
+    "None": lambda a: None,
+    "a class": lambda a: np.ndarray,
+}
+SCALARS = [
+    None, True, -1, 0, 1, 2**24, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 2**64, -(2**70), 0.5, 1e39, -1e300,
+    math.nan, math.inf, -math.inf, "", "q4", "powersgd:rank=99999999999999999999", "\ud800", "q4\0", b"", bytes(15),
+    bytes(16), [], [(2**63, 2**63)], [(2**32, 2**32), (2**32, 2**32)], [(-1, 3)], [(1,)], (0, 0, 0, 2**32), object(),
+    np.float32(2), np.int64(-3), np.array(7), np.array([1.0]), 1j,
+]  # fmt: skip
+
+
+def arrays_of(arguments):
+    """Returns the arrays among the arguments, by name."""
+    return {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
+
+
+def call(name, function, arguments):
+    """Calls; a refusal says something and leaves every array as it was. Returns whether it was refused."""
+    before = {key: array.tobytes() for key, array in arrays_of(arguments).items() if array.nbytes < 2**20}
+    try:
+        function(**arguments)
+    except errors.DecloraError as error:
+        message = str(error)
+    except (TypeError, ValueError, OverflowError):  # what cannot become the type that the function takes
+        message = "an argument of another type"
+    else:
+        return False
+    assert len(message) > 10
+    for key, contents in before.items():
+        if key == "out" and name in ZEROED and not any(arguments["out"].tobytes()):
+            continue
+        if key == "out" and name == "encode_frames":
+            continue  # frames before the one that was refused are whole, as documented
+        assert arguments[key].tobytes() == contents, f"{name} was refused and changed {key}"
+    return True
+
+
+def test_every_function_is_called_here():
+    public = {name for name in _bridge.__all__ if callable(getattr(_bridge, name, None))} - {"Array"}
+    assert public - WITHOUT_ARGUMENTS == CALLS.keys() - {"payload_bytes", "error_bound"}
+    for name, (function, good) in CALLS.items():
+        if inspect.isfunction(function):
+            assert list(inspect.signature(function).parameters.keys() - good().keys()) == []
+        assert not call(name, function, good()), name
+
+
+@pytest.mark.filterwarnings("ignore")  # what numpy says of its matrix class and of casts that overflow
+@pytest.mark.parametrize("kind", ARRAYS)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_hostile_array_is_refused_or_computed(name, kind):
+    function, good = CALLS[name]
+    for key, array in arrays_of(good()).items():
+        call(name, function, {**good(), key: ARRAYS[kind](array)})
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_hostile_scalar_is_refused_or_computed(name):
+    function, good = CALLS[name]
+    for key in good().keys() - {RECEIVER.get(name)}:
+        for value in SCALARS:
+            if name == "set_threads" and isinstance(value, int) and value > 64:
+                continue  # so many threads are what was asked for
+            call(name, function, {**good(), key: value})
+    _bridge.set_threads(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("encode", "x", "out"), ("decode", "payload", "out"), ("decode_add", "payload", "out"),
+        ("encode_frames", "x", "out"), ("encode_frames", "senders", "out"), ("decode_frames", "frames", "out"),
+        ("mix", "z", "x"), ("mix_frames", "frames", "x"), ("trimmed_mean", "z", "x"), ("trimmed_mean", "bad", "x"),
+        ("median", "z", "x"), ("push", "z", "x"),
+        ("dropout_mask", "clients", "out"), ("dropout_mask", "samples", "out"),
+    ],
+)  # fmt: skip
+def test_what_is_written_shares_no_memory_with_what_is_read(name, one, other):
+    function, good = CALLS[name]
+    for through_torch in (False, True):  # views of one storage that numpy does not know of
+        arguments = good()
+        storage = torch.zeros(max(arguments[one].nbytes, arguments[other].nbytes), dtype=torch.uint8)
+        shared = storage.numpy()
+        for key in (one, other):
+            values = arguments[key]
+            memory = storage.numpy() if through_torch else shared
+            arguments[key] = memory[: values.nbytes].view(values.dtype).reshape(values.shape)
+        assert call(name, function, arguments)
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_any_two_hostile_arguments_at_once(data):
+    name = data.draw(st.sampled_from(sorted(CALLS.keys() - {"set_threads"})))
+    function, good = CALLS[name]
+    arguments = good()
+    for key in data.draw(
+        st.lists(st.sampled_from(sorted(arguments.keys() - {RECEIVER.get(name)})), min_size=1, max_size=2, unique=True)
+    ):
+        if isinstance(arguments[key], np.ndarray) and data.draw(st.booleans()):
+            arguments[key] = ARRAYS[data.draw(st.sampled_from(list(ARRAYS)))](arguments[key])
+        else:
+            arguments[key] = SCALARS[data.draw(st.integers(0, len(SCALARS) - 1))]
+    call(name, function, arguments)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    codec=st.sampled_from(["none", "q2", "q4+rans", "topk", "eden:bits=2", "natural+rans", "sign", "randk"]),
+    n=st.integers(0, 200),
+    payload=st.binary(max_size=900),
+    good=st.booleans(),
+)
+def test_any_bytes_decode_to_finite_numbers_or_write_nothing(codec, n, payload, good):
+    codec = _bridge.Codec(codec)
+    size = codec.payload_bytes(n)
+    payload = np.frombuffer((payload + bytes(size))[:size] if good else payload, np.uint8)
+    out = np.full(n, -7.0, np.float32)
+    try:
+        codec.decode(payload, out)
+    except errors.FrameError:
+        assert (out == -7.0).all()
+    else:
+        assert np.isfinite(out).all() or codec.name == "none"
