@@ -9,17 +9,11 @@ What comes after a call of torch shares its cores with the threads of torch's Op
 for some milliseconds without leaving their core. `GOMP_SPINCOUNT=0 python benches/compare.py` measures without that.
 """
 
-import datetime
-import importlib.metadata
 import os
-import platform
-import re
 import statistics
-import subprocess
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,12 +21,12 @@ import scipy.sparse as sp
 import torch
 
 from declora import _bridge
+from publish import machine, publish
 
 REPETITIONS = 9
 ELEMENTS = 1 << 24
 BLOCK = 256
 LEVELS = 7
-RESULTS = Path(__file__).parent / "results"
 
 Work = Callable[[], object]
 Row = tuple[str, ...]
@@ -186,30 +180,9 @@ def calls() -> list[Row]:
     ]
 
 
-def machine() -> dict[str, str]:
-    """What the numbers depend on."""
-    model = (
-        re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-        if os.path.exists("/proc/cpuinfo")
-        else None
-    )
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent, check=False)
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("declora", "numpy", "scipy", "torch")]
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": model[1] if model else platform.processor() or platform.machine(),
-        "cores": f"{os.cpu_count()}, of which torch uses {torch.get_num_threads()} and declora {_bridge.threads()}",
-        "instructions": _bridge.level(),
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "not set"),
-        "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
-        "commit": head.stdout.strip() or "unknown",
-        "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
-    }
-
-
 def main() -> None:
-    """Measures, prints and writes `results/<date>-<cpu>-<instruction set>.md`."""
-    facts = machine()
+    """Measures, prints and writes a page of results."""
+    facts = {**machine(), "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "not set")}
     ring_goals = {"declora, in place": ">= 0.8", "declora, from q4 frames": ">= 1.2"}
     powers = [1 << power for power in range(10)]
     rows = [
@@ -218,15 +191,8 @@ def main() -> None:
         *mixing("exponential", 1024, 32_771, powers, {"declora, in place": ">= 0.5"}),
         *calls(),
     ]
-    lines = ["# The core beside its yardsticks", "", *(f"- {name}: {fact}" for name, fact in facts.items()), ""]
     kinds = ["in turn", "GB/s", "x copy", "back to back", "GB/s", "x copy"]
-    lines += ["| " + " | ".join(["task", "by", *kinds, "goal"]) + " |", "|---" * 9 + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    RESULTS.mkdir(exist_ok=True)
-    cpu = re.sub(r"[^a-z0-9]+", "-", facts["cpu"].lower()).strip("-")
-    (RESULTS / f"{facts['date']}-{cpu}-{facts['instructions']}.md").write_text(text)
+    publish("core", "The core beside its yardsticks", facts, ["task", "by", *kinds, "goal"], rows)
 
 
 if __name__ == "__main__":

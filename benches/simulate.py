@@ -12,7 +12,6 @@ import argparse
 import copy
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -28,12 +27,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from compare import RESULTS, machine
 from declora.config import SimulationConfig
 from declora.prepare import Material, prepare
 from declora.run import Run
 from declora.train.order import ClientOrder
 from peers.client import Client
+from publish import machine, publish
 
 HERE = Path(__file__).parent
 SST2 = HERE.parents[1] / "shared" / "data" / "sst2"
@@ -202,7 +201,7 @@ def rows(batch: int, candidates: dict[str, Candidate]) -> list[tuple[str, ...]]:
 
 
 def main() -> None:
-    """Measures, prints and writes `results/<date>-<cpu>-simulate.md`."""
+    """Measures, prints and writes a page of results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[4, 16], help="batch sizes of a client's step")
     parser.add_argument("--turns", type=int, default=7, help="counted rounds of each candidate")
@@ -221,14 +220,8 @@ def main() -> None:
         for row in rows(batch, measure(material, data, batch, options.turns, flower=not options.no_flower))
     ]
     facts["load after"] = " ".join(f"{load:.2f}" for load in os.getloadavg())
-    lines = ["# Simulation speed", "", *(f"- {name}: {fact}" for name, fact in facts.items()), ""]
-    names = ["batch", "by", "s a round, median", "least", "sequences/s", "declora is faster by", "losses differ by"]
-    lines += ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in table]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    cpu = re.sub(r"[^a-z0-9]+", "-", facts["cpu"].lower()).strip("-")
-    (RESULTS / f"{facts['date']}-{cpu}-simulate.md").write_text(text)
+    columns = ["batch", "by", "s a round, median", "least", "sequences/s", "declora is faster by", "losses differ by"]
+    publish("simulation", "Simulation speed", facts, columns, table)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,6 @@ class Run:
             self.federation.mixer.check(self.federation.topology)
         # Whose adapters count, and the same as an index: with nobody to leave out it gives views, not copies.
         self._honest = [c for c in range(self.federation.clients) if c not in self.federation.attackers]
-        self._honest_rows = self._honest if self.federation.attackers else slice(None)
         self._rows = Rows()
         self._lora = lora_config(config, material)
         self._surgery = Surgery(
@@ -184,7 +183,7 @@ class Run:
                 observe(record)
         return Outcome(
             rows=self.bank.P.cpu(),
-            mean=self.bank.mean(self._honest_rows).cpu(),
+            mean=self.bank.mean(self._honest).cpu(),
             layout=self.bank.layout,
             lora=self._surgery.config,
             history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
@@ -221,10 +220,10 @@ class Run:
         record: RoundRecord = {
             "round": t + 1,
             "learning_rate": learning_rate,
-            "train_loss": float(work.losses[self._honest_rows].mean()),
+            "train_loss": float(work.losses[self._honest].mean()),
             "samples_seen": int(work.samples.sum()),
             "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
-            "consensus_distance": _bridge.consensus_distance(self.bank.P[self._honest_rows].cpu()),
+            "consensus_distance": _bridge.consensus_distance(self.bank.rows_of(self._honest).cpu()),
             "bytes_sent": int(traffic.bytes_sent.sum()),
             "bytes_total": int(traffic.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
             "seconds_train": trained - start,
@@ -241,7 +240,7 @@ class Run:
         if not last and record["round"] % self.config.eval_every:
             return {}
         start = time.perf_counter()
-        record |= self._evaluator.average(self.bank.mean(self._honest_rows))
+        record |= self._evaluator.average(self.bank.mean(self._honest))
         scores = self._evaluator.clients(self._honest)
         record |= self._evaluator.spread(scores)
         record["seconds_evaluate"] = time.perf_counter() - start

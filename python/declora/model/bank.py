@@ -1,6 +1,6 @@
 """The adapter bank: the matrix `P`, and the layers of the base model bound to it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -60,6 +60,14 @@ class AdapterBank:
         yield
         self.bind(self.P[start:stop])
 
-    def mean(self, clients: list[int] | slice = slice(None)) -> torch.Tensor:
+    def rows_of(self, clients: Sequence[int]) -> torch.Tensor:
+        """Returns the rows of `clients`, float32 `[C, D]`: P itself, not a copy, for all of them."""
+        return self.P if list(clients) == list(range(self.clients)) else self.P[list(clients)]
+
+    def mean(self, clients: Sequence[int]) -> torch.Tensor:
         """Returns the node-averaged adapter of `clients`, float32 `[D]` (summed in float64)."""
-        return self.P[clients].mean(dim=0, dtype=torch.float64).to(torch.float32)
+        # Row by row: torch's own mean would make a float64 copy of all of them.
+        total = torch.zeros(self.P.shape[1], dtype=torch.float64, device=self.P.device)
+        for client in clients:
+            total += self.P[client]
+        return (total / len(clients)).to(torch.float32)

@@ -42,8 +42,7 @@ class Evaluator:
         """Returns the score of each of these clients' own models; nothing where clients are not evaluated."""
         if not len(self.client_texts):
             return {}
-        rows = self.bank.P[list(clients)]
-        return dict(zip(clients, self._scores(rows, self.client_texts), strict=True))
+        return dict(zip(clients, self._scores(self.bank.rows_of(clients), self.client_texts), strict=True))
 
     def spread(self, scores: Mapping[int, Score]) -> dict[str, float]:
         """Returns mean, least and largest of the clients' headline (and of exact match, where it was measured)."""
