@@ -16,7 +16,7 @@ from declora.train.causal import read_corpus
 from declora.train.loss import forward
 from declora.train.packing import best_fit, check_packing, pack_blocks, pack_examples
 from declora.train.segments import write_examples
-from test_train import CLIENTS, alone, batched
+from test_train import alone, assert_batched_equals_alone, batched
 
 CPU = torch.device("cpu")
 MODELS = {"gpt2": (tiny_gpt2, ["c_attn"]), "llama": (tiny_llama, ["q_proj", "down_proj"])}
@@ -206,13 +206,7 @@ def test_training_together_equals_training_each_client_alone_with_peft(name, for
         pack = pack_examples if read.text.has_prompts else pack_blocks
         tokens, _ = pack(tokens, [np.arange(len(tokens))], max_length=32)
     lora = peft.LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", target_modules=modules)
-    start, end, losses, layout = batched(model, lora, tokens, spread=0.02)
-    for client in range(CLIENTS):
-        expected, loss = alone(model, lora, tokens, start, layout, client)
-        # As in test_train: AdamW can enlarge a rounding difference; adapters move by about lr * steps = 2e-2.
-        torch.testing.assert_close(end[client], expected, atol=1e-5, rtol=1e-4)
-        assert losses[client] == pytest.approx(loss, abs=1e-5)
-        assert (end[client] - start[client]).abs().max() > 1e-3
+    assert_batched_equals_alone(model, lora, tokens)
 
 
 def test_a_bfloat16_base_trains_prompts_together_as_alone(tokenizer):

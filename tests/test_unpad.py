@@ -17,7 +17,7 @@ from declora.model.packed import pack
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.train.packing import best_fit
-from test_train import CLIENTS, SGD, SIZES, alone, batched, tokens_of
+from test_train import CLIENTS, SGD, SIZES, assert_batched_equals_alone, batched, tokens_of
 
 CPU = torch.device("cpu")
 
@@ -80,11 +80,7 @@ def unpadding_of(model, targets="all-linear"):
 def test_training_without_padding_equals_training_each_client_alone_with_peft(name, tokenizer):
     make, labels, targets = MODELS[name]
     model, lora, tokens = make(), lora_of(targets), tokens_of(tokenizer, "classification", labels)
-    start, end, losses, layout = batched(model, lora, tokens, spread=0.02, unpad=True, **SGD)
-    for client in range(CLIENTS):
-        expected, loss = alone(model, lora, tokens, start, layout, client, **SGD)
-        torch.testing.assert_close(end[client], expected, atol=1e-5, rtol=1e-4)
-        assert losses[client] == pytest.approx(loss, abs=1e-5)
+    assert_batched_equals_alone(model, lora, tokens, unpad=True, **SGD)
 
 
 @pytest.mark.parametrize("group_size", [1, CLIENTS])
