@@ -178,6 +178,29 @@ def test_a_causal_mask_looks_back_within_the_sequence_only():
     assert (mask[allowed == 0] == torch.finfo(torch.float32).min).all()
 
 
+@pytest.mark.parametrize("clients", [1, 12, 13, 30])
+def test_runs_of_clients_share_products_and_nothing_else(clients):
+    """Ranks of 8 make runs of 12 clients."""
+    draw = torch.Generator().manual_seed(clients)
+    counts = torch.randint(0, 4, (clients,), generator=draw)
+    ends = tuple(counts.cumsum(0).tolist())
+    place = torch.randperm(ends[-1] + 2, generator=draw)[: ends[-1]]
+    x, a, b = (
+        torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True)
+        for shape in ((ends[-1] + 2, 3), (clients, 8, 3), (clients, 2, 8))
+    )
+    owner = torch.repeat_interleave(torch.arange(clients), counts)
+    expected = torch.zeros(len(x), 2, dtype=torch.float64)
+    expected[place] = torch.einsum("nor,nri,ni->no", b[owner], a[owner], x[place])
+    result = grouped_lora(x, a, b, place, ends)
+    torch.testing.assert_close(result, expected)
+    weights = torch.randn(result.shape, generator=draw, dtype=torch.float64)
+    found = torch.autograd.grad((result * weights).sum(), (x, a, b))
+    wanted = torch.autograd.grad((expected * weights).sum(), (x, a, b))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_grouped_lora_is_each_clients_own_product_and_has_its_gradients():
     draw = torch.Generator().manual_seed(0)
     place, ends = torch.tensor([4, 0, 6, 2, 1]), (2, 2, 5)  # the second client waits

@@ -104,9 +104,9 @@ class LocalTrainer:
                 self._check("loss", step_losses, round_index, step)
                 self._check("gradient", norms, round_index, step)
                 self._optimizer.step(norms, active)
+                self._check("adapter", self._bank.P.sum(dim=1), round_index, step)
                 losses += step_losses.double()
                 samples += [len(batch) for batch in batches]
-        self._check("adapter", self._bank.P.sum(dim=1), round_index, int(self._steps.max()) - 1)
         self._round += 1
         return LocalRound(losses.numpy() / self._steps, samples)
 
