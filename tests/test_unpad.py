@@ -201,6 +201,26 @@ def test_runs_of_clients_share_products_and_nothing_else(clients):
         torch.testing.assert_close(one, other)
 
 
+def test_a_client_whose_products_overflow_leaves_the_others_as_they_are():
+    draw = torch.Generator().manual_seed(0)
+    place, ends = torch.arange(6), (2, 4, 6)
+    x, a, b = (torch.randn(shape, generator=draw) for shape in ((6, 4), (3, 2, 4), (3, 3, 2)))
+    huge = a.clone()
+    huge[1] = a[1].sign() * 3e38  # finite, but its products are not
+    found, gradients = [], []
+    for factors in (a, huge):
+        leaves = [t.clone().requires_grad_() for t in (x, factors, b)]
+        result = grouped_lora(*leaves, place, ends)
+        found.append(result.detach())
+        gradients.append(torch.autograd.grad(result[[0, 1, 4, 5]].sum(), leaves))
+    others = [0, 2]
+    assert huge.isfinite().all()
+    assert not found[1][2:4].isfinite().all()
+    assert torch.equal(found[0][[0, 1, 4, 5]], found[1][[0, 1, 4, 5]])
+    assert torch.equal(gradients[0][1][others], gradients[1][1][others])
+    assert torch.equal(gradients[0][2][others], gradients[1][2][others])
+
+
 def test_grouped_lora_is_each_clients_own_product_and_has_its_gradients():
     draw = torch.Generator().manual_seed(0)
     place, ends = torch.tensor([4, 0, 6, 2, 1]), (2, 2, 5)  # the second client waits

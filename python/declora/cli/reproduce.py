@@ -84,5 +84,4 @@ def _names(text: str) -> list[str]:
 
 def _numbers(text: str) -> int | list[int]:
     """Returns the whole number that a flag holds, or with commas (`3,4` or `3,`) a list of them."""
-    numbers = [int(part) for part in text.split(",") if part]
-    return numbers if "," in text else numbers[0]
+    return [int(part) for part in text.split(",") if part] if "," in text else int(text)
