@@ -14,6 +14,7 @@ from declora.model import AdapterBank
 from declora.model.batched import Rows
 from declora.model.grouped import grouped_lora
 from declora.model.packed import pack
+from declora.model.slots import client_slots
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.train.packing import best_fit
@@ -167,7 +168,13 @@ def test_every_token_has_one_place_and_sees_its_own_sequence_alone(by_client, ca
     position = packed.gather(torch.arange(1, width + 1).unsqueeze(0))
     assert torch.equal(position.flatten()[packed.first], torch.ones(len(lengths), dtype=torch.int64))
     owner = np.repeat(np.arange(1, len(clients) + 1), clients)[sequence[inside].numpy() - 1]
-    assert packed.token_ends == tuple(np.searchsorted(owner, np.arange(1, len(clients) + 1), side="right"))
+    slots = packed.slots.gather(rows.view(-1, 1)).view(len(clients), -1)
+    for client, own in enumerate(slots, start=1):
+        assert torch.equal(own[own > 0], sequence[inside][torch.from_numpy(owner == client)])
+    assert torch.equal(packed.slots.scatter(slots.unsqueeze(2)).view_as(rows), rows)
+    firsts = packed.firsts().slots.gather(torch.arange(1, len(lengths) + 1).view(-1, 1)).view(len(clients), -1)
+    assert [int((own > 0).sum()) for own in firsts] == clients.tolist()
+    assert torch.equal(firsts[firsts > 0], torch.arange(1, len(lengths) + 1))
 
 
 def test_a_causal_mask_looks_back_within_the_sequence_only():
@@ -178,23 +185,26 @@ def test_a_causal_mask_looks_back_within_the_sequence_only():
     assert (mask[allowed == 0] == torch.finfo(torch.float32).min).all()
 
 
-@pytest.mark.parametrize("clients", [1, 12, 13, 30])
-def test_runs_of_clients_share_products_and_nothing_else(clients):
-    """Ranks of 8 make runs of 12 clients."""
-    draw = torch.Generator().manual_seed(clients)
-    counts = torch.randint(0, 4, (clients,), generator=draw)
-    ends = tuple(counts.cumsum(0).tolist())
-    place = torch.randperm(ends[-1] + 2, generator=draw)[: ends[-1]]
+@pytest.mark.parametrize(("clients", "most"), [(1, 5), (3, 0), (12, 4), (5, 40)])
+def test_grouped_lora_is_each_clients_own_product_and_has_its_gradients(clients, most):
+    """Clients with no token among them: they wait. With `most` of 0 all have 8, and their slots are full but for one
+    multiple more."""
+    draw = np.random.default_rng(clients)
+    counts = draw.integers(0, most, clients, endpoint=True) if most else np.full(clients, 8)
+    counts[0] += 1 - min(1, counts.sum())
+    places = int(counts.sum()) + 2
+    place = draw.permutation(places)[: places - 2]
+    slots = client_slots(place, counts, places, CPU)
     x, a, b = (
-        torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True)
-        for shape in ((ends[-1] + 2, 3), (clients, 8, 3), (clients, 2, 8))
+        torch.from_numpy(draw.standard_normal(shape)).requires_grad_()
+        for shape in ((places, 3), (clients, 2, 3), (clients, 4, 2))
     )
-    owner = torch.repeat_interleave(torch.arange(clients), counts)
-    expected = torch.zeros(len(x), 2, dtype=torch.float64)
+    owner = torch.from_numpy(np.repeat(np.arange(clients), counts))
+    expected = torch.zeros(places, 4, dtype=torch.float64)
     expected[place] = torch.einsum("nor,nri,ni->no", b[owner], a[owner], x[place])
-    result = grouped_lora(x, a, b, place, ends)
+    result = grouped_lora(x, a, b, slots)
     torch.testing.assert_close(result, expected)
-    weights = torch.randn(result.shape, generator=draw, dtype=torch.float64)
+    weights = torch.from_numpy(draw.standard_normal(result.shape))
     found = torch.autograd.grad((result * weights).sum(), (x, a, b))
     wanted = torch.autograd.grad((expected * weights).sum(), (x, a, b))
     for one, other in zip(found, wanted, strict=True):
@@ -203,14 +213,14 @@ def test_runs_of_clients_share_products_and_nothing_else(clients):
 
 def test_a_client_whose_products_overflow_leaves_the_others_as_they_are():
     draw = torch.Generator().manual_seed(0)
-    place, ends = torch.arange(6), (2, 4, 6)
+    slots = client_slots(np.arange(6), np.array([2, 2, 2]), 6, CPU)
     x, a, b = (torch.randn(shape, generator=draw) for shape in ((6, 4), (3, 2, 4), (3, 3, 2)))
     huge = a.clone()
     huge[1] = a[1].sign() * 3e38  # finite, but its products are not
     found, gradients = [], []
     for factors in (a, huge):
         leaves = [t.clone().requires_grad_() for t in (x, factors, b)]
-        result = grouped_lora(*leaves, place, ends)
+        result = grouped_lora(*leaves, slots)
         found.append(result.detach())
         gradients.append(torch.autograd.grad(result[[0, 1, 4, 5]].sum(), leaves))
     others = [0, 2]
@@ -219,18 +229,3 @@ def test_a_client_whose_products_overflow_leaves_the_others_as_they_are():
     assert torch.equal(found[0][[0, 1, 4, 5]], found[1][[0, 1, 4, 5]])
     assert torch.equal(gradients[0][1][others], gradients[1][1][others])
     assert torch.equal(gradients[0][2][others], gradients[1][2][others])
-
-
-def test_grouped_lora_is_each_clients_own_product_and_has_its_gradients():
-    draw = torch.Generator().manual_seed(0)
-    place, ends = torch.tensor([4, 0, 6, 2, 1]), (2, 2, 5)  # the second client waits
-    x, a, b = (
-        torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True)
-        for shape in ((7, 4), (3, 2, 4), (3, 3, 2))
-    )
-    result = grouped_lora(x, a, b, place, ends)
-    expected = torch.zeros(7, 3, dtype=torch.float64)
-    for token, client in zip(place.tolist(), [0, 0, 2, 2, 2], strict=True):
-        expected[token] = b[client] @ a[client] @ x[token]
-    torch.testing.assert_close(result, expected)
-    assert torch.autograd.gradcheck(lambda x, a, b: grouped_lora(x, a, b, place, ends), (x, a, b))

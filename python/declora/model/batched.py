@@ -99,7 +99,7 @@ class BatchedLora(_PerClient):
             x = x * packed.gather(self.mask((*packed.padded, x.shape[-1])).to(x.device))
         if self.rows.owner is None:
             return functional.linear(functional.linear(x, self.lora_a[0]), self.lora_b[0])
-        delta = grouped_lora(x.flatten(0, 1), self.lora_a, self.lora_b, packed.place, packed.token_ends)
+        delta = grouped_lora(x.flatten(0, 1), self.lora_a, self.lora_b, packed.slots)
         return delta.view(*packed.shape, -1)
 
     def mask(self, shape: tuple[int, ...]) -> torch.Tensor:

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from declora.model.slots import ClientSlots, client_slots
+
 __all__ = ["Packed", "pack"]
 
 
@@ -28,10 +30,10 @@ class Packed:
     """int64 `[R]`: the place of each sequence's first token."""
     sees: torch.Tensor
     """bool `[B, S, S]`: whether a token may attend to another: to those of its own sequence."""
-    token_ends: tuple[int, ...]
-    """Of each client in turn: one past its last token, of N."""
-    sequence_ends: tuple[int, ...]
-    """Of each client in turn: one past its last sequence, of R."""
+    slots: ClientSlots
+    """The tokens client by client."""
+    first_slots: ClientSlots
+    """The same of the first tokens alone, each at the place of its sequence's number."""
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         """Returns padded `x [R or 1, T, ...]` in packed rows `[B, S, ...]`."""
@@ -52,7 +54,8 @@ class Packed:
         rows = self.padded[0]
         place = torch.arange(rows, device=self.place.device)
         sees = torch.eye(rows, dtype=torch.bool, device=place.device).unsqueeze(0)
-        return Packed((rows, 1), (1, rows), place, place, place, sees, self.sequence_ends, self.sequence_ends)
+        slots = self.first_slots
+        return Packed((rows, 1), (1, rows), place, place, place, sees, slots, slots)
 
     def mask(self, *, causal: bool, dtype: torch.dtype) -> torch.Tensor:
         """Returns what attention adds to its scores, `[B, 1, S, S]`: 0, or the least number where it may not look."""
@@ -82,13 +85,13 @@ def pack(
     owner = np.full((len(bins), depth), -1)
     first = np.zeros(len(lengths), dtype=np.int64)
     for row, members in enumerate(bins):
-        ends = np.cumsum(lengths[members])
-        first[members] = row * depth + ends - lengths[members]
-        owner[row, : ends[-1]] = np.repeat(members, lengths[members])
+        stops = np.cumsum(lengths[members])
+        first[members] = row * depth + stops - lengths[members]
+        owner[row, : stops[-1]] = np.repeat(members, lengths[members])
     column = np.arange(width)
     inside = column < lengths[:, None]
-    sequence_ends = np.cumsum(clients)
-    token_ends = np.concatenate([[0], np.cumsum(lengths)])[sequence_ends]
+    place = (first[:, None] + column)[inside]
+    tokens = np.diff(np.concatenate([[0], np.cumsum(lengths)])[np.cumsum(clients)], prepend=0)
 
     def index(values: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(values).to(device)
@@ -97,9 +100,9 @@ def pack(
         padded=(len(lengths), width),
         shape=(len(bins), depth),
         source=index(np.flatnonzero(inside)),
-        place=index((first[:, None] + column)[inside]),
+        place=index(place),
         first=index(first),
         sees=torch.from_numpy(owner[:, :, None] == owner[:, None, :]).to(device),
-        token_ends=tuple(token_ends.tolist()),
-        sequence_ends=tuple(sequence_ends.tolist()),
+        slots=client_slots(place, tokens, len(bins) * depth, device),
+        first_slots=client_slots(np.arange(len(lengths)), clients, len(lengths), device),
     )
