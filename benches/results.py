@@ -13,7 +13,7 @@ import declora
 
 OUT = Path("runs/results")
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
-EXPERIMENTS = ("table1", "label-skew", "messages", "local-steps", "table4", "table2")
+EXPERIMENTS = ("table1", "label-skew", "messages", "local-steps", "topologies", "table4", "table2")
 
 
 def main() -> None:

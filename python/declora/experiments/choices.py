@@ -1,5 +1,7 @@
 """What the paper leaves open, and what is done here, read off the settings that ran."""
 
+from collections.abc import Callable
+
 from declora.config import SimulationConfig
 from declora.experiments.plan import Plan
 
@@ -12,7 +14,8 @@ def open_choices(plan: Plan) -> list[tuple[str, str]]:
     config = configs[0]
     choices = [
         ("optimizer", f"{_optimizer(config)}; its moments are {_moments(config)}"),
-        ("schedule", _schedule(config)),
+        ("schedule", _by_task(plan, _schedule)),
+        ("batch of a client's step", _by_task(plan, lambda config: f"{config.batch_size}")),
         ("gradient clipping", f"norm {config.clip_norm:g}, each client its own" if config.clip_norm else "none"),
         ("alpha", "the rank, so that the scale is 1"),
         ("LoRA dropout", "0; the frozen base runs without its own dropout" if not config.base_dropout else "0"),
@@ -22,7 +25,7 @@ def open_choices(plan: Plan) -> list[tuple[str, str]]:
         ("K", _meaning(plan.k)),
         ("ring", "weights 1/3 to oneself and each neighbour"),
         ("Erdős–Rényi", "each edge with p = 0.5, redrawn until connected, from the run's seed"),
-        ("split", _split(config)),
+        ("split", f"train divided evenly at random unless the row says otherwise; {_by_task(plan, _evaluation)}"),
         ("seeds", f"{', '.join(map(str, plan.seeds))}; each draws partition, graph, adapters, head and order"),
         ("score", "the paper's is the best over rounds, chosen on the evaluation data itself; last is beside it"),
         *plan.experiment.choices,
@@ -30,6 +33,17 @@ def open_choices(plan: Plan) -> list[tuple[str, str]]:
     if any("topology" in c.settings and c.settings.get("weights") for t in plan.tasks for c in plan.cells(t)):
         return choices
     return [choice for choice in choices if choice[0] != "Erdős–Rényi"]
+
+
+def _by_task(plan: Plan, describe: Callable[[SimulationConfig], str]) -> str:
+    """Returns a description of the runs, or each task's own where they differ."""
+    found: dict[str, str] = {}
+    for job in plan.jobs:
+        if job.config.method == "dec-lora":
+            found.setdefault(job.task, describe(job.config))
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return "; ".join(f"{task}: {described}" for task, described in found.items())
 
 
 def _optimizer(config: SimulationConfig) -> str:
@@ -54,6 +68,6 @@ def _meaning(k: str) -> str:
     return "optimizer steps on one batch each; k='epochs' reads it as passes over a client's own data"
 
 
-def _split(config: SimulationConfig) -> str:
+def _evaluation(config: SimulationConfig) -> str:
     rows = "all of it" if config.eval_samples is None else f"{config.eval_samples:,} of it, drawn by the seed"
-    return f"train divided evenly at random unless the row says otherwise; evaluation on the public split, {rows}"
+    return f"evaluation on the public split, {rows}"

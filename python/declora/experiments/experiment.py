@@ -41,7 +41,7 @@ class Grid:
     @property
     def work(self) -> Work:
         """(K, T) of an experiment with only one."""
-        return self.scale.work[-1]
+        return self.scale.work_of(self.task)[-1]
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def _table1(grid: Grid) -> list[Cell]:
             Cell(f"Erdős–Rényi, {label}", {**base, **ERDOS_RENYI}, pooled),
             Cell(pooled, {**base, "method": "centralized"}),
         ]
-        if grid.task not in grid.scale.brief:
+        if grid.task not in grid.scale.work_by_task:
             cells.append(Cell(f"local, {label}", {**base, "method": "local"}, pooled))
     return cells
 
