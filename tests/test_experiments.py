@@ -14,6 +14,7 @@ from declora.config import SimulationConfig
 from declora.data import load
 from declora.errors import ConfigError, DataError, ModelError
 from declora.experiments import EXPERIMENTS, PRINTED, SCALES, Cell, Experiment, grid, overview
+from declora.experiments.choices import open_choices
 from declora.experiments.experiment import Grid
 from declora.experiments.figures import mean_history
 from declora.experiments.plan import make_plan
@@ -120,6 +121,20 @@ def test_the_papers_sizes_are_the_papers():
         "labels:[[.15,.85],[.85,.15],[.5,.5]]",
         "labels:[[.9,.05,.05],[.05,.9,.05],[.05,.05,.9]]",
     }
+
+
+def test_a_task_may_have_its_own_work_and_rate_and_the_page_says_so():
+    scale = replace(TINY, work_by_task={"mrpc": ((3, 7),)}, by_task={"mrpc": {"learning_rate": 3e-3}})
+    plan = make_plan(EXPERIMENTS["table1"], scale, tasks=["sst2", "mrpc"], seeds=1)
+    rows = {task: [cell.label for cell in plan.cells(task)] for task in plan.tasks}
+    assert rows["mrpc"] == ["ring, K=3, T=7", "Erdős–Rényi, K=3, T=7", "centralized, K=3, T=7"]
+    assert {"ring, K=1, T=4", "local, K=2, T=2"} <= set(rows["sst2"])
+    assert {job.config.rounds for job in plan.jobs if job.task == "mrpc"} == {7}
+    choices = dict(open_choices(plan))
+    rise = "linear decay to 0, after a rise over 6% of the steps"
+    assert choices["schedule"] == f"sst2: {rise}; peak 0.01; mrpc: {rise}; peak 0.003"
+    assert choices["batch of a client's step"] == "8"
+    assert {cell.settings["rounds"] for cell in EXPERIMENTS["messages"].cells(Grid(scale, (10,), "mrpc"))} == {7}
 
 
 def test_printed_values_stand_beside_rows_that_exist_and_nowhere_else():
