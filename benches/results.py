@@ -20,11 +20,12 @@ def main() -> None:
     """Runs what is asked for, or all of it."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    measured = commit()  # before the first page is written, which changes the checkout
     for name in sys.argv[2:] or EXPERIMENTS:
         start = time.perf_counter()
         result = declora.reproduce(name, scale="small", data=sys.argv[1], out=OUT)
         print(result)
-        document = result.document(commit=commit())
+        document = result.document(commit=measured)
         (DOCS / f"{name}.md").write_text(document.markdown(f"{name}-"), encoding="utf-8")
         (DOCS / f"{name}.csv").write_text(result.table.to_csv(index=False), encoding="utf-8")
         for figure_name, figure in document.figures.items():
