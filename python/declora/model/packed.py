@@ -85,9 +85,9 @@ def pack(
     owner = np.full((len(bins), depth), -1)
     first = np.zeros(len(lengths), dtype=np.int64)
     for row, members in enumerate(bins):
-        stops = np.cumsum(lengths[members])
-        first[members] = row * depth + stops - lengths[members]
-        owner[row, : stops[-1]] = np.repeat(members, lengths[members])
+        ends = np.cumsum(lengths[members])
+        first[members] = row * depth + ends - lengths[members]
+        owner[row, : ends[-1]] = np.repeat(members, lengths[members])
     column = np.arange(width)
     inside = column < lengths[:, None]
     place = (first[:, None] + column)[inside]
