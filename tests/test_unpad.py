@@ -187,11 +187,11 @@ def test_a_causal_mask_looks_back_within_the_sequence_only():
 
 @pytest.mark.parametrize(("clients", "most"), [(1, 5), (3, 0), (12, 4), (5, 40)])
 def test_grouped_lora_is_each_clients_own_product_and_has_its_gradients(clients, most):
-    """Clients with no token among them: they wait. With `most` of 0 all have 8, and their slots are full but for one
-    multiple more."""
+    """With `most` of 0 all have 8 tokens, a multiple of the slots; else the last of several has none: it waits."""
     draw = np.random.default_rng(clients)
-    counts = draw.integers(0, most, clients, endpoint=True) if most else np.full(clients, 8)
-    counts[0] += 1 - min(1, counts.sum())
+    counts = draw.integers(1, most, clients, endpoint=True) if most else np.full(clients, 8)
+    if most and clients > 1:
+        counts[-1] = 0
     places = int(counts.sum()) + 2
     place = draw.permutation(places)[: places - 2]
     slots = client_slots(place, counts, places, CPU)

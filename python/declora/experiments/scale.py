@@ -65,8 +65,7 @@ _PAPER = Scale(
     cuts="paper: the sizes of arXiv 2501.15361",
     settings={"batch_size": 32, "learning_rate": 1e-3, "schedule": "constant", "warmup": 0.0},
 )
-# docs/results/README.md says how the learning rates were chosen. MRPC's pairs need more work than sentences do, and at
-# 1e-2 nothing is learned of them.
+# docs/results/README.md says how the learning rates were chosen, and what MRPC needs.
 _SMALL = Scale(
     "small",
     "minilm",

@@ -14,7 +14,10 @@ _MULTIPLE = 8
 
 @dataclass(frozen=True)
 class ClientSlots:
-    """C clients with M slots each, more than any of them has tokens; P places in packed rows."""
+    """C clients with M slots each, more than any of them has tokens; P places in packed rows.
+
+    Empty slots are idle work; with them, factors of all clients are one batched product.
+    """
 
     clients: int
     """C."""

@@ -176,14 +176,8 @@ def _holds(unpadding: Unpadding, model: PreTrainedModel, rows: Rows) -> bool:
         try:
             found = logits(ids, packed)
             changed = logits(torch.cat([ids[:2], others[2:]]), packed)
-        except (
-            RuntimeError,
-            TypeError,
-            ValueError,
-            LookupError,
-            AttributeError,
-        ):  # what goes between its blocks cannot be packed
-            return False
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+            return False  # what goes between its blocks cannot be packed
     # As in `train.packing.check_packing`: what does not hold is off by thousandths of the scale and more.
     close = (1e-4 if model.dtype == torch.float32 else 5e-2) * expected.abs().max()
     return bool((found - expected).abs().max() <= close and (changed[:2] - found[:2]).abs().max() <= close / 10)
