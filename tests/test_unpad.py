@@ -1,4 +1,4 @@
-"""Unpadding: packed rows against padded batches, which blocks allow it, and the gradients of grouped LoRA."""
+"""Unpadding: packed tokens against padded batches, which blocks allow it, and the gradients of grouped LoRA."""
 
 import numpy as np
 import peft
@@ -8,13 +8,14 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from conftest import tiny_bert, tiny_gpt2, tiny_roberta
 from declora.model import AdapterBank
 from declora.model.batched import Rows
 from declora.model.grouped import grouped_lora
 from declora.model.packed import pack
-from declora.model.slots import client_slots
+from declora.model.packed_attention import AttentionRows, PackedMask
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.train.packing import best_fit
@@ -146,63 +147,100 @@ def test_checkpointed_and_windowed_models_keep_their_padding():
     assert unpadding_of(windowed, ["q_proj"]) is None
 
 
-def test_the_hooks_are_gone_after_a_round(tokenizer):
+def test_hooks_and_attention_are_gone_after_a_round(tokenizer):
     model = tiny_bert()
     batched(model, lora_of(["query"]), tokens_of(tokenizer, "classification"), unpad=True)
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+    assert model.config._attn_implementation == "sdpa"
+
+
+def packed_batch(lengths, bins, clients, width):
+    return pack(np.array(lengths), [np.array(own) for own in bins], np.array(clients), width=width, device=CPU)
 
 
 @settings(max_examples=100)
 @given(st.lists(st.lists(st.integers(1, 20), max_size=4), min_size=1, max_size=6).filter(any), st.integers(20, 50))
-def test_every_token_has_one_place_and_sees_its_own_sequence_alone(by_client, capacity):
+def test_every_token_is_packed_once_and_is_its_clients(by_client, capacity):
     lengths = np.array([length for own in by_client for length in own])
     clients = np.array([len(own) for own in by_client])
     width = int(lengths.max()) + 3
-    packed = pack(lengths, best_fit(lengths, capacity), clients, width=width, device=CPU)
+    packed = packed_batch(lengths, best_fit(lengths, capacity), clients, width)
     inside = torch.from_numpy(np.arange(width) < lengths[:, None])
     sequence = torch.where(inside, torch.arange(1, len(lengths) + 1).unsqueeze(1), 0)
-    rows = packed.gather(sequence)
-    assert int((rows > 0).sum()) == lengths.sum()
-    assert torch.equal(packed.scatter(rows), sequence)
-    assert torch.equal(packed.sees, rows.unsqueeze(2) == rows.unsqueeze(1))
-    position = packed.gather(torch.arange(1, width + 1).unsqueeze(0))
-    assert torch.equal(position.flatten()[packed.first], torch.ones(len(lengths), dtype=torch.int64))
-    owner = np.repeat(np.arange(1, len(clients) + 1), clients)[sequence[inside].numpy() - 1]
-    slots = packed.slots.gather(rows.view(-1, 1)).view(len(clients), -1)
-    for client, own in enumerate(slots, start=1):
-        assert torch.equal(own[own > 0], sequence[inside][torch.from_numpy(owner == client)])
-    assert torch.equal(packed.slots.scatter(slots.unsqueeze(2)).view_as(rows), rows)
-    firsts = packed.firsts().slots.gather(torch.arange(1, len(lengths) + 1).view(-1, 1)).view(len(clients), -1)
-    assert [int((own > 0).sum()) for own in firsts] == clients.tolist()
-    assert torch.equal(firsts[firsts > 0], torch.arange(1, len(lengths) + 1))
+    tokens = packed.tokens.gather(sequence)
+    assert tokens.shape == (1, lengths.sum())
+    assert torch.equal(packed.tokens.scatter(tokens), sequence)
+    assert torch.equal(tokens[0, packed.first], torch.arange(1, len(lengths) + 1))
+    position = packed.tokens.gather(torch.arange(width).unsqueeze(0))
+    assert torch.equal(position[0, packed.first], torch.zeros(len(lengths), dtype=torch.int64))
+    firsts = packed.firsts.gather(sequence)
+    assert torch.equal(firsts[0], torch.arange(1, len(lengths) + 1))
+    assert torch.equal(packed.firsts.scatter(firsts), torch.where(torch.arange(width) == 0, sequence, 0))
+    owner = np.repeat(np.arange(len(clients)), clients)[tokens[0].numpy() - 1]
+    for part, owners in ((packed.tokens, owner), (packed.firsts, np.repeat(np.arange(len(clients)), clients))):
+        assert np.repeat(np.arange(len(clients)), part.counts).tolist() == owners.tolist()
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=12), st.integers(20, 50))
+def test_a_token_shares_its_row_with_its_whole_sequence_and_sees_nothing_else(lengths, capacity):
+    lengths = np.array(lengths)
+    rows = AttentionRows(lengths, best_fit(lengths, capacity), CPU)
+    sequence = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
+    assert torch.equal(rows.token.flatten()[rows.place], torch.arange(len(sequence)))
+    free = torch.ones(rows.shape, dtype=torch.bool).flatten().index_fill(0, rows.place, False).view(rows.shape)
+    owner = sequence[rows.token].masked_fill(free, -1)
+    assert torch.equal(rows.sees, owner.unsqueeze(2) == owner.unsqueeze(1))
+    assert rows.sees[~free].sum() == (lengths**2).sum()
 
 
 def test_a_causal_mask_looks_back_within_the_sequence_only():
-    packed = pack(np.array([3, 2]), [np.array([0, 1])], np.array([2]), width=3, device=CPU)
-    mask = packed.mask(causal=True, dtype=torch.float32)[0, 0]
+    rows = AttentionRows(np.array([3, 2]), [np.array([0, 1])], CPU)
+    mask = rows.mask(causal=True, dtype=torch.float32)[0, 0]
     allowed = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]])
     assert torch.equal(mask == 0, allowed.bool())
     assert (mask[allowed == 0] == torch.finfo(torch.float32).min).all()
 
 
-@pytest.mark.parametrize(("clients", "most"), [(1, 5), (3, 0), (12, 4), (5, 40)])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("longest", [9, 150])
+def test_packed_attention_is_that_of_each_sequence_alone_and_has_its_gradients(causal, longest):
+    """Rows of 9 + 4 places hold all scores; rows of 150 go through PyTorch's own attention."""
+    lengths, heads, width = np.array([5, longest, 4, 1]), 3, 4
+    rows = AttentionRows(lengths, best_fit(lengths, longest + 4), CPU)
+    draw = torch.Generator().manual_seed(longest)
+    shape = (1, int(lengths.sum()), heads, width)
+    leaves = [torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(3)]
+    q, k, v = (x.transpose(1, 2) for x in leaves)
+    mask = PackedMask(rows, causal=causal, dtype=torch.float64)
+    found = mask.attend(q, k, v, scaling=0.7, dropout=0.0)
+    alone = [
+        functional.scaled_dot_product_attention(*own, is_causal=causal, scale=0.7)
+        for own in zip(*(x.split(lengths.tolist(), dim=2) for x in (q, k, v)), strict=True)
+    ]
+    expected = torch.cat(alone, dim=2).transpose(1, 2)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(shape, generator=draw, dtype=torch.float64)
+    gradients = torch.autograd.grad((found * weights).sum(), leaves)
+    for one, other in zip(gradients, torch.autograd.grad((expected * weights).sum(), leaves), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("clients", "most"), [(1, 5), (3, 8), (12, 4), (5, 40)])
 def test_grouped_lora_is_each_clients_own_product_and_has_its_gradients(clients, most):
-    """With `most` of 0 all have 8 tokens, a multiple of the slots; else the last of several has none: it waits."""
+    """The last of several clients has no tokens, and one in between: they wait."""
     draw = np.random.default_rng(clients)
-    counts = draw.integers(1, most, clients, endpoint=True) if most else np.full(clients, 8)
-    if most and clients > 1:
-        counts[-1] = 0
-    places = int(counts.sum()) + 2
-    place = draw.permutation(places)[: places - 2]
-    slots = client_slots(place, counts, places, CPU)
+    counts = draw.integers(1, most, clients, endpoint=True)
+    if clients > 1:
+        counts[[1, -1]] = 0
+    tokens = int(counts.sum())
     x, a, b = (
         torch.from_numpy(draw.standard_normal(shape)).requires_grad_()
-        for shape in ((places, 3), (clients, 2, 3), (clients, 4, 2))
+        for shape in ((tokens, 3), (clients, 2, 3), (clients, 4, 2))
     )
     owner = torch.from_numpy(np.repeat(np.arange(clients), counts))
-    expected = torch.zeros(places, 4, dtype=torch.float64)
-    expected[place] = torch.einsum("nor,nri,ni->no", b[owner], a[owner], x[place])
-    result = grouped_lora(x, a, b, slots)
+    expected = torch.einsum("nor,nri,ni->no", b[owner], a[owner], x)
+    result = grouped_lora(x, a, b, counts.tolist())
     torch.testing.assert_close(result, expected)
     weights = torch.from_numpy(draw.standard_normal(result.shape))
     found = torch.autograd.grad((result * weights).sum(), (x, a, b))
@@ -213,14 +251,13 @@ def test_grouped_lora_is_each_clients_own_product_and_has_its_gradients(clients,
 
 def test_a_client_whose_products_overflow_leaves_the_others_as_they_are():
     draw = torch.Generator().manual_seed(0)
-    slots = client_slots(np.arange(6), np.array([2, 2, 2]), 6, CPU)
     x, a, b = (torch.randn(shape, generator=draw) for shape in ((6, 4), (3, 2, 4), (3, 3, 2)))
     huge = a.clone()
     huge[1] = a[1].sign() * 3e38  # finite, but its products are not
     found, gradients = [], []
     for factors in (a, huge):
         leaves = [t.clone().requires_grad_() for t in (x, factors, b)]
-        result = grouped_lora(*leaves, slots)
+        result = grouped_lora(*leaves, (2, 2, 2))
         found.append(result.detach())
         gradients.append(torch.autograd.grad(result[[0, 1, 4, 5]].sum(), leaves))
     others = [0, 2]

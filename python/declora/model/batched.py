@@ -14,7 +14,7 @@ from torch.nn import functional
 from declora import _bridge, seeds
 from declora.errors import ModelError
 from declora.model.grouped import grouped_lora
-from declora.model.packed import Packed
+from declora.model.packed import Packed, PackedBatch
 
 __all__ = ["BatchedLinear", "BatchedLora", "Rows"]
 
@@ -35,10 +35,10 @@ class Rows:
     """Rounds since the start of the run, for the dropout streams."""
     training: bool = False
     """Whether LoRA dropout is on."""
-    packed: Packed | None = None
-    """Where the rows' tokens are while they are computed without their padding; None where they keep it."""
-    inside: bool = False
-    """Whether the pass is between the first block and the last, where `packed` holds."""
+    packed: PackedBatch | None = None
+    """The rows without their padding, for the blocks to compute; None where they keep it."""
+    inside: Packed | None = None
+    """Which tokens are computed just now, between the first block and the last; None outside."""
 
 
 class _PerClient(nn.Module):
@@ -81,8 +81,8 @@ class BatchedLora(_PerClient):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[..., O]` in the base's dtype; the LoRA part is computed in float32."""
         y: torch.Tensor = self.base(x)
-        if self.rows.inside and self.rows.packed is not None:
-            return torch.add(y, self._packed(x.float(), self.rows.packed), alpha=self.scaling).to(y.dtype)
+        if self.rows.inside is not None:
+            return torch.add(y, self._packed(x.float(), self.rows.inside), alpha=self.scaling).to(y.dtype)
         h = self.by_row(x)  # R T I
         if self.dropout and self.rows.training:
             h = h * self.mask(h.shape).to(h.device)
@@ -94,13 +94,12 @@ class BatchedLora(_PerClient):
         return torch.add(y, delta.reshape(y.shape), alpha=self.scaling).to(y.dtype)
 
     def _packed(self, x: torch.Tensor, packed: Packed) -> torch.Tensor:
-        """Returns the LoRA part `[B, S, O]` of packed rows `x [B, S, I]`."""
+        """Returns the LoRA part `[1, N, O]` of packed tokens `x [1, N, I]`."""
         if self.dropout and self.rows.training:
             x = x * packed.gather(self.mask((*packed.padded, x.shape[-1])).to(x.device))
         if self.rows.owner is None:
             return functional.linear(functional.linear(x, self.lora_a[0]), self.lora_b[0])
-        delta = grouped_lora(x.flatten(0, 1), self.lora_a, self.lora_b, packed.slots)
-        return delta.view(*packed.shape, -1)
+        return grouped_lora(x.squeeze(0), self.lora_a, self.lora_b, packed.counts).unsqueeze(0)
 
     def mask(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Returns the dropout mask `[R, T, I]`: a client's entries depend on its own stream and nothing else."""

@@ -1,8 +1,9 @@
-"""Unpadding: the transformer blocks of a model compute packed rows, without the padding of the batch around them.
+"""Unpadding: the transformer blocks of a model compute the tokens of a batch, without the padding around them.
 
 Real sentences are short and uneven, so most of a padded batch may be padding. Between the first block and the last,
-its sequences share rows instead (Krell et al. 2021, arXiv 2107.02027), kept apart by the attention mask; embeddings
-and head see the padded batch as ever. Hooks do that, so the model's own code stays what it is.
+its tokens follow one another instead, and attend to those of their own sequence alone: in rows that a few sequences
+share (Krell et al. 2021, arXiv 2107.02027). Embeddings and head see the padded batch as ever. Hooks and an attention
+function of transformers' own registry do that, so the model's own code stays what it is.
 """
 
 import inspect
@@ -13,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from declora import seeds
 from declora.model.batched import Rows
-from declora.model.packed import Packed, pack
+from declora.model.packed import Packed, PackedBatch, pack
+from declora.model.packed_attention import ATTENTION, PackedMask
 
 __all__ = ["Unpadding"]
 
@@ -43,8 +44,9 @@ class Unpadding:
         self._first_only = first_only
         self._signature = inspect.signature(blocks[0].forward)
         self._causal = any(getattr(module, "is_causal", False) for module in model.modules())
-        self._whole: Packed
-        self._mask: torch.Tensor
+        self._configs = _configs(blocks)
+        self._attention = model.config._attn_implementation
+        self._mask: PackedMask
 
     @classmethod
     def of(cls, model: PreTrainedModel, rows: Rows) -> "Unpadding | None":
@@ -54,7 +56,7 @@ class Unpadding:
         logits that they have in a padded batch, and those of one must not change with the other.
         """
         blocks = _blocks(model)
-        if blocks is None:
+        if blocks is None or not _configs(blocks):
             return None
         after = dict(blocks[-1].named_modules()).get(_AFTER_ATTENTION)
         for first_only in (True, False) if after is not None else (False,):
@@ -76,7 +78,8 @@ class Unpadding:
             try:
                 yield
             finally:
-                self._rows.packed, self._rows.inside = None, False
+                self._rows.packed = self._rows.inside = None
+                self._attend_by(self._attention)
 
     def _enter(self, block: nn.Module, args: Any, kwargs: Any) -> Any:
         """Packs what comes into a block; hidden states only at the first, they stay packed until the last."""
@@ -86,29 +89,29 @@ class Unpadding:
         bound = self._signature.bind(*args, **kwargs)
         hidden, *others = bound.arguments
         if block is self._blocks[0]:
-            self._rows.inside = True
-            bound.arguments[hidden] = packed.gather(bound.arguments[hidden])
-            self._whole = packed
-            self._mask = packed.mask(causal=self._causal, dtype=bound.arguments[hidden].dtype)
+            self._rows.inside = packed.tokens
+            bound.arguments[hidden] = packed.tokens.gather(bound.arguments[hidden])
+            self._mask = PackedMask(packed.rows, causal=self._causal, dtype=bound.arguments[hidden].dtype)
+            self._attend_by(ATTENTION)
         for name in others:
-            bound.arguments[name] = self._packed(packed, bound.arguments[name])
+            bound.arguments[name] = self._packed(packed.tokens, bound.arguments[name])
         bound.arguments["attention_mask"] = self._mask
         return bound.args, bound.kwargs
 
-    def _packed(self, packed: Packed, value: Any) -> Any:
+    def _packed(self, tokens: Packed, value: Any) -> Any:
         """Packs positions, rotary angles and the like, wherever they are; leaves alone what is not of the batch."""
         if isinstance(value, tuple):
-            return tuple(self._packed(packed, part) for part in value)
+            return tuple(self._packed(tokens, part) for part in value)
         if isinstance(value, dict):
-            return {name: self._packed(packed, part) for name, part in value.items()}
-        rows, width = packed.padded
+            return {name: self._packed(tokens, part) for name, part in value.items()}
+        rows, width = tokens.padded
         if (
             isinstance(value, torch.Tensor)
             and value.dim() > 1
             and value.shape[0] in (1, rows)
             and value.shape[1] == width
         ):
-            return packed.gather(value)
+            return tokens.gather(value)
         return value
 
     def _keep_first(self, module: nn.Module, args: Any) -> Any:
@@ -116,19 +119,24 @@ class Unpadding:
         packed = self._rows.packed
         if packed is None:
             return None
-        self._rows.packed = packed.firsts()
-        return tuple(x.flatten(0, 1).index_select(0, packed.first).unsqueeze(0) for x in args)
+        self._rows.inside = packed.firsts
+        return tuple(x.index_select(1, packed.first) for x in args)
 
     def _leave(self, block: nn.Module, args: Any, output: Any) -> Any:
         """Puts the hidden states back where they are in the padded batch."""
-        packed = self._rows.packed
-        if packed is None:
+        inside = self._rows.inside
+        if inside is None:
             return None
-        self._rows.packed, self._rows.inside = self._whole, False
-        hidden = packed.scatter(output[0] if isinstance(output, tuple) else output)
-        if self._first_only:  # the head reads nothing else
-            hidden = functional.pad(hidden, (0, 0, 0, self._whole.padded[1] - 1))
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+        self._rows.inside = None
+        self._attend_by(self._attention)
+        if isinstance(output, tuple):
+            return (inside.scatter(output[0]), *output[1:])
+        return inside.scatter(output)
+
+    def _attend_by(self, name: str | None) -> None:
+        """Sets the attention function that the blocks use, by its name in transformers' registry."""
+        for config in self._configs:
+            config._attn_implementation = name
 
 
 @contextmanager
@@ -137,6 +145,12 @@ def _removed(handle: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _configs(blocks: nn.ModuleList) -> list[Any]:
+    """Returns the configs that the modules of the blocks read, each once: one, in most models."""
+    found = {id(module.config): module.config for module in blocks.modules() if hasattr(module, "config")}
+    return list(found.values())
 
 
 def _blocks(model: PreTrainedModel) -> nn.ModuleList | None:
@@ -165,7 +179,7 @@ def _holds(unpadding: Unpadding, model: PreTrainedModel, rows: Rows) -> bool:
     ids, others = (torch.from_numpy(part).to(model.device).masked_fill(~inside, pad) for part in draw)
     packed = pack(lengths, [np.array([2, 0]), np.array([1])], np.array([3]), width=9, device=model.device)
 
-    def logits(ids: torch.Tensor, packed: Packed | None) -> torch.Tensor:
+    def logits(ids: torch.Tensor, packed: PackedBatch | None) -> torch.Tensor:
         rows.owner, rows.count, rows.packed = None, 3, packed
         found: torch.Tensor = model(input_ids=ids, attention_mask=inside.long()).logits
         return found.float()

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from declora import seeds
 from declora.errors import TrainingError
 from declora.model.bank import AdapterBank
-from declora.model.packed import Packed, pack
+from declora.model.packed import PackedBatch, pack
 from declora.model.unpad import Unpadding
 from declora.train.loss import forward, row_losses
 from declora.train.optimizer import ClientOptimizer
@@ -163,7 +163,7 @@ class LocalTrainer:
         targets = np.bincount(owner, weights=self._tokens.targets(texts), minlength=clients)
         return torch.from_numpy((1.0 / np.maximum(targets, 1.0))[owner]).float()
 
-    def _pack(self, lengths: NDArray[np.int64], own: Sequence[NDArray[np.int64]]) -> Packed:
+    def _pack(self, lengths: NDArray[np.int64], own: Sequence[NDArray[np.int64]]) -> PackedBatch:
         """Returns where the tokens of a group's texts go in packed rows, each client's batch in `own`."""
         longest = int(lengths.max())
         return pack(
