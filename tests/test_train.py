@@ -284,6 +284,29 @@ def test_the_optimizer_moves_only_the_rows_that_step_each_on_its_own_schedule(na
             assert torch.equal(values, torch.stack([row.detach() for row in rows]))
 
 
+@pytest.mark.parametrize("columns", [1, 3, 8, 37])
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_client_is_updated_to_the_same_bits_whoever_is_beside_it(name, columns):
+    """The entries after the last whole vector of a row round otherwise than vectors: they must be the same ones."""
+    draw = torch.Generator().manual_seed(columns)
+    values, steps = torch.randn(7, columns, generator=draw), torch.randn(9, 7, columns, generator=draw)
+    settings = {"learning_rate": 0.1, "weight_decay": 0.3, "schedule": "cosine", "warmup": 0.2, "momentum": 0.9}
+
+    def trained(rows):
+        own, gradients = values[rows].clone(), torch.zeros(len(rows), columns)
+        optimizer = ClientOptimizer(
+            own, gradients, name=name, steps=np.full(len(rows), len(steps)), clip_norm=0.5, **settings
+        )
+        for step in steps:
+            gradients.copy_(step[rows])
+            optimizer.step(optimizer.gradient_norms(), np.ones(len(rows), dtype=bool))
+        return own
+
+    together = trained(range(7))
+    for rows in ([0], [0, 1, 2], [3, 4], [6]):
+        assert torch.equal(trained(rows), together[rows])
+
+
 def test_same_seed_gives_the_same_bits(tokenizer):
     lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS", lora_dropout=0.3)
     tokens = tokens_of(tokenizer, "classification")

@@ -138,12 +138,13 @@ class _ShortAttention(torch.autograd.Function):
         grad = grad.index_select(0, take).view_as(v)
         weights_grad = torch.bmm(grad, v.transpose(1, 2))
         scores_grad = torch._softmax_backward_data(weights_grad, weights, -1, weights.dtype).mul_(ctx.scaling)
+        # Below the first adapter nothing wants a gradient: the first block's keys have none.
+        products = ((scores_grad, k), (scores_grad.transpose(1, 2), q), (weights.transpose(1, 2), grad))
         grads = (
-            torch.bmm(scores_grad, k),
-            torch.bmm(scores_grad.transpose(1, 2), q),
-            torch.bmm(weights.transpose(1, 2), grad),
+            torch.bmm(x, y).view(-1, y.shape[-1]).index_select(0, back) if wanted else None
+            for (x, y), wanted in zip(products, ctx.needs_input_grad, strict=False)
         )
-        return *(x.view(-1, x.shape[-1]).index_select(0, back) for x in grads), None, None, None, None, None
+        return *grads, None, None, None, None, None
 
 
 def _attention(

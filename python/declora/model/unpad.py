@@ -23,7 +23,9 @@ from declora.model.packed_attention import ATTENTION, PackedMask
 
 __all__ = ["Unpadding"]
 
-# What follows attention in a block of BERT, RoBERTa and their kin: takes its result and the block's input.
+# In a block of BERT, RoBERTa and their kin: what makes its queries, and what follows its attention, which takes the
+# result and the block's input.
+_QUERY = "attention.self.query"
 _AFTER_ATTENTION = "attention.output"
 
 
@@ -58,8 +60,8 @@ class Unpadding:
         blocks = _blocks(model)
         if blocks is None or not _configs(blocks):
             return None
-        after = dict(blocks[-1].named_modules()).get(_AFTER_ATTENTION)
-        for first_only in (True, False) if after is not None else (False,):
+        like_bert = {_QUERY, _AFTER_ATTENTION} <= dict(blocks[-1].named_modules()).keys()
+        for first_only in (True, False) if like_bert else (False,):
             unpadding = cls(model, blocks, rows, first_only=first_only)
             if _holds(unpadding, model, rows):
                 return unpadding
@@ -73,7 +75,9 @@ class Unpadding:
                 hooks.enter_context(_removed(block.register_forward_pre_hook(self._enter, with_kwargs=True)))
             hooks.enter_context(_removed(self._blocks[-1].register_forward_hook(self._leave)))
             if self._first_only:
-                after = self._blocks[-1].get_submodule(_AFTER_ATTENTION)
+                query, after = (self._blocks[-1].get_submodule(name) for name in (_QUERY, _AFTER_ATTENTION))
+                hooks.enter_context(_removed(query.register_forward_pre_hook(self._keep_first)))
+                hooks.enter_context(_removed(query.register_forward_hook(self._fill)))
                 hooks.enter_context(_removed(after.register_forward_pre_hook(self._keep_first)))
             try:
                 yield
@@ -121,6 +125,15 @@ class Unpadding:
             return None
         self._rows.inside = packed.firsts
         return tuple(x.index_select(1, packed.first) for x in args)
+
+    def _fill(self, query: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor | None:
+        """Puts the queries of first tokens among those of all, which are zero: what they find is not kept."""
+        packed = self._rows.packed
+        if packed is None:
+            return None
+        self._rows.inside = packed.tokens
+        full = output.new_zeros(1, len(packed.tokens.source), output.shape[2])
+        return full.index_copy(1, packed.first, output)
 
     def _leave(self, block: nn.Module, args: Any, output: Any) -> Any:
         """Puts the hidden states back where they are in the padded batch."""

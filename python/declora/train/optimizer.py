@@ -1,4 +1,4 @@
-"""One optimizer for all clients: a handful of whole-matrix operations on P and G."""
+"""One optimizer for all clients: their rows of P and G are its parameters and gradients."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +58,9 @@ class ClientOptimizer:
         self._cohorts: list[_Cohort] = []
         for count in np.unique(steps):
             members = np.flatnonzero(steps == count)
-            parameters = [_leaf(values[rows], gradients[rows]) for rows in _runs(members)]
+            # A leaf for each row: the last few entries of a leaf are rounded otherwise than whole vectors of them, so
+            # in a common one a client's bits would change with who is beside it.
+            parameters = [_leaf(values[row], gradients[row]) for row in members]
             optimizer = _optimizer(name, parameters, lr=learning_rate, weight_decay=weight_decay, momentum=momentum)
             scheduler = transformers.get_scheduler(
                 schedule if schedule != "constant" or not warmup else "constant_with_warmup",
@@ -112,15 +114,7 @@ def _optimizer(
 
 
 def _leaf(values: torch.Tensor, gradients: torch.Tensor) -> torch.nn.Parameter:
-    """Returns a parameter that shares storage with rows of P, its gradient with rows of G."""
+    """Returns a parameter that shares storage with a row of P, its gradient with that of G."""
     parameter = torch.nn.Parameter(values)
     parameter.grad = gradients
     return parameter
-
-
-def _runs(members: NDArray[np.int64]) -> list[slice]:
-    """Returns ascending row numbers as slices of consecutive ones."""
-    ends = np.flatnonzero(np.diff(members) != 1)
-    starts = members[np.concatenate([[0], ends + 1])]
-    stops = members[np.concatenate([ends, [len(members) - 1]])] + 1
-    return [slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]
