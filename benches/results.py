@@ -1,4 +1,4 @@
-"""Measures the tables of docs/results and writes them there: `python benches/results.py DATA [EXPERIMENT ...]`.
+"""Measures the pages of docs/results and writes them there: `python benches/results.py DATA [PAGE ...]`.
 
 DATA holds a folder for each task (sst2, mrpc, ag_news). Runs are kept in runs/results: interrupted, it goes on when
 called again, and a table whose runs have all finished is only written anew.
@@ -13,17 +13,23 @@ import declora
 
 OUT = Path("runs/results")
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
-EXPERIMENTS = ("table1", "label-skew", "messages", "local-steps", "topologies", "table4", "table2")
+PAGES: dict[str, tuple[str, tuple[str, ...] | None]] = {
+    "table1": ("table1", ("sst2", "ag_news")),
+    "table1-mrpc": ("table1", ("mrpc",)),
+    **{name: (name, None) for name in ("label-skew", "messages", "local-steps", "topologies", "table4", "table2")},
+}
+"""By name: the experiment, and its tasks, None for those that are its own."""
 
 
 def main() -> None:
     """Runs what is asked for, or all of it."""
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
+    if len(sys.argv) < 2 or not PAGES.keys() >= set(sys.argv[2:]):
+        sys.exit(f"{__doc__}\nPages: {', '.join(PAGES)}")
     measured = commit()  # before the first page is written, which changes the checkout
-    for name in sys.argv[2:] or EXPERIMENTS:
+    for name in sys.argv[2:] or PAGES:
+        experiment, tasks = PAGES[name]
         start = time.perf_counter()
-        result = declora.reproduce(name, scale="small", data=sys.argv[1], out=OUT)
+        result = declora.reproduce(experiment, scale="small", tasks=tasks, data=sys.argv[1], out=OUT)
         print(result)
         document = result.document(commit=measured)
         (DOCS / f"{name}.md").write_text(document.markdown(f"{name}-"), encoding="utf-8")

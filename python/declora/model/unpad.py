@@ -36,8 +36,8 @@ class Unpadding:
         model: With batched layers in place.
         blocks: Its transformer blocks.
         rows: What its batched layers read.
-        first_only: Whether the head reads nothing but first tokens: then of the last block, too, only they are
-            computed once attention is done.
+        first_only: Whether the head reads nothing but first tokens: then the last block makes no queries but theirs,
+            and computes no others once attention is done.
     """
 
     def __init__(self, model: PreTrainedModel, blocks: nn.ModuleList, rows: Rows, *, first_only: bool) -> None:
