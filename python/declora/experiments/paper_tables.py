@@ -95,7 +95,7 @@ TABLE4 = Experiment(
     "A frozen base of full precision and of 4 bits",
     "Does a base that is held in 4 bits (QLoRA's arrangement) cost quality?",
     _table4,
-    tasks={"small": ("sst2",), "paper": ("qnli", "sst2")},
+    tasks={"small": ("sst2", "ag_news"), "paper": ("qnli", "sst2")},
     choices=(
         ("what is 4-bit", "the frozen base alone (NF4); adapters and messages are float32"),
         ("rank and K of Table 4", "r=16, K=5, T=10"),
