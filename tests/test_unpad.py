@@ -15,7 +15,7 @@ from declora.model import AdapterBank
 from declora.model.batched import Rows
 from declora.model.grouped import grouped_lora
 from declora.model.packed import pack
-from declora.model.packed_attention import AttentionRows, PackedMask
+from declora.model.packed_attention import ATTENTION, AttentionRows, PackedMask
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.train.packing import best_fit
@@ -154,17 +154,13 @@ def test_hooks_and_attention_are_gone_after_a_round(tokenizer):
     assert model.config._attn_implementation == "sdpa"
 
 
-def packed_batch(lengths, bins, clients, width):
-    return pack(np.array(lengths), [np.array(own) for own in bins], np.array(clients), width=width, device=CPU)
-
-
 @settings(max_examples=100)
 @given(st.lists(st.lists(st.integers(1, 20), max_size=4), min_size=1, max_size=6).filter(any), st.integers(20, 50))
 def test_every_token_is_packed_once_and_is_its_clients(by_client, capacity):
     lengths = np.array([length for own in by_client for length in own])
     clients = np.array([len(own) for own in by_client])
     width = int(lengths.max()) + 3
-    packed = packed_batch(lengths, best_fit(lengths, capacity), clients, width)
+    packed = pack(lengths, best_fit(lengths, capacity), clients, width=width, device=CPU)
     inside = torch.from_numpy(np.arange(width) < lengths[:, None])
     sequence = torch.where(inside, torch.arange(1, len(lengths) + 1).unsqueeze(1), 0)
     tokens = packed.tokens.gather(sequence)
@@ -224,6 +220,27 @@ def test_packed_attention_is_that_of_each_sequence_alone_and_has_its_gradients(c
     gradients = torch.autograd.grad((found * weights).sum(), leaves)
     for one, other in zip(gradients, torch.autograd.grad((expected * weights).sum(), leaves), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_dropout_of_packed_attention_drops_weights_of_the_own_sequence_alone():
+    """Queries of zero weigh their 4 or 2 tokens alike, so half of the weights dropped and doubled leaves multiples."""
+    lengths = np.array([4, 2])
+    mask = PackedMask(AttentionRows(lengths, [np.array([0, 1])], CPU), causal=False, dtype=torch.float32)
+    query, value = torch.zeros(1, 64, 6, 2), torch.ones(1, 64, 6, 2)
+    torch.manual_seed(0)
+    found = mask.attend(query, query, value, scaling=1.0, dropout=0.5)
+    assert set(found[0, :4].flatten().tolist()) == {0.0, 0.5, 1.0, 1.5, 2.0}
+    assert set(found[0, 4:].flatten().tolist()) == {0.0, 1.0, 2.0}
+
+
+@pytest.mark.parametrize("name", ["softcap", "s_aux", "position_bias"])
+def test_attention_that_wants_more_than_packed_attention_does_is_refused(name):
+    mask = PackedMask(AttentionRows(np.array([3]), [np.array([0])], CPU), causal=False, dtype=torch.float32)
+    x = torch.zeros(1, 2, 3, 4)
+    attention = transformers.AttentionInterface()[ATTENTION]
+    assert attention(nn.Identity(), x, x, x, mask, **{name: None})[0].shape == (1, 3, 2, 4)
+    with pytest.raises(ValueError, match=name):
+        attention(nn.Identity(), x, x, x, mask, **{name: 30.0})
 
 
 @pytest.mark.parametrize(("clients", "most"), [(1, 5), (3, 8), (12, 4), (5, 40)])

@@ -14,8 +14,8 @@ __all__ = ["ATTENTION", "AttentionRows", "PackedMask"]
 ATTENTION = "declora_packed"
 """What a model's `_attn_implementation` says for its attention to be `PackedMask.attend`."""
 
-# Up to this many places of a row, a softmax of all its scores beats PyTorch's flash attention on a CPU; forward and
-# backward took 0.56, 0.65, 0.83 and 2.1 of its time at 32, 48, 128 and 256 places (2 cores, 12 heads of 32).
+# Up to this many places of a row, a softmax of all its scores beats PyTorch's flash attention on a CPU: forward and
+# backward took 0.51, 0.56, 0.83 and 2.1 of its time at 32, 48, 128 and 256 places (a single look: 2 cores, 12 heads).
 _SHORT = 128
 
 
