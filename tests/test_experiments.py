@@ -24,7 +24,7 @@ from declora.methods import build_method
 from declora.prepare import federation_of
 from declora.report import read_metrics
 
-TINY = replace(SCALES["small"], work=((1, 4), (2, 2)), long=(1, 3))
+TINY = replace(SCALES["small"], work=((1, 4), (2, 2)), long=(1, 3), skewed=(2, 2))
 TASK_CLASSES = {"sst2": 2, "mrpc": 2, "qnli": 2, "qqp": 2, "mnli": 3, "ag_news": 4}
 
 
@@ -107,7 +107,12 @@ def test_every_row_is_a_federation_that_can_be_run(scale, name, data_by_classes)
 def test_the_papers_sizes_are_the_papers():
     """What is in print of arXiv 2501.15361, by the secondary source."""
     paper = SCALES["paper"]
-    assert (paper.model, paper.work, paper.long) == ("roberta-base", ((1, 20), (5, 10)), (1, 100))
+    assert (paper.model, paper.work, paper.long, paper.skewed) == (
+        "roberta-base",
+        ((1, 20), (5, 10)),
+        (1, 100),
+        (5, 10),
+    )
     assert paper.settings["batch_size"] == 32
     assert paper.settings["learning_rate"] == 1e-3
     plan = make_plan(EXPERIMENTS["table1"], paper, tasks=["sst2"], seeds=1)

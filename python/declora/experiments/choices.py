@@ -17,7 +17,7 @@ def open_choices(plan: Plan) -> list[tuple[str, str]]:
         ("schedule", _by_task(plan, _schedule)),
         ("batch of a client's step", _by_task(plan, lambda config: f"{config.batch_size}")),
         ("gradient clipping", f"norm {config.clip_norm:g}, each client its own" if config.clip_norm else "none"),
-        ("alpha", "the rank, so that the scale is 1"),
+        ("alpha", _alpha(config)),
         ("LoRA dropout", "0; the frozen base runs without its own dropout" if not config.base_dropout else "0"),
         ("target modules", "those that PEFT has for the kind of model: query and value of BERT and RoBERTa"),
         ("sequence length", f"{config.max_length} tokens, batches padded to their own longest"),
@@ -59,6 +59,13 @@ def _schedule(config: SimulationConfig) -> str:
     rise = f", after a rise over {config.warmup:.0%} of the steps" if config.warmup else ""
     shapes = {"linear": "linear decay to 0", "cosine": "cosine decay to 0", "constant": "constant"}
     return f"{shapes.get(config.schedule, config.schedule)}{rise}; peak {config.learning_rate:g}"
+
+
+def _alpha(config: SimulationConfig) -> str:
+    alpha = config.lora.get("lora_alpha")
+    if alpha is None:
+        return "the rank, so that the scale is 1"
+    return f"{alpha} whatever the rank, as LoRA's authors have it (arXiv 2106.09685, section 4.1)"
 
 
 def _meaning(k: str) -> str:
