@@ -220,12 +220,12 @@ def test_an_interrupted_grid_goes_on_where_it_stopped(run, counted, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run("local-steps")
     monkeypatch.setattr(declora.run.Run, "execute", execute)
-    everything = [(label, seed) for seed in (0, 1) for label in ("K=1, T=4", "K=2, T=2")]
+    everything = [(label, seed) for seed in (0, 1) for label in ("K=1, T=4", "K=2, T=2", "centralized, K=2, T=2")]
     assert counted == everything[:2]
-    assert len(run("local-steps")) == 4
+    assert len(run("local-steps")) == 6
     assert counted[2:] == everything[1:]  # the first had finished, the second had not
     run("local-steps")
-    assert len(counted) == 5
+    assert len(counted) == 7
 
 
 def _die_in_round_two(execute, run, observe, counted):
@@ -239,12 +239,12 @@ def _die_in_round_two(execute, run, observe, counted):
 
 def test_changed_settings_run_anew_and_equal_runs_of_two_tables_run_once(run, counted):
     run("local-steps", seeds=1)
-    assert len(counted) == 2
+    assert len(counted) == 3
     run("local-steps", seeds=1, settings={"learning_rate": 1e-3})
-    assert len(counted) == 4
+    assert len(counted) == 6
     run("messages", seeds=1)
     assert ("float32", 0) not in counted  # that is K=2, T=2 of local-steps
-    assert len(counted) == 4 + len(EXPERIMENTS["messages"].cells(Grid(TINY, (10,), "sst2"))) - 1
+    assert len(counted) == 6 + len(EXPERIMENTS["messages"].cells(Grid(TINY, (10,), "sst2"))) - 1
 
 
 def test_a_damaged_result_or_one_of_another_format_is_run_again(run, counted, tmp_path):
@@ -253,7 +253,7 @@ def test_a_damaged_result_or_one_of_another_format_is_run_again(run, counted, tm
     facts = json.loads((folders[1] / "result.json").read_text())
     (folders[1] / "result.json").write_text(json.dumps({**facts, "format": 0}))
     run("local-steps", seeds=1)
-    assert len(counted) == 4
+    assert len(counted) == 5
 
 
 def test_runs_of_one_task_and_seed_share_one_loaded_base(run, monkeypatch):
@@ -267,8 +267,8 @@ def test_runs_of_one_task_and_seed_share_one_loaded_base(run, monkeypatch):
 def test_k_counts_local_epochs_where_asked(reproduce):
     result = reproduce("local-steps", seeds=1, k="epochs", clients=3)
     # 32 texts a client in batches of 8
-    assert result.table["local_work"].tolist() == ["1 epoch (4 steps)", "2 epochs (8 steps)"]
-    assert result.table["samples"].tolist() == [4 * 96, 4 * 96]
+    assert result.table["local_work"].tolist() == ["1 epoch (4 steps)", "2 epochs (8 steps)", "2 epochs (8 steps)"]
+    assert result.table["samples"].tolist() == [4 * 96] * 3
     assert "passes of each client" in result.choices.set_index("open").loc["K", "ours"]
 
 

@@ -35,13 +35,14 @@ def _messages(grid: Grid) -> list[Cell]:
 def _local_steps(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
     k, t = grid.work
+    base = {"clients": clients, "lora": {"r": 16}}
+    label, settings = work((k, t))
+    pooled = Cell(f"centralized, {label}", {**base, **settings, "method": "centralized"})
     cells = []
-    reference = work((k, t))[0]
     for steps in sorted({k, *(d for d in (1, 25) if k * t % d == 0)}):
         label, settings = work((steps, k * t // steps))
-        base = {"clients": clients, "lora": {"r": 16}, **RING, **settings}
-        cells.append(Cell(label, base, reference if label != reference else ""))
-    return cells
+        cells.append(Cell(label, {**base, **RING, **settings}, pooled.label))
+    return [*cells, pooled]
 
 
 def _topologies(grid: Grid) -> list[Cell]:
@@ -71,7 +72,7 @@ MESSAGES = Experiment(
 LOCAL_STEPS = Experiment(
     "local-steps",
     "Few rounds of many steps, or many of few",
-    "With as many local steps in all, how often must clients talk?",
+    "With as many local steps in all, how often must clients talk, and when is that as good as pooled data?",
     _local_steps,
     tasks={"small": ("sst2",), "paper": ("sst2",)},
 )
