@@ -83,7 +83,10 @@ _SMALL = Scale(
     "K=5, T=10 alone, scored on 2,000 of 7,600 texts",
     settings={"batch_size": 8, "learning_rate": 1e-2, "client_eval_samples": 50},
     by_task={"mrpc": {"learning_rate": 3e-3, "batch_size": 4}, "ag_news": {"eval_samples": 2000}},
-    by_experiment={"table2": {"batch_size": 4}, "label-skew": {"batch_size": 16, "learning_rate": 5e-3}},
+    by_experiment={
+        "table2": {"batch_size": 4, "learning_rate": 5e-3},
+        "label-skew": {"batch_size": 16, "learning_rate": 5e-3},
+    },
     work_by_task={"mrpc": ((1, 200),), "ag_news": ((5, 10),)},
 )
 SCALES: dict[str, Scale] = {scale.name: scale for scale in (_SMALL, _PAPER)}
