@@ -128,6 +128,20 @@ def test_the_papers_sizes_are_the_papers():
     }
 
 
+def test_table_2_has_one_alpha_for_all_ranks_and_the_page_says_so():
+    plan = make_plan(EXPERIMENTS["table2"], TINY, seeds=1)
+    assert {(job.config.lora["r"], job.config.lora["lora_alpha"]) for job in plan.jobs} == {(2, 16), (4, 16), (8, 16)}
+    assert dict(open_choices(plan))["alpha"].startswith("16 whatever the rank")
+    others = make_plan(EXPERIMENTS["table1"], TINY, tasks=["sst2"], seeds=1)
+    assert all("lora_alpha" not in job.config.lora for job in others.jobs)
+    assert dict(open_choices(others))["alpha"].startswith("the rank")
+
+
+def test_label_skew_has_its_own_work():
+    plan = make_plan(EXPERIMENTS["label-skew"], replace(TINY, skewed=(3, 7)), tasks=["sst2"], seeds=1)
+    assert {(job.config.local_steps, job.config.rounds) for job in plan.jobs} == {(3, 7)}
+
+
 def test_a_task_may_have_its_own_work_and_rate_and_the_page_says_so():
     scale = replace(TINY, work_by_task={"mrpc": ((3, 7),)}, by_task={"mrpc": {"learning_rate": 3e-3}})
     plan = make_plan(EXPERIMENTS["table1"], scale, tasks=["sst2", "mrpc"], seeds=1)
