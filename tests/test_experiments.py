@@ -328,10 +328,10 @@ def test_the_time_left_is_by_the_rate_of_each_task():
     sst2, qnli = (next(job for job in plan.jobs if job.task == task) for task in ("sst2", "qnli"))
     pace = Pace(plan.jobs)
     assert np.isnan(pace.seconds_left)
-    pace.add(sst2, 1.0)  # 8 samples of 64 in each task: 1/8 s a sample, qnli as sst2
-    assert pace.seconds_left == pytest.approx((56 + 64) / 8)
+    pace.add(sst2, 1.0)  # 8 samples of 96 in each task: 1/8 s a sample, qnli as sst2
+    assert pace.seconds_left == pytest.approx((88 + 96) / 8)
     pace.add(qnli, 3.0)
-    assert pace.seconds_left == pytest.approx(56 / 8 + 56 * 3 / 8)
+    assert pace.seconds_left == pytest.approx(88 / 8 + 88 * 3 / 8)
 
 
 @pytest.mark.parametrize(
