@@ -47,37 +47,37 @@ def tokenizer() -> transformers.PreTrainedTokenizerFast:
     )
 
 
-def tiny_bert(labels: int = 2, seed: int = 0) -> transformers.BertForSequenceClassification:
+def tiny_bert(labels: int = 2, seed: int = 0, *, width: int = 32) -> transformers.BertForSequenceClassification:
     torch.manual_seed(seed)
     config = transformers.BertConfig(
-        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        vocab_size=64, hidden_size=width, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=64, num_labels=labels, initializer_range=0.2,  # random, but not all but linear
     )  # fmt: skip
     return transformers.BertForSequenceClassification(config).eval()
 
 
-def tiny_roberta(labels: int = 3) -> transformers.RobertaForSequenceClassification:
+def tiny_roberta(labels: int = 3, *, width: int = 32) -> transformers.RobertaForSequenceClassification:
     torch.manual_seed(0)
     config = transformers.RobertaConfig(
-        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        vocab_size=64, hidden_size=width, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=80, num_labels=labels, pad_token_id=0,
     )  # fmt: skip
     return transformers.RobertaForSequenceClassification(config).eval()
 
 
-def tiny_gpt2(kind: type = transformers.GPT2LMHeadModel) -> transformers.PreTrainedModel:
+def tiny_gpt2(kind: type = transformers.GPT2LMHeadModel, *, width: int = 32) -> transformers.PreTrainedModel:
     torch.manual_seed(0)
     config = transformers.GPT2Config(
-        vocab_size=64, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=2, eos_token_id=3, pad_token_id=0,
-        num_labels=2, initializer_range=0.1,
+        vocab_size=64, n_embd=width, n_layer=2, n_head=2, n_positions=64, bos_token_id=2, eos_token_id=3,
+        pad_token_id=0, num_labels=2, initializer_range=0.1,
     )  # fmt: skip
     return kind(config).eval()
 
 
-def tiny_llama() -> transformers.LlamaForCausalLM:
+def tiny_llama(*, width: int = 32) -> transformers.LlamaForCausalLM:
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        vocab_size=64, hidden_size=width, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
         intermediate_size=64, max_position_embeddings=64, bos_token_id=2, eos_token_id=3, pad_token_id=0,
     )  # fmt: skip
     return transformers.LlamaForCausalLM(config).eval()

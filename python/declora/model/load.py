@@ -25,7 +25,15 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED_LM_TYPES
 
 from declora.errors import ConfigError, ModelError, unknown_name
-from declora.model.quantized import check_same, check_trainable, is_quantized, keep_head, quantization_of, quantize
+from declora.model.quantized import (
+    check_readable,
+    check_same,
+    check_trainable,
+    is_quantized,
+    keep_head,
+    quantization_of,
+    quantize,
+)
 from declora.model.storage import Storage
 
 __all__ = ["DTYPES", "BaseModel", "load_base"]
@@ -118,6 +126,7 @@ def load_base(
                 loaded = quantize(loaded, quantization, target)
         elif quantization_config is not None:
             check_same(loaded, quantization)
+    check_readable(loaded)
     check_trainable(loaded)
     _check_decoder(loaded, task)
     _set_padding(loaded, tokenizer)

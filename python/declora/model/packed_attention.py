@@ -12,7 +12,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 __all__ = ["ATTENTION", "AttentionRows", "FirstMask", "PackedMask"]
 
 ATTENTION = "declora_packed"
-"""What a model's `_attn_implementation` says for its attention to be `PackedMask.attend`."""
+"""What a model's `_attn_implementation` says for its attention to be `attend` of a `PackedMask` or `FirstMask`."""
 
 # Up to this many places of a row, a softmax of all its scores beats PyTorch's flash attention on a CPU: forward and
 # backward took 0.51, 0.56, 0.83 and 2.1 of its time at 32, 48, 128 and 256 places (a single look: 2 cores, 12 heads).
