@@ -188,16 +188,20 @@ def test_a_token_shares_its_row_with_its_whole_sequence_and_sees_nothing_else(le
     owner = sequence[rows.token].masked_fill(free, -1)
     assert torch.equal(rows.sees, owner.unsqueeze(2) == owner.unsqueeze(1))
     assert rows.sees[~free].sum() == (lengths**2).sum()
-    asking = rows.first_sees.flatten(0, 1)[rows.first_place]
-    assert torch.equal(rows.first, torch.from_numpy(np.cumsum(lengths) - lengths))
-    assert torch.equal(asking, rows.sees.flatten(0, 1)[rows.place[rows.first]])
 
 
-@pytest.mark.parametrize("seen", ["all", "the past", "all, first tokens alone"])
+def test_a_causal_mask_looks_back_within_the_sequence_only():
+    rows = AttentionRows(np.array([3, 2]), [np.array([0, 1])], CPU)
+    mask = rows.mask(causal=True, dtype=torch.float32)[0, 0]
+    allowed = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]])
+    assert torch.equal(mask == 0, allowed.bool())
+    assert (mask[allowed == 0] == torch.finfo(torch.float32).min).all()
+
+
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("longest", [9, 150])
-def test_packed_attention_is_that_of_each_sequence_alone_and_has_its_gradients(seen, longest):
+def test_packed_attention_is_that_of_each_sequence_alone_and_has_its_gradients(causal, longest):
     """Rows of 9 + 4 places hold all scores; rows of 150 go through PyTorch's own attention."""
-    causal, first_only = seen == "the past", seen == "all, first tokens alone"
     lengths, heads, width = np.array([5, longest, 4, 1]), 3, 4
     rows = AttentionRows(lengths, best_fit(lengths, longest + 4), CPU)
     draw = torch.Generator().manual_seed(longest)
@@ -205,14 +209,12 @@ def test_packed_attention_is_that_of_each_sequence_alone_and_has_its_gradients(s
     leaves = [torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(3)]
     q, k, v = (x.transpose(1, 2) for x in leaves)
     mask = PackedMask(rows, causal=causal, dtype=torch.float64)
-    found = (mask.firsts() if first_only else mask).attend(q, k, v, scaling=0.7, dropout=0.0)
+    found = mask.attend(q, k, v, scaling=0.7, dropout=0.0)
     alone = [
         functional.scaled_dot_product_attention(*own, is_causal=causal, scale=0.7)
         for own in zip(*(x.split(lengths.tolist(), dim=2) for x in (q, k, v)), strict=True)
     ]
     expected = torch.cat(alone, dim=2).transpose(1, 2)
-    if first_only:
-        expected = torch.zeros_like(expected).index_copy(1, rows.first, expected[:, rows.first])
     torch.testing.assert_close(found, expected)
     weights = torch.randn(shape, generator=draw, dtype=torch.float64)
     gradients = torch.autograd.grad((found * weights).sum(), leaves)

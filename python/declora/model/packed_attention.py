@@ -9,10 +9,10 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv
 
-__all__ = ["ATTENTION", "AttentionRows", "FirstMask", "PackedMask"]
+__all__ = ["ATTENTION", "AttentionRows", "PackedMask"]
 
 ATTENTION = "declora_packed"
-"""What a model's `_attn_implementation` says for its attention to be `attend` of a `PackedMask` or `FirstMask`."""
+"""What a model's `_attn_implementation` says for its attention to be `PackedMask.attend`."""
 
 # Up to this many places of a row, a softmax of all its scores beats PyTorch's flash attention on a CPU: forward and
 # backward took 0.51, 0.56, 0.83 and 2.1 of its time at 32, 48, 128 and 256 places (a single look: 2 cores, 12 heads).
@@ -47,24 +47,12 @@ class AttentionRows:
         """int64 `[N]`: the place of each token."""
         self.sees = torch.from_numpy(owner[:, :, None] == owner[:, None, :]).to(device)
         """bool `[B, S, S]`: whether a place may attend to another: to those of its own sequence, and free to free."""
-        most = max(map(len, bins))
-        asks = np.full((len(bins), most), -1)
-        asker = np.empty(len(lengths), dtype=np.int64)
-        for row, members in enumerate(bins):
-            asks[row, : len(members)] = members
-            asker[members] = row * most + np.arange(len(members))
-        self.first = torch.from_numpy(starts).to(device)
-        """int64 `[R]`: the first token of each sequence."""
-        self.first_place = torch.from_numpy(asker).to(device)
-        """int64 `[R]`: its place where there are first tokens alone, `[B, Q]`, Q the most sequences of a row."""
-        self.first_sees = torch.from_numpy(asks[:, :, None] == owner[:, None, :]).to(device)
-        """bool `[B, Q, S]`: which places each of them may attend to."""
 
-
-def _added(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Returns what attention adds to its scores, `[B, 1, ...]`: 0, or the least number where it may not look."""
-    least = torch.finfo(dtype).min
-    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, least).unsqueeze(1)
+    def mask(self, *, causal: bool, dtype: torch.dtype) -> torch.Tensor:
+        """Returns what attention adds to its scores, `[B, 1, S, S]`: 0, or the least number where it may not look."""
+        sees = self.sees.tril() if causal else self.sees
+        least = torch.finfo(dtype).min
+        return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, least).unsqueeze(1)
 
 
 class PackedMask:
@@ -72,7 +60,7 @@ class PackedMask:
 
     def __init__(self, rows: AttentionRows, *, causal: bool, dtype: torch.dtype) -> None:
         self._rows = rows
-        self._mask = _added(rows.sees.tril() if causal else rows.sees, dtype)
+        self._mask = rows.mask(causal=causal, dtype=dtype)
         self._by_heads: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def attend(
@@ -81,27 +69,17 @@ class PackedMask:
         """Returns the attention `[1, N, heads, d]` of query, key and value `[1, heads, N, d]`."""
         _, heads, tokens, width = query.shape
         take, back = self._index(heads)
+        shape = (self._rows.shape[0], heads, self._rows.shape[1], width)
+        flat = [x.transpose(1, 2).reshape(tokens * heads, width) for x in (query, key, value)]
         if self._rows.shape[1] <= _SHORT and not dropout:
-            shape = (self._rows.shape[0], heads, self._rows.shape[1], width)
-            flat = (_flat(x) for x in (query, key, value))
             found: torch.Tensor = _ShortAttention.apply(*flat, take, back, shape, self._mask, scaling)  # type: ignore[no-untyped-call]
         else:
-            q, k, v = (self.in_rows(x) for x in (query, key, value))
+            q, k, v = (_Take.apply(x, take, back).view(shape) for x in flat)  # type: ignore[no-untyped-call]
             rows = functional.scaled_dot_product_attention(
                 q, k, v, attn_mask=self._mask, dropout_p=dropout, scale=scaling
             )
             found = _Take.apply(rows.reshape(-1, width), back, take)  # type: ignore[no-untyped-call]
         return found.view(1, tokens, heads, width)
-
-    def in_rows(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns `x [1, heads, N, d]` where the tokens are in the rows, `[B, heads, S, d]`."""
-        heads, width = x.shape[1], x.shape[3]
-        found: torch.Tensor = _Take.apply(_flat(x), *self._index(heads))  # type: ignore[no-untyped-call]
-        return found.view(self._rows.shape[0], heads, self._rows.shape[1], width)
-
-    def firsts(self) -> "FirstMask":
-        """Returns the mask of first tokens alone, which see their whole sequence."""
-        return FirstMask(self._rows, self, _added(self._rows.first_sees, self._mask.dtype))
 
     def _index(self, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns which of `[N heads]` is at each of `[B heads S]`, and where in `[B heads S]` each of `[N heads]` is.
@@ -116,35 +94,6 @@ class PackedMask:
             back = (row.unsqueeze(1) * heads + head) * depth + (place % depth).unsqueeze(1)
             self._by_heads[heads] = take.flatten(), back.flatten()
         return self._by_heads[heads]
-
-
-class FirstMask:
-    """The mask of a block whose attention is wanted for first tokens alone; what it finds for the others is zero."""
-
-    def __init__(self, rows: AttentionRows, every: PackedMask, added: torch.Tensor) -> None:
-        self._rows = rows
-        self._every = every
-        self._mask = added
-
-    def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scaling: float, dropout: float
-    ) -> torch.Tensor:
-        """Returns the attention `[1, N, heads, d]` of query, key and value `[1, heads, N, d]`."""
-        _, heads, tokens, width = query.shape
-        count, most, _ = self._rows.first_sees.shape
-        first = query.squeeze(0).index_select(1, self._rows.first)
-        # What a free place finds goes nowhere, so no gradient comes back through it.
-        places = first.new_zeros(heads, count * most, width).index_copy(1, self._rows.first_place, first)
-        q = places.view(heads, count, most, width).transpose(0, 1)
-        k, v = self._every.in_rows(key), self._every.in_rows(value)
-        rows = functional.scaled_dot_product_attention(q, k, v, attn_mask=self._mask, dropout_p=dropout, scale=scaling)
-        found = rows.permute(0, 2, 1, 3).reshape(count * most, heads, width).index_select(0, self._rows.first_place)
-        return found.new_zeros(1, tokens, heads, width).index_copy(1, self._rows.first, found.unsqueeze(0))
-
-
-def _flat(x: torch.Tensor) -> torch.Tensor:
-    """Returns `x [1, heads, N, d]` as `[N heads, d]`."""
-    return x.transpose(1, 2).reshape(-1, x.shape[3])
 
 
 class _Take(torch.autograd.Function):
@@ -203,7 +152,7 @@ def _attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: PackedMask | FirstMask,
+    attention_mask: PackedMask,
     dropout: float = 0.0,
     scaling: float | None = None,
     **others: Any,

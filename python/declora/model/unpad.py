@@ -37,7 +37,7 @@ class Unpadding:
         blocks: Its transformer blocks.
         rows: What its batched layers read.
         first_only: Whether the head reads nothing but first tokens: then the last block makes no queries but theirs,
-            and computes nothing else from there on.
+            and computes no others once attention is done.
     """
 
     def __init__(self, model: PreTrainedModel, blocks: nn.ModuleList, rows: Rows, *, first_only: bool) -> None:
@@ -99,8 +99,7 @@ class Unpadding:
             self._attend_by(ATTENTION)
         for name in others:
             bound.arguments[name] = self._packed(packed.tokens, bound.arguments[name])
-        narrow = self._first_only and block is self._blocks[-1]
-        bound.arguments["attention_mask"] = self._mask.firsts() if narrow else self._mask
+        bound.arguments["attention_mask"] = self._mask
         return bound.args, bound.kwargs
 
     def _packed(self, tokens: Packed, value: Any) -> Any:
@@ -128,7 +127,7 @@ class Unpadding:
         return tuple(x.index_select(1, packed.first) for x in args)
 
     def _fill(self, query: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor | None:
-        """Puts the queries of first tokens among zeros: a block wants as many queries as keys."""
+        """Puts the queries of first tokens among those of all, which are zero: what they find is not kept."""
         packed = self._rows.packed
         if packed is None:
             return None
