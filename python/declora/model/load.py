@@ -126,8 +126,8 @@ def load_base(
                 loaded = quantize(loaded, quantization, target)
         elif quantization_config is not None:
             check_same(loaded, quantization)
-    check_readable(loaded)
     check_trainable(loaded)
+    check_readable(loaded)
     _check_decoder(loaded, task)
     _set_padding(loaded, tokenizer)
     torch.nn.Module.to(loaded, target)

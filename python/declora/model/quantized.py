@@ -199,8 +199,9 @@ def check_trainable(model: nn.Module) -> None:
 def check_readable(model: nn.Module) -> None:
     """Makes sure that bitsandbytes takes the 4-bit layers of `model` apart as it put them together.
 
-    On CPUs with AVX-512 it (0.50) misreads rows that do not end with a block, of 96 values in blocks of 64, say, and
-    tells nobody. So a layer of each width is read by rows and as one long row, which is right.
+    On CPUs with AVX-512 it (0.50) misreads some rows that do not end with a block, of 96 values in blocks of 64, say,
+    and tells nobody. So a layer of each width is read by rows and as one long row, which does end with a block.
+    A layer that was repacked (see `check_trainable`) cannot be read so.
 
     Raises:
         ModelError: The two differ.
