@@ -36,6 +36,12 @@ def payload():
     return frames()[0, _bridge.HEADER_BYTES :].copy()
 
 
+def grouped():
+    """Two clients with two tokens and one, rank 4."""
+    counts = np.array([2, 1], np.uint32)
+    return {"x": normal(3, 5), "a": normal(2, 4, 5), "b": normal(2, 6, 4), "counts": counts, "scaling": 0.5}
+
+
 def values():
     return {"matrix": matrix(ring(N)), "z": normal(N, D)}
 
@@ -77,6 +83,21 @@ CALLS = {
     "dropout_mask": (
         _bridge.dropout_mask,
         lambda: {"out": normal(N, D), "rate": 0.1, "seed": 1, "step": 2, "clients": COUNTS, "samples": COUNTS},
+    ),
+    "lora_forward": (
+        _bridge.lora_forward,
+        lambda: {**grouped(), "y": normal(3, 6), "down": normal(3, 4), "out": normal(3, 6)},
+    ),
+    "lora_backward": (
+        _bridge.lora_backward,
+        lambda: {
+            **grouped(),
+            "grad": normal(3, 6),
+            "down": normal(3, 4),
+            "grad_a": normal(2, 4, 5),
+            "grad_b": normal(2, 6, 4),
+            "grad_x": normal(3, 5),
+        },
     ),
     "crc32c": (_bridge.crc32c, lambda: {"data": payload()}),
     "philox4x32_10": (_bridge.philox4x32_10, lambda: {"counter": (1, 2, 3, 4), "key": (5, 6)}),
@@ -214,9 +235,12 @@ def test_a_hostile_scalar_is_refused_or_computed(name):
         ("mix", "z", "x"), ("mix_frames", "frames", "x"), ("trimmed_mean", "z", "x"), ("trimmed_mean", "bad", "x"),
         ("median", "z", "x"), ("push", "z", "x"),
         ("dropout_mask", "clients", "out"), ("dropout_mask", "samples", "out"),
+        ("lora_forward", "y", "out"), ("lora_forward", "x", "down"), ("lora_forward", "down", "out"),
+        ("lora_forward", "counts", "out"), ("lora_backward", "grad", "grad_x"), ("lora_backward", "a", "grad_a"),
+        ("lora_backward", "down", "grad_b"), ("lora_backward", "grad_a", "grad_x"),
     ],
 )  # fmt: skip
-def test_what_is_written_shares_no_memory_with_what_is_read(name, one, other):
+def test_what_is_written_shares_no_memory_with_what_else_is_given(name, one, other):
     function, good = CALLS[name]
     for through_torch in (False, True):  # views of one storage that numpy does not know of
         arguments = good()

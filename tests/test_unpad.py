@@ -251,17 +251,17 @@ def test_grouped_lora_is_each_clients_own_product_and_has_its_gradients(clients,
     if clients > 1:
         counts[[1, -1]] = 0
     tokens = int(counts.sum())
-    x, a, b = (
-        torch.from_numpy(draw.standard_normal(shape)).requires_grad_()
-        for shape in ((tokens, 3), (clients, 2, 3), (clients, 4, 2))
+    y, x, a, b = (
+        torch.from_numpy(draw.standard_normal(shape, np.float32)).requires_grad_()
+        for shape in ((tokens, 4), (tokens, 3), (clients, 2, 3), (clients, 4, 2))
     )
     owner = torch.from_numpy(np.repeat(np.arange(clients), counts))
-    expected = torch.einsum("nor,nri,ni->no", b[owner], a[owner], x)
-    result = grouped_lora(x, a, b, counts.tolist())
+    expected = y + 0.5 * torch.einsum("nor,nri,ni->no", b[owner], a[owner], x)
+    result = grouped_lora(y, x, a, b, counts.astype(np.uint32), scaling=0.5)
     torch.testing.assert_close(result, expected)
-    weights = torch.from_numpy(draw.standard_normal(result.shape))
-    found = torch.autograd.grad((result * weights).sum(), (x, a, b))
-    wanted = torch.autograd.grad((expected * weights).sum(), (x, a, b))
+    weights = torch.from_numpy(draw.standard_normal(result.shape, np.float32))
+    found = torch.autograd.grad((result * weights).sum(), (y, x, a, b))
+    wanted = torch.autograd.grad((expected * weights).sum(), (y, x, a, b))
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -274,7 +274,7 @@ def test_a_client_whose_products_overflow_leaves_the_others_as_they_are():
     found, gradients = [], []
     for factors in (a, huge):
         leaves = [t.clone().requires_grad_() for t in (x, factors, b)]
-        result = grouped_lora(*leaves, (2, 2, 2))
+        result = grouped_lora(torch.ones(6, 3), *leaves, np.array([2, 2, 2], np.uint32), scaling=2.0)
         found.append(result.detach())
         gradients.append(torch.autograd.grad(result[[0, 1, 4, 5]].sum(), leaves))
     others = [0, 2]

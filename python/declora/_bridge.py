@@ -45,6 +45,8 @@ __all__ = [
     "frame_bytes",
     "krum",
     "level",
+    "lora_backward",
+    "lora_forward",
     "median",
     "mix",
     "mix_frames",
@@ -186,6 +188,50 @@ def dropout_mask(out: Array, *, rate: float, seed: int, step: int, clients: Arra
         step=step,
         clients=_array("clients", clients),
         samples=_array("samples", samples),
+    )
+
+
+def lora_forward(
+    x: Array, a: Array, b: Array, counts: Array, *, scaling: float, y: Array, down: Array, out: Array
+) -> None:
+    """Writes A x to `down [tokens, rank]` and y + scaling B A x to `out [tokens, outputs]`, client by client."""
+    _core.lora_forward(
+        _array("x", x),
+        _array("a", a),
+        _array("b", b),
+        _array("counts", counts),
+        scaling=scaling,
+        y=_array("y", y),
+        down=_array("down", down),
+        out=_array("out", out),
+    )
+
+
+def lora_backward(
+    x: Array,
+    a: Array,
+    b: Array,
+    counts: Array,
+    *,
+    scaling: float,
+    grad: Array,
+    down: Array,
+    grad_a: Array,
+    grad_b: Array,
+    grad_x: Array | None,
+) -> None:
+    """Writes the gradients of what `lora_forward` computed to `grad_a`, `grad_b` and, where there is one, `grad_x`."""
+    _core.lora_backward(
+        _array("x", x),
+        _array("a", a),
+        _array("b", b),
+        _array("counts", counts),
+        scaling=scaling,
+        grad=_array("grad", grad),
+        down=_array("down", down),
+        grad_a=_array("grad_a", grad_a),
+        grad_b=_array("grad_b", grad_b),
+        grad_x=None if grad_x is None else _array("grad_x", grad_x),
     )
 
 

@@ -27,6 +27,8 @@ __all__ = [
     "frame_bytes",
     "krum",
     "level",
+    "lora_backward",
+    "lora_forward",
     "median",
     "nearest",
     "philox4x32_10",
@@ -376,6 +378,60 @@ def dropout_mask(
         step: Step of the run, below 2^32.
         clients: uint32 `[rows]`.
         samples: uint32 `[rows]`, below 2^24.
+    """
+
+def lora_forward(
+    x: NDArray[np.float32],
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    counts: NDArray[np.uint32],
+    *,
+    scaling: float,
+    y: NDArray[np.float32],
+    down: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Computes `y + scaling * B_c A_c x` for each token of each client c (Hu et al. 2021, arXiv 2106.09685).
+
+    Each number is one chain of fused multiply-adds, whoever else is in the group.
+
+    Args:
+        x: float32 `[tokens, inputs]`, client by client.
+        a: float32 `[clients, rank, inputs]`.
+        b: float32 `[clients, outputs, rank]`.
+        counts: uint32 `[clients]`: how many tokens each client has.
+        scaling: LoRA's alpha / rank.
+        y: float32 `[tokens, outputs]`.
+        down: float32 `[tokens, rank]`, written: A_c x, for the backward pass.
+        out: float32 `[tokens, outputs]`, written.
+    """
+
+def lora_backward(
+    x: NDArray[np.float32],
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    counts: NDArray[np.uint32],
+    *,
+    scaling: float,
+    grad: NDArray[np.float32],
+    down: NDArray[np.float32],
+    grad_a: NDArray[np.float32],
+    grad_b: NDArray[np.float32],
+    grad_x: NDArray[np.float32] | None,
+) -> None:
+    """Computes the gradients of what `lora_forward` computed from the same arguments; that of y is `grad` itself.
+
+    Args:
+        x: float32 `[tokens, inputs]`, client by client.
+        a: float32 `[clients, rank, inputs]`.
+        b: float32 `[clients, outputs, rank]`.
+        counts: uint32 `[clients]`: how many tokens each client has.
+        scaling: LoRA's alpha / rank.
+        grad: float32 `[tokens, outputs]`: the gradient of `out`.
+        down: float32 `[tokens, rank]`, as `lora_forward` wrote it.
+        grad_a: float32 `[clients, rank, inputs]`, written.
+        grad_b: float32 `[clients, outputs, rank]`, written.
+        grad_x: float32 `[tokens, inputs]`, written, or None where it is not needed.
     """
 
 def crc32c(data: NDArray[np.uint8]) -> int:

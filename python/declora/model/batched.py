@@ -82,7 +82,7 @@ class BatchedLora(_PerClient):
         """Returns `[..., O]` in the base's dtype; the LoRA part is computed in float32."""
         y: torch.Tensor = self.base(x)
         if self.rows.inside is not None:
-            return torch.add(y, self._packed(x.float(), self.rows.inside), alpha=self.scaling).to(y.dtype)
+            return self._packed(y.float(), x.float(), self.rows.inside).to(y.dtype)
         h = self.by_row(x)  # R T I
         if self.dropout and self.rows.training:
             h = h * self.mask(h.shape).to(h.device)
@@ -93,13 +93,12 @@ class BatchedLora(_PerClient):
             delta = torch.bmm(down, self.pick(self.lora_b).transpose(1, 2))  # R T O
         return torch.add(y, delta.reshape(y.shape), alpha=self.scaling).to(y.dtype)
 
-    def _packed(self, x: torch.Tensor, packed: Packed) -> torch.Tensor:
-        """Returns the LoRA part `[1, N, O]` of packed tokens `x [1, N, I]`."""
+    def _packed(self, y: torch.Tensor, x: torch.Tensor, packed: Packed) -> torch.Tensor:
+        """Returns `[1, N, O]` for packed tokens `x [1, N, I]` of which the base made `y [1, N, O]`."""
         if self.dropout and self.rows.training:
             x = x * packed.gather(self.mask((*packed.padded, x.shape[-1])).to(x.device))
-        if self.rows.owner is None:
-            return functional.linear(functional.linear(x, self.lora_a[0]), self.lora_b[0])
-        return grouped_lora(x.squeeze(0), self.lora_a, self.lora_b, packed.counts).unsqueeze(0)
+        factors = (self.lora_a, self.lora_b)
+        return grouped_lora(y.squeeze(0), x.squeeze(0), *factors, packed.counts, scaling=self.scaling).unsqueeze(0)
 
     def mask(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Returns the dropout mask `[R, T, I]`: a client's entries depend on its own stream and nothing else."""

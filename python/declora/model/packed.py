@@ -19,8 +19,8 @@ class Packed:
     """(R, T)."""
     source: torch.Tensor
     """int64 `[N]`: each token's place in the flattened padded batch, ascending: so client by client."""
-    counts: tuple[int, ...]
-    """How many of the tokens are each client's, C numbers."""
+    counts: NDArray[np.uint32]
+    """`[C]`: how many of the tokens are each client's."""
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the tokens of padded `x [R or 1, T, ...]`, `[1, N, ...]`."""
@@ -70,7 +70,7 @@ def pack(
     tokens = np.diff(starts[np.concatenate([[0], np.cumsum(clients)])])
 
     def packed(source: NDArray[np.int64], counts: NDArray[np.int64]) -> Packed:
-        return Packed((count, width), torch.from_numpy(source).to(device), tuple(counts.tolist()))
+        return Packed((count, width), torch.from_numpy(source).to(device), counts.astype(np.uint32))
 
     return PackedBatch(
         tokens=packed(np.flatnonzero(np.arange(width) < lengths[:, None]), tokens),

@@ -40,6 +40,7 @@ mod dropout;
 mod error;
 pub mod frame;
 mod kernels;
+mod lora;
 mod mixing;
 mod philox;
 mod push;
@@ -54,6 +55,7 @@ pub use error::{Error, Fault, Result};
 pub use kernels::Level;
 #[doc(hidden)]
 pub use kernels::with_level;
+pub use lora::{GroupedLora, LoraGradients};
 pub use mixing::{MixingMatrix, Real};
 pub use philox::{Stream, philox4x32_10};
 pub use stats::consensus_distance;

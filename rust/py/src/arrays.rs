@@ -72,25 +72,40 @@ fn typed<'a, 'py, T: Element, D: Dimension>(
 }
 
 /// Checks that an array that is read and one that is written share no memory.
-///
-/// The borrows above see this for numpy's own views, but not for two tensors of one torch storage.
 pub(crate) fn apart<'py, T: Element, D: Dimension, U: Element, E: Dimension>(
-    (read_name, read): (&str, &PyReadonlyArray<'py, T, D>),
-    (written_name, written): (&str, &PyReadwriteArray<'py, U, E>),
+    (read_name, read): (&'static str, &PyReadonlyArray<'py, T, D>),
+    (written_name, written): (&'static str, &PyReadwriteArray<'py, U, E>),
 ) -> PyResult<()> {
-    let (read, written) = (extent(read), extent(written));
-    if read.start < written.end && written.start < read.end {
-        return Err(ConfigError::new_err(format!(
-            "{written_name} overlaps {read_name} in memory; pass an array of its own."
-        )));
-    }
-    Ok(())
+    all_apart(&[extent(read_name, read)], &[extent(written_name, written)])
 }
 
-/// Addresses of a contiguous array.
-fn extent<T: Element, D: Dimension>(array: &Bound<'_, PyArray<T, D>>) -> Range<usize> {
+/// Where an argument is in memory.
+#[derive(Clone)]
+pub(crate) struct Extent(&'static str, Range<usize>);
+
+/// Returns the addresses of a contiguous array.
+pub(crate) fn extent<T: Element, D: Dimension>(
+    name: &'static str,
+    array: &Bound<'_, PyArray<T, D>>,
+) -> Extent {
     let start = array.data().addr();
-    start..start + array.len() * size_of::<T>() // an array in memory: no overflow
+    Extent(name, start..start + array.len() * size_of::<T>()) // an array in memory: no overflow
+}
+
+/// Checks that what is written shares no memory with what is read, nor with what else is written.
+///
+/// The borrows above see this for numpy's own views, but not for two tensors of one torch storage.
+pub(crate) fn all_apart(read: &[Extent], written: &[Extent]) -> PyResult<()> {
+    for (at, Extent(name, own)) in written.iter().enumerate() {
+        for Extent(other_name, other) in read.iter().chain(&written[..at]) {
+            if other.start < own.end && own.start < other.end {
+                return Err(ConfigError::new_err(format!(
+                    "{name} overlaps {other_name} in memory; pass an array of its own."
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether an argument is an array of doubles, for the functions that take both kinds of floats.

@@ -14,6 +14,7 @@ mod codec;
 mod error;
 mod frames;
 mod functions;
+mod lora;
 mod mixing;
 mod robust;
 mod threads;
@@ -29,6 +30,8 @@ mod _core {
     use crate::frames::{check_frames, decode_frames, encode_frames, frame_bytes};
     #[pymodule_export]
     use crate::functions::{consensus_distance, crc32c, dropout_mask, level, philox4x32_10};
+    #[pymodule_export]
+    use crate::lora::{lora_backward, lora_forward};
     #[pymodule_export]
     use crate::mixing::MixingMatrix;
     #[pymodule_export]

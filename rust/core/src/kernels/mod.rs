@@ -11,6 +11,7 @@ mod eden;
 mod hadamard;
 mod level;
 pub(crate) mod portable;
+mod product;
 mod robust;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -21,6 +22,7 @@ pub(crate) use deviation::Deviation;
 pub(crate) use eden::{Rotation, Snap, Unsnap, snap_block, unsnap_block};
 pub use level::{Level, with_level};
 pub(crate) use portable::GROUP;
+pub(crate) use product::{Factor, Product};
 pub(crate) use robust::{Push, Settle, Sort, Squared};
 
 use crate::codec::Quantizer;

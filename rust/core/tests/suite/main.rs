@@ -10,6 +10,7 @@ mod fuzz;
 mod golden;
 mod hostile;
 mod levels;
+mod lora;
 mod mixing;
 mod naive;
 mod philox;

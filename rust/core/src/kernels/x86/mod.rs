@@ -5,10 +5,11 @@ mod avx2;
 mod avx512;
 mod blocks;
 mod mix;
+mod product;
 
 use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
-use super::{Body, Decode, Encode, Mix};
+use super::{Body, Decode, Encode, Mix, Product};
 
 macro_rules! level {
     ($(#[$doc:meta])* $name:ident: $($feature:tt)*) => {
@@ -38,12 +39,12 @@ macro_rules! level {
 
 level! {
     /// Proof of AVX2.
-    Avx2: "avx2" "bmi2"
+    Avx2: "avx2" "fma" "bmi2"
 }
 
 level! {
     /// Proof of AVX-512 with VBMI and VNNI: Ice Lake, Zen 4 and later.
-    Avx512: "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vbmi" "avx512vnni" "avx2" "bmi2"
+    Avx512: "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vbmi" "avx512vnni" "avx2" "fma" "bmi2"
 }
 
 macro_rules! kernels {
@@ -72,6 +73,23 @@ macro_rules! kernels {
     )* };
 }
 kernels!(Avx2: avx2 avx2_f32 avx2_f64 Avx512: avx512 avx512_f32 avx512_f64);
+
+impl Avx2 {
+    pub(super) fn product(self, product: Product<'_>) {
+        // SAFETY: `new`, the only constructor, found the instructions.
+        unsafe { product::avx2(product) }
+    }
+}
+
+impl Avx512 {
+    pub(super) fn product(self, product: Product<'_>) {
+        // SAFETY: `new`, the only constructor, found the instructions, those of AVX2 too.
+        unsafe {
+            // Rows that fit into half of a vector gain nothing by the other half.
+            if product.columns > 8 { product::avx512(product) } else { product::avx2(product) }
+        }
+    }
+}
 
 /// Asks for the cache line that is `distance` bytes after the start of `data`, which may be beyond its end.
 #[inline(always)]
