@@ -15,6 +15,7 @@ from transformers import Conv1D
 
 from declora.errors import ModelError
 from declora.model.batched import BatchedLinear, BatchedLora, Rows
+from declora.model.frozen import FrozenLinear
 from declora.model.layout import Layout
 
 __all__ = ["Slot", "Surgery", "check_lora"]
@@ -115,6 +116,9 @@ class Surgery:
             else:
                 base = module.get_base_layer()
                 _put(model, name, self._batch_lora(name, module, base, rows, seed))
+        for name, module in list(model.named_modules()):
+            if FrozenLinear.replaces(module):
+                _put(model, name, FrozenLinear(module))
 
     def _batch_lora(self, name: str, module: Any, base: nn.Module, rows: Rows, seed: int) -> BatchedLora:
         if not (isinstance(base, nn.Linear | Conv1D) or hasattr(base, "in_features")):
