@@ -48,6 +48,7 @@ python-test: $(INSTALLED)
 bench: $(INSTALLED) ## criterion benches, then the core beside torch, numpy, scipy (and pypiquant where installed)
 	cargo bench --locked
 	$(BIN)/python benches/compare.py
+	$(BIN)/python benches/products.py
 
 bench-simulate: $(INSTALLED) ## simulation speed beside a plain PEFT loop and Flower (in an environment of its own), and memory
 	$(BIN)/python benches/simulate.py
