@@ -2,7 +2,8 @@
 //!
 //! A message is made by a [`Codec`] (how `n` numbers become a payload of a size that is known up front) and
 //! a [`frame`] (96 bytes that say what the payload is). A [`MixingMatrix`] moves every row of a
-//! `[clients, columns]` matrix towards what its neighbours sent.
+//! `[clients, columns]` matrix towards what its neighbours sent. [`GroupedLora`] is what the clients of a group compute
+//! between messages.
 //!
 //! Two promises hold everywhere. **Results are functions of the inputs and the seed**: never of the number of
 //! threads, of the tile size or of the instruction set. **Bytes are rejected, never trusted**: no input can

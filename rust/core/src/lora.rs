@@ -57,11 +57,10 @@ impl<'a> GroupedLora<'a> {
         mut out: &mut [f32],
     ) -> Result<()> {
         let &Self { rank, inputs, outputs, scaling, .. } = self;
-        let tokens = self.check(("x", x.len()))?;
+        let tokens = self.tokens_of(x)?;
         check_len("y", y.len(), tokens, outputs)?;
         check_len("down", down.len(), tokens, rank)?;
         check_len("out", out.len(), tokens, outputs)?;
-        let level = Level::current();
         let clients = self.clients().map(|(a, b, count)| {
             let x = x.split_off(..count * inputs).unwrap_or_default();
             let y = y.split_off(..count * outputs).unwrap_or_default();
@@ -70,18 +69,10 @@ impl<'a> GroupedLora<'a> {
             (a, b, x, y, down, out)
         });
         self.share(clients, tokens, |(a, b, x, y, down, out), threads| {
-            let p = Factor::of_rows(x, inputs);
-            product(
-                level,
-                threads,
-                Product { p, q: &transposed(a, inputs), columns: rank, scale: 1.0, base: &[], out: down },
-            );
-            let p = Factor::of_rows(down, rank);
-            product(
-                level,
-                threads,
-                Product { p, q: &transposed(b, rank), columns: outputs, scale: scaling, base: y, out },
-            );
+            let (a, b) = (transposed(a, inputs), transposed(b, rank));
+            compute(Product::new(Factor::of_rows(x, inputs), &a, rank, down), threads);
+            let up = Product::new(Factor::of_rows(down, rank), &b, outputs, out);
+            compute(up.times(scaling).onto(y), threads);
         });
         Ok(())
     }
@@ -98,7 +89,7 @@ impl<'a> GroupedLora<'a> {
         to: LoraGradients<'_>,
     ) -> Result<()> {
         let &Self { rank, inputs, outputs, scaling, .. } = self;
-        let tokens = self.check(("x", x.len()))?;
+        let tokens = self.tokens_of(x)?;
         check_len("grad", grad.len(), tokens, outputs)?;
         check_len("down", down.len(), tokens, rank)?;
         check_len("grad_a", to.a.len(), self.counts.len(), rank.saturating_mul(inputs))?;
@@ -106,7 +97,6 @@ impl<'a> GroupedLora<'a> {
         if let Some(grad_x) = &to.x {
             check_len("grad_x", grad_x.len(), tokens, inputs)?;
         }
-        let level = Level::current();
         let mut to = (to.a, to.b, to.x);
         let clients = self.clients().map(|(a, b, count)| {
             let grad = grad.split_off(..count * outputs).unwrap_or_default();
@@ -119,35 +109,24 @@ impl<'a> GroupedLora<'a> {
         });
         self.share(clients, tokens, |(a, b, grad, x, down, to), threads| {
             let mut own = vec![0.0; down.len()]; // the gradient of `down`
-            let p = Factor::of_rows(grad, outputs);
-            product(
-                level,
-                threads,
-                Product { p, q: b, columns: rank, scale: scaling, base: &[], out: &mut own },
-            );
-            let p = Factor::transposed(&own, rank);
-            product(level, threads, Product { p, q: x, columns: inputs, scale: 1.0, base: &[], out: to.a });
-            let p = Factor::transposed(grad, outputs);
-            product(
-                level,
-                threads,
-                Product { p, q: down, columns: rank, scale: scaling, base: &[], out: to.b },
-            );
-            if let Some(out) = to.x {
-                let p = Factor::of_rows(&own, rank);
-                product(level, threads, Product { p, q: a, columns: inputs, scale: 1.0, base: &[], out });
+            compute(Product::new(Factor::of_rows(grad, outputs), b, rank, &mut own).times(scaling), threads);
+            compute(Product::new(Factor::transposed(&own, rank), x, inputs, to.a), threads);
+            let grad_b = Product::new(Factor::transposed(grad, outputs), down, rank, to.b);
+            compute(grad_b.times(scaling), threads);
+            if let Some(grad_x) = to.x {
+                compute(Product::new(Factor::of_rows(&own, rank), a, inputs, grad_x), threads);
             }
         });
         Ok(())
     }
 
     /// Checks the factors and the inputs; returns the number of tokens.
-    fn check(&self, (name, len): (&'static str, usize)) -> Result<usize> {
+    fn tokens_of(&self, x: &[f32]) -> Result<usize> {
         let clients = self.counts.len();
         check_len("a", self.a.len(), clients, self.rank.saturating_mul(self.inputs))?;
         check_len("b", self.b.len(), clients, self.outputs.saturating_mul(self.rank))?;
         let tokens = self.counts.iter().fold(0_usize, |sum, &count| sum.saturating_add(count as usize));
-        check_len(name, len, tokens, self.inputs)?;
+        check_len("x", x.len(), tokens, self.inputs)?;
         Ok(tokens)
     }
 
@@ -179,26 +158,13 @@ impl<'a> GroupedLora<'a> {
 }
 
 /// Computes a product on so many threads, if it has enough rows for them.
-fn product(level: Level, threads: usize, whole: Product<'_>) {
-    let rows = whole.rows();
+fn compute(product: Product<'_>, threads: usize) {
+    let rows = product.rows();
     if threads < 2 || rows < 2 * LEAST {
-        return whole.compute(level);
+        return product.compute(Level::current());
     }
-    let Product { p, q, columns, scale, base, out } = whole;
-    let at = rows / 2;
-    let (upper, lower) = out.split_at_mut(at * columns);
-    let (base, rest) = base.split_at(base.len().min(at * columns));
-    let below = Factor { numbers: p.numbers.get(at * p.row..).unwrap_or(&[]), ..p };
-    rayon::join(
-        || product(level, threads / 2, Product { p, q, columns, scale, base, out: upper }),
-        || {
-            product(
-                level,
-                threads - threads / 2,
-                Product { p: below, q, columns, scale, base: rest, out: lower },
-            )
-        },
-    );
+    let (upper, lower) = product.split(rows / 2);
+    rayon::join(|| compute(upper, threads / 2), || compute(lower, threads - threads / 2));
 }
 
 /// The transpose of a matrix whose rows have `columns` numbers.

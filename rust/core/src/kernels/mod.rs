@@ -2,7 +2,8 @@
 //!
 //! [`portable`] is the specification: plain safe loops. Every other level must give the same bits; this
 //! file is the only place that chooses. A kernel works on one tile, whose sizes the caller has checked.
-//! AVX2 and AVX-512 have quantizer loops of their own, and compile the other loops for wider vectors.
+//! AVX2 and AVX-512 have loops of their own for the quantizer, mixing and products, and compile the others for wider
+//! vectors.
 
 mod accumulate;
 mod bits;

@@ -7,24 +7,24 @@ use super::{Level, STRIP};
 
 /// One product to compute.
 pub(crate) struct Product<'a> {
-    pub p: Factor<'a>,
+    pub(super) p: Factor<'a>,
     /// Q, `[depth, columns]`.
-    pub q: &'a [f32],
+    pub(super) q: &'a [f32],
     /// Columns of Q and `out`.
-    pub columns: usize,
-    pub scale: f32,
+    pub(super) columns: usize,
+    pub(super) scale: f32,
     /// What is added, `[rows, columns]`; nothing where it is empty.
-    pub base: &'a [f32],
+    pub(super) base: &'a [f32],
     /// `[rows, columns]`.
-    pub out: &'a mut [f32],
+    pub(super) out: &'a mut [f32],
 }
 
 /// P, `[rows, depth]`: the number in row m and column k is `numbers[m * row + k * column]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Factor<'a> {
-    pub numbers: &'a [f32],
-    pub row: usize,
-    pub column: usize,
+    pub(super) numbers: &'a [f32],
+    pub(super) row: usize,
+    pub(super) column: usize,
 }
 
 impl<'a> Factor<'a> {
@@ -39,13 +39,40 @@ impl<'a> Factor<'a> {
     }
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    /// P Q, for Q `[depth, columns]` and `out [rows, columns]`.
+    pub(crate) fn new(p: Factor<'a>, q: &'a [f32], columns: usize, out: &'a mut [f32]) -> Self {
+        Self { p, q, columns, scale: 1.0, base: &[], out }
+    }
+
+    /// The same times `scale`.
+    pub(crate) fn times(self, scale: f32) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// The same, added to `base [rows, columns]`.
+    pub(crate) fn onto(self, base: &'a [f32]) -> Self {
+        Self { base, ..self }
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.out.len().checked_div(self.columns).unwrap_or(0)
     }
 
-    pub(crate) fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         self.q.len().checked_div(self.columns).unwrap_or(0)
+    }
+
+    /// The first `rows` rows, and the others.
+    pub(crate) fn split(self, rows: usize) -> (Self, Self) {
+        let Self { p, q, columns, scale, base, out } = self;
+        let (upper, lower) = out.split_at_mut(rows * columns);
+        let (base, rest) = base.split_at(base.len().min(rows * columns));
+        let below = Factor { numbers: p.numbers.get(rows * p.row..).unwrap_or(&[]), ..p };
+        (
+            Self { p, q, columns, scale, base, out: upper },
+            Self { p: below, q, columns, scale, base: rest, out: lower },
+        )
     }
 
     /// Whether all numbers that the product reads and writes are there.
