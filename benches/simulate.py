@@ -3,8 +3,8 @@
 Run `python benches/simulate.py` on an idle machine. All train 10 clients for K = 5 steps a round from the same adapter
 on the same batches and average exactly (FedAvg), with fresh AdamW moments each round; all-MiniLM-L6-v2 in float32 (one
 row: in bfloat16, which pays on CPUs that multiply it), rank 8 on query and value and a trained head. Each pads
-dynamically, in its own way. Candidates take turns, a round each, so that a busy
-moment of the machine meets all; the first round is not counted, and losses must agree in every round.
+dynamically, in its own way. Candidates take turns, a round each, so that a busy moment of the machine meets all; the
+first round is not counted, and losses must agree in every round.
 
 Flower gets an environment of its own, `.venv-flower`, made here the first time (torch is most of it).
 """
