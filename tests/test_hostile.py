@@ -253,6 +253,15 @@ def test_what_is_written_shares_no_memory_with_what_else_is_given(name, one, oth
         assert call(name, function, arguments)
 
 
+@pytest.mark.parametrize("name", ["lora_forward", "lora_backward"])
+def test_as_many_numbers_in_another_shape_are_refused(name):
+    function, good = CALLS[name]
+    for key, array in arrays_of(good()).items():
+        if array.ndim > 1:
+            turned = np.ascontiguousarray(array.swapaxes(-1, -2))
+            assert call(name, function, {**good(), key: turned}), key
+
+
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=400, deadline=None)
 @given(st.data())

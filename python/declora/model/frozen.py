@@ -38,7 +38,6 @@ class FrozenLinear(nn.Module):
         self.bias: nn.Parameter | None = dict(base.named_parameters()).get("bias")
         self.turned = isinstance(base, Conv1D)
         self.in_features, self.out_features = reversed(self._matrix().shape)
-        self.eval()
 
     @staticmethod
     def replaces(module: nn.Module) -> bool:

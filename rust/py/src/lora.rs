@@ -60,9 +60,24 @@ impl<'py> Group<'py> {
         })
     }
 
+    /// Shapes `[tokens, rank]` and `[tokens, outputs]`.
+    fn shapes(&self) -> [[usize; 2]; 2] {
+        let tokens = self.x.shape()[0];
+        [[tokens, self.a.shape()[1]], [tokens, self.b.shape()[1]]]
+    }
+
     fn read(&self) -> [Extent; 4] {
         [extent("x", &self.x), extent("a", &self.a), extent("b", &self.b), extent("counts", &self.counts)]
     }
+}
+
+/// Checks that an argument has the shape that the others call for.
+fn shaped(name: &str, have: &[usize], need: &[usize]) -> PyResult<()> {
+    (have == need).then_some(()).ok_or_else(|| {
+        ConfigError::new_err(format!(
+            "{name} has shape {have:?}, but beside x, a and b it must have {need:?}."
+        ))
+    })
 }
 
 #[pyfunction]
@@ -81,6 +96,10 @@ pub(crate) fn lora_forward(
     let group = Group::new(x, a, b, counts, scaling)?;
     let y = input::<f32, Ix2>("y", y)?;
     let (mut down, mut out) = (output::<f32, Ix2>("down", down)?, output::<f32, Ix2>("out", out)?);
+    let [narrow, wide] = group.shapes();
+    shaped("y", y.shape(), &wide)?;
+    shaped("down", down.shape(), &narrow)?;
+    shaped("out", out.shape(), &wide)?;
     let read = [group.read().as_slice(), &[extent("y", &y)]].concat();
     all_apart(&read, &[extent("down", &down), extent("out", &out)])?;
     let py = y.py();
@@ -108,6 +127,12 @@ pub(crate) fn lora_backward(
     let (grad, down) = (input::<f32, Ix2>("grad", grad)?, input::<f32, Ix2>("down", down)?);
     let (mut to_a, mut to_b) = (output::<f32, Ix3>("grad_a", grad_a)?, output::<f32, Ix3>("grad_b", grad_b)?);
     let mut to_x = grad_x.map(|array| output::<f32, Ix2>("grad_x", array)).transpose()?;
+    let [narrow, wide] = group.shapes();
+    shaped("grad", grad.shape(), &wide)?;
+    shaped("down", down.shape(), &narrow)?;
+    shaped("grad_a", to_a.shape(), group.a.shape())?;
+    shaped("grad_b", to_b.shape(), group.b.shape())?;
+    to_x.as_ref().map_or(Ok(()), |array| shaped("grad_x", array.shape(), group.x.shape()))?;
     let mut written = vec![extent("grad_a", &to_a), extent("grad_b", &to_b)];
     written.extend(to_x.as_ref().map(|array| extent("grad_x", array)));
     let read = [group.read().as_slice(), &[extent("grad", &grad), extent("down", &down)]].concat();

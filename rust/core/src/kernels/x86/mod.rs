@@ -38,12 +38,12 @@ macro_rules! level {
 }
 
 level! {
-    /// Proof of AVX2.
+    /// Proof of AVX2 and FMA.
     Avx2: "avx2" "fma" "bmi2"
 }
 
 level! {
-    /// Proof of AVX-512 with VBMI and VNNI: Ice Lake, Zen 4 and later.
+    /// Proof of AVX-512 with VBMI and VNNI, and FMA: Ice Lake, Zen 4 and later.
     Avx512: "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vbmi" "avx512vnni" "avx2" "fma" "bmi2"
 }
 
