@@ -10,7 +10,7 @@ from torch import nn
 from conftest import tiny_bert, tiny_gpt2
 from declora.model import frozen
 from declora.model.batched import Rows
-from declora.model.frozen import FrozenLinear
+from declora.model.frozen import FrozenLinear, product_rows
 from declora.model.surgery import Surgery
 
 pytestmark = pytest.mark.skipif(not frozen._available(), reason="this torch has no oneDNN product for x86-64")
@@ -33,6 +33,7 @@ def inputs(*shape):
 
 INPUTS = {
     "tokens": lambda: inputs(30, 24),
+    "as many as a product is made for": lambda: inputs(32, 24),
     "rows of tokens": lambda: inputs(2, 5, 24),
     "one vector": lambda: inputs(1, 24),
     "nothing": lambda: inputs(0, 5, 24),
@@ -57,6 +58,15 @@ def test_a_frozen_layer_computes_what_its_base_does_and_the_gradient_of_its_inpu
     torch.testing.assert_close(found.grad, wanted.grad, **close)
     assert result.requires_grad
     assert layer.weight.grad is None
+
+
+def test_products_are_made_for_few_numbers_of_rows():
+    rows = np.arange(1, 5000)
+    sizes = np.array([product_rows(count) for count in rows.tolist()])
+    step = 2.0 ** np.ceil(np.log2(rows) / 2)  # the power of two that the root of `rows` does not exceed
+    assert np.array_equal(sizes, np.ceil(rows / step) * step)
+    assert len(set(sizes[(rows > 512) & (rows <= 1024)])) == 16
+    assert product_rows(0) == 0
 
 
 def test_the_number_of_threads_does_not_show():

@@ -13,7 +13,18 @@ from torch import nn
 from torch.nn import functional
 from transformers import Conv1D
 
-__all__ = ["FrozenLinear"]
+__all__ = ["FrozenLinear", "product_rows"]
+
+
+def product_rows(rows: int) -> int:
+    """Returns how many rows a product of `rows` is made for, some of them zeros that nobody reads.
+
+    oneDNN compiles a program for each number of rows and keeps it: half a megabyte, in the way of all that is
+    allocated later. So numbers are rounded up to a multiple of the power of two next to their root, by which the tokens
+    of a batch vary: some dozen are in use, of few tokens or of many.
+    """
+    step = 1 << ((max(rows, 1) - 1).bit_length() + 1) // 2
+    return -(-rows // step) * step
 
 
 class _Product(torch.autograd.Function):
@@ -65,6 +76,15 @@ class FrozenLinear(nn.Module):
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    rows = x.numel() // x.shape[-1]
+    size = product_rows(rows)
+    if size == rows:
+        return _onednn(x, weight, bias)
+    full = torch.cat([x.reshape(rows, -1), x.new_zeros(size - rows, x.shape[-1])])
+    return _onednn(full, weight, bias)[:rows].view(*x.shape[:-1], -1)
+
+
+def _onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return found
 

@@ -25,8 +25,11 @@ class _GroupedLora(torch.autograd.Function):
         scaling: float,
     ) -> torch.Tensor:
         y, x, a, b = y.contiguous(), x.contiguous(), a.contiguous(), b.contiguous()
-        down, out = x.new_empty(x.shape[0], a.shape[1]), torch.empty_like(y)
-        _bridge.lora_forward(x, a, b, counts, scaling=scaling, y=y, down=down, out=out)
+        tokens = int(counts.sum())
+        down, out = x.new_empty(tokens, a.shape[1]), torch.empty_like(y)
+        out[tokens:] = y[tokens:]
+        x = x[:tokens]
+        _bridge.lora_forward(x, a, b, counts, scaling=scaling, y=y[:tokens], down=down, out=out[:tokens])
         ctx.save_for_backward(x, down, a, b)
         ctx.counts, ctx.scaling = counts, scaling
         return out
@@ -35,10 +38,14 @@ class _GroupedLora(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         x, down, a, b = ctx.saved_tensors
         grad_a, grad_b = torch.empty_like(a), torch.empty_like(b)
-        grad_x = torch.empty_like(x) if ctx.needs_input_grad[1] else None
+        tokens, grad_x, inner = len(x), None, None
+        if ctx.needs_input_grad[1]:
+            grad_x = x.new_empty(len(grad), x.shape[1])
+            grad_x[tokens:] = 0.0
+            inner = grad_x[:tokens]
         _bridge.lora_backward(
-            x, a, b, ctx.counts, scaling=ctx.scaling, grad=grad.contiguous(), down=down,
-            grad_a=grad_a, grad_b=grad_b, grad_x=grad_x,
+            x, a, b, ctx.counts, scaling=ctx.scaling, grad=grad[:tokens].contiguous(), down=down,
+            grad_a=grad_a, grad_b=grad_b, grad_x=inner,
         )  # fmt: skip
         return grad, grad_x, grad_a, grad_b, None, None
 
@@ -49,15 +56,15 @@ def grouped_lora(
     """Returns `y + scaling * B_c A_c x` for each token of each client c.
 
     Args:
-        y: float32 `[N, O]`: what the base makes of the tokens.
-        x: float32 `[N, I]`: packed tokens, client by client.
+        y: float32 `[M, O]`: what the base makes of the tokens.
+        x: float32 `[M, I]`: N packed tokens, client by client, then M - N rows that are nobody's.
         a: float32 `[C, r, I]`.
         b: float32 `[C, O, r]`.
         counts: uint32 `[C]`: how many tokens each client has.
         scaling: LoRA's alpha / r.
 
     Returns:
-        float32 `[N, O]`.
+        float32 `[M, O]`, `y` in the last M - N rows.
     """
     result: torch.Tensor = _GroupedLora.apply(y, x, a, b, counts, scaling)  # type: ignore[no-untyped-call]
     return result

@@ -66,7 +66,10 @@ class PackedMask:
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scaling: float, dropout: float
     ) -> torch.Tensor:
-        """Returns the attention `[1, N, heads, d]` of query, key and value `[1, heads, N, d]`."""
+        """Returns the attention `[1, M, heads, d]` of query, key and value `[1, heads, M, d]`.
+
+        The first N of M are tokens; the others, nobody's, find zeros.
+        """
         _, heads, tokens, width = query.shape
         take, back = self._index(heads)
         shape = (self._rows.shape[0], heads, self._rows.shape[1], width)
@@ -74,11 +77,11 @@ class PackedMask:
         if self._rows.shape[1] <= _SHORT and not dropout:
             found: torch.Tensor = _ShortAttention.apply(*flat, take, back, shape, self._mask, scaling)  # type: ignore[no-untyped-call]
         else:
-            q, k, v = (_Take.apply(x, take, back).view(shape) for x in flat)  # type: ignore[no-untyped-call]
+            q, k, v = (_Take.apply(x, take, back, len(take)).view(shape) for x in flat)  # type: ignore[no-untyped-call]
             rows = functional.scaled_dot_product_attention(
                 q, k, v, attn_mask=self._mask, dropout_p=dropout, scale=scaling
             )
-            found = _Take.apply(rows.reshape(-1, width), back, take)  # type: ignore[no-untyped-call]
+            found = _Take.apply(rows.reshape(-1, width), back, take, tokens * heads)  # type: ignore[no-untyped-call]
         return found.view(1, tokens, heads, width)
 
     def _index(self, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,21 +99,29 @@ class PackedMask:
         return self._by_heads[heads]
 
 
+def _taken(x: torch.Tensor, index: torch.Tensor, size: int) -> torch.Tensor:
+    """Returns `x[index]`, then zeros: `[size, d]` for `x [..., d]`."""
+    found = x.new_empty(size, x.shape[1])
+    torch.index_select(x, 0, index, out=found[: len(index)])
+    found[len(index) :].zero_()
+    return found
+
+
 class _Take(torch.autograd.Function):
-    """`x[index]`, whose gradient is taken by the index the other way; autograd's own would add up, one by one."""
+    """`x[index]`, then zeros; its gradient is taken by the index the other way, where autograd's own would add up."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, index: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
-        ctx.back = back
-        return x.index_select(0, index)
+    def forward(ctx: Any, x: torch.Tensor, index: torch.Tensor, back: torch.Tensor, size: int) -> torch.Tensor:
+        ctx.back, ctx.size = back, len(x)
+        return _taken(x, index, size)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
-        return grad.index_select(0, ctx.back), None, None
+        return _taken(grad, ctx.back, ctx.size), None, None, None
 
 
 class _ShortAttention(torch.autograd.Function):
-    """Attention with all scores of a row in memory, from flat `[N heads, d]` to flat `[N heads, d]`."""
+    """Attention with all scores of a row in memory, from flat `[M heads, d]` to flat `[M heads, d]`."""
 
     @staticmethod
     def forward(
@@ -130,18 +141,19 @@ class _ShortAttention(torch.autograd.Function):
         weights = torch.softmax(scores.mul_(scaling).add_(mask), dim=-1).flatten(0, 1)
         ctx.save_for_backward(q, k, v, weights, take, back)
         ctx.scaling = scaling
-        return torch.bmm(weights, v).view(-1, width).index_select(0, back)
+        return _taken(torch.bmm(weights, v).view(-1, width), back, len(query))
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         q, k, v, weights, take, back = ctx.saved_tensors
+        size = len(grad)
         grad = grad.index_select(0, take).view_as(v)
         weights_grad = torch.bmm(grad, v.transpose(1, 2))
         scores_grad = torch._softmax_backward_data(weights_grad, weights, -1, weights.dtype).mul_(ctx.scaling)
         # Below the first adapter nothing wants a gradient: the first block's keys have none.
         products = ((scores_grad, k), (scores_grad.transpose(1, 2), q), (weights.transpose(1, 2), grad))
         grads = (
-            torch.bmm(x, y).view(-1, y.shape[-1]).index_select(0, back) if wanted else None
+            _taken(torch.bmm(x, y).view(-1, y.shape[-1]), back, size) if wanted else None
             for (x, y), wanted in zip(products, ctx.needs_input_grad, strict=False)
         )
         return *grads, None, None, None, None, None

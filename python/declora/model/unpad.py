@@ -132,7 +132,7 @@ class Unpadding:
         if packed is None:
             return None
         self._rows.inside = packed.tokens
-        full = output.new_zeros(1, len(packed.tokens.source), output.shape[2])
+        full = output.new_zeros(1, packed.tokens.size, output.shape[2])
         return full.index_copy(1, packed.first, output)
 
     def _leave(self, block: nn.Module, args: Any, output: Any) -> Any:
