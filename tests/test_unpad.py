@@ -11,13 +11,16 @@ from torch import nn
 from torch.nn import functional
 
 from conftest import tiny_bert, tiny_gpt2, tiny_roberta
+from declora.metrics import METRICS
 from declora.model import AdapterBank
 from declora.model.batched import Rows
+from declora.model.frozen import product_rows
 from declora.model.grouped import grouped_lora
 from declora.model.packed import pack
 from declora.model.packed_attention import ATTENTION, AttentionRows, PackedMask
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
+from declora.train.evaluate import evaluate
 from declora.train.packing import best_fit
 from test_train import CLIENTS, SGD, SIZES, assert_batched_equals_alone, batched, tokens_of
 
@@ -83,6 +86,26 @@ def test_training_without_padding_equals_training_each_client_alone_with_peft(na
     make, labels, targets = MODELS[name]
     model, lora, tokens = make(), lora_of(targets), tokens_of(tokenizer, "classification", labels)
     assert_batched_equals_alone(model, lora, tokens, unpad=True, **SGD)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_evaluation_without_padding_scores_as_with_it_whatever_its_batches(name, tokenizer, monkeypatch):
+    make, labels, targets = MODELS[name]
+    model, rows, tokens = make(), Rows(), tokens_of(tokenizer, "classification", labels)
+    surgery = Surgery(model, lora_of(targets), rows, seed=3)
+    bank = AdapterBank(surgery.layout, surgery.slots, rows)
+    bank.fill(surgery.initial, 1, CPU)
+    bank.P += 0.1 * torch.randn(bank.P.shape, generator=torch.Generator().manual_seed(5))
+    bank.bind(bank.P)
+    unpadding, texts = Unpadding.of(model, rows), np.arange(3, 50)
+    scores = []
+    for unpad, batch in ((None, 256), (unpadding, 256), (unpadding, 40)):
+        monkeypatch.setattr("declora.train.evaluate.TOKENS_PER_BATCH", {"cpu": batch})
+        scores.append(evaluate(model, bank, bank.P[0], tokens, texts, METRICS["accuracy"], unpad))
+    padded, *packed = scores
+    # Losses of float32 logits below 8 in another order of sums: their mean is off by some 1e-6.
+    assert [score.loss for score in packed] == pytest.approx([padded.loss] * 2, abs=1e-5)
+    assert [score.metrics for score in packed] == [padded.metrics] * 2
 
 
 @pytest.mark.parametrize("group_size", [1, CLIENTS])
@@ -163,9 +186,12 @@ def test_every_token_is_packed_once_and_is_its_clients(by_client, capacity):
     packed = pack(lengths, best_fit(lengths, capacity), clients, width=width, device=CPU)
     inside = torch.from_numpy(np.arange(width) < lengths[:, None])
     sequence = torch.where(inside, torch.arange(1, len(lengths) + 1).unsqueeze(1), 0)
-    tokens = packed.tokens.gather(sequence)
-    assert tokens.shape == (1, lengths.sum())
-    assert torch.equal(packed.tokens.scatter(tokens), sequence)
+    tokens, count = packed.tokens.gather(sequence), int(lengths.sum())
+    assert tokens.shape == (1, product_rows(count))
+    assert not tokens[0, count:].any()
+    others = torch.cat([tokens[:, :count], torch.full_like(tokens[:, count:], -1)], dim=1)
+    assert torch.equal(packed.tokens.scatter(others), sequence)
+    tokens = tokens[:, :count]
     assert torch.equal(tokens[0, packed.first], torch.arange(1, len(lengths) + 1))
     position = packed.tokens.gather(torch.arange(width).unsqueeze(0))
     assert torch.equal(position[0, packed.first], torch.zeros(len(lengths), dtype=torch.int64))
@@ -201,15 +227,23 @@ def test_a_causal_mask_looks_back_within_the_sequence_only():
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("longest", [9, 150])
 def test_packed_attention_is_that_of_each_sequence_alone_and_has_its_gradients(causal, longest):
-    """Rows of 9 + 4 places hold all scores; rows of 150 go through PyTorch's own attention."""
-    lengths, heads, width = np.array([5, longest, 4, 1]), 3, 4
+    """Rows of 9 + 4 places hold all scores; rows of 150 go through PyTorch's own attention.
+
+    Two more rows are nobody's: not a number, they touch nothing, find zeros and have a gradient of zeros.
+    """
+    lengths, heads, width, free = np.array([5, longest, 4, 1]), 3, 4, 2
     rows = AttentionRows(lengths, best_fit(lengths, longest + 4), CPU)
     draw = torch.Generator().manual_seed(longest)
     shape = (1, int(lengths.sum()), heads, width)
     leaves = [torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(3)]
     q, k, v = (x.transpose(1, 2) for x in leaves)
     mask = PackedMask(rows, causal=causal, dtype=torch.float64)
-    found = mask.attend(q, k, v, scaling=0.7, dropout=0.0)
+    full = [functional.pad(x, (0, 0, 0, free), value=torch.nan) for x in (q, k, v)]
+    found = mask.attend(*full, scaling=0.7, dropout=0.0)
+    assert not found[:, -free:].any()
+    for gradient in torch.autograd.grad(found.sum(), full, retain_graph=True):
+        assert not gradient[:, :, -free:].any()
+    found = found[:, :-free]
     alone = [
         functional.scaled_dot_product_attention(*own, is_causal=causal, scale=0.7)
         for own in zip(*(x.split(lengths.tolist(), dim=2) for x in (q, k, v)), strict=True)
@@ -245,18 +279,19 @@ def test_attention_that_wants_more_than_packed_attention_does_is_refused(name):
 
 @pytest.mark.parametrize(("clients", "most"), [(1, 5), (3, 8), (12, 4), (5, 40)])
 def test_grouped_lora_is_each_clients_own_product_and_has_its_gradients(clients, most):
-    """The last of several clients has no tokens, and one in between: they wait."""
+    """The last of several clients has no tokens, and one in between: they wait. Three more rows are nobody's."""
     draw = np.random.default_rng(clients)
     counts = draw.integers(1, most, clients, endpoint=True)
     if clients > 1:
         counts[[1, -1]] = 0
-    tokens = int(counts.sum())
+    tokens, free = int(counts.sum()), 3
     y, x, a, b = (
         torch.from_numpy(draw.standard_normal(shape, np.float32)).requires_grad_()
-        for shape in ((tokens, 4), (tokens, 3), (clients, 2, 3), (clients, 4, 2))
+        for shape in ((tokens + free, 4), (tokens + free, 3), (clients, 2, 3), (clients, 4, 2))
     )
     owner = torch.from_numpy(np.repeat(np.arange(clients), counts))
-    expected = y + 0.5 * torch.einsum("nor,nri,ni->no", b[owner], a[owner], x)
+    delta = torch.einsum("nor,nri,ni->no", b[owner], a[owner], x[:tokens])
+    expected = y + 0.5 * functional.pad(delta, (0, 0, 0, free))
     result = grouped_lora(y, x, a, b, counts.astype(np.uint32), scaling=0.5)
     torch.testing.assert_close(result, expected)
     weights = torch.from_numpy(draw.standard_normal(result.shape, np.float32))

@@ -140,8 +140,8 @@ class SimulationConfig:
     group_size: int | None = None
     """Clients computed together; none: chosen from the size of the model and batch."""
     unpad: bool = True
-    """Whether the blocks of a classifier compute a group's sequences without their padding, one token after another;
-    on a CPU, and where the model allows it (which is measured)."""
+    """Whether the blocks of a classifier compute sequences without their padding, one token after another, in training
+    and evaluation; on a CPU, and where the model allows it (which is measured)."""
     sort_by_length: bool = True
     """Whether, where padding stays, a group's sequences are sorted by length across clients and computed in slices."""
 

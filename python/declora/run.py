@@ -155,6 +155,7 @@ class Run:
             self.metric,
             texts=sample_texts(material.evaluation, config.eval_samples, seed=config.seed),
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
+            unpadding=self.unpadding,
         )
 
     def _find_unpadding(self) -> Unpadding | None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ from transformers import PreTrainedModel
 from declora import metrics, seeds
 from declora.metrics import Metric
 from declora.model.bank import AdapterBank
+from declora.model.unpad import Unpadding
 from declora.train.loss import forward, row_losses
+from declora.train.packing import packed_batch
 from declora.train.tokens import Tokens
 
 __all__ = ["Score", "evaluate", "sample_texts"]
@@ -49,20 +52,24 @@ def evaluate(
     tokens: Tokens,
     texts: NDArray[np.int64],
     metric: Metric,
+    unpadding: Unpadding | None,
 ) -> Score:
     """Returns what the adapter `row [D]` scores on `texts` (indices into `tokens`), `metric` being the headline.
 
-    Texts are computed in order of length, so that little of a batch is padding.
+    Texts are computed in order of length, so that little of a batch is padding; none with `unpadding` (of `model`).
     """
     device = bank.P.device
     bank.bind(row.to(device).unsqueeze(0))
     order = texts[np.argsort(-tokens.lengths[texts], kind="stable")]
     loss = 0.0
     counts: NDArray[np.int64] | None = None
-    with torch.inference_mode():
+    with torch.inference_mode(), nullcontext() if unpadding is None else unpadding.installed():
         for part in _batches(tokens.lengths[order], TOKENS_PER_BATCH.get(device.type, 2048)):
             batch = tokens.batch(order[part], device)
             bank.rows.owner, bank.rows.count = None, len(batch.labels)
+            if unpadding is not None:
+                lengths = tokens.lengths[order[part]]
+                bank.rows.packed = packed_batch(lengths, np.array([len(lengths)]), device)
             logits = forward(model, batch)
             loss += float(row_losses(logits, batch.labels).double().sum())
             if tokens.labels is not None:

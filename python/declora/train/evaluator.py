@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from declora.metrics import METRICS, Metric
 from declora.model.bank import AdapterBank
+from declora.model.unpad import Unpadding
 from declora.train.evaluate import Score, evaluate
 from declora.train.exact_match import Questions, exact_match
 from declora.train.tokens import Tokens
@@ -33,6 +34,8 @@ class Evaluator:
     """Samples that the averaged model is evaluated on."""
     client_texts: NDArray[np.int64]
     """Samples that each client's own is evaluated on; empty where none is."""
+    unpadding: Unpadding | None
+    """What leaves out the padding, of `model`; None where it is kept."""
 
     def average(self, row: torch.Tensor) -> dict[str, float | str]:
         """Returns what a record says of the averaged model `row [D]`."""
@@ -59,7 +62,9 @@ class Evaluator:
 
     def _scores(self, values: torch.Tensor, texts: NDArray[np.int64]) -> list[Score]:
         """Returns what each adapter of `values [C, D]` scores on `texts`, with generated answers where asked for."""
-        scores = [evaluate(self.model, self.bank, row, self.tokens, texts, self.metric) for row in values]
+        scores = [
+            evaluate(self.model, self.bank, row, self.tokens, texts, self.metric, self.unpadding) for row in values
+        ]
         if self.questions is None:
             return scores
         matches = exact_match(self.model, self.bank, values, self.questions, texts, self.tokenizer)

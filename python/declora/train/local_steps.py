@@ -13,19 +13,14 @@ from transformers import PreTrainedModel
 from declora import seeds
 from declora.errors import TrainingError
 from declora.model.bank import AdapterBank
-from declora.model.packed import PackedBatch, pack
 from declora.model.unpad import Unpadding
 from declora.train.loss import forward, row_losses
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, length_slices
-from declora.train.packing import best_fit
+from declora.train.packing import packed_batch
 from declora.train.tokens import Tokens
 
 __all__ = ["LocalRound", "LocalTrainer"]
-
-# Tokens that attend in one row, where no text is longer. Attention costs their square, and shorter rows are harder to
-# fill: on SST-2, 32 to 48 made no difference.
-ROW_TOKENS = 48
 
 
 @dataclass(frozen=True)
@@ -133,8 +128,9 @@ class LocalTrainer:
         texts = np.concatenate(own)
         if not len(texts):
             return torch.zeros(stop - start)
-        owner = np.repeat(np.arange(stop - start), [len(batch) for batch in own])
-        place = np.concatenate([step * self._orders[start].batch_size + np.arange(len(batch)) for batch in own])
+        counts = np.array([len(batch) for batch in own])
+        owner = np.repeat(np.arange(stop - start), counts)
+        place = np.concatenate([step * self._orders[start].batch_size + np.arange(count) for count in counts])
         weights = self._weights(texts, owner, stop - start)
         lengths = self._tokens.lengths[texts]
         slices = length_slices(lengths) if self._sort and self._unpadding is None else [np.arange(len(texts))]
@@ -146,7 +142,7 @@ class LocalTrainer:
                 batch = self._tokens.batch(texts[rows], device)
                 self._set_rows(owner[rows], place[rows], start, stop - start)
                 if self._unpadding is not None:
-                    self._bank.rows.packed = self._pack(lengths, own)
+                    self._bank.rows.packed = packed_batch(lengths, counts, device)
                 with self._dropout_stream(step, start, part):
                     losses_of_rows = row_losses(forward(self._model, batch), batch.labels)
                 weighted = losses_of_rows * weights[rows].to(device)
@@ -162,17 +158,6 @@ class LocalTrainer:
         """
         targets = np.bincount(owner, weights=self._tokens.targets(texts), minlength=clients)
         return torch.from_numpy((1.0 / np.maximum(targets, 1.0))[owner]).float()
-
-    def _pack(self, lengths: NDArray[np.int64], own: Sequence[NDArray[np.int64]]) -> PackedBatch:
-        """Returns where the tokens of a group's texts go when packed, each client's batch in `own`."""
-        longest = int(lengths.max())
-        return pack(
-            lengths,
-            best_fit(lengths, max(ROW_TOKENS, longest)),
-            np.array([len(batch) for batch in own]),
-            width=longest,
-            device=self._bank.P.device,
-        )
 
     @contextmanager
     def _dropout_stream(self, step: int, start: int, part: int) -> Iterator[None]:

@@ -12,11 +12,16 @@ from transformers import PreTrainedModel
 
 from declora import seeds
 from declora.errors import DataError, ModelError
+from declora.model.packed import PackedBatch, pack
 from declora.train.tokens import Tokens
 
-__all__ = ["check_packing", "pack_blocks", "pack_examples"]
+__all__ = ["check_packing", "pack_blocks", "pack_examples", "packed_batch"]
 
 Shards = tuple[NDArray[np.int64], ...]
+
+# Tokens that attend in one row of a batch without padding, where no text is longer. Attention costs their square, and
+# shorter rows are harder to fill: on SST-2, 32 to 48 made no difference.
+ROW_TOKENS = 48
 
 
 def pack_blocks(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_length: int) -> tuple[Tokens, Shards]:
@@ -88,6 +93,18 @@ def best_fit(lengths: NDArray[np.int64], capacity: int) -> list[NDArray[np.int64
         if room > length:
             insort(free, (room - length, chosen))
     return [np.asarray(members, dtype=np.int64) for members in bins]
+
+
+def packed_batch(lengths: NDArray[np.int64], clients: NDArray[np.int64], device: torch.device) -> PackedBatch:
+    """Returns where the tokens of a batch go that is padded to its longest text.
+
+    Args:
+        lengths: `[R]`: tokens of each text.
+        clients: `[C]`: how many of the texts each client has; they follow each other client by client.
+        device: Where the indices are needed.
+    """
+    longest = int(lengths.max())
+    return pack(lengths, best_fit(lengths, max(ROW_TOKENS, longest)), clients, width=longest, device=device)
 
 
 def check_packing(model: PreTrainedModel) -> None:
