@@ -50,8 +50,9 @@ bench: $(INSTALLED) ## criterion benches, then the core beside torch, numpy, sci
 	$(BIN)/python benches/compare.py
 	$(BIN)/python benches/products.py
 
-bench-simulate: $(INSTALLED) ## simulation speed beside a plain PEFT loop and Flower (in an environment of its own), and memory
+bench-simulate: $(INSTALLED) ## training and evaluation beside PEFT and Flower (in an environment of its own), and memory
 	$(BIN)/python benches/simulate.py
+	$(BIN)/python benches/evaluation.py
 	$(BIN)/python benches/memory.py
 
 results: $(INSTALLED) ## measure the tables of docs/results again (DATA=folder with sst2, mrpc, ag_news)
