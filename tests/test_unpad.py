@@ -98,6 +98,7 @@ def test_evaluation_without_padding_scores_as_with_it_whatever_its_batches(name,
     bank.P += 0.1 * torch.randn(bank.P.shape, generator=torch.Generator().manual_seed(5))
     bank.bind(bank.P)
     unpadding, texts = Unpadding.of(model, rows), np.arange(3, 50)
+    assert unpadding is not None
     scores = []
     for unpad, batch in ((None, 256), (unpadding, 256), (unpadding, 40)):
         monkeypatch.setattr("declora.train.evaluate.TOKENS_PER_BATCH", {"cpu": batch})

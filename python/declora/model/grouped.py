@@ -38,14 +38,13 @@ class _GroupedLora(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         x, down, a, b = ctx.saved_tensors
         grad_a, grad_b = torch.empty_like(a), torch.empty_like(b)
-        tokens, grad_x, inner = len(x), None, None
-        if ctx.needs_input_grad[1]:
-            grad_x = x.new_empty(len(grad), x.shape[1])
+        tokens = len(x)
+        grad_x = x.new_empty(len(grad), x.shape[1]) if ctx.needs_input_grad[1] else None
+        if grad_x is not None:
             grad_x[tokens:] = 0.0
-            inner = grad_x[:tokens]
         _bridge.lora_backward(
             x, a, b, ctx.counts, scaling=ctx.scaling, grad=grad[:tokens].contiguous(), down=down,
-            grad_a=grad_a, grad_b=grad_b, grad_x=inner,
+            grad_a=grad_a, grad_b=grad_b, grad_x=None if grad_x is None else grad_x[:tokens],
         )  # fmt: skip
         return grad, grad_x, grad_a, grad_b, None, None
 
