@@ -20,8 +20,8 @@ def product_rows(rows: int) -> int:
     """Returns how many rows a product of `rows` is made for, some of them zeros that nobody reads.
 
     oneDNN compiles a program for each number of rows and keeps it, half a megabyte (torch 2.13), in the way of all that
-    is allocated later. So numbers are rounded up to a multiple of the power of two next to their root, by which the tokens
-    of a batch vary: some dozen are in use, of few tokens or of many.
+    is allocated later. So numbers are rounded up to a multiple of the power of two next to their root, by which the
+    tokens of a batch vary: some dozen are in use, of few tokens or of many.
     """
     step = 1 << ((max(rows, 1) - 1).bit_length() + 1) // 2
     return -(-rows // step) * step
