@@ -1,7 +1,7 @@
 """Memory of a simulation: what N clients add to the base, beside 16 N D; prints a table and keeps it.
 
-Run `python benches/memory.py`. Each number of clients is a process of its own: two rounds of Dec-LoRA on a ring with
-1,000 steps each, divided among the clients, evaluated at the end; all-MiniLM-L6-v2, rank 8 on query and value and a
+Run `python benches/memory.py`. Each number of clients is a process of its own: two rounds (`--rounds`: whether memory
+grows with them) of Dec-LoRA on a ring with 1,000 steps each, divided among the clients, evaluated at the end; all-MiniLM-L6-v2, rank 8 on query and value and a
 trained head. The base is what the process holds once model and data are loaded, the peak is the most that it ever
 held (`VmHWM`). A client is four float32 rows of D (adapter, gradient, two moments of AdamW) and its message.
 """
@@ -23,11 +23,11 @@ CLIENTS = (10, 100, 1000)
 GROUP = 10
 
 
-def measure(clients: int, codec: str) -> dict[str, int]:
+def measure(clients: int, codec: str, rounds: int) -> dict[str, int]:
     """Runs it in this process; returns bytes: of the base, the peak, four rows of each client, and the messages."""
     config = SimulationConfig(
         data=str(SST2) if SST2.is_dir() else "stdlib-docstrings", clients=clients, topology="ring", partition="iid",
-        local_steps=max(CLIENTS) // clients, rounds=2, eval_every=2, batch_size=4, group_size=GROUP, codec=codec,
+        local_steps=max(CLIENTS) // clients, rounds=rounds, eval_every=rounds, batch_size=4, group_size=GROUP, codec=codec,
         client_eval_samples=4,
         lora={"r": 8, "target_modules": ["query", "value"]},
     )  # fmt: skip
@@ -57,15 +57,17 @@ def main() -> None:
     """Measures, prints and writes a page of results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--codec", default="q4", help="codec of the messages")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of 1,000 steps")
     parser.add_argument("--clients", type=int, help=argparse.SUPPRESS)  # the process that is measured
     options = parser.parse_args()
     if options.clients:
-        print(json.dumps(measure(options.clients, options.codec)))
+        print(json.dumps(measure(options.clients, options.codec, options.rounds)))
         return
-    facts = {**machine(), "codec": options.codec, "group": f"{GROUP} clients x 4 texts"}
+    facts = {**machine(), "rounds": str(options.rounds), "codec": options.codec, "group": f"{GROUP} clients x 4 texts"}
     table = []
     for clients in CLIENTS:
-        words = [sys.executable, __file__, "--codec", options.codec, "--clients", str(clients)]
+        words = [sys.executable, __file__, "--codec", options.codec, "--rounds", str(options.rounds)]
+        words += ["--clients", str(clients)]
         answer = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(answer.stdout.splitlines()[-1])
         added = found["peak"] - found["base"]
