@@ -1,9 +1,10 @@
 """Memory of a simulation: what N clients add to the base, beside 16 N D; prints a table and keeps it.
 
-Run `python benches/memory.py`. Each number of clients is a process of its own: two rounds (`--rounds`: whether memory
-grows with them) of Dec-LoRA on a ring with 1,000 steps each, divided among the clients, evaluated at the end; all-MiniLM-L6-v2, rank 8 on query and value and a
-trained head. The base is what the process holds once model and data are loaded, the peak is the most that it ever
-held (`VmHWM`). A client is four float32 rows of D (adapter, gradient, two moments of AdamW) and its message.
+Run `python benches/memory.py`. Each number of clients is a process of its own: two rounds of Dec-LoRA on a ring (more
+by `--rounds`: does memory grow?) with 1,000 steps each, divided among the clients, evaluated at the end;
+all-MiniLM-L6-v2, rank 8 on query and value and a trained head. The base is what the process holds once model and data
+are loaded, the peak is the most that it ever held (`VmHWM`). A client is four float32 rows of D (adapter, gradient, two
+moments of AdamW) and its message.
 """
 
 import argparse
@@ -27,8 +28,8 @@ def measure(clients: int, codec: str, rounds: int) -> dict[str, int]:
     """Runs it in this process; returns bytes: of the base, the peak, four rows of each client, and the messages."""
     config = SimulationConfig(
         data=str(SST2) if SST2.is_dir() else "stdlib-docstrings", clients=clients, topology="ring", partition="iid",
-        local_steps=max(CLIENTS) // clients, rounds=rounds, eval_every=rounds, batch_size=4, group_size=GROUP, codec=codec,
-        client_eval_samples=4,
+        local_steps=max(CLIENTS) // clients, rounds=rounds, eval_every=rounds, batch_size=4, group_size=GROUP,
+        codec=codec, client_eval_samples=4,
         lora={"r": 8, "target_modules": ["query", "value"]},
     )  # fmt: skip
     material = prepare(config)
