@@ -66,7 +66,7 @@ def main() -> None:
     facts = {**machine(), "data": Path(data).name, "texts": str(len(tokens)), "turns counted": str(options.turns)}
     ours, run, row = of_declora(material, data, unpad=True)
     padded, _, _ = of_declora(material, data, unpad=False)
-    lora = LoraConfig(task_type="SEQ_CLS", lora_alpha=8, **run.config.lora)
+    lora = LoraConfig(task_type="SEQ_CLS", lora_alpha=run.config.lora["r"], **run.config.lora)
     peft = get_peft_model(copy.deepcopy(material.base.model), lora).eval()
     set_peft_model_state_dict(peft, run.bank.layout.unflatten(row))
     candidates = {

@@ -100,7 +100,7 @@ class PackedMask:
 
 
 def _taken(x: torch.Tensor, index: torch.Tensor, size: int) -> torch.Tensor:
-    """Returns `x[index]`, then zeros: `[size, d]` for `x [..., d]`."""
+    """Returns `x[index]`, then zeros, `[size, d]`, of `x [n, d]`."""
     found = x.new_empty(size, x.shape[1])
     torch.index_select(x, 0, index, out=found[: len(index)])
     found[len(index) :].zero_()
