@@ -19,7 +19,7 @@ PUBLIC = {
 
 # Lower rooms first: a room may import rooms before it, never after.
 FLOORS = [
-    ["errors", "seeds"],
+    ["errors", "seeds", "process"],
     ["metrics"],
     ["_core", "spec"],
     ["_bridge"],

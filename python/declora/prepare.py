@@ -7,7 +7,7 @@ from typing import Any
 from peft import LoraConfig, TaskType
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL_TARGETS
 
-from declora import data
+from declora import data, process
 from declora.attacks import parse_attack
 from declora.codec import parse_codec
 from declora.config import SimulationConfig
@@ -48,8 +48,9 @@ class Material:
         return TaskType.SEQ_CLS if self.text.task == "classification" else TaskType.CAUSAL_LM
 
 
+@process.alone()
 def prepare(config: SimulationConfig) -> Material:
-    """Loads data and model, and tokenizes.
+    """Loads data and model, and tokenizes; one thread at a time, since libraries that load keep much in globals.
 
     Raises:
         DataError: The data cannot be loaded or used.

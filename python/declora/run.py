@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from peft import LoraConfig
 
-from declora import _bridge, seeds
+from declora import _bridge, process, seeds
 from declora.config import SimulationConfig
 from declora.errors import ConfigError
 from declora.gossip import Gossip, Traffic
@@ -59,6 +59,7 @@ class Outcome:
 class Run:
     """A run, ready to start: everything that can be refused has been checked when the constructor returns."""
 
+    @process.alone()  # PEFT, as whatever loads, changes globals
     def __init__(self, config: SimulationConfig, material: Material) -> None:
         self.config = config
         self.material = material

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from declora import report
 from declora.config import SimulationConfig
 from declora.errors import ConfigError
+from declora.model.held import held
 from declora.prepare import Material, prepare, shareable
 from declora.report import Progress, RunFolder, TensorBoardLog
 from declora.result import Comparison, SimulationResult
@@ -60,9 +61,11 @@ def simulate(
     """
     base = (config or SimulationConfig()).override(**settings)
     wanted = base.compare if compare is None else compare
-    if wanted is None:
-        return _simulate_one(base)
-    return _simulate_several(dataclasses.replace(base, compare=None), parse_overrides(wanted))
+    overrides = {} if wanted is None else parse_overrides(wanted)
+    with held([base.model, *(changes.get("model") for changes in overrides.values())]):
+        if wanted is None:
+            return _simulate_one(base)
+        return _simulate_several(dataclasses.replace(base, compare=None), overrides)
 
 
 def _simulate_one(config: SimulationConfig) -> SimulationResult:

@@ -105,7 +105,7 @@ class BatchedLora(_PerClient):
         rows, (count, tokens, inputs) = self.rows, shape
         if rows.clients is None or rows.samples is None:
             raise ModelError(f"layer {self.name!r}: dropout needs each row's client and sample.")
-        mask = torch.empty(count, tokens * inputs)
+        mask = torch.empty(count, tokens * inputs, dtype=torch.float32)
         _bridge.dropout_mask(
             mask,
             rate=self.dropout,

@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED_LM_TYPES
 
+from declora import process
 from declora.errors import ConfigError, ModelError, unknown_name
 from declora.model.quantized import (
     check_readable,
@@ -181,8 +182,7 @@ def _from_config(
 ) -> PreTrainedModel:
     """Returns a model of that architecture, every weight drawn from `seed`."""
     auto: Any = AutoModelForCausalLM if task == "causal-lm" else AutoModelForSequenceClassification
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with process.seeded(seed):
         try:
             loaded = AutoConfig.from_pretrained(config) if isinstance(config, str) else copy.deepcopy(config)
             if task == "classification":
@@ -220,15 +220,14 @@ def _from_pretrained(
     labels: dict[str, Any] = {}
     if task == "classification":
         auto, labels = AutoModelForSequenceClassification, _labels(label_names)
-    # fork_rng: a new head is drawn from `seed`, and the caller's generator is as it was.
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with _quiet():
         try:
             if quantization is not None:
                 with torch.device("meta"):
                     shape = auto.from_config(AutoConfig.from_pretrained(path, **labels))
                 kwargs |= {"quantization_config": keep_head(quantization, shape), "device_map": {"": device}}
-            torch.manual_seed(seed)
-            return auto.from_pretrained(path, **labels, **kwargs)  # type: ignore[no-any-return]
+            with process.seeded(seed, device):  # for a new head
+                return auto.from_pretrained(path, **labels, **kwargs)  # type: ignore[no-any-return]
         except (OSError, ValueError, ImportError) as error:
             raise ModelError(_not_loadable("model", name, error)) from error
 

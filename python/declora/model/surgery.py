@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import Conv1D
 
+from declora import process
 from declora.errors import ModelError
 from declora.model.batched import BatchedLinear, BatchedLora, Rows
 from declora.model.frozen import FrozenLinear
@@ -176,8 +176,7 @@ def _restorer(model: nn.Module) -> Callable[[], None]:
 
 def _wrap(model: nn.Module, config: LoraConfig, seed: int) -> PeftModel:
     """Returns `model` under PEFT, its adapter initialised from `seed` without touching the global generator."""
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.manual_seed(seed)
+    with process.seeded(seed), warnings.catch_warnings():
         # PEFT warns where it corrects fan_in_fan_out for Conv1D by itself, and of its own deprecations.
         warnings.simplefilter("ignore")
         try:

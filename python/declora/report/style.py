@@ -11,6 +11,8 @@ from typing import Any
 import matplotlib as mpl
 from cycler import cycler
 
+from declora import process
+
 __all__ = ["DARK", "GRID", "INK", "MUTED", "PAPER", "PHASE_COLORS", "SERIES", "house_style", "series"]
 
 INK, MUTED, GRID, PAPER = "#1f2933", "#5f6b7a", "#e3e7ec", "#ffffff"
@@ -89,7 +91,7 @@ def house_style() -> Iterator[None]:
 
     A figure that was built inside follows the light or dark mode of an HTML report; others stay as drawn.
     """
-    with mpl.rc_context(_SETTINGS):
+    with process.alone(), mpl.rc_context(_SETTINGS):
         yield
 
 

@@ -1,5 +1,6 @@
 """Local steps: K optimizer steps of every client, group by group over one frozen base."""
 
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from declora import seeds
+from declora import process, seeds
 from declora.errors import TrainingError
 from declora.model.bank import AdapterBank
 from declora.model.unpad import Unpadding
@@ -77,6 +78,7 @@ class LocalTrainer:
         self._unpadding = unpadding
         self._seed = seed
         self._round = 0
+        _hear_out_torch()
 
     def run(self, *, round_index: int) -> LocalRound:
         """Takes every client's local steps of the next round (`round_index` is for error messages).
@@ -127,26 +129,23 @@ class LocalTrainer:
         own = batches[start:stop]
         texts = np.concatenate(own)
         if not len(texts):
-            return torch.zeros(stop - start)
+            return torch.zeros(stop - start, dtype=torch.float32)
         counts = np.array([len(batch) for batch in own])
         owner = np.repeat(np.arange(stop - start), counts)
         place = np.concatenate([step * self._orders[start].batch_size + np.arange(count) for count in counts])
         weights = self._weights(texts, owner, stop - start)
         lengths = self._tokens.lengths[texts]
         slices = length_slices(lengths) if self._sort and self._unpadding is None else [np.arange(len(texts))]
-        losses = torch.zeros(stop - start, device=device)
-        with self._bank.group(start, stop), warnings.catch_warnings():
-            # The leaves' gradients are views of G on purpose; torch remarks on their strides.
-            warnings.filterwarnings("ignore", message="grad and param do not obey")
+        losses = torch.zeros(stop - start, dtype=torch.float32, device=device)
+        with self._bank.group(start, stop):
             for part, rows in enumerate(slices):
                 batch = self._tokens.batch(texts[rows], device)
                 self._set_rows(owner[rows], place[rows], start, stop - start)
                 if self._unpadding is not None:
                     self._bank.rows.packed = packed_batch(lengths, counts, device)
                 with self._dropout_stream(step, start, part):
-                    losses_of_rows = row_losses(forward(self._model, batch), batch.labels)
-                weighted = losses_of_rows * weights[rows].to(device)
-                weighted.sum().backward()
+                    weighted = row_losses(forward(self._model, batch), batch.labels) * weights[rows].to(device)
+                    weighted.sum().backward()
                 losses.index_add_(0, torch.from_numpy(owner[rows]).to(device), weighted.detach())
         return losses.cpu()
 
@@ -161,12 +160,15 @@ class LocalTrainer:
 
     @contextmanager
     def _dropout_stream(self, step: int, start: int, part: int) -> Iterator[None]:
-        """Seeds the base's own dropout, where it is on, by (round, step, group, slice)."""
+        """Seeds the base's own dropout, where it is on, by (round, step, group, slice).
+
+        The way back draws, too, where activations are computed anew for it.
+        """
         if not self._base_dropout:
             yield
             return
-        with torch.random.fork_rng():
-            torch.manual_seed(seeds.derive(self._seed, "base-dropout", self._round, step, start, part))
+        seed = seeds.derive(self._seed, "base-dropout", self._round, step, start, part)
+        with process.seeded(seed, self._bank.P.device):
             yield
 
     def _check(self, what: str, values: torch.Tensor, round_index: int, step: int) -> None:
@@ -187,3 +189,13 @@ class LocalTrainer:
 
 
 _NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+
+@functools.cache
+def _hear_out_torch() -> None:
+    """Lets torch say, where nobody listens, what it says once in a process: that gradients are views, as ours of G."""
+    with process.alone(), warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        leaf, gradient = torch.zeros(2, 2)[:, :1].requires_grad_(), torch.zeros(2, 2)[:, :1]
+        leaf.grad = gradient
+        leaf.sum().backward()

@@ -1,0 +1,56 @@
+"""What a process has only once: global generators, warning filters, log levels, matplotlib's settings.
+
+Libraries keep such things in globals, so runs in threads of one process could disturb each other. Whoever changes one,
+or calls what does, does so `alone()`, and leaves it as it was.
+"""
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["alone", "seeded"]
+
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # A child has one thread. Were the lock another's at that moment, nobody there would ever give it back.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keeps the other threads of this process out of all that is done `alone`; a thread may be so more than once."""
+    with _lock:
+        yield
+
+
+@contextmanager
+def seeded(seed: int, device: "torch.device | None" = None) -> Iterator[None]:
+    """Seeds the global generators for what libraries draw from them inside; afterwards they are as they were.
+
+    Args:
+        seed: 0 <= seed < 2^64.
+        device: Where else than on the CPU something may be drawn.
+    """
+    import torch  # here, so that rooms without tensors need not load it
+
+    with alone(), ExitStack() as restored:
+        restored.callback(random.setstate, random.getstate())
+        restored.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - others draw from it
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        gpu = device if device is not None and device.type == "cuda" else None
+        restored.enter_context(torch.random.fork_rng([] if gpu is None else [gpu]))
+        # Not torch.manual_seed, which seeds every device there is, also those that fork_rng does not give back.
+        torch.default_generator.manual_seed(seed)
+        if gpu is not None:
+            restored.enter_context(torch.cuda.device(gpu))
+            torch.cuda.manual_seed(seed)
+        yield
