@@ -1,5 +1,6 @@
 """Runs in threads of one process: each gives what it gives alone, and leaves the process as it was."""
 
+import importlib
 import os
 import random
 import threading
@@ -16,6 +17,7 @@ from conftest import tiny_bert, tiny_gpt2, tiny_llama
 from declora import process
 from declora.errors import ModelError, TrainingError
 from declora.model.held import held
+from declora.report import house_style
 
 CLIENTS = 3
 KINDS = {
@@ -70,6 +72,45 @@ def test_runs_of_every_kind_in_threads_give_the_bits_that_each_gives_alone(run):
     for kind, figures_of_thread in found:
         assert figures_of_thread == alone[kind], kind
     assert of_process() == before
+
+
+def others_kept_out():
+    """Whether another thread would have to wait now."""
+
+    def free():
+        return process._lock.acquire(blocking=False) and not process._lock.release()
+
+    with ThreadPoolExecutor(1) as pool:
+        return not pool.submit(free).result()
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["declora.data.load", "declora.prepare.load_base", "declora.prepare.tokenize", "declora.run.Surgery"],
+)
+def test_what_loads_keeps_other_threads_out_and_what_trains_does_not(run, monkeypatch, step):
+    module, _, name = step.rpartition(".")
+    original, seen = getattr(importlib.import_module(module), name), []
+
+    def watched(*args, **kwargs):
+        seen.append(others_kept_out())
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(step, watched)
+    train = declora.run.LocalTrainer.run
+    monkeypatch.setattr(
+        "declora.run.LocalTrainer.run", lambda *args, **kwargs: seen.append(others_kept_out()) or train(*args, **kwargs)
+    )
+    run(model=tiny_bert(), rounds=1)
+    assert seen[-1] is False
+    assert seen[:-1]
+    assert all(seen[:-1])
+
+
+def test_a_figure_is_drawn_alone():
+    with house_style():
+        assert others_kept_out()
+    assert not others_kept_out()
 
 
 def test_a_model_is_one_runs_at_a_time_and_free_again_when_that_ended_or_failed(run, monkeypatch):
