@@ -343,6 +343,23 @@ def test_reset_moments_and_schedules_change_the_run(run):
         assert not torch.equal(adapters(run(**settings)), base), settings
 
 
+def test_weight_decay_takes_its_share_of_every_matrix_and_nothing_of_a_bias(run):
+    """One step of SGD from the same adapter: the two runs differ by rate x decay x its start."""
+    rate, decay = 0.1, 0.4
+
+    def first_step(**settings):
+        model = tiny_bert()
+        torch.nn.init.constant_(model.classifier.bias, 0.5)
+        sgd = {"optimizer": "sgd", "schedule": "constant", "warmup": 0.0, "clip_norm": None}
+        return run(model=model, rounds=1, local_steps=1, method="local", **sgd, **settings).client(2).state_dict()
+
+    start, without = first_step(learning_rate=1e-30), first_step(learning_rate=rate)
+    for name, tensor in first_step(learning_rate=rate, weight_decay=decay).items():
+        lost = 0.0 if name.endswith("bias") else rate * decay * start[name]
+        torch.testing.assert_close(tensor, without[name] - lost, atol=1e-7, rtol=1e-6)
+        assert name.endswith(("bias", "lora_B.weight")) or (tensor - without[name]).abs().max() > 1e-4
+
+
 def test_global_generators_are_left_alone(run):
     model = tiny_bert()
     torch.manual_seed(5)

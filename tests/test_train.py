@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
 from declora.errors import ModelError, TrainingError
-from declora.model import AdapterBank
+from declora.model import AdapterBank, Layout
 from declora.model.batched import BatchedLinear, BatchedLora, Rows
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
@@ -88,7 +88,9 @@ def batched(
         bank.P, bank.G, orders = bank.P[[only]].clone(), bank.G[[only]].clone(), [orders[only]]
     start = bank.P.clone()
     counts = steps_per_round(orders, steps=steps, epochs=None if sizes is None else 1)
-    opt = ClientOptimizer(bank.P, bank.G, steps=rounds * counts, clip_norm=0.5, **{**OPTIMIZER, **optimizer})
+    options = {**OPTIMIZER, **optimizer}
+    options["weight_decay"] *= surgery.layout.matrices
+    opt = ClientOptimizer(bank.P, bank.G, steps=rounds * counts, clip_norm=0.5, **options)
     bank.bind(bank.P[:1])
     unpadding = Unpadding.of(model, rows) if unpad else None
     assert unpad == (unpadding is not None)
@@ -120,7 +122,13 @@ def alone(model, lora, tokens, start, layout, client, *, steps=STEPS, orders=Non
     wrapped.eval()
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
     if settings["name"] == "adamw":
-        opt = torch.optim.AdamW(parameters, lr=settings["learning_rate"], weight_decay=settings["weight_decay"])
+        # As transformers' Trainer groups them: no decay of biases.
+        decay = {True: settings["weight_decay"], False: 0.0}
+        groups = [
+            {"params": [p for p in parameters if (p.dim() > 1) is which], "weight_decay": decay[which]}
+            for which in decay
+        ]
+        opt = torch.optim.AdamW(groups, lr=settings["learning_rate"])
     else:
         opt = torch.optim.SGD(parameters, lr=settings["learning_rate"], momentum=settings["momentum"])
     schedule = transformers.get_scheduler(
@@ -215,6 +223,22 @@ def test_groups_and_sorting_change_only_the_last_bits(tokenizer):
         torch.testing.assert_close(other, together, atol=1e-5, rtol=1e-4)
 
 
+def test_weight_decay_reaches_matrices_alone_as_in_transformers_trainer(tokenizer):
+    lora = peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS")
+    model, tokens = tiny_roberta(), tokens_of(tokenizer, "classification", 3)
+    wrapped = peft.get_peft_model(copy.deepcopy(model), copy.deepcopy(lora))
+    layout = Layout.of(peft.get_peft_model_state_dict(wrapped))
+    decayed = {
+        name.replace(".default", "").replace(".modules_to_save", "")
+        for name in transformers.Trainer.get_decay_parameter_names(None, wrapped)
+    }
+    assert {"A", "B", "head"} == {block.kind for block in layout if block.name in decayed}
+    expected = np.concatenate([np.full(block.size, block.name in decayed) for block in layout])
+    assert np.array_equal(layout.matrices, expected)
+    # 4 steps at rate 5e-3 take 10 % off what decays.
+    assert_batched_equals_alone(model, lora, tokens, weight_decay=5.0)
+
+
 SIZES = (5, 13, 9)  # 2, 4 and 3 steps of up to 4 samples
 
 
@@ -257,7 +281,8 @@ def test_the_optimizer_moves_only_the_rows_that_step_each_on_its_own_schedule(na
     steps, columns = np.array([3, 1, 3, 2, 1]), 37
     draw = torch.Generator().manual_seed(0)
     values = torch.randn(5, columns, generator=draw)
-    settings = {"learning_rate": 0.1, "weight_decay": 0.3, "schedule": "linear", "warmup": 0.5, "momentum": 0.9}
+    decay = np.full(columns, 0.3)
+    settings = {"learning_rate": 0.1, "weight_decay": decay, "schedule": "linear", "warmup": 0.5, "momentum": 0.9}
     rows = [torch.nn.Parameter(row.clone()) for row in values]
     make = {
         "adamw": lambda row: torch.optim.AdamW([row], lr=0.1, weight_decay=0.3, fused=True),
@@ -290,7 +315,8 @@ def test_a_client_is_updated_to_the_same_bits_whoever_is_beside_it(name, columns
     """The entries after the last whole vector of a row round otherwise than vectors: they must be the same ones."""
     draw = torch.Generator().manual_seed(columns)
     values, steps = torch.randn(7, columns, generator=draw), torch.randn(9, 7, columns, generator=draw)
-    settings = {"learning_rate": 0.1, "weight_decay": 0.3, "schedule": "cosine", "warmup": 0.2, "momentum": 0.9}
+    decay = np.where(np.arange(columns) % 5 < 3, 0.3, 0.0)
+    settings = {"learning_rate": 0.1, "weight_decay": decay, "schedule": "cosine", "warmup": 0.2, "momentum": 0.9}
 
     def trained(rows):
         own, gradients = values[rows].clone(), torch.zeros(len(rows), columns)
@@ -385,7 +411,8 @@ def test_a_loss_that_is_not_finite_names_client_and_round(tokenizer):
     bank.fill(surgery.initial, CLIENTS, torch.device("cpu"))
     bank.P[1, -1] = float("nan")
     steps = np.ones(CLIENTS, dtype=np.int64)
-    opt = ClientOptimizer(bank.P, bank.G, steps=steps, clip_norm=1.0, **OPTIMIZER)
+    decay = np.zeros(surgery.layout.columns)
+    opt = ClientOptimizer(bank.P, bank.G, steps=steps, clip_norm=1.0, **{**OPTIMIZER, "weight_decay": decay})
     trainer = LocalTrainer(model, bank, opt, tokens, orders_of(tokens), steps=steps, group_size=CLIENTS)
     with pytest.raises(TrainingError, match="loss of client 1 is nan in round 4"):
         trainer.run(round_index=4)

@@ -66,7 +66,7 @@ class SimulationConfig:
     optimizer: str = "adamw"
     """adamw or sgd."""
     weight_decay: float = 0.0
-    """Decoupled (adamw) or L2 (sgd)."""
+    """Decoupled (adamw) or L2 (sgd), of matrices; biases and scales of norms have none, as in transformers' Trainer."""
     momentum: float = 0.0
     """Of sgd."""
     schedule: str = "linear"

@@ -112,7 +112,7 @@ class Run:
             self.bank.G,
             name=config.optimizer,
             learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
+            weight_decay=np.where(self.bank.layout.matrices, config.weight_decay, 0.0),
             momentum=config.momentum,
             schedule=config.schedule,
             warmup=config.warmup,

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from declora.errors import ModelError
 
@@ -67,6 +69,11 @@ class Layout:
         """(rows, columns) of every block as a matrix; a vector is one row."""
         rows = [block.shape[0] if len(block.shape) > 1 else 1 for block in self.blocks]
         return [(count, block.size // max(count, 1)) for count, block in zip(rows, self.blocks, strict=True)]
+
+    @property
+    def matrices(self) -> NDArray[np.bool_]:
+        """`[D]`: which columns hold matrices, not biases or the scales of norms."""
+        return np.repeat([len(block.shape) > 1 for block in self.blocks], [block.size for block in self.blocks])
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)

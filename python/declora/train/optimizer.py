@@ -1,5 +1,6 @@
 """One optimizer for all clients: their rows of P and G are its parameters and gradients."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,14 +42,27 @@ class ClientOptimizer:
         *,
         name: str,
         learning_rate: float,
-        weight_decay: float,
+        weight_decay: NDArray[np.float64],
         momentum: float,
         schedule: str,
         warmup: float,
         steps: NDArray[np.int64],
         clip_norm: float | None,
     ) -> None:
-        """Takes P, G `[clients, D]`, `steps` int64 `[clients]` = each one's in the whole run, `warmup` = its share."""
+        """Takes P, G and what is trained how.
+
+        Args:
+            values: P, float32 `[clients, D]`.
+            gradients: G, likewise.
+            name: One of `OPTIMIZERS`.
+            learning_rate: Its peak.
+            weight_decay: float64 `[D]`, of each column: decoupled (adamw) or L2 (sgd).
+            momentum: Of sgd.
+            schedule: One of `SCHEDULES`.
+            warmup: Share of a client's steps in which its rate rises to the peak.
+            steps: int64 `[clients]`: each one's in the whole run.
+            clip_norm: Largest norm of a client's gradient; None: no clipping.
+        """
         if name not in OPTIMIZERS:
             raise unknown_name("optimizer", name, OPTIMIZERS)
         if schedule not in SCHEDULES:
@@ -60,8 +74,14 @@ class ClientOptimizer:
             members = np.flatnonzero(steps == count)
             # A leaf for each row: the last few entries of a leaf are rounded otherwise than whole vectors of them, so
             # in a common one a client's bits would change with who is beside it.
-            parameters = [_leaf(values[row], gradients[row]) for row in members]
-            optimizer = _optimizer(name, parameters, lr=learning_rate, weight_decay=weight_decay, momentum=momentum)
+            parameters = [
+                {
+                    "params": [_leaf(values[row, columns], gradients[row, columns]) for row in members],
+                    "weight_decay": float(weight_decay[columns.start]),
+                }
+                for columns in _runs(weight_decay)
+            ]
+            optimizer = _optimizer(name, parameters, lr=learning_rate, momentum=momentum)
             scheduler = transformers.get_scheduler(
                 schedule if schedule != "constant" or not warmup else "constant_with_warmup",
                 optimizer,
@@ -105,16 +125,20 @@ class ClientOptimizer:
             cohort.optimizer.state.clear()
 
 
-def _optimizer(
-    name: str, parameters: list[torch.nn.Parameter], *, momentum: float, **settings: Any
-) -> torch.optim.Optimizer:
+def _optimizer(name: str, parameters: list[dict[str, Any]], *, lr: float, momentum: float) -> torch.optim.Optimizer:
     if name == "adamw":
-        return torch.optim.AdamW(parameters, fused=True, **settings)
-    return torch.optim.SGD(parameters, momentum=momentum, **settings)
+        return torch.optim.AdamW(parameters, lr=lr, fused=True)
+    return torch.optim.SGD(parameters, lr=lr, momentum=momentum)
+
+
+def _runs(values: NDArray[np.float64]) -> list[slice]:
+    """Returns the runs of equal neighbours among `values`."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
 def _leaf(values: torch.Tensor, gradients: torch.Tensor) -> torch.nn.Parameter:
-    """Returns a parameter that shares storage with a row of P, its gradient with that of G."""
+    """Returns a parameter that shares storage with columns of a row of P, its gradient with those of G."""
     parameter = torch.nn.Parameter(values)
     parameter.grad = gradients
     return parameter
