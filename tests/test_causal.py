@@ -232,6 +232,7 @@ def test_a_packed_row_has_the_losses_that_its_examples_have_alone(name, form, ch
     read = corpus(FORMS[form](), chatty, model, packing=True)
     shards = np.array_split(np.arange(len(read.train)), 3)
     packed, rows = pack_examples(read.train, shards, max_length=32)
+    assert [packed.samples(mine) for mine in rows] == [len(shard) for shard in shards]
     assert packed.targets(np.arange(len(packed))).sum() == read.train.targets(np.arange(len(read.train))).sum()
     for shard, mine in zip(shards, rows, strict=True):
         assert len(mine) < len(shard)
@@ -262,6 +263,10 @@ def test_plain_text_is_packed_as_one_stream_for_each_client(tokenizer):
         assert np.array_equal(found, stream[: len(found)])
         assert len(stream) - len(found) == int(len(stream) % 10 == 1)
         assert set(packed.lengths[mine][:-1]) == {10}
+        # A text belongs to the row that it begins in.
+        first = np.cumsum(read.train.lengths[shard]) - read.train.lengths[shard]
+        begun = [sum(10 * row <= place < 10 * row + 10 for place in first) for row in range(len(mine))]
+        assert [packed.samples(mine[i : i + 1]) for i in range(len(mine))] == begun
     assert np.array_equal(np.concatenate(rows), np.arange(len(packed)))
     assert np.array_equal(packed.targets(np.arange(len(packed))), packed.lengths - 1)
 

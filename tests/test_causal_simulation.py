@@ -88,6 +88,17 @@ def test_packing_gives_the_same_bits_again_and_centralized_packs_the_pooled_data
     assert np.isfinite(run(**text).history["train_loss"]).all()
 
 
+@pytest.mark.parametrize("data", [None, tiny_texts(96).remove_columns("label")], ids=["pairs", "plain text"])
+def test_an_epoch_of_packed_rows_sees_each_sample_once_and_counts_samples(run, data):
+    settings = {"local_epochs": 1, "local_steps": None, "packing": True, "max_length": 64}
+    result = run(**settings) if data is None else run(**settings, data=data)
+    shards = [len(shard) for shard in result.federation.shards]
+    for t in (1, 2):
+        assert result.clients.query(f"round == {t}")["samples_seen"].tolist() == shards
+    assert result.history["samples_total"].tolist() == [sum(shards), 2 * sum(shards)]
+    assert (result.clients["local_steps"] * 8 < result.clients["samples_seen"]).all(), "rows were not packed"
+
+
 def test_conversations_train_on_a_llama(run, tokenizer):
     tokenizer.chat_template = (
         "{% for m in messages %}[CLS] {{ m['role'] }} {{ m['content'] }} [SEP]{% endfor %}"

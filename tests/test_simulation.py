@@ -218,6 +218,15 @@ def test_centralized_sees_as_many_samples_whatever_k_means(run):
     assert list(comparison.table["local_work"]) == ["1 epoch (5 steps)", "1 epoch (5 steps)"]
 
 
+def test_centralized_takes_fewer_steps_an_epoch_than_the_largest_client_where_shards_are_unequal(run):
+    settings = {"local_epochs": 1, "partition": "quantity:1.0", "batch_size": 4, "rounds": 1}
+    comparison = run(compare=["local", "centralized"], **settings)
+    sizes = [len(shard) for shard in comparison["local"].federation.shards]
+    steps = {label: result.clients["local_steps"].max() for label, result in comparison.results.items()}
+    assert steps == {"local": -(-max(sizes) // 4), "centralized": 96 // 16}
+    assert steps["centralized"] < steps["local"]
+
+
 def test_steps_and_epochs_exclude_each_other_and_a_change_of_one_replaces_the_other():
     assert declora.SimulationConfig().local_steps == 5
     base = declora.SimulationConfig(local_steps=3)

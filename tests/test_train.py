@@ -108,7 +108,8 @@ def batched(
     for t in range(rounds):
         work = trainer.run(round_index=t + 1)
     assert work.samples.tolist() == [
-        sum(len(order.batch(step)) for step in range(count)) for order, count in zip(orders, counts, strict=True)
+        sum(tokens.samples(order.batch(step)) for step in range(count))
+        for order, count in zip(orders, counts, strict=True)
     ]
     surgery.undo()
     return start, bank.P.clone(), work.losses, surgery.layout

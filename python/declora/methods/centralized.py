@@ -11,7 +11,12 @@ __all__ = ["Centralized"]
 
 
 class Centralized(Method):
-    """One client holds all data and does all clients' work: as many steps, each on as many samples as all of theirs."""
+    """One client holds all data and does all clients' work: each step is on as many samples as one of all of theirs.
+
+    So it sees as many samples in a round. With `local_steps` it takes as many steps as each of them; with
+    `local_epochs`, ceil(all samples / (batch_size x clients)) a pass: where shards are unequal, fewer than the largest
+    client.
+    """
 
     name = "centralized"
 

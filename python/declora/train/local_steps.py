@@ -31,7 +31,7 @@ class LocalRound:
     losses: NDArray[np.float64]
     """`[clients]`: each client's training loss, the mean over its steps."""
     samples: NDArray[np.int64]
-    """`[clients]`: samples seen."""
+    """int64 `[clients]`: samples seen; of packed rows, those that begin in them."""
 
 
 class LocalTrainer:
@@ -103,7 +103,7 @@ class LocalTrainer:
                 self._optimizer.step(norms, active)
                 self._check("adapter", self._bank.P.sum(dim=1), round_index, step)
                 losses += step_losses.double()
-                samples += [len(batch) for batch in batches]
+                samples += [self._tokens.samples(batch) for batch in batches]
         self._round += 1
         return LocalRound(losses.numpy() / self._steps, samples)
 

@@ -34,6 +34,7 @@ def pack_blocks(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_leng
         DataError: A client's texts have a single token in all.
     """
     places: list[NDArray[np.int64]] = []
+    begun: list[NDArray[np.int64]] = []
     counts: list[int] = []
     for client, shard in enumerate(shards):
         stream = np.concatenate([np.arange(tokens.starts[text], tokens.starts[text + 1]) for text in shard])
@@ -45,10 +46,18 @@ def pack_blocks(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_leng
             )
         places += rows
         counts.append(len(rows))
+        first = np.cumsum(tokens.lengths[shard]) - tokens.lengths[shard]
+        begun.append(np.bincount(first // max_length, minlength=len(rows))[: len(rows)])
     starts = np.concatenate([[0], np.cumsum([len(row) for row in places])]).astype(np.int64)
     scored = np.ones(starts[-1], dtype=np.bool_)
     scored[starts[:-1]] = False
-    packed = replace(tokens, ids=tokens.ids[np.concatenate(places)], starts=starts, scored=scored)
+    packed = replace(
+        tokens,
+        ids=tokens.ids[np.concatenate(places)],
+        starts=starts,
+        scored=scored,
+        packed=np.concatenate(begun),
+    )
     return packed, _shards(counts)
 
 
@@ -75,6 +84,7 @@ def pack_examples(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_le
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         scored=None if tokens.scored is None else tokens.scored[places],
         positions=np.concatenate([np.arange(length) for length in tokens.lengths[texts]]),
+        packed=np.array([len(row) for row in order], dtype=np.int64),
     )
     return packed, _shards(counts)
 
