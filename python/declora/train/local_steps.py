@@ -176,8 +176,20 @@ class LocalTrainer:
         if bad:
             raise TrainingError(
                 f"{what} of client {bad[0]} is {float(values[bad[0]])} in round {round_index} (local step {step + 1}; "
-                f"{len(bad)} of {len(values)} clients). Lower learning_rate, or check its data."
+                f"{len(bad)} of {len(values)} clients). {self._advice()}"
             )
+
+    def _advice(self) -> str:
+        """Returns what to do about numbers that are not finite: it is the base's fault where its weights are not."""
+        broken = [
+            name.replace(".base.", ".")  # where a batched layer keeps what it adapts
+            for name, weight in self._model.named_parameters()
+            if weight.is_floating_point() and not torch.isfinite(weight).all()
+        ]
+        if not broken:
+            return "Lower learning_rate, or check its data."
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        return f"The base model itself has weights that are not finite, in {broken[0]}{more}. Load a sound copy of it."
 
     def _set_rows(self, owner: NDArray[np.int64], place: NDArray[np.int64], start: int, clients: int) -> None:
         rows = self._bank.rows
