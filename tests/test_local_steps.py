@@ -1,0 +1,171 @@
+"""Local steps: which samples a round takes, whose dropout it draws, what it reports, and what ends it."""
+
+import itertools
+
+import numpy as np
+import peft
+import pytest
+import torch
+
+from conftest import tiny_bert
+from declora import process, seeds
+from declora.errors import TrainingError
+from declora.model import AdapterBank
+from declora.model.batched import BatchedLora, Rows
+from declora.model.surgery import Surgery
+from declora.train.local_steps import LocalTrainer
+from declora.train.optimizer import ClientOptimizer
+from declora.train.order import ClientOrder
+from test_train import tokens_of
+
+CLIENTS, BATCH, ROUNDS = 3, 8, 3
+STEPS = np.array([2, 1, 3])
+
+
+class Watched(ClientOrder):
+    """An order that keeps what was taken from it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.taken = []
+
+    def batch(self, step):
+        self.taken.append(super().batch(step))
+        return self.taken[-1]
+
+
+@pytest.fixture
+def trainer(tokenizer):
+    """Returns a function that makes a trainer of three clients on a tiny BERT, its bank and its orders."""
+
+    def make(*, dropout=0.0, steps=STEPS, group_size=CLIENTS, rate=0.1, clip=None, **options):
+        lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS", lora_dropout=dropout)
+        model, tokens, rows = tiny_bert(), tokens_of(tokenizer, "classification"), Rows()
+        surgery = Surgery(model, lora, rows, seed=3)
+        bank = AdapterBank(surgery.layout, surgery.slots, rows)
+        bank.fill(surgery.initial, CLIENTS, torch.device("cpu"))
+        shards = np.array_split(np.arange(len(tokens)), CLIENTS)
+        orders = [Watched(shard, batch_size=BATCH, seed=7, client=i) for i, shard in enumerate(shards)]
+        sgd = {"name": "sgd", "momentum": 0.0, "schedule": "constant", "warmup": 0.0, "clip_norm": clip}
+        decay = np.zeros(surgery.layout.columns)
+        optimizer = ClientOptimizer(bank.P, bank.G, learning_rate=rate, weight_decay=decay, steps=ROUNDS * steps, **sgd)
+        options = {"steps": steps, "group_size": group_size, **options}
+        return LocalTrainer(model, bank, optimizer, tokens, orders, **options), bank, orders
+
+    return make
+
+
+def test_rounds_go_on_where_the_last_one_ended(trainer):
+    local, _, orders = trainer()
+    for t in range(ROUNDS):
+        assert local.run(round_index=t + 1).samples.tolist() == (BATCH * STEPS).tolist()
+    for order, own in zip(orders, STEPS, strict=True):
+        again = ClientOrder(order.shard, batch_size=BATCH, seed=7, client=orders.index(order))
+        expected = [again.batch(step).tolist() for step in range(ROUNDS * own)]
+        assert [batch.tolist() for batch in order.taken] == expected
+        assert len({tuple(sorted(batch)) for batch in expected}) > 1
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 3])
+def test_every_client_round_step_and_sample_has_a_dropout_mask_of_its_own(trainer, monkeypatch, group_size):
+    """A mask's stream is (layer, round, client, place among the client's samples of the round)."""
+    drawn = []
+    original = BatchedLora.mask
+
+    def mask(layer, shape):
+        found, rows = original(layer, shape), layer.rows
+        for i in range(shape[0]):
+            drawn.append(((layer.name, rows.round, int(rows.clients[i]), int(rows.samples[i])), found[i]))
+        return found
+
+    monkeypatch.setattr(BatchedLora, "mask", mask)
+    local, _, _ = trainer(dropout=0.5, group_size=group_size)
+    for t in range(ROUNDS):
+        local.run(round_index=t + 1)
+    layers = {name for (name, *_), _ in drawn}
+    expected = [
+        (layer, t, client, place)
+        for layer, t, client in itertools.product(layers, range(ROUNDS), range(CLIENTS))
+        for place in range(BATCH * STEPS[client])
+    ]
+    assert len(layers) == 4
+    assert sorted(key for key, _ in drawn) == sorted(expected)
+    signs = torch.stack([found.flatten()[:200] for _, found in drawn if found.numel() >= 200]).sign() * 2 - 1
+    alike = torch.tril(signs @ signs.T, diagonal=-1)
+    # The sum of 200 fair signs is 0 with a standard deviation of 14.1; of fewer than 10^6 pairs none is 6 of them off.
+    assert alike.abs().max() < 6 * 14.1
+
+
+@pytest.mark.parametrize(("sort", "slices"), [(True, [2, 1]), (False, [1, 1])])
+def test_the_bases_own_dropout_is_seeded_by_round_step_group_and_slice(trainer, monkeypatch, sort, slices):
+    """Groups of 2 and 1 clients, so of 16 and 8 sequences; a slice of sorted ones has at least 8."""
+    seen, original = [], process.seeded
+
+    def watched(seed, *device):
+        seen.append(seed)
+        return original(seed, *device)
+
+    local, _, _ = trainer(group_size=2, base_dropout=True, sort_by_length=sort, seed=11, steps=np.full(3, 2))
+    monkeypatch.setattr("declora.process.seeded", watched)
+    for t in range(ROUNDS):
+        local.run(round_index=t + 1)
+    groups = [(start, part) for start, count in zip((0, 2), slices, strict=True) for part in range(count)]
+    assert seen == [
+        seeds.derive(11, "base-dropout", t, step, *group)
+        for t, step, group in itertools.product(range(ROUNDS), range(2), groups)
+    ]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_base_drops_out_in_training_alone_and_only_where_asked_for(trainer, asked):
+    local, bank, _ = trainer(base_dropout=asked)
+    modes = []
+    local._model.bert.embeddings.register_forward_hook(lambda module, *_: modes.append(module.training))
+    local.run(round_index=1)
+    assert set(modes) == {asked}
+    assert not any(module.training for module in local._model.modules())
+    assert not bank.rows.training
+
+
+def test_a_clients_loss_is_the_mean_over_its_own_steps(trainer):
+    """At a rate near 0 nothing moves, so each step's loss is the model's own of that batch."""
+    local, bank, orders = trainer(rate=1e-30)
+    model, tokens = local._model, local._tokens
+    losses = local.run(round_index=1).losses
+    bank.bind(bank.P[:1])
+    for client, order in enumerate(orders):
+        own = []
+        for taken in order.taken:
+            batch = tokens.batch(taken, torch.device("cpu"))
+            bank.rows.owner, bank.rows.count = None, len(taken)
+            with torch.no_grad():
+                own.append(float(model(**batch.inputs, labels=batch.labels).loss))
+        assert losses[client] == pytest.approx(np.mean(own), abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_names_client_and_round(trainer):
+    local, bank, _ = trainer()
+    bank.P[1, -1] = float("nan")
+    with pytest.raises(TrainingError, match=r"loss of client 1 is nan in round 4 \(local step 1; 1 of 3 clients\)"):
+        local.run(round_index=4)
+
+
+def test_a_gradient_that_is_not_finite_names_client_and_round(trainer, monkeypatch):
+    local, bank, _ = trainer()
+    original = ClientOptimizer.gradient_norms
+
+    def norms(optimizer):
+        bank.G[2, 0] = float("inf")
+        return original(optimizer)
+
+    monkeypatch.setattr(ClientOptimizer, "gradient_norms", norms)
+    with pytest.raises(TrainingError, match=r"gradient of client 2 is inf in round 1"):
+        local.run(round_index=1)
+
+
+def test_an_adapter_that_leaves_the_finite_numbers_in_the_last_step_is_noticed(trainer):
+    """Loss and gradient of the one step are finite; the step itself is too long for float32."""
+    local, bank, _ = trainer(rate=3e38, steps=np.ones(3, dtype=np.int64))
+    bank.P.mul_(10.0)
+    with pytest.raises(TrainingError, match=r"adapter of client 0 is .* in round 2 \(local step 1"):
+        local.run(round_index=2)
