@@ -78,6 +78,37 @@ def test_closed_forms():
     assert matthews(np.diag([10**9, 10**9])) == pytest.approx(1.0)
 
 
+MISSING = {
+    # rows are true classes, columns predicted ones: counts, accuracy, F1, Matthews
+    "class 1 of two occurs nowhere": ([[5, 0], [0, 0]], 1.0, 0.0, 0.0),
+    "class 0 of two occurs nowhere": ([[0, 0], [0, 5]], 1.0, 1.0, 0.0),
+    "class 1 of two has no samples and is predicted": ([[3, 2], [0, 0]], 0.6, 0.0, 0.0),
+    "class 0 of two has no samples and is predicted": ([[0, 0], [2, 3]], 0.6, 6 / 8, 0.0),
+    "class 2 of three occurs nowhere": ([[3, 1, 0], [1, 5, 0], [0, 0, 0]], 0.8, (6 / 8 + 10 / 12) / 2, 14 / 24),
+    "class 2 of three has no samples and is predicted": (
+        [[3, 0, 1], [0, 6, 0], [0, 0, 0]],
+        0.9,
+        (6 / 7 + 1 + 0) / 3,
+        None,
+    ),
+    "only class 1 of three has samples": ([[0, 0, 0], [1, 2, 1], [0, 0, 0]], 0.5, (0 + 4 / 6 + 0) / 3, 0.0),
+    "nothing was evaluated": ([[0, 0], [0, 0]], 0.0, 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_metrics_are_defined_where_a_class_is_missing_from_the_evaluation(name):
+    """As scikit-learn has them with zero_division=0: F1 of class 1 (two classes), else the mean over those that occur.
+
+    Matthews of three classes, the last of which is predicted once but has no samples: with c = 9 right of s = 10,
+    p = (3, 6, 1) and t = (4, 6, 0), (c s - p t) / sqrt((s^2 - p p)(s^2 - t t)) = 42 / sqrt(54 x 48).
+    """
+    counts, *expected = MISSING[name]
+    counts = np.array(counts)
+    expected = [42 / np.sqrt(54 * 48) if value is None else value for value in expected]
+    assert [accuracy(counts), f1(counts), matthews(counts)] == pytest.approx(expected, abs=1e-12)
+
+
 def test_all_of_the_larger_class_has_no_correlation_but_a_high_f1():
     """The majority baselines: no correlation; on MRPC's dev split (279 of 408) 68.4 % accuracy and 81.2 % F1."""
     mrpc = np.array([[0, 129], [0, 279]])

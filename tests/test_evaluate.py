@@ -1,0 +1,104 @@
+"""Evaluation: which samples, in which batches, and that the scores are those of the model itself."""
+
+import numpy as np
+import peft
+import pytest
+import torch
+
+from conftest import tiny_bert, tiny_gpt2
+from declora.metrics import METRICS
+from declora.model import AdapterBank
+from declora.model.batched import Rows
+from declora.model.surgery import Surgery
+from declora.train.evaluate import Score, evaluate, sample_texts
+from test_train import tokens_of
+
+KINDS = {
+    "classification": (tiny_bert, "SEQ_CLS", ["query"], "accuracy"),
+    "causal-lm": (tiny_gpt2, "CAUSAL_LM", ["c_attn"], "perplexity"),
+}
+
+
+@pytest.fixture(params=KINDS)
+def scored(request, tokenizer):
+    """A model with an adapter that is not the first one, its tokens, and the metric of its task."""
+    make, task_type, targets, metric = KINDS[request.param]
+    model, rows = make(), Rows()
+    surgery = Surgery(model, peft.LoraConfig(r=2, target_modules=targets, task_type=task_type), rows, seed=3)
+    bank = AdapterBank(surgery.layout, surgery.slots, rows)
+    bank.fill(surgery.initial, 2, torch.device("cpu"))
+    bank.P += 0.1 * torch.randn(bank.P.shape, generator=torch.Generator().manual_seed(5))
+    return model, bank, tokens_of(tokenizer, request.param), METRICS[metric]
+
+
+def one_by_one(model, bank, tokens, texts):
+    """Loss (a mean over targets) and predictions, a text at a time by the model's own loss."""
+    losses, targets, predicted = [], [], []
+    for text in texts:
+        batch = tokens.batch(np.array([text]), torch.device("cpu"))
+        bank.rows.owner, bank.rows.count = None, 1
+        with torch.no_grad():
+            output = model(**batch.inputs, labels=batch.labels)
+        targets.append(int(tokens.targets(np.array([text]))[0]))
+        losses.append(float(output.loss) * targets[-1])
+        predicted.append(int(output.logits[0].argmax()))
+    return sum(losses) / sum(targets), np.array(predicted)
+
+
+@pytest.mark.parametrize("budget", [1, 40, 2048])
+def test_scores_are_those_of_one_text_at_a_time_whatever_the_batches(scored, monkeypatch, budget):
+    model, bank, tokens, metric = scored
+    monkeypatch.setattr("declora.train.evaluate.TOKENS_PER_BATCH", {"cpu": budget})
+    texts = np.arange(5, 45, 2)
+    score = evaluate(model, bank, bank.P[1], tokens, texts, metric, None)
+    loss, predicted = one_by_one(model, bank, tokens, texts)
+    assert score.loss == pytest.approx(loss, abs=1e-5)
+    if metric.name == "perplexity":
+        assert score.metrics == {"perplexity": pytest.approx(np.exp(loss), rel=1e-5)}
+        assert score.quality == score.metrics["perplexity"]
+        return
+    labels = tokens.labels[texts]
+    assert score.quality == score.metrics["accuracy"] == np.mean(predicted == labels)
+    hits = np.sum(predicted & labels)
+    assert score.metrics["f1"] == pytest.approx(2 * hits / (predicted.sum() + labels.sum()))
+    other = evaluate(model, bank, bank.P[0], tokens, texts, metric, None)
+    assert other.loss != score.loss
+
+
+def test_a_record_has_loss_and_metrics_under_its_prefix():
+    score = Score(0.5, {"accuracy": 0.7, "f1": 0.6}, "f1")
+    assert score.record("average_") == {"average_loss": 0.5, "average_accuracy": 0.7, "average_f1": 0.6}
+    assert score.record() == {"loss": 0.5, "accuracy": 0.7, "f1": 0.6}
+    assert score.quality == 0.6
+
+
+@pytest.mark.parametrize("scored", ["causal-lm"], indirect=True)
+def test_a_perplexity_beyond_the_floats_is_large_not_an_error(scored):
+    model, bank, tokens, metric = scored
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1e4)
+    score = evaluate(model, bank, bank.P[0], tokens, np.arange(4), metric, None)
+    assert score.loss > 700
+    assert score.metrics["perplexity"] == pytest.approx(np.exp(700.0))
+
+
+def test_samples_are_drawn_by_the_seed_without_repetition_in_order_and_all_where_few(tokenizer):
+    tokens = tokens_of(tokenizer, "classification")
+    drawn = [sample_texts(tokens, 20, seed=seed) for seed in (1, 1, 2)]
+    assert drawn[0].tolist() == drawn[1].tolist() != drawn[2].tolist()
+    for texts in drawn:
+        assert len(set(texts.tolist())) == 20
+        assert texts.tolist() == sorted(texts)
+        # A head or a tail of the data is drawn with a chance of 1 in C(60, 20), about 4e15.
+        assert texts[-1] - texts[0] > 19
+    for most in (None, 60, 99):
+        assert sample_texts(tokens, most, seed=1).tolist() == list(range(60))
+    assert sample_texts(tokens, 0, seed=1).tolist() == []
+    assert len(sample_texts(tokens, 59, seed=1)) == 59
+
+
+def test_every_sample_is_drawn_as_often_as_another(tokenizer):
+    """Over 600 seeds a sample is one of 20 of 60 in 200 draws, with a standard deviation of sqrt(600 x 2/9) = 11.5."""
+    tokens = tokens_of(tokenizer, "classification")
+    counts = np.bincount(np.concatenate([sample_texts(tokens, 20, seed=seed) for seed in range(600)]), minlength=60)
+    assert np.abs(counts - 200).max() < 5 * 11.5
