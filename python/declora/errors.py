@@ -22,11 +22,11 @@ __all__ = [
     "TopologyError",
     "TrainingError",
     "refuse",
+    "shorten",
     "shown",
     "unknown_name",
 ]
 
-_LONGEST_MESSAGE = 1500
 _LONGEST_VALUE = 80
 
 
@@ -35,7 +35,7 @@ class DecloraError(Exception):
 
     def __str__(self) -> str:
         """The message, of at most 1,500 characters."""
-        return _cut(super().__str__(), _LONGEST_MESSAGE)
+        return shorten(super().__str__())
 
 
 class ConfigError(DecloraError, ValueError):
@@ -80,7 +80,7 @@ def shown(value: object) -> str:
         text = " ".join(repr(value).split())
     except Exception:  # a whole number of 5,000 digits, or a class that fails to describe itself
         text = f"<{type(value).__name__}>"
-    return _cut(text, _LONGEST_VALUE)
+    return shorten(text, _LONGEST_VALUE)
 
 
 def refuse(name: str, value: object, wanted: str) -> NoReturn:
@@ -96,7 +96,7 @@ def unknown_name(field: str, value: object, known: Iterable[str]) -> ConfigError
     return ConfigError(f"{field}={shown(value)} is not known.{hint} Known: {', '.join(names)}.")
 
 
-def _cut(text: str, most: int) -> str:
+def shorten(text: str, most: int = 1500) -> str:
     """Returns `text`, with its middle left out where it is longer than `most` characters."""
     if len(text) <= most:
         return text

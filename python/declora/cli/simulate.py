@@ -1,6 +1,9 @@
 """`declora simulate`: a federation in this process; its flags are the fields of `SimulationConfig`."""
 
 import argparse
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import declora
@@ -33,25 +36,44 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    settings = {} if options.config is None else load_toml(options.config)
-    for name, text in options.settings.items():
-        _set(settings, name, text)
-    config = SimulationConfig().override(**settings)
-    print(declora.simulate(config))
+    config = SimulationConfig()
+    if options.config is not None:
+        config = config.override(**load_toml(options.config))
+    config = config.override(**_changes(config, options.settings))
+    with _notes_on_stderr():
+        result = declora.simulate(config)
+    print(result)
     if config.out is not None:
         print(f"\nReport: {config.out}/report.html")
 
 
-def _set(settings: dict[str, Any], name: str, text: str) -> None:
-    """Sets `name` to what `text` means, or with `lora.r` one field of the table `lora`."""
-    table, _, field = name.partition(".")
-    if not field:
-        settings[name] = SETTINGS[name].parse(text)
-        return
-    start = settings.get(table, SimulationConfig().lora)
-    if not isinstance(start, dict):
-        raise ConfigError(f"--{name} changes a field of {table}, which is no table here. Set {table} as a whole.")
-    settings[table] = {**start, field: LORA.fields[field].parse(text)}
+def _changes(config: SimulationConfig, flags: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the settings that flags change; `lora.r` changes one field of the table `lora`."""
+    changes: dict[str, Any] = {}
+    for flag, text in flags.items():
+        name, _, field = flag.partition(".")
+        if not field:
+            changes[name] = SETTINGS[name].parse(text)
+            continue
+        table = changes.get(name, getattr(config, name))
+        if not isinstance(table, dict):
+            raise ConfigError(f"--{flag} changes one field of {name}, but --{name} is no table. Use one of the two.")
+        changes[name] = {**table, field: LORA.fields[field].parse(text)}
+    return changes
+
+
+@contextmanager
+def _notes_on_stderr() -> Iterator[None]:
+    """Prints what runs say of themselves where no progress is shown, too."""
+    log, handler = logging.getLogger("declora"), logging.StreamHandler()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 class _Collect(argparse.Action):
