@@ -113,10 +113,10 @@ class Real(Kind):
         self._above, self._least, self._below, self._most = above, least, below, most
 
     def check(self, name: str, value: Any) -> int | float:
-        """Returns the number; a whole one stays an integer."""
+        """Returns the number; a whole one stays an integer, while a float could hold it as well."""
         if not self._holds(value):
             refuse(name, value, f"a finite number{self._bounds}")
-        return int(value) if isinstance(value, int | np.integer) else float(value)
+        return int(value) if isinstance(value, int | np.integer) and abs(int(value)) <= 2**53 else float(value)
 
     def parse(self, text: str) -> Any:
         """Returns the number that `text` spells, else what else it means."""
@@ -149,6 +149,10 @@ class Text(Kind):
             refuse(name, value, self._wanted)
         if not value.strip():
             raise ConfigError(f"{name}={shown(value)} is empty. Leave {name} out, or say what it should be.")
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair, or a file name of another encoding
+            refuse(name, value, "a text that UTF-8 can write")
         return str(value)
 
 
@@ -210,7 +214,7 @@ class Place(Text):
         text = super().check(name, str(value) if isinstance(value, Path) else value)
         try:
             os.lstat(text)
-        except ValueError as error:  # a NUL, or half of a surrogate pair
+        except ValueError as error:  # a NUL
             raise ConfigError(f"{name}={shown(value)} can be no path: {error}. Check how it was made.") from error
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
