@@ -9,10 +9,11 @@ import pytest
 
 import declora
 from declora import cli
-from declora.cli import simulate
-from declora.config import SimulationConfig, load_toml
+from declora.config import SimulationConfig
 from declora.errors import ConfigError
-from declora.settings import parse_overrides, parse_pair, parse_value
+from declora.fields import documents
+from declora.kinds import parse_value
+from declora.settings import load_toml, parse_overrides, parse_pair
 
 
 @pytest.fixture
@@ -47,10 +48,10 @@ def test_every_setting_is_a_flag_with_its_documentation(capsys):
         cli.main(["simulate", "--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    documents = simulate.field_documents()
+    texts = documents(SimulationConfig)
     for field in dataclasses.fields(SimulationConfig):
         assert f"--{field.name.replace('_', '-')}" in text
-        assert documents[field.name]
+        assert texts[field.name]
 
 
 def test_a_finished_config_can_be_run_again(seen, tmp_path):

@@ -6,23 +6,21 @@ quick and does nothing: torch and transformers load on first use.
 """
 
 from importlib import import_module
-from importlib.metadata import version
-from typing import TYPE_CHECKING
 
-from declora.errors import (
-    CodecError,
-    ConfigError,
-    DataError,
-    DecloraError,
-    FrameError,
-    ModelError,
-    RunFolderError,
-    TopologyError,
-    TrainingError,
-)
-
+TYPE_CHECKING = False  # what `typing` calls so, which takes longer to load than all of this
 if TYPE_CHECKING:
     from declora.config import SimulationConfig
+    from declora.errors import (
+        CodecError,
+        ConfigError,
+        DataError,
+        DecloraError,
+        FrameError,
+        ModelError,
+        RunFolderError,
+        TopologyError,
+        TrainingError,
+    )
     from declora.experiments import Reproduction, reproduce
     from declora.model.adapter import Adapter
     from declora.result import Comparison, SimulationResult
@@ -54,11 +52,20 @@ __all__ = [
 
 _ROOMS = {
     "Adapter": "declora.model.adapter",
+    "CodecError": "declora.errors",
     "Comparison": "declora.result",
+    "ConfigError": "declora.errors",
+    "DataError": "declora.errors",
+    "DecloraError": "declora.errors",
+    "FrameError": "declora.errors",
+    "ModelError": "declora.errors",
     "Reproduction": "declora.experiments",
+    "RunFolderError": "declora.errors",
     "SimulationConfig": "declora.config",
     "SimulationResult": "declora.result",
     "Topology": "declora.topology",
+    "TopologyError": "declora.errors",
+    "TrainingError": "declora.errors",
     "reproduce": "declora.experiments",
     "simulate": "declora.simulation",
 }
@@ -67,6 +74,8 @@ _ROOMS = {
 def __getattr__(name: str) -> object:
     """Loads a room when a name of it is first used."""
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("declora")
     if name not in _ROOMS:
         raise AttributeError(f"module 'declora' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USU
 from declora import data, process
 from declora.attacks import parse_attack
 from declora.codec import parse_codec
-from declora.config import SimulationConfig
+from declora.config import SETTINGS, SimulationConfig
 from declora.data import TextData
 from declora.errors import ConfigError, ModelError
 from declora.exchange import LocalExchange
@@ -23,12 +23,6 @@ from declora.train.exact_match import Questions
 from declora.train.tokens import Tokens, tokenize
 
 __all__ = ["Material", "federation_of", "lora_config", "prepare", "shareable"]
-
-_MATERIAL_SETTINGS = (
-    "model", "data", "eval_data", "eval_fraction", "task", "text_columns", "label_column", "completion_column",
-    "prompt_template", "completion_only_loss", "packing", "max_new_tokens", "max_length", "tokenizer", "dtype",
-    "load_in_4bit", "quantization_config", "device", "seed",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -118,10 +112,15 @@ def _check_causal_settings(config: SimulationConfig, text: TextData) -> None:
 
 def shareable(a: SimulationConfig, b: SimulationConfig) -> bool:
     """Returns whether two runs can use the same material."""
-    return all(_same(getattr(a, name), getattr(b, name)) for name in _MATERIAL_SETTINGS)
+    return all(_same(getattr(a, name), getattr(b, name)) for name, setting in SETTINGS.items() if setting.loaded)
 
 
 def _same(a: Any, b: Any) -> bool:
+    """Returns whether two values are one object, or plain values that are equal."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
     return a is b or (isinstance(a, str | int | float | bool | None) and a == b)
 
 
@@ -139,6 +138,7 @@ def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation,
             f"weights={config.weights!r} has no effect with mixer={config.mixer!r}, which counts all neighbours alike; "
             "leave weights out."
         )
+    partition = data.partition(config.partition, text, config.clients, seed=config.seed)  # first: it bounds clients
     topology = Topology.build(
         config.topology,
         config.clients,
@@ -154,7 +154,6 @@ def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation,
     attack = None
     if config.attack is not None:
         attack = parse_attack(config.attack, config.attackers, clients=config.clients, seed=config.seed)
-    partition = data.partition(config.partition, text, config.clients, seed=config.seed)
     return Federation(partition.shards, config.batch_size, topology, codec, LocalExchange(), mixer, attack), partition
 
 

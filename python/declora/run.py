@@ -26,7 +26,7 @@ from declora.prepare import Material, federation_of, lora_config
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
 from declora.train.local_steps import LocalRound, LocalTrainer
-from declora.train.memory import choose_group_size
+from declora.train.memory import check_fits, choose_group_size
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
@@ -94,6 +94,14 @@ class Run:
         if config.packing:
             pack = pack_examples if material.text.has_prompts else pack_blocks
             train, shards = pack(train, shards, max_length=config.max_length)
+        check_fits(
+            material.base.model,
+            clients=federation.clients,
+            columns=self._surgery.layout.columns,
+            batch_size=federation.batch_size,
+            length=float(train.lengths.mean()),
+            device=device,
+        )
         self.bank = AdapterBank(self._surgery.layout, self._surgery.slots, self._rows)
         self.bank.fill(self._surgery.initial, federation.clients, device)
         orders = [

@@ -1,23 +1,52 @@
-"""Settings written as text: one value, `name=value` pairs, and the runs of a comparison."""
+"""Settings from files and from text: a TOML file, `name=value` pairs, and the runs of a comparison."""
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from declora.errors import ConfigError, unknown_name
+from declora.config import SETTINGS
+from declora.errors import ConfigError, shown, unknown_name
+from declora.kinds import parse_value
 from declora.methods import METHODS
 
-__all__ = ["parse_overrides", "parse_pair", "parse_value"]
+__all__ = ["load_toml", "parse_overrides", "parse_pair", "parse_setting"]
+
+_LONGEST_FILE = 2**20
+"""Bytes of a file of settings; what is longer is something else."""
 
 
-def parse_value(text: str) -> Any:
-    """Returns what `text` means: a TOML value (`3`, `0.5`, `true`, `[1, 2]`, `"x"`), `none`, or the text itself."""
-    if text.lower() == "none":
-        return None
+def load_toml(path: str | Path) -> dict[str, Any]:
+    """Returns the settings of a `run.toml`, or of the `config.json` that a run folder holds, unchecked.
+
+    Raises:
+        ConfigError: The file is missing, or is not a table of settings.
+    """
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        with open(path, "rb") as file:
+            content = file.read(_LONGEST_FILE + 1)
+        if len(content) > _LONGEST_FILE:
+            raise ConfigError(f"config={shown(str(path))} is over {_LONGEST_FILE:,} bytes long: no file of settings.")
+        text = content.decode("utf-8-sig")
+        settings = json.loads(text) if str(path).endswith(".json") else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(
+            f"config={shown(str(path))} cannot be read: {error.strerror}. Give the path of a TOML file."
+        ) from error
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
+        kind = "JSON" if str(path).endswith(".json") else "TOML"
+        raise ConfigError(f"config={shown(str(path))} is not valid {kind}: {error}.") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"config={shown(str(path))} holds a {type(settings).__name__}, not a table of settings.")
+    return settings
+
+
+def parse_setting(name: str, text: str) -> Any:
+    """Returns what `text` means as the value of a setting; a name that is none is left for `override` to refuse."""
+    return SETTINGS[name].parse(text) if name in SETTINGS else parse_value(text)
 
 
 def parse_pair(text: str) -> tuple[str, Any]:
@@ -28,11 +57,9 @@ def parse_pair(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ConfigError(f"{text!r} is not a setting. Write it as name=value.")
-    # A codec is a name even where it looks like nothing else would: codec=none is not the absence of one, and
-    # attack=nan is no number.
-    is_name = name == "codec" or (name == "attack" and value.lower() != "none")
-    return name.replace("-", "_"), value if is_name else parse_value(value)
+        raise ConfigError(f"{shown(text)} is not a setting. Write it as name=value.")
+    name = name.replace("-", "_")
+    return name, parse_setting(name, value)
 
 
 def parse_overrides(
@@ -50,7 +77,7 @@ def parse_overrides(
     if isinstance(runs, str):
         runs = [run.strip() for run in runs.split(",")]
     if not isinstance(runs, Sequence | Mapping):
-        raise ConfigError(f"compare={runs!r} must be a list of runs, e.g. compare=['dec-lora', 'local'].")
+        raise ConfigError(f"compare={shown(runs)} must be a list of runs, e.g. compare=['dec-lora', 'local'].")
     if isinstance(runs, Mapping):
         if bad := [label for label, changes in runs.items() if not isinstance(changes, Mapping)]:
             raise ConfigError(f"compare[{bad[0]!r}]={runs[bad[0]]!r} must be a table of settings.")

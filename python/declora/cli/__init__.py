@@ -1,37 +1,34 @@
 """The command line: `declora simulate`, `reproduce`, `topology`, `conformance`; one file each."""
 
-import argparse
 import sys
-from collections.abc import Sequence
 
-import declora
-from declora.cli import conformance, reproduce, simulate, topology
-from declora.errors import DecloraError
+TYPE_CHECKING = False  # as in `declora`
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status: 0, 1 for an error of declora's own, 2 for unknown flags."""
-    options = _parser().parse_args(arguments)
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Runs the command line and returns the exit status.
+
+    0; 1 for an error of declora's own or of the system; 130 and 143 where a signal ended it (128 + its number), 141
+    where whoever read the output has gone.
+
+    Raises:
+        SystemExit: argparse has printed help or version (0), or that a flag is unknown (2).
+    """
     try:
-        options.command(options)
-    except DecloraError as error:
-        print(f"declora: {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+        # Loaded here, so that an interruption finds somebody who handles it.
+        from declora.cli.process import Stopped, handling_signals
+
+        try:
+            with handling_signals():
+                from declora.cli.command import run
+
+                return run(arguments)
+        except Stopped as stop:
+            return stop.report()
     except KeyboardInterrupt:
         print("declora: interrupted", file=sys.stderr)
         return 130
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="declora",
-        description="Fine-tune one language model together, with LoRA over a graph and no server.",
-    )
-    parser.add_argument("--version", action="version", version=f"declora {declora.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (simulate, reproduce, conformance, topology):
-        command.add_to(commands)
-    return parser

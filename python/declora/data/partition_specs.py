@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -11,28 +12,41 @@ from numpy.typing import NDArray
 
 from declora.data import schemes
 from declora.data.text_data import TextData
-from declora.errors import ConfigError, DataError, unknown_name
+from declora.errors import ConfigError, DataError, shown, unknown_name
 from declora.seeds import generator
 
-__all__ = ["divide"]
+__all__ = ["divide", "parse_partition"]
 
 _TOLERANCE = 1e-6  # of the sum of a row of label proportions, so that thirds may be written with six digits
+
+
+def parse_partition(spec: str) -> tuple[str, Any]:
+    """Returns the name in `spec` and its argument: a number, rows of numbers, the name of a column, or None.
+
+    Raises:
+        ConfigError: Unknown name (the nearest one is shown), or an argument that is not what the name takes.
+    """
+    kind, _, argument = spec.partition(":")
+    if kind not in _KINDS:
+        forms = [f"{known}:{form}" if form else known for known, (form, _, _) in _KINDS.items()]
+        raise unknown_name("partition", spec, forms)
+    form, read, _ = _KINDS[kind]
+    if bool(argument) != bool(form):
+        fix = f"Write {kind}:{form}." if form else f"Write just {kind!r}."
+        raise ConfigError(f"partition={shown(spec)}: {kind} takes {form or 'no argument'}. {fix}")
+    try:
+        return kind, read(argument)
+    except ConfigError as error:
+        raise ConfigError(f"partition={shown(spec)}: {error}") from error
 
 
 def divide(spec: Any, data: TextData, clients: int, seed: int) -> tuple[str, schemes.Shards]:
     """Returns the name and the shards, not sorted, of a checked number of clients; see `partition`."""
     if not isinstance(spec, str):
-        request = _Request("labels", "an array", data, clients, seed)
-        return "labels", _from_array(request, spec)
-    kind, _, argument = spec.partition(":")
-    if kind not in _KINDS:
-        forms = [f"{known}:{form}" if form else known for known, (form, _) in _KINDS.items()]
-        raise unknown_name("partition", spec, forms)
-    form, method = _KINDS[kind]
-    if bool(argument) != bool(form):
-        fix = f"Write {kind}:{form}." if form else f"Write just {kind!r}."
-        raise ConfigError(f"partition={spec!r}: {kind} takes {form or 'no argument'}. {fix}")
-    return spec, method(_Request(kind, repr(spec), data, clients, seed), argument)
+        return "labels", _from_array(_Request("labels", "an array", data, clients, seed), spec)
+    kind, argument = parse_partition(spec)
+    method = _KINDS[kind][2]
+    return spec, method(_Request(kind, shown(spec), data, clients, seed), argument)
 
 
 @dataclass(frozen=True)
@@ -62,45 +76,55 @@ class _Request:
     def fail(self, problem: str) -> NoReturn:
         raise ConfigError(f"partition={self.shown}: {problem}")
 
-    def alpha(self, argument: str) -> float:
-        try:
-            alpha = float(argument)
-        except ValueError:
-            alpha = math.nan
-        if not (alpha > 0 and math.isfinite(alpha)):
-            self.fail(f"ALPHA={argument} must be a finite number above 0, e.g. 0.5 (for equal shares use iid).")
-        return alpha
+
+def _nothing(argument: str) -> None:
+    return None
 
 
-def _iid(request: _Request, _: str) -> schemes.Shards:
+def _alpha(argument: str) -> float:
+    try:
+        alpha = float(argument)
+    except ValueError:
+        alpha = math.nan
+    if not (alpha > 0 and math.isfinite(alpha)):
+        raise ConfigError(f"ALPHA={argument} must be a finite number above 0, e.g. 0.5 (for equal shares use iid).")
+    return alpha
+
+
+def _count(argument: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", argument) or int(argument) < 1:
+        raise ConfigError(f"S={argument} must be a whole number of at least 1, e.g. shards:2.")
+    return int(argument)
+
+
+def _proportions(argument: str) -> Any:
+    try:
+        return ast.literal_eval(argument.strip())
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the latter two of very deep brackets
+        raise ConfigError(
+            "the proportions are no list of lists of numbers. Write e.g. labels:[[.15,.85],[.85,.15]]."
+        ) from None
+
+
+def _iid(request: _Request, _: None) -> schemes.Shards:
     return schemes.iid(request.rows, request.clients, request.rng())
 
 
-def _dirichlet(request: _Request, argument: str) -> schemes.Shards:
-    return schemes.dirichlet(request.labels(), request.clients, request.alpha(argument), request.rng())
+def _dirichlet(request: _Request, alpha: float) -> schemes.Shards:
+    return schemes.dirichlet(request.labels(), request.clients, alpha, request.rng())
 
 
-def _quantity(request: _Request, argument: str) -> schemes.Shards:
-    return schemes.quantity(request.rows, request.clients, request.alpha(argument), request.rng())
+def _quantity(request: _Request, alpha: float) -> schemes.Shards:
+    return schemes.quantity(request.rows, request.clients, alpha, request.rng())
 
 
-def _shards(request: _Request, argument: str) -> schemes.Shards:
-    if not argument.isdecimal() or int(argument) < 1:
-        request.fail(f"S={argument} must be a whole number of at least 1, e.g. shards:2.")
-    if request.clients * int(argument) > request.rows:
+def _shards(request: _Request, count: int) -> schemes.Shards:
+    if request.clients * count > request.rows:
         raise DataError(
-            f"partition={request.shown} cuts {request.clients} x {argument} shards out of {request.rows} "
+            f"partition={request.shown} cuts {request.clients} x {count} shards out of {request.rows} "
             "training rows. Use fewer shards per client, fewer clients or more data."
         )
-    return schemes.label_shards(request.labels(), request.clients, int(argument), request.rng())
-
-
-def _labels(request: _Request, argument: str) -> schemes.Shards:
-    try:
-        given = ast.literal_eval(argument.strip())
-    except (SyntaxError, ValueError):
-        request.fail("the proportions are no list of lists of numbers. Write e.g. labels:[[.15,.85],[.85,.15]].")
-    return _from_array(request, given)
+    return schemes.label_shards(request.labels(), request.clients, count, request.rng())
 
 
 def _from_array(request: _Request, given: Any) -> schemes.Shards:
@@ -160,7 +184,7 @@ def _column(request: _Request, column: str) -> schemes.Shards:
     return schemes.by_value(values, request.clients)
 
 
-def _natural(request: _Request, _: str) -> schemes.Shards:
+def _natural(request: _Request, _: None) -> schemes.Shards:
     shards = request.data.shards
     if shards is None:
         request.fail("the data is not one data set per client. Give data as a list, or use iid, dirichlet:ALPHA, ...")
@@ -169,14 +193,14 @@ def _natural(request: _Request, _: str) -> schemes.Shards:
     return list(shards)
 
 
-_KINDS: dict[str, tuple[str, Callable[[_Request, str], schemes.Shards]]] = {
-    "column": ("NAME", _column),
-    "dirichlet": ("ALPHA", _dirichlet),
-    "given": ("", _natural),
-    "iid": ("", _iid),
-    "labels": ("[[...],...]", _labels),
-    "natural": ("", _natural),
-    "quantity": ("ALPHA", _quantity),
-    "shards": ("S", _shards),
+_KINDS: dict[str, tuple[str, Callable[[str], Any], Callable[[_Request, Any], schemes.Shards]]] = {
+    "column": ("NAME", str, _column),
+    "dirichlet": ("ALPHA", _alpha, _dirichlet),
+    "given": ("", _nothing, _natural),
+    "iid": ("", _nothing, _iid),
+    "labels": ("[[...],...]", _proportions, _from_array),
+    "natural": ("", _nothing, _natural),
+    "quantity": ("ALPHA", _alpha, _quantity),
+    "shards": ("S", _count, _shards),
 }
-"""By name: what its argument is, and how to divide."""
+"""By name: what its argument is, how that is read, and how to divide."""

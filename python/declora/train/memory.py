@@ -1,8 +1,13 @@
-"""How many clients to compute at once."""
+"""What a run needs of memory: whether it can fit at all, and how many clients to compute at once."""
 
+import os
+
+import torch
 from transformers import PreTrainedModel
 
-__all__ = ["choose_group_size"]
+from declora.errors import ConfigError
+
+__all__ = ["check_fits", "choose_group_size"]
 
 # Activations kept for the backward pass of one transformer layer, in multiples of (tokens x hidden size) values: the
 # inputs of its norms, projections and activation function (Korthikanti et al. 2022, arXiv 2205.05198, eq. 1: about 34
@@ -10,6 +15,41 @@ __all__ = ["choose_group_size"]
 _VALUES_PER_HIDDEN = 17
 _BUDGET_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}
 _MOST_ROWS = {"cpu": 128, "cuda": 4096}
+# A client's row in float32: the values, their gradients and the optimizer's two moments.
+_BYTES_PER_PARAMETER = 16
+# Rows that keep their padding are computed in so many slices, one after another (`order.length_slices`).
+_MOST_SLICES = 4
+
+
+def check_fits(
+    model: PreTrainedModel, *, clients: int, columns: int, batch_size: int, length: float, device: torch.device
+) -> None:
+    """Refuses a run that is larger than all memory of its device, by estimates that are rather too small.
+
+    Args:
+        model: The base model.
+        clients: Number of clients that train.
+        columns: Trained parameters of each, D.
+        batch_size: Samples of one local step of one client.
+        length: Tokens of a sample, on average.
+        device: Where P and the model are.
+
+    Raises:
+        ConfigError: The clients' rows, or the activations of one client's step, do not fit.
+    """
+    memory = _memory_of(device)
+    rows = clients * columns * _BYTES_PER_PARAMETER
+    if rows > memory:
+        raise ConfigError(
+            f"clients={clients} with {columns:,} trained parameters each need {_gigabytes(rows)} for values, gradients "
+            f"and moments; {device} has {_gigabytes(memory)}. Use fewer clients, or a smaller lora.r."
+        )
+    step = int(batch_size * length * _bytes_per_token(model)) // _MOST_SLICES
+    if step > memory:
+        raise ConfigError(
+            f"batch_size: {batch_size} samples of {length:.0f} tokens need about {_gigabytes(step)} in a local step; "
+            f"{device} has {_gigabytes(memory)}. Lower batch_size."
+        )
 
 
 def choose_group_size(model: PreTrainedModel, *, clients: int, batch_size: int, max_length: int, device: str) -> int:
@@ -19,10 +59,25 @@ def choose_group_size(model: PreTrainedModel, *, clients: int, batch_size: int, 
     bits of a result. It keeps one group's activations under 2 GiB on a CPU (16 GiB on a GPU) with every text at
     `max_length`, and its rows few enough (128, 4096) that a larger group would no longer be faster.
     """
-    config = model.config.get_text_config()
-    hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
-    per_row = max_length * hidden * layers * _VALUES_PER_HIDDEN * 4
-    vocabulary = int(config.vocab_size) if hasattr(model, "lm_head") else 0
-    per_row += 2 * 4 * max_length * vocabulary  # logits and their gradient
+    per_row = max_length * _bytes_per_token(model)
     rows = min(_BUDGET_BYTES.get(device, 2**31) // max(per_row, 1), _MOST_ROWS.get(device, 128))
     return max(1, min(clients, rows // batch_size))
+
+
+def _bytes_per_token(model: PreTrainedModel) -> int:
+    """Returns what a token's activations take until the backward pass."""
+    config = model.config.get_text_config()
+    hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
+    vocabulary = int(config.vocab_size) if hasattr(model, "lm_head") else 0
+    return hidden * layers * _VALUES_PER_HIDDEN * 4 + 2 * 4 * vocabulary  # the latter: logits and their gradient
+
+
+def _memory_of(device: torch.device) -> int:
+    """Returns how many bytes the device has in all."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"

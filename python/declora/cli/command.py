@@ -1,0 +1,65 @@
+"""One command from its arguments to its exit status: which commands there are, and what becomes of errors."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import declora
+from declora.cli import conformance, reproduce, simulate, topology
+from declora.cli.process import discard_output, prepare_streams
+from declora.errors import DecloraError, shorten
+
+__all__ = ["run"]
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Runs a command and returns the exit status, see `declora.cli.main`."""
+    prepare_streams()
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+        return 141
+    except MemoryError as error:
+        return _fail(f"out of memory: {error}" if str(error) else "out of memory", 1)
+    except OSError as error:
+        discard_output()
+        return _fail(str(error), 1)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        options.command(options)
+    except DecloraError as error:
+        return _fail(f"{type(error).__name__}: {error}", 1)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    """Says why in one line and returns the exit status."""
+    print(f"declora: {shorten(' '.join(message.split()))}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="declora",
+        description="Fine-tune one language model together, with LoRA over a graph and no server.",
+    )
+    parser.add_argument("--version", action="version", version=f"declora {declora.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (simulate, reproduce, conformance, topology):
+        command.add_to(commands)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in a line, not after sixty lines of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_fail(f"{message}. See {self.prog} --help.", 2))
