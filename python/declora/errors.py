@@ -7,6 +7,7 @@ nothing of declora (`except ValueError`) still catches them.
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "CodecError",
@@ -60,7 +61,14 @@ class TrainingError(DecloraError, ArithmeticError):
 
 
 class RunFolderError(DecloraError, OSError):
-    """A run folder that cannot be created or written."""
+    """A run folder that cannot be created or written.
+
+    Attributes:
+        result: What had finished when writing failed, and is not lost: the `SimulationResult`, or a `Comparison` of the
+            runs that had finished. None where nothing had.
+    """
+
+    result: Any = None
 
 
 def unknown_name(field: str, value: object, known: Iterable[str]) -> ConfigError:
