@@ -29,6 +29,7 @@ FLOORS = [
     ["prepare", "settings", "testing"],
     ["run"],
     ["result"],
+    ["outputs"],
     ["simulation"],
     ["experiments"],
     ["cli"],

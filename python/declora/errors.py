@@ -8,7 +8,7 @@ by `shown`, and what is too long all the same is cut in its middle.
 
 import difflib
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 __all__ = [
     "CodecError",
@@ -71,7 +71,14 @@ class TrainingError(DecloraError, ArithmeticError):
 
 
 class RunFolderError(DecloraError, OSError):
-    """A run folder that cannot be created or written."""
+    """A run folder that cannot be created or written.
+
+    Attributes:
+        result: What had finished when writing failed, and is not lost: the `SimulationResult`, or a `Comparison` of the
+            runs that had finished. None where nothing had.
+    """
+
+    result: Any = None
 
 
 def shown(value: object) -> str:

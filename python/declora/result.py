@@ -1,7 +1,7 @@
 """What `simulate` returns: adapters, history, figures, and the page that shows them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -16,6 +16,9 @@ from declora.model import Adapter
 from declora.run import Outcome
 
 __all__ = ["Comparison", "SimulationResult"]
+
+_NAMED = 20
+"""Of more clients, no more are named in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,9 @@ class SimulationResult:
                 "float32 message": report.format_bytes(4 * layout.columns + 96),
             }
         if federation.attackers:
-            liars = ", ".join(map(str, federation.attackers))
-            facts["attack"] = f"{federation.attack} by clients {liars}; quality and consensus are of the others"
+            facts["attack"] = (
+                f"{federation.attack} by clients {_some(federation.attackers)}; quality and consensus are of the others"
+            )
         return facts
 
     def _base(self) -> str:
@@ -125,10 +129,15 @@ class SimulationResult:
             local_work=self.local_work,
             facts=self.facts(),
             figures=figures,
-            tables=[("Samples by client and label", self.partition.counts.reset_index(names="client"))],
+            tables=[("Samples by client and label", self._label_counts())],
             environment=self.environment,
             rerun="declora simulate --config config.json",
         )
+
+    def _label_counts(self) -> pd.DataFrame:
+        counts = self.partition.counts.copy()
+        counts.insert(0, "client", counts.index, allow_duplicates=True)  # a class may be called that, too
+        return counts
 
     def _partition_figure(self) -> Figure:
         with report.house_style():
@@ -145,6 +154,12 @@ class SimulationResult:
             if not (isinstance(value, float) and math.isnan(value))
         ]
         return "\n".join(lines)
+
+
+def _some(clients: Sequence[int]) -> str:
+    """Returns clients by their numbers; of many, the first."""
+    first = ", ".join(map(str, clients[:_NAMED]))
+    return first if len(clients) <= _NAMED else f"{first} and {len(clients) - _NAMED:,} others"
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,29 @@
 """`simulate`: a federation in this process, from settings to adapters and a report."""
 
 import dataclasses
-import io
 import os
 import platform
-import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any, overload
 
 import torch
-from matplotlib.figure import Figure
 
-from declora import report
 from declora.config import SimulationConfig
-from declora.errors import ConfigError
+from declora.errors import ConfigError, RunFolderError
 from declora.model.held import held
+from declora.outputs import folder_names, keeping, write_comparison, write_run
 from declora.prepare import Material, prepare, shareable
-from declora.report import Progress, RunFolder, TensorBoardLog
+from declora.report import Progress, RunFolder, RunLog
 from declora.result import Comparison, SimulationResult
 from declora.run import RoundRecord, Run
 from declora.settings import parse_overrides
 
-__all__ = ["simulate"]
+__all__ = ["environment", "simulate"]
+
+_OF_THE_WHOLE = {"compare", "out", "overwrite"}
+"""Settings that a run of a comparison cannot change."""
 
 
 @overload
@@ -58,6 +58,8 @@ def simulate(
         ConfigError, TopologyError, DataError, ModelError, CodecError, RunFolderError: A setting cannot be run; it is
             named, and nothing was trained or written.
         TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
+        RunFolderError: The folder could not be completed after the last round. Nothing is lost: the error's `result`
+            is what would have been returned (of a comparison that stopped there, the runs that had finished).
     """
     base = (config or SimulationConfig()).override(**settings)
     wanted = base.compare if compare is None else compare
@@ -69,17 +71,13 @@ def simulate(
 
 
 def _simulate_one(config: SimulationConfig) -> SimulationResult:
-    run = Run(config, prepare(config))
-    try:
-        folder = _open_folder(config)
-    except BaseException:
-        run.discard()
-        raise
-    return _execute(run, folder, config.method)
+    _check_out(config)
+    return _execute(Run(config, prepare(config)), config.method)
 
 
 def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[str, Any]]) -> Comparison:
-    configs = {label: base.override(**changes) for label, changes in overrides.items()}
+    _check_out(base)
+    configs = _configs(base, overrides)
     materials: dict[str, Material] = {}
     metrics: dict[str, str] = {}
     for label, config in configs.items():
@@ -93,68 +91,91 @@ def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[st
         shown = ", ".join(f"{label} {metric}" for label, metric in metrics.items())
         raise ConfigError(f"compare mixes metrics: {shown}. Set metric, the same for all runs.")
     folder = _open_folder(base)
-    results: dict[str, SimulationResult] = {}
-    for label, config in configs.items():
-        inner = folder and RunFolder(folder.path(re.sub(r"[^\w.=+-]+", "_", label)))
-        results[label] = _execute(Run(config, materials[label]), inner, label)
-    comparison = Comparison(results)
-    if folder is not None:
-        _write_comparison(folder, base.override(compare=overrides), comparison)
+    with closing(folder) if folder is not None else nullcontext():
+        if folder is not None:
+            folder.write_json("config.json", base.override(compare=overrides).describe())
+        results: dict[str, SimulationResult] = {}
+        for label, config in configs.items():
+            try:
+                results[label] = _execute(Run(config, materials[label]), label, within=folder)
+            except RunFolderError as error:
+                finished = results if error.result is None else {**results, label: error.result}
+                error.result = Comparison(finished) if finished else None
+                raise
+        comparison = Comparison(results)
+        if folder is not None:
+            with keeping(comparison, folder):
+                write_comparison(folder, comparison)
+                folder.finish()
     return comparison
 
 
-def _open_folder(config: SimulationConfig) -> RunFolder | None:
-    return None if config.out is None else RunFolder(config.out, overwrite=config.overwrite)
+def _configs(base: SimulationConfig, overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, SimulationConfig]:
+    """Returns the settings of each run of a comparison; where it has a folder, each run has its own in it.
+
+    Raises:
+        ConfigError: A setting cannot be run, is not one run's to change, or a label gives no folder.
+    """
+    for label, changes in overrides.items():
+        if own := sorted(changes.keys() & _OF_THE_WHOLE):
+            raise ConfigError(f"compare[{label!r}] sets {own[0]}, which holds for the whole comparison. Set it there.")
+    configs = {label: base.override(**changes) for label, changes in overrides.items()}
+    if base.out is None:
+        return configs
+    names = folder_names(configs)
+    return {label: config.override(out=os.path.join(base.out, names[label])) for label, config in configs.items()}
 
 
-def _execute(run: Run, folder: RunFolder | None, label: str) -> SimulationResult:
+def _check_out(config: SimulationConfig) -> None:
+    """Refuses a folder that cannot be written, before anything is loaded."""
+    if config.out is not None:
+        RunFolder.check(config.out, overwrite=config.overwrite)
+
+
+def _open_folder(config: SimulationConfig, within: RunFolder | None = None) -> RunFolder | None:
+    """Returns the folder of a run, None where none is wanted; `within` is that of the comparison it belongs to."""
+    if config.out is None:
+        return None
+    if within is not None:
+        return within.inner(os.path.basename(config.out))
+    return RunFolder(config.out, overwrite=config.overwrite)
+
+
+def _execute(run: Run, label: str, within: RunFolder | None = None) -> SimulationResult:
     """Runs all rounds, with progress; where there is a folder, its metrics grow by a line a round."""
     config = run.config
-    if folder is not None:
-        folder.write_json("config.json", config.describe())
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress(config.rounds, label, config.progress))
-        board = None
-        if config.tensorboard and folder is not None:
-            board = stack.enter_context(TensorBoardLog(folder.path("tensorboard")))
+        log = None
+        with _discarding(run):
+            where = environment(run)
+            folder = _open_folder(config, within)
+            if folder is not None:
+                stack.callback(folder.close)
+                log = stack.enter_context(RunLog(folder, config.describe(), tensorboard=config.tensorboard))
+            progress = stack.enter_context(Progress(config.rounds, label, config.progress))
 
         def observe(record: RoundRecord) -> None:
             progress.update(record)
-            if folder is not None:
-                folder.append_metrics(record)
-            if board is not None:
-                board.log({name: value for name, value in record.items() if name != "clients"})
+            if log is not None:
+                log.add(record)
 
         outcome = run.execute(observe)
-    result = SimulationResult(config, run.partition, run.federation, environment(run), outcome)
-    if folder is not None:
-        _write_run(folder, result, label)
+        result = SimulationResult(config, run.partition, run.federation, where, outcome)
+        if folder is not None and log is not None:
+            with keeping(result, folder):
+                write_run(folder, result, label, log)
+                folder.finish()
     return result
 
 
-def _write_run(folder: RunFolder, result: SimulationResult, label: str) -> None:
-    result.average.save_pretrained(folder.path("adapters/average"))
-    for client in range(result.federation.clients):
-        result.client(client).save_pretrained(folder.path(f"adapters/client-{client:04d}"))
-    _save_figure(folder, "plots.png", result.plot())
-    summary = result.summary(f"declora: {label}")
-    for caption, figure in summary.figures:
-        _save_figure(folder, f"{caption.lower().replace(' ', '-')}.png", figure)
-    folder.write_text("report.html", report.run_report(summary))
-
-
-def _write_comparison(folder: RunFolder, config: SimulationConfig, comparison: Comparison) -> None:
-    folder.write_json("config.json", config.describe())
-    folder.write_text("comparison.md", report.to_markdown(comparison.table))
-    _save_figure(folder, "comparison.png", comparison.plot())
-    summaries = [result.summary(label) for label, result in comparison.results.items()]
-    folder.write_text("report.html", report.comparison_report(summaries, title="declora: comparison"))
-
-
-def _save_figure(folder: RunFolder, name: str, figure: Figure) -> None:
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=150)
-    folder.write_bytes(name, image.getvalue())
+@contextmanager
+def _discarding(run: Run) -> Iterator[None]:
+    """Gives the base its own layers back where what a run needs besides cannot be had."""
+    try:
+        yield
+    except BaseException:
+        run.discard()
+        raise
 
 
 def environment(run: Run) -> dict[str, str]:

@@ -80,7 +80,7 @@ def _graphs(runs: Mapping[str, Finished]) -> Figure:
         for ax, (title, run) in zip(_axes(figure, len(runs)), runs.items(), strict=True):
             facts = run.facts
             full = f"{title}\nspectral gap {facts['spectral_gap']:.3f}"
-            plot_topology(ax, facts["clients"], [(a, b) for a, b in facts["edges"]], title=full)
+            plot_topology(ax, facts["clients"], facts["links"], links=facts["links_total"], title=full)
     return figure
 
 

@@ -57,7 +57,7 @@ def _ready(job: Job, shelf: _Shelf) -> Run:
 def _execute(job: Job, shelf: _Shelf, store: Store, shown: GridProgress) -> Finished:
     run = _ready(job, shelf)
     try:
-        recorder = store.record(job)
+        where, recorder = environment(run), store.record(job)
     except BaseException:
         run.discard()
         raise
@@ -66,10 +66,11 @@ def _execute(job: Job, shelf: _Shelf, store: Store, shown: GridProgress) -> Fini
         recorder.round(record)
         shown.round(job)
 
-    try:
-        outcome = run.execute(observe)
-    except DecloraError as error:
-        raise type(error)(f"{job}: {error}") from error
-    finished = recorder.finish(SimulationResult(run.config, run.partition, run.federation, environment(run), outcome))
+    with recorder:
+        try:
+            outcome = run.execute(observe)
+        except DecloraError as error:
+            raise type(error)(f"{job}: {error}") from error
+        finished = recorder.finish(SimulationResult(run.config, run.partition, run.federation, where, outcome))
     shown.finish(job, finished)
     return finished

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from declora.experiments.arguments import (
     parse_seeds,
     source_of,
 )
+from declora.experiments.contents import Contents
 from declora.experiments.experiment import Cell, Experiment, Grid
 from declora.experiments.scale import Scale
 
@@ -31,11 +32,16 @@ class Job:
     task: str
     cell: Cell
     config: SimulationConfig
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """What settings that name files stand for: digests of what is in them."""
 
     @property
     def key(self) -> str:
-        """Names the run by all that its result depends on, so that two tables share one run of the same settings."""
-        text = json.dumps([declora.__version__, self.config.describe()], sort_keys=True)
+        """Names the run by all that its result depends on, so that two tables share one run of the same settings.
+
+        Files count by what is in them, not by where they lie; a name on a hub counts as it is.
+        """
+        text = json.dumps([declora.__version__, {**self.config.describe(), **self.contents}], sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
         return f"{self.task}-{self.config.method}-seed{self.config.seed}-{digest}"
 
@@ -99,7 +105,7 @@ def make_plan(
     settings = dict(settings or {})
     check_arguments(model, k, settings)
     counts = parse_clients(experiment, clients)
-    jobs = []
+    contents, jobs = Contents(), []
     for task in tasks or experiment.tasks_at(scale):
         check_task(experiment, task)
         cells = experiment.cells(Grid(scale, counts, task))
@@ -113,7 +119,8 @@ def make_plan(
                         f"{clash[0]}={settings[clash[0]]!r}: the rows of {experiment.name} set it. Leave it out."
                     )
                 rhythm = {"eval_every": max(1, -(-own["rounds"] // scale.evaluations))}
-                jobs.append(Job(task, cell, _config(experiment, cell, {**rhythm, **base, **own, "seed": seed})))
+                config = _config(experiment, cell, {**rhythm, **base, **own, "seed": seed})
+                jobs.append(Job(task, cell, config, _files_of(config, contents)))
     command = command_line(experiment, scale, model=model, tasks=tasks, data=data, seeds=seeds, clients=clients, k=k)
     for name, value in settings.items():
         command += f" --set {name}={value}"
@@ -126,6 +133,18 @@ def _config(experiment: Experiment, cell: Cell, settings: Mapping[str, Any]) -> 
         return SimulationConfig().override(**settings)
     except ConfigError as error:
         raise ConfigError(f"experiment={experiment.name!r}, row {cell.label!r}: {error}") from error
+
+
+def _files_of(config: SimulationConfig, contents: Contents) -> dict[str, str]:
+    """Returns what the settings stand for that may name files: the model, the data and what it is evaluated on."""
+    names = {"model": config.model, "data": config.data, "eval_data": config.eval_data}
+    return {setting: _content_of(str(name), contents) for setting, name in names.items() if name is not None}
+
+
+def _content_of(name: str, contents: Contents) -> str:
+    """Returns the content of a path, also of one that is given as `TASK=PATH`."""
+    task, equals, path = name.partition("=")
+    return contents.of(name) if Path(name).exists() or not equals else f"{task}={contents.of(path)}"
 
 
 def _named(settings: Mapping[str, Any], k: str) -> dict[str, Any]:

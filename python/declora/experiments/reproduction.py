@@ -44,7 +44,8 @@ def reproduce(
     """Runs an experiment of the Dec-LoRA paper (arXiv 2501.15361) or one of ours: every row with every seed.
 
     Finished runs are kept in `out/cells` under a name made of all their settings: what was interrupted goes on when
-    called again, two tables share the runs they have in common, and changed settings run anew.
+    called again, two tables share the runs they have in common, and changed settings run anew. Files of data and of a
+    local model count by what is in them: changed ones run anew, moved ones do not.
 
     Args:
         experiment: Its name: table1, table2, table4, label-skew, messages, local-steps, topologies,
@@ -79,8 +80,10 @@ def reproduce(
         k=k,
         settings=settings,
     )
+    tables = Path(out) / plan.experiment.name
+    RunFolder.check(tables, overwrite=True)  # before hours of training
     reproduction = Reproduction(plan, run_grid(plan, Store(Path(out) / "cells"), progress=progress))
-    reproduction.write(Path(out) / plan.experiment.name)
+    reproduction.write(tables)
     return reproduction
 
 
@@ -155,15 +158,16 @@ class Reproduction:
         Raises:
             RunFolderError: It cannot be written, or holds files that declora did not write.
         """
-        folder, document = RunFolder(path, overwrite=True), self.document(**origin)
-        folder.write_text("table.md", document.markdown())
-        folder.write_text("table.csv", self.table.to_csv(index=False))
-        folder.write_text("runs.csv", self.runs.to_csv(index=False))
-        folder.write_text("report.html", document.html())
-        for name, figure in document.figures.items():
-            image = io.BytesIO()
-            figure.savefig(image, format="png", dpi=150)
-            folder.write_bytes(f"{name}.png", image.getvalue())
+        document = self.document(**origin)
+        with RunFolder(path, overwrite=True) as folder:
+            folder.write_text("table.md", document.markdown())
+            folder.write_text("table.csv", self.table.to_csv(index=False))
+            folder.write_text("runs.csv", self.runs.to_csv(index=False))
+            folder.write_text("report.html", document.html())
+            for name, figure in document.figures.items():
+                image = io.BytesIO()
+                figure.savefig(image, format="png", dpi=150)
+                folder.write_bytes(f"{name}.png", image.getvalue())
         return folder.root
 
     def __str__(self) -> str:

@@ -4,19 +4,21 @@ import datetime
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pandas as pd
 
 from declora.experiments.plan import Job
-from declora.report import RunFolder, read_metrics
+from declora.outputs import keeping
+from declora.report import RunFolder, RunLog, choose_links, read_metrics
 from declora.result import SimulationResult
 from declora.run import RoundRecord
 
 __all__ = ["Finished", "Recorder", "Store"]
 
 RESULT = "result.json"
-FORMAT = 1
+FORMAT = 2
 """Of `result.json`; a run written in another one is not found."""
 
 
@@ -26,8 +28,8 @@ class Finished:
 
     Attributes:
         history: One row per round.
-        facts: Plain values: metric, codec, clients, local work, facts of graph and data, label counts, edges,
-            environment.
+        facts: Plain values: metric, codec, clients, local work, facts of graph and data, label counts, the links that
+            pictures show, environment.
     """
 
     history: pd.DataFrame
@@ -56,38 +58,62 @@ class Store:
         return Finished(history, facts) if whole else None
 
     def record(self, job: Job) -> "Recorder":
-        """Returns what a run writes itself into; an unfinished earlier attempt is removed."""
+        """Returns what a run writes itself into; an unfinished earlier attempt is replaced when it has finished."""
         return Recorder(RunFolder(self.path(job), overwrite=True), job)
 
 
 class Recorder:
-    """Writes one run: its settings first, a line a round, and last of all `result.json`."""
+    """Writes one run: its settings first, a line a round, and last of all `result.json`.
+
+    Leaving a `with` block gives the folder up; a run that did not finish is run again.
+    """
 
     def __init__(self, folder: RunFolder, job: Job) -> None:
         self._folder = folder
-        folder.write_json("config.json", job.config.describe())
+        self._log = RunLog(folder, job.config.describe())
 
     def round(self, record: RoundRecord) -> None:
         """Appends a round."""
-        self._folder.append_metrics(record)
+        self._log.add(record)
 
     def finish(self, result: SimulationResult) -> Finished:
-        """Writes the averaged adapter and what there is to say of the run."""
-        result.average.save_pretrained(self._folder.path("adapter"))
-        federation = result.federation
-        talks = federation.exchange is not None
-        facts = {
-            "format": FORMAT,
-            "clients": federation.clients,
-            "codec": federation.codec.name if talks else None,
-            "graph": federation.topology.name if talks else None,
-            "edges": [list(edge) for edge in federation.topology.edges(0)] if talks else [],
-            "spectral_gap": federation.topology.spectral_gap if talks else None,
-            "local_work": result.local_work,
-            "facts": result.facts(),
-            "labels": {str(name): counts.tolist() for name, counts in result.partition.counts.items()},
-            "date": datetime.date.today().isoformat(),
-            "environment": dict(result.environment),
-        }
-        self._folder.write_json(RESULT, facts)
+        """Writes the averaged adapter and what there is to say of the run.
+
+        Raises:
+            RunFolderError: It cannot be written; the error's `result` is the run.
+        """
+        with keeping(result, self._folder):
+            self._folder.write_folders({"adapter": result.average.save_pretrained})
+            self._log.complete()
+            facts = _facts(result)
+            self._folder.write_json(RESULT, facts)
+            self._folder.finish()
         return Finished(result.history, facts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._folder.close()
+
+
+def _facts(result: SimulationResult) -> dict[str, Any]:
+    federation = result.federation
+    talks = federation.exchange is not None
+    links, count = choose_links(federation.topology.edges(0) if talks else [])
+    return {
+        "format": FORMAT,
+        "clients": federation.clients,
+        "codec": federation.codec.name if talks else None,
+        "graph": federation.topology.name if talks else None,
+        "links": links.tolist(),
+        "links_total": count,
+        "spectral_gap": federation.topology.spectral_gap if talks else None,
+        "local_work": result.local_work,
+        "facts": result.facts(),
+        "labels": {str(name): counts.tolist() for name, counts in result.partition.counts.items()},
+        "date": datetime.date.today().isoformat(),
+        "environment": dict(result.environment),
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from declora.errors import RunFolderError
@@ -54,7 +55,7 @@ class Adapter:
                 config.save_pretrained(stage)
                 for file in sorted(Path(stage).iterdir()):
                     shutil.move(file, folder / file.name)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise RunFolderError(
                 f"adapter cannot be saved to {folder}: {error}. Choose a folder that can be written."
             ) from error

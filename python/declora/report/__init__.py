@@ -7,28 +7,36 @@ which it was not measured.
 """
 
 from declora.report.comparison import comparison_table
-from declora.report.graph import plot_topology, topology_figure
-from declora.report.html import RunSummary, comparison_report, run_report
+from declora.report.folder_errors import reason
+from declora.report.graph import choose_links, plot_topology, topology_figure
+from declora.report.html import CLIENTS, RunSummary, comparison_report, file_name, run_report
+from declora.report.json_lines import read_metrics
 from declora.report.plots import comparison_figure, run_figure
 from declora.report.progress import Progress
-from declora.report.run_folder import RunFolder, read_metrics
+from declora.report.run_folder import RunFolder
+from declora.report.run_log import RunLog
 from declora.report.style import house_style
 from declora.report.tables import format_bytes, format_seconds, to_markdown, to_text
 from declora.report.tensorboard import TensorBoardLog
 
 __all__ = [
+    "CLIENTS",
     "Progress",
     "RunFolder",
+    "RunLog",
     "RunSummary",
     "TensorBoardLog",
+    "choose_links",
     "comparison_figure",
     "comparison_report",
     "comparison_table",
+    "file_name",
     "format_bytes",
     "format_seconds",
     "house_style",
     "plot_topology",
     "read_metrics",
+    "reason",
     "run_figure",
     "run_report",
     "to_markdown",

@@ -6,32 +6,59 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from declora.report.style import INK, MUTED, PAPER, SERIES, house_style
 
-__all__ = ["plot_topology", "topology_figure"]
+__all__ = ["Edges", "choose_links", "plot_topology", "topology_figure"]
+
+Edges = Iterable[tuple[int, int]] | NDArray[np.integer]
+"""Pairs (sender, receiver), or an array of them, `[edges, 2]`."""
 
 _LABELLED = 32
 """More clients than this are drawn as dots without their numbers."""
+_VECTOR = 1000
+"""More dots than this are kept as a picture, not one by one."""
+_LINKS = 1500
+"""So many lines are drawn; of more, a sample."""
 
 
-def plot_topology(ax: Axes, clients: int, edges: Iterable[tuple[int, int]], *, title: str = "") -> None:
+def choose_links(edges: Edges) -> tuple[NDArray[np.int64], int]:
+    """Returns the pairs of clients to draw, `[links, 2]` and sorted, and how many pairs there are.
+
+    The two directions of a pair are one link, and a loop is none. Of many links a sample is drawn, always the same.
+    """
+    pairs = np.asarray(edges if isinstance(edges, np.ndarray) else list(edges), dtype=np.int64).reshape(-1, 2)
+    low, high = pairs.min(axis=1), pairs.max(axis=1)
+    base = 1 + high.max(initial=0)
+    codes = np.unique((low * base + high)[low < high])
+    count = len(codes)
+    if count > _LINKS:
+        codes = np.sort(np.random.default_rng(0).choice(codes, _LINKS, replace=False))
+    return np.stack(np.divmod(codes, base), axis=1), count
+
+
+def plot_topology(ax: Axes, clients: int, edges: Edges, *, links: int | None = None, title: str = "") -> None:
     """Draws clients 0..clients-1 on a circle (the first on top, clockwise) and the edges between them.
 
     Args:
         ax: an axes; its frame is removed.
         clients: number of clients.
-        edges: pairs (sender, receiver); the two directions of a pair are one line, a loop is left out.
+        edges: who sends to whom; of many, a sample is drawn, and how many there are is said below.
+        links: how many links there are, where `edges` is a sample already.
         title: title of the axes.
     """
     angle = np.pi / 2 - 2 * np.pi * np.arange(clients) / max(clients, 1)
     where = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    pairs = sorted({(min(a, b), max(a, b)) for a, b in edges if a != b})
+    pairs, count = choose_links(edges)
+    count = links or count
     density = min(1.0, 3.0 * clients / max(len(pairs), 1))
-    if pairs:
-        lines = LineCollection([where[[a, b]] for a, b in pairs], colors=MUTED, zorder=1)
+    if len(pairs):
+        lines = LineCollection(list(where[pairs]), colors=MUTED, zorder=1)
         lines.set(linewidth=0.5 + 0.9 * density, alpha=0.25 + 0.55 * density, capstyle="round")
         ax.add_collection(lines)
+    if len(pairs) < count:
+        ax.text(0, -1.18, f"{len(pairs):,} of {count:,} links", color=MUTED, fontsize=8, ha="center", va="bottom")
     small = clients > _LABELLED
     size = max(8.0, 2600.0 / clients) if small else max(170.0, 420.0 - 9.0 * clients)
     ax.scatter(
@@ -41,6 +68,7 @@ def plot_topology(ax: Axes, clients: int, edges: Iterable[tuple[int, int]], *, t
         color=SERIES[0],
         edgecolors=PAPER,
         linewidths=0 if small else 2,
+        rasterized=clients > _VECTOR,
         zorder=2,
     )
     if not small:
@@ -62,7 +90,7 @@ def plot_topology(ax: Axes, clients: int, edges: Iterable[tuple[int, int]], *, t
         ax.set_title(title, color=INK)
 
 
-def topology_figure(clients: int, edges: Iterable[tuple[int, int]], *, title: str = "") -> Figure:
+def topology_figure(clients: int, edges: Edges, *, title: str = "") -> Figure:
     """Returns the figure of one graph; see `plot_topology`."""
     with house_style():
         figure = Figure(figsize=(3.6, 3.6 if not title else 3.9), layout="constrained")

@@ -3,31 +3,33 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from declora.errors import ConfigError
 from declora.metrics import Metric
 from declora.report import plots
-from declora.report.comparison import comparison_table
+from declora.report.json_lines import METRICS as ROUNDS
 from declora.report.page import definitions, figure_card, flatten, grid, page, section, show, table, tile, tiles
 from declora.report.records import (
     best_measured,
     client_totals,
     column,
-    common_metric,
     last_measured,
     metric_of,
     phase_seconds,
     total_bytes,
 )
 from declora.report.style import house_style
-from declora.report.tables import format_bytes, format_seconds, format_value
+from declora.report.tables import cut, format_bytes, format_seconds, format_value
 
-__all__ = ["RunSummary", "comparison_report", "run_report"]
+__all__ = ["CLIENTS", "RunSummary", "comparison_report", "file_name", "run_report"]
+
+CLIENTS = "clients.csv"
+"""Name of the file with a row per client."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class RunSummary:
     """What a report says about one run; plain values only.
 
     Attributes:
-        title: title of the page; in a comparison, the label of the run.
-        config: the settings, by name; may be nested. `codec` is used by comparisons.
+        title: title of the page.
+        config: the settings, by name; may be nested.
         history: one row per round.
         clients: one row per round and client; may be empty.
         local_work: what K means, e.g. `5 steps`.
@@ -44,7 +46,8 @@ class RunSummary:
         figures: (caption, figure) of the graph, the label counts, ...; one that was built inside
             `house_style()` follows dark mode.
         environment: versions, machine and seed.
-        tables: (caption, table), e.g. the label counts per client.
+        tables: (caption, table), e.g. the label counts per client; columns may have a user's names. All of a large one
+            is looked for beside the page, in the CSV file that `file_name` names.
         rerun: the command line or the TOML of the config that gives this run again.
     """
 
@@ -59,49 +62,64 @@ class RunSummary:
     tables: Sequence[tuple[str, pd.DataFrame]] = ()
     rerun: str = ""
 
+    @cached_property
+    def client_totals(self) -> pd.DataFrame:
+        """One row per client, see `declora.report.records.client_totals`; empty where `clients` is."""
+        return client_totals(self.clients) if len(self.clients) else pd.DataFrame()
+
+
+def file_name(caption: str, ending: str) -> str:
+    """Returns the name of the file beside the page that holds the figure or table with this caption."""
+    return f"{caption.lower().replace(' ', '-')}.{ending}"
+
 
 def run_report(summary: RunSummary) -> str:
     """Returns the page of one run: headline numbers, plots, graph and data, rounds, clients, settings."""
     history = summary.history
     clients = summary.clients if len(summary.clients) else None
     pictures = [figure_card(figure, caption, caption=caption) for caption, figure in summary.figures]
-    tables = [table(frame, title=caption) for caption, frame in summary.tables]
+    tables = [
+        table(frame, title=caption, file=file_name(caption, "csv"), literal=True) for caption, frame in summary.tables
+    ]
     rerun = f'<div class="card"><h3>Run it again</h3><pre>{escape(summary.rerun)}</pre></div>' if summary.rerun else ""
     body = [
         tiles(_tiles(summary)),
         section("Course of the run", _cards(plots.run_panels(history, clients))),
         section("Graph and data", grid([*pictures, definitions(summary.facts, title="Facts")]), *tables),
-        section("Evaluated rounds", table(_evaluated(history))),
-        section("Clients", table(client_totals(clients), note=_CLIENTS_NOTE) if clients is not None else ""),
+        section("Evaluated rounds", table(_evaluated(history), file=ROUNDS)),
+        section("Clients", table(summary.client_totals, note=_CLIENTS_NOTE, file=CLIENTS)),
         section("Settings and reproduction", _side_by_side(summary), rerun),
     ]
     return page(summary.title, _subtitle(summary), "\n".join(part for part in body if part))
 
 
-def comparison_report(summaries: Sequence[RunSummary], *, title: str = "Comparison") -> str:
+def comparison_report(
+    numbers: pd.DataFrame,
+    histories: Mapping[str, pd.DataFrame],
+    configs: Mapping[str, Mapping[str, object]],
+    *,
+    title: str = "Comparison",
+) -> str:
     """Returns the page of several runs: one table, overlaid plots, and the settings in which they differ.
 
+    Args:
+        numbers: what `comparison_table` returns for the runs.
+        histories: history of each run under its label.
+        configs: settings of each run under its label; may be nested.
+        title: title of the page.
+
     Raises:
-        ConfigError: no run was given, two have the same title, or they are about different metrics.
+        ConfigError: no history was given, or they are about different metrics.
     """
-    runs = {summary.title: summary for summary in summaries}
-    if len(runs) < len(summaries) or not runs:
-        titles = [summary.title for summary in summaries]
-        raise ConfigError(f"summaries with titles {titles}: give at least one, each with its own title.")
-    histories = {label: run.history for label, run in runs.items()}
-    common_metric(histories.values())
-    counts = {label: run.clients["client"].nunique() for label, run in runs.items() if "client" in run.clients}
-    codecs = {label: str(flatten(run.config)["codec"]) for label, run in runs.items() if "codec" in flatten(run.config)}
-    work = {label: run.local_work for label, run in runs.items() if run.local_work}
-    numbers = comparison_table(histories, clients=counts or None, codecs=codecs or None, local_work=work or None)
-    same, different = _settings(runs)
+    same, different = _settings(configs)
     common = f"<details><summary>The same in all runs</summary>{definitions(same)}</details>" if same else ""
     body = [
         section("Results", table(numbers, note=_COMPARISON_NOTE)),
         section("Course of the runs", _cards(plots.comparison_panels(histories))),
-        section("Settings", table(different, title="Where the runs differ"), common),
+        section("Settings", table(different, title="Where the runs differ", literal=True), common),
     ]
-    subtitle = f"{len(runs)} run{'s' if len(runs) != 1 else ''}: {', '.join(runs)}"
+    count = len(histories)
+    subtitle = f"{count} run{'s' if count != 1 else ''}: {', '.join(map(cut, histories))}"
     return page(title, subtitle, "\n".join(part for part in body if part))
 
 
@@ -174,17 +192,14 @@ def _side_by_side(summary: RunSummary) -> str:
     return grid([definitions(summary.config, title="Settings"), definitions(summary.environment, title="Environment")])
 
 
-def _settings(runs: Mapping[str, RunSummary]) -> tuple[dict[str, object], pd.DataFrame]:
-    configs = {label: {k: show(v) for k, v in flatten(run.config).items()} for label, run in runs.items()}
-    names = list(dict.fromkeys(name for config in configs.values() for name in config))
-    values = {name: [config.get(name, "–") for config in configs.values()] for name in names}
+def _settings(configs: Mapping[str, Mapping[str, object]]) -> tuple[dict[str, object], pd.DataFrame]:
+    """Returns the settings that all runs have in common, and a table of the others with a column per run."""
+    shown = [{name: show(value) for name, value in flatten(config).items()} for config in configs.values()]
+    names = list(dict.fromkeys(name for config in shown for name in config))
+    values = {name: [config.get(name, "–") for config in shown] for name in names}
     same: dict[str, object] = {name: texts[0] for name, texts in values.items() if len(set(texts)) == 1}
-    rows = [
-        {"setting": name, **dict(zip(configs, texts, strict=True))}
-        for name, texts in values.items()
-        if name not in same
-    ]
-    return same, pd.DataFrame(rows)
+    rows = [[name, *texts] for name, texts in values.items() if name not in same]
+    return same, pd.DataFrame(rows, columns=["setting", *configs])
 
 
 def _cards(panels: Sequence[tuple[str, plots.Draw]]) -> str:

@@ -7,9 +7,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from declora.report.svg import color_variables, inline_svg
-from declora.report.tables import format_table
+from declora.report.tables import cut, format_table
 
-__all__ = ["definitions", "figure_card", "grid", "page", "section", "table", "tile", "tiles"]
+__all__ = ["definitions", "figure_card", "flatten", "grid", "page", "section", "show", "table", "tile", "tiles"]
+
+_ROWS, _COLUMNS = 200, 24
+"""Of a longer table the first and last rows are shown, of a wider one the first columns and the last."""
+_VALUE = 2000
+"""Characters of a setting that are shown."""
 
 _CSS = """
 :root{color-scheme:light dark;--page:#f5f7f9;--card:#ffffff;--line:#e0e5ea;--ink:#1f2933;--soft:#5f6b7a;LIGHT}
@@ -131,29 +136,54 @@ def definitions(values: Mapping[str, object], *, title: str = "") -> str:
         return ""
     head = f"<h3>{escape(title)}</h3>" if title else ""
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(show(value))}</td></tr>'
+        f'<tr><th scope="row">{escape(cut(name))}</th><td>{escape(cut(show(value), _VALUE))}</td></tr>'
         for name, value in flatten(values).items()
     )
     return f'<div class="card">{head}<table class="pairs"><tbody>{rows}</tbody></table></div>'
 
 
-def table(frame: pd.DataFrame, *, title: str = "", note: str = "") -> str:
-    """Returns a data frame as a card, values as `format_table` shows them."""
+def table(frame: pd.DataFrame, *, title: str = "", note: str = "", file: str = "", literal: bool = False) -> str:
+    """Returns a data frame as a card, values as `format_table` shows them; of a large one, a part.
+
+    Args:
+        frame: the table.
+        title: stands above it.
+        note: stands below it.
+        file: name of the file beside the page in which all of it is; said where a part is shown.
+        literal: whether the columns are named by a user, see `format_table`.
+    """
     if frame.empty:
         return ""
-    kinds = [' class="n"' if pd.api.types.is_numeric_dtype(kind) else "" for kind in frame.dtypes]
-    shown = format_table(frame)
+    part, cuts = _part(frame)
+    kinds = [' class="n"' if pd.api.types.is_numeric_dtype(kind) else "" for kind in part.dtypes]
+    shown = format_table(part, literal=literal)
     head = "".join(f'<th scope="col"{k}>{escape(n)}</th>' for n, k in zip(shown.columns, kinds, strict=True))
     rows = "\n".join(
         "<tr>" + "".join(f"<td{k}>{escape(v)}</td>" for v, k in zip(row, kinds, strict=True)) + "</tr>"
         for row in shown.itertuples(index=False)
     )
     name = f"<h3>{escape(title)}</h3>" if title else ""
-    below = f'<p class="note">{escape(note)}</p>' if note else ""
+    where = f"; all of it is in {file}" if file else ""
+    notes = " ".join([note] * bool(note) + [f"Shown: {', '.join(cuts)}{where}."] * bool(cuts))
+    below = f'<p class="note">{escape(notes)}</p>' if notes else ""
     return (
         f'<div class="card long">{name}<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody></table></div>{below}</div>"
     )
+
+
+def _part(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Returns what is shown of a table, and in words what part of it that is."""
+    rows, columns = frame.shape
+    cuts = []
+    if rows > _ROWS:
+        half = _ROWS // 2
+        frame = pd.concat([frame.iloc[:half], frame.iloc[-half:]])
+        cuts.append(f"the first and the last {half} of {rows:,} rows")
+    if columns > _COLUMNS:
+        frame = frame.iloc[:, [*range(_COLUMNS - 1), columns - 1]]
+        cuts.append(f"the first {_COLUMNS - 1} and the last of {columns:,} columns")
+    return frame, cuts
 
 
 def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:

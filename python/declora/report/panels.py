@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from declora.report.records import PHASES, client_totals, column, metric_of, phase_seconds, total_bytes
+from declora.report.records import PHASES, column, metric_of, phase_seconds, total_bytes
 from declora.report.style import MUTED, PHASE_COLORS, SERIES, series
 from declora.report.tables import format_bytes, format_seconds
 
@@ -153,8 +153,8 @@ def plot_bytes_per_client(ax: Axes, clients: pd.DataFrame | None) -> None:
     if clients is None or not np.isfinite(column(clients, "bytes_sent")).any():
         _not_measured(ax)
         return
-    totals = client_totals(clients)
-    who, sent = column(totals, "client"), column(totals, "bytes_sent")
+    who, rows = np.unique(column(clients, "client"), return_inverse=True)
+    sent = np.bincount(rows, weights=np.nan_to_num(column(clients, "bytes_sent")))
     if len(who) > _BARS:
         ax.stairs(sent, np.append(who - 0.5, who[-1] + 0.5), fill=True, color=SERIES[0])
     else:

@@ -104,11 +104,11 @@ def client_totals(clients: pd.DataFrame) -> pd.DataFrame:
     Args:
         clients: one row per round and client, with the columns `round`, `client` and any measures.
     """
-    rows = []
-    for client, frame in clients.sort_values("round").groupby("client", sort=True):
-        row: dict[str, object] = {"client": client}
-        for name in clients.columns.drop(["round", "client"]):
-            adds_up = name in ("bytes_sent", "samples_seen")
-            row[name] = float(np.nansum(column(frame, name))) if adds_up else last_measured(frame, name)
-        rows.append(row)
-    return pd.DataFrame(rows, columns=[name for name in clients.columns if name != "round"])
+    measures = list(clients.columns.drop(["round", "client"]))
+    order = np.argsort(column(clients, "round"), kind="stable")
+    frame = pd.DataFrame({name: column(clients, name)[order] for name in measures}, index=range(len(clients)))
+    groups = frame.where(np.isfinite(frame)).groupby(clients["client"].to_numpy()[order], sort=True)
+    totals = groups.last()  # of what was measured: without NaN
+    sums = [name for name in ("bytes_sent", "samples_seen") if name in measures]
+    totals[sums] = groups[sums].sum()
+    return totals.rename_axis("client").reset_index()[[name for name in clients.columns if name != "round"]]

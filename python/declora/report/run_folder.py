@@ -1,232 +1,299 @@
-"""The folder of one run: made once, never half written, never in the place of files that are not ours."""
+"""The folder of one run: owned by it alone, never half written, never in the place of files that are not ours."""
 
 import contextlib
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-
-import numpy as np
-import pandas as pd
+from types import TracebackType
+from typing import Self
 
 from declora.errors import RunFolderError
+from declora.report.belongings import MARKER, PARTIAL, Belongings, find_foreign, new_beside, old_beside, remove_run
+from declora.report.claim import check_path, finish_swap
+from declora.report.folder_errors import listed, out_field, reason, reporting
+from declora.report.json_lines import METRICS, append, line_of, plain
+from declora.report.lock import PRIVATE, FolderLock
 
-__all__ = ["MARKER", "METRICS", "RunFolder", "plain", "read_metrics"]
+__all__ = ["RunFolder"]
 
-MARKER = "declora-run.json"
-"""Names the folder as declora's and lists what declora wrote into it."""
-METRICS = "metrics.jsonl"
-_FORMAT = "declora-run"
-_TEMPORARY = ".declora-"
+_FIX = "Use another path"
 
 
 class RunFolder:
-    """A folder that one run owns.
+    """A folder that one run owns, until it is closed or its process ends.
 
-    A file appears under its name only when it is complete: it is written beside its place, synced, renamed.
-    `metrics.jsonl` grows by one whole line per round. The folder keeps a list of what it wrote, so that
-    `overwrite` can tell a run's files from a user's, and deletes only the former.
+    A file appears under its name only when it is complete: it is written aside, synced, moved. `metrics.jsonl` grows
+    by one whole line per round. The folder keeps a list of all that it wrote, so that `overwrite` can tell a run's
+    files from a user's, and removes only the former.
+
+    An earlier run is replaced at the end: until then the new one is in a folder beside it, whose name ends with
+    `.declora-new`, and the earlier one is as it was. `finish` puts the new one in its place, as does leaving a `with`
+    block without an error; after an error both stay, and the next run with `overwrite` removes the unfinished one.
 
     Args:
         path: the folder; it and its parents are made. It may exist if it is empty.
         overwrite: replace an earlier run in `path`.
 
+    Attributes:
+        root: `path`.
+        work: where the run is while it goes on: `path`, or the folder beside it.
+
     Raises:
-        RunFolderError: the path is not an empty folder (with `overwrite`: nor an earlier run), or cannot be
-            written. A refusal changes nothing.
+        RunFolderError: `check` refuses the path, another run is writing there, or it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self.root = Path(path)
-        self._names: set[str] = set()
-        try:
-            self._claim(overwrite)
-        except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-            if isinstance(error, RunFolderError):
+        self._belongings = Belongings({MARKER})
+        self._metrics_size = 0
+        self._field = out_field(path)
+        with reporting(self._field, " cannot be created", _FIX):
+            self._place = Path(os.path.realpath(path))
+            finish_swap(self._place)
+            self.check(path, overwrite=overwrite)
+            self._place.mkdir(parents=True, exist_ok=True)
+            self._lock = self._earlier_lock = FolderLock(self._place)
+            try:
+                self.check(path, overwrite=overwrite)  # it may be another run's since
+                self.work = self._begin()
+                self._write_marker()
+            except BaseException:
+                self._earlier_lock.release(self._place)
                 raise
-            raise RunFolderError(f"{self._field} cannot be created: {_reason(error)}. Use another path.") from error
+
+    @staticmethod
+    def check(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Checks all that can be known before a run begins; nothing is changed.
+
+        Raises:
+            RunFolderError: the path is not an empty folder (with `overwrite`: nor an earlier run with nothing else in
+                it, at any depth), or cannot be written.
+        """
+        check_path(path, overwrite=overwrite)
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.root)!r})"
 
-    def path(self, name: str) -> Path:
-        """Returns where the file or folder `name` belongs, makes its parents, and counts it as the run's own.
+    def __enter__(self) -> Self:
+        return self
 
-        Args:
-            name: relative, e.g. `"config.toml"` or `"adapters/average"`.
-        """
-        parts = PurePath(name).parts
-        if not parts or PurePath(name).is_absolute() or ".." in parts or parts[0] == MARKER:
-            raise RunFolderError(f"name={name!r} is not a file of the run folder: use a relative path inside it.")
-        target = self.root / name
-        with self._reporting(name):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if parts[0] not in self._names:
-                self._names.add(parts[0])
-                self._write_marker()
-        return target
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.finish()
+        finally:
+            self.close()
 
     def write_bytes(self, name: str, data: bytes) -> Path:
-        """Writes a file and returns its path; a reader sees the old content or the new one."""
-        target = self.path(name)
-        with self._reporting(name):
-            _replace(target, data)
+        """Writes a file and returns its path; a reader sees the old content or the new one.
+
+        Args:
+            name: relative, with slashes, e.g. `"config.toml"`.
+            data: its content.
+        """
+        path = _inside(name)
+        with self._writing(name):
+            self._own([path])
+            target = self.work / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._replace(target, data)
         return target
 
     def write_text(self, name: str, text: str) -> Path:
-        """Writes a UTF-8 file like `write_bytes`."""
-        return self.write_bytes(name, text.encode())
+        """Writes a UTF-8 file like `write_bytes`; half of a surrogate pair is written as its escape."""
+        return self.write_bytes(name, text.encode(errors="backslashreplace"))
 
     def write_json(self, name: str, obj: object) -> Path:
         """Writes `plain(obj)` as JSON and returns its path; a number that is not finite becomes null."""
         return self.write_text(name, json.dumps(plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
+    def write_folders(self, writers: Mapping[str, Callable[[Path], object]]) -> None:
+        """Writes folders, each with all that is in it; each appears under its name when it is complete.
+
+        Where one cannot be written, those before it are there all the same.
+
+        Args:
+            writers: by name (relative, not there yet), what writes the folder that it is given.
+        """
+        whole: dict[str, Path] = {}
+        failure: RunFolderError | None = None
+        with self._writing("adapters"):
+            aside = self._aside()
+            for number, (name, write) in enumerate(writers.items()):
+                stage = aside / str(number)
+                try:
+                    write(stage)
+                except Exception as error:  # whatever the library that writes it raises
+                    cause = error.__cause__ or error
+                    failure = RunFolderError(f"{self._field}: {name!r} cannot be written: {reason(cause)}. {_FIX}.")
+                    failure.__cause__ = error
+                    break
+                whole[_inside(name)] = stage
+            self._own(f"{path}/{file.name}" for path, stage in whole.items() for file in stage.iterdir())
+            for path, stage in whole.items():
+                (self.work / path).parent.mkdir(parents=True, exist_ok=True)
+                os.rename(stage, self.work / path)
+        if failure is not None:
+            raise failure
+
+    def adopt(self, name: str) -> Path:
+        """Counts the files that a library keeps in the folder `name` as the run's own, and returns its path."""
+        path = _inside(name)
+        with self._writing(name):
+            self._own(
+                file.relative_to(self.work).as_posix() for file in (self.work / path).rglob("*") if file.is_file()
+            )
+        return self.work / path
+
     def append_metrics(self, record: Mapping[str, object]) -> None:
         """Appends one line to `metrics.jsonl`, whole or not at all; a reader sees it at once.
 
         Raises:
-            RunFolderError: the line could not be written (disk full, no permission); the file is as before.
+            RunFolderError: the line could not be written (full disk, no permission) and the file is as before; or the
+                file is not what the run wrote so far, as after its removal. `write_metrics` writes it anew.
         """
-        line = (json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + "\n").encode()
-        target = self.path(METRICS)
-        with self._reporting(METRICS):
-            file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
-            try:
-                _append(file, line)
-            finally:
-                os.close(file)
+        line = line_of(record)
+        with self._writing(METRICS):
+            self._own([METRICS])
+            append(self.work / METRICS, line, at=self._metrics_size)
+        self._metrics_size += len(line)
 
-    @property
-    def _field(self) -> str:
-        return f"out={str(self.root)!r}"
+    def write_metrics(self, records: Iterable[Mapping[str, object]]) -> None:
+        """Writes `metrics.jsonl` with all rounds so far; it grows from there."""
+        lines = b"".join(line_of(record) for record in records)
+        self.write_bytes(METRICS, lines)
+        self._metrics_size = len(lines)
 
-    def _claim(self, overwrite: bool) -> None:
-        if self.root.exists() and not self.root.is_dir():
-            raise RunFolderError(f"{self._field} is a file. Use another path.")
-        self.root.mkdir(parents=True, exist_ok=True)
-        if not os.access(self.root, os.W_OK | os.X_OK):
-            raise RunFolderError(f"{self._field} is not writable. Change its permissions or use another path.")
-        if any(self.root.iterdir()):
-            self._clear(overwrite)
-        self._write_marker()
+    def inner(self, name: str) -> "RunFolder":
+        """Returns the run folder `name` in this one, which is a run of its own for whom reads or replaces it."""
+        path = _inside(name)
+        with self._writing(name):
+            if path not in self._belongings.runs:
+                self._belongings.runs.add(path)
+                self._write_marker()
+        return RunFolder(self.work / path)
 
-    def _clear(self, overwrite: bool) -> None:
-        ours = _names_in_marker(self.root)
-        if ours is None:
-            raise RunFolderError(f"{self._field} holds files that declora did not write. Use another path.")
-        if not overwrite:
-            raise RunFolderError(f"{self._field} holds a run. Replace it with --overwrite, or use another path.")
-        entries = [entry for entry in self.root.iterdir() if entry.name != MARKER]
-        foreign = sorted(e.name for e in entries if e.name not in ours and not e.name.startswith(_TEMPORARY))
-        if foreign:
-            names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-            raise RunFolderError(
-                f"{self._field} holds {names}: declora did not write that and will not delete it. "
-                "Move it away or use another path."
-            )
-        # The marker goes last (it is overwritten), so that an interrupted removal can be taken up again.
-        for entry in entries:
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+    def finish(self) -> None:
+        """Ends the run: it takes the place of the earlier one, if there is one.
+
+        Raises:
+            RunFolderError: something that the run wrote is not there any more, or the earlier run cannot go: a user
+                put files there meanwhile, or one of its inner runs is being replaced. All stays where it is.
+        """
+        with reporting(self._field, " cannot be completed", f"The run is in {str(self.work)!r}"):
+            self._hold()
+            if missing := self._missing():
+                raise RunFolderError(f"{self._field}: {listed(missing)} removed while the run was going.")
+            if self.work != self._place:
+                self._swap()
+        self.close()
+
+    def close(self) -> None:
+        """Gives the folder up as it is; a second call does nothing."""
+        if self._lock.holds(self.work):
+            shutil.rmtree(self.work / PARTIAL, ignore_errors=True)
+        self._lock.release(self.work)
+        self._earlier_lock.release(self._place)
+
+    def _begin(self) -> Path:
+        """Returns where this run is written: in its place, or beside the earlier run, which stays for now."""
+        new = new_beside(self._place)
+        if Belongings.read(new) is not None:
+            remove_run(new)  # a run that did not get to its end
+        if Belongings.read(self._place) is None:
+            return self._place
+        new.mkdir(exist_ok=True)
+        self._lock = FolderLock(new)
+        return new
+
+    def _swap(self) -> None:
+        place, old = self._place, old_beside(self._place)
+        for file in (file for file in self.work.rglob("*") if file.is_file()):
+            _sync(file)  # the earlier run goes for good: the new one must be on the disk
+        with contextlib.ExitStack() as locks:
+            if place.exists():
+                if not self._earlier_lock.holds(place):
+                    raise RunFolderError(f"{self._field} was made anew by another run while this one was going.")
+                if foreign := find_foreign(place):
+                    raise RunFolderError(f"{self._field} holds {listed(foreign)}, put there while the run was going.")
+                earlier = Belongings.read(place) or Belongings()
+                for run in earlier.inner_runs(place):
+                    locks.callback(FolderLock(place / run).release, old / run)
+                os.rename(place, old)
+            os.rename(self.work, place)
+            self.work = place
+        self._earlier_lock.release(old)
+        if old.exists():
+            remove_run(old)
+
+    def _hold(self) -> None:
+        """Makes sure that the folder is this run's; one that was removed is made again.
+
+        Raises:
+            RunFolderError: another run, or a user, has it now.
+        """
+        if self._lock.holds(self.work):
+            return
+        self._lock.release(self.work)
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(self.work)
+        found = Belongings.read(self.work)
+        if found is None and not find_foreign(self.work):
+            self._write_marker()
+        elif found != self._belongings:
+            self._lock.release(self.work)
+            raise RunFolderError(f"{self._field} was removed while the run was going, and holds other files now.")
+
+    def _missing(self) -> list[str]:
+        names = [*self._belongings.files, *(f"{run}/{MARKER}" for run in self._belongings.runs)]
+        return sorted(name for name in names if not (self.work / name).exists())
+
+    def _own(self, paths: Iterable[str]) -> None:
+        """Counts files as the run's own, before they are there."""
+        if new := set(paths) - self._belongings.files:
+            self._belongings.files |= new
+            self._write_marker()
 
     def _write_marker(self) -> None:
-        marker = {"format": _FORMAT, "version": 1, "files": sorted(self._names)}
-        _replace(self.root / MARKER, (json.dumps(marker, indent=2) + "\n").encode())
+        self._replace(self.work / MARKER, self._belongings.dump())
+
+    def _replace(self, target: Path, data: bytes) -> None:
+        whole = self._aside() / "file"
+        try:
+            with open(whole, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(whole, target)
+        except BaseException:
+            whole.unlink(missing_ok=True)
+            raise
+
+    def _aside(self) -> Path:
+        """Returns the folder where something is written before it is moved to its place."""
+        aside = self.work / PARTIAL
+        aside.mkdir(exist_ok=True)
+        return aside
 
     @contextlib.contextmanager
-    def _reporting(self, name: str) -> Iterator[None]:
-        try:
+    def _writing(self, name: str) -> Iterator[None]:
+        with reporting(self._field, f": {name!r} cannot be written", _FIX):
+            self._hold()
             yield
-        except OSError as error:
-            raise RunFolderError(
-                f"{self._field}: {name!r} cannot be written: {_reason(error)}. Use another path."
-            ) from error
 
 
-def read_metrics(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Returns the rounds of a run folder (or of a `metrics.jsonl`) as a history; null becomes NaN.
-
-    A run may be writing at the same time: a last line that is not complete is left out.
-    """
-    file = Path(path)
-    file = file / METRICS if file.is_dir() else file
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise RunFolderError(
-            f"path={str(file)!r} cannot be read: {_reason(error)}. Name the folder of a run."
-        ) from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line.strip():
-                rows.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise RunFolderError(f"path={str(file)!r}: line {number} is not JSON: {error}. Remove the line.") from error
-    return pd.DataFrame(rows)
+def _sync(path: Path) -> None:
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
 
 
-def plain(value: object) -> object:
-    """Returns `value` in the types of JSON: numpy and pandas values as numbers and lists, paths as text.
-
-    NaN and the infinities become None, which JSON can say; keys become text.
-
-    Raises:
-        TypeError: a value has no plain form.
-    """
-    if value is None or value is pd.NA or isinstance(value, str | bool | int):
-        return None if value is pd.NA else value
-    if isinstance(value, np.generic | np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        items = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
-        return [plain(item) for item in items]
-    if isinstance(value, PurePath):
-        return str(value)
-    raise TypeError(f"{value!r} ({type(value).__name__}) has no form in JSON: pass numbers, text, lists or mappings.")
-
-
-def _replace(target: Path, data: bytes) -> None:
-    temporary = target.with_name(f"{_TEMPORARY}{os.getpid()}-{target.name}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _append(file: int, line: bytes) -> None:
-    size = os.fstat(file).st_size
-    written = 0
-    try:
-        while written < len(line):
-            written += os.write(file, line[written:])
-    except OSError:
-        os.ftruncate(file, size)
-        raise
-
-
-def _names_in_marker(root: Path) -> set[str] | None:
-    try:
-        marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
-        return set(marker["files"]) if marker["format"] == _FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
+def _inside(name: str) -> str:
+    """Returns a name with slashes, after checking that it is of a file in the folder."""
+    path = PurePath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or path.parts[0] in (MARKER, PRIVATE):
+        raise RunFolderError(f"name={name!r} is not a file of the run folder: use a relative path inside it.")
+    return path.as_posix()

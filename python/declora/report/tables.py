@@ -1,6 +1,7 @@
 """Numbers for people: text and Markdown tables, headings, percent, bytes and seconds."""
 
 import math
+import re
 import textwrap
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from declora.metrics import METRICS
 
 __all__ = [
     "MISSING",
+    "cut",
     "format_bytes",
     "format_seconds",
     "format_table",
@@ -23,6 +25,10 @@ __all__ = [
 MISSING = "–"
 _HEADING = 14
 """Characters of a heading's line where the values are narrower."""
+_LONGEST = 2000
+"""Longer cells are cut."""
+_MARKED = re.compile(r"[\\`*|<]|(?<!\w)_|_(?!\w)|\[(?=[^]]*\]\()")
+"""What Markdown would not show as it is."""
 _STATISTICS = {"min": "lowest", "max": "highest"}
 
 
@@ -53,12 +59,24 @@ def to_text(table: pd.DataFrame) -> str:
     return "\n".join("  ".join(line).rstrip() for line in lines) + "\n"
 
 
-def format_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the table as text for reading: headings for column names, values by `format_value`."""
-    cells = [[format_value(str(name), value) for value in table[name]] for name in table.columns]
-    columns = [heading(str(name)) for name in table.columns]
+def format_table(table: pd.DataFrame, *, literal: bool = False) -> pd.DataFrame:
+    """Returns the table as text for reading: headings for column names, values by `format_value`.
+
+    Args:
+        table: any table; two of its columns may have one name.
+        literal: whether its columns are named by a user (classes, runs): such names are shown as they are, cut if they
+            are long, and say nothing of the values.
+    """
+    names = ["" if literal else str(name) for name in table.columns]
+    cells = [[format_value(name, value) for value in table.iloc[:, i]] for i, name in enumerate(names)]
+    columns = [cut(str(name)) if literal else heading(str(name)) for name in table.columns]
     frame = pd.DataFrame(dict(enumerate(cells)), index=range(len(table)), dtype=object)
     return frame.set_axis(columns, axis=1)
+
+
+def cut(text: str, length: int = 60) -> str:
+    """Returns a text of at most `length` characters; of a longer one, its beginning and how long it is."""
+    return text if len(text) <= length else f"{text[: length - 20]}… ({len(text):,} characters)"
 
 
 def heading(name: str) -> str:
@@ -96,7 +114,7 @@ def format_value(name: str, value: object) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if not isinstance(value, int | float | np.number):
-        return str(value)
+        return cut(str(value), _LONGEST)
     number = float(value)
     if math.isnan(number):
         return MISSING
@@ -177,4 +195,5 @@ def _align(row: list[str], widths: list[int], right: list[bool]) -> list[str]:
 
 
 def _markdown_cell(text: str) -> str:
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
+    """Returns a text that Markdown shows as it is."""
+    return " ".join(_MARKED.sub(r"\\\g<0>", text).split())
