@@ -1,6 +1,7 @@
 """Data: text from a file, a folder, the hub or memory, and its division over the clients."""
 
+from declora.data.loading import load
 from declora.data.partitions import Partition, partition
-from declora.data.text_data import TextData, load
+from declora.data.text_data import TextData
 
 __all__ = ["Partition", "TextData", "load", "partition"]
