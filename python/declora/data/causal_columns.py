@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from declora.data.chats import conversation, holds_chats
+from declora.data.display import listed
 from declora.data.names import CHATS, COMPLETIONS, PROMPTS, columns_of, first_of
 from declora.data.parts import Part
 from declora.data.prompts import CHAT, template_fields
-from declora.data.shown import listed, shown
-from declora.errors import ConfigError, DataError
+from declora.errors import ConfigError, DataError, shown
 
 __all__ = ["check_causal", "check_chats", "check_pairs", "known_causal"]
 

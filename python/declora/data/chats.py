@@ -6,7 +6,8 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from declora.data.shown import listed, shown
+from declora.data.display import listed
+from declora.errors import shown
 
 __all__ = ["CONVERSATION", "conversation", "holds_chats", "messages_of"]
 

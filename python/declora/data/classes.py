@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from declora.data.shown import listed, shown
-from declora.errors import DataError
+from declora.data.display import listed
+from declora.errors import DataError, shown
 
 __all__ = ["check_kinds", "class_names", "index_of", "one_spelling", "tidy"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import datasets
 
 from declora.data.causal_columns import check_causal, check_chats, check_pairs, known_causal
+from declora.data.display import listed
 from declora.data.names import LABELS, PAIRS, ROW_NAMES, TEXTS, columns_of, first_of
 from declora.data.parts import Part
 from declora.data.presets import TASKS, Task
-from declora.data.shown import listed, shown
-from declora.errors import ConfigError, DataError, unknown_name
+from declora.errors import ConfigError, DataError, shown, unknown_name
 
 __all__ = ["Columns", "check_texts", "choose_columns"]
 

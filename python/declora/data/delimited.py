@@ -8,8 +8,8 @@ from typing import IO
 
 import pyarrow as pa
 
+from declora.data.display import listed
 from declora.data.parts import check_names
-from declora.data.shown import listed
 from declora.errors import DataError
 
 __all__ = ["read_csv", "read_tsv"]

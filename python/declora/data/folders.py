@@ -6,10 +6,10 @@ from pathlib import Path
 
 import datasets
 
+from declora.data.display import cut, listed
 from declora.data.files import FORMATS, read_file
 from declora.data.memory import read_dataset
 from declora.data.parts import Part
-from declora.data.shown import cut, listed
 from declora.errors import DataError
 
 __all__ = ["EVALUATION_SPLITS", "read_folder"]

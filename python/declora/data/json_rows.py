@@ -6,9 +6,9 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from declora.data.shown import cut, shown
+from declora.data.display import cut
 from declora.data.tables import table_of_rows
-from declora.errors import DataError
+from declora.errors import DataError, shown
 
 __all__ = ["read_json"]
 

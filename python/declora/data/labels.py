@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora.data.classes import check_kinds, class_names, index_of, one_spelling, tidy
+from declora.data.display import listed
 from declora.data.parts import Part
 from declora.data.presets import Preset
-from declora.data.shown import listed, shown
-from declora.errors import DataError
+from declora.errors import DataError, shown
 
 __all__ = ["Labels", "check_split", "read_labels"]
 

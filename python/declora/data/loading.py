@@ -17,11 +17,10 @@ from declora.data.labels import check_split, read_labels
 from declora.data.parts import Part
 from declora.data.preset_columns import preset_columns, render_templates
 from declora.data.prompts import template_fields
-from declora.data.shown import shown
 from declora.data.sources import Source
 from declora.data.text_data import TextData
 from declora.data.unread import check_unread, columns_note
-from declora.errors import ConfigError, DataError
+from declora.errors import ConfigError, DataError, shown
 from declora.seeds import generator
 
 __all__ = ["load"]

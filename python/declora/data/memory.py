@@ -7,10 +7,10 @@ import datasets
 import pandas as pd
 import pyarrow as pa
 
+from declora.data.display import cut, listed
 from declora.data.parts import Part, part_of_table
-from declora.data.shown import cut, listed, shown
 from declora.data.tables import table_of_columns, table_of_rows
-from declora.errors import DataError
+from declora.errors import DataError, shown
 
 __all__ = ["holds_rows", "is_table", "read_dataset", "read_rows", "read_table"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import datasets
 import pyarrow as pa
 
-from declora.data.shown import cut, listed, shown
-from declora.errors import DataError
+from declora.data.display import cut, listed
+from declora.errors import DataError, shown
 
 __all__ = ["Part", "check_names", "part_of_table"]
 

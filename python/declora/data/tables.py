@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from declora.data.display import cut
 from declora.data.parts import check_names
-from declora.data.shown import cut, shown
-from declora.errors import DataError
+from declora.errors import DataError, shown
 
 __all__ = ["table_of_columns", "table_of_rows"]
 

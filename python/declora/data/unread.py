@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import datasets
 
 from declora.data.columns import Columns
+from declora.data.display import listed
 from declora.data.names import ANSWERS, BESIDE, LABELS_PERHAPS, PREFERENCES, ROW_NAMES, columns_of
 from declora.data.parts import Part
-from declora.data.shown import listed, shown
-from declora.errors import DataError
+from declora.errors import DataError, shown
 
 __all__ = ["check_unread", "columns_note"]
 

@@ -8,8 +8,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from declora.data import TextData
+from declora.data.display import cut, listed
 from declora.data.prompts import CHAT, separator, write_prompt
-from declora.data.shown import cut, listed
 from declora.errors import DataError, ModelError
 
 __all__ = ["Example", "Segment", "write_examples"]
