@@ -44,7 +44,8 @@ def check_unread(parts: Sequence[Part], columns: Columns, *, task_given: bool, t
         )
     if task_given or columns.label or columns.completion or columns.chat:
         return
-    label = next((name for name in unread if _may_be_label(name, parts)), None)
+    of_texts = columns_of(unread, (*BESIDE, *ANSWERS))
+    label = next((name for name in unread if name not in of_texts and _may_be_label(name, parts)), None)
     if label is not None:
         problem = f"beside the text in {listed(columns.texts)} there is {shown(label)}, which may be a label"
     elif len(columns.texts) > 1 and not texts_given:
