@@ -7,7 +7,7 @@ import datasets
 
 from declora.data.causal_columns import check_causal, check_chats, check_pairs, known_causal
 from declora.data.display import listed
-from declora.data.names import LABELS, PAIRS, ROW_NAMES, TEXTS, columns_of, first_of
+from declora.data.names import LABELS, MESSAGES, PAIRS, PREFERENCES, ROW_NAMES, TEXTS, columns_of, first_of
 from declora.data.parts import Part
 from declora.data.presets import TASKS, Task
 from declora.errors import ConfigError, DataError, shown, unknown_name
@@ -136,9 +136,25 @@ def _chosen(text_columns: object) -> tuple[str, ...]:
     return tuple(text_columns)
 
 
+def _check_rows(part: Part) -> None:
+    """Checks that the rows are neither single messages nor preferences, whose texts alone say little."""
+    names = part.dataset.column_names
+    if message := first_of(names, MESSAGES):
+        raise DataError(
+            f"{part.where}: the rows are messages ({listed(message)}), not conversations. Give each conversation as "
+            "one row, {'messages': [{'role': ..., 'content': ...}, ...]}, or name the columns to read."
+        )
+    if preferences := first_of(names, [PREFERENCES]):
+        raise DataError(
+            f"{part.where} holds preferences ({listed(preferences)}), but declora learns completions. Columns found: "
+            f"{listed(names)}. Name the prompt with text_columns, and completion_column={preferences[0]!r}."
+        )
+
+
 def _known_texts(part: Part, taken: str | None) -> tuple[str, ...]:
     """Returns the text columns by their usual names, or the only string column, `taken` (label, completion) aside."""
     names = [name for name in part.dataset.column_names if name != taken]
+    _check_rows(part)
     if known := first_of(names, [*PAIRS, *((name,) for name in TEXTS)]):
         return known
     features, numbering = part.dataset.features, columns_of(names, ROW_NAMES)

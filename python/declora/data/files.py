@@ -75,7 +75,7 @@ def _read_txt(where: str, file: IO[str]) -> tuple[pa.Table, list[str]]:
     """Returns one text a line, as the text loader of `datasets` does; blank lines are no texts."""
     lines = [line.rstrip("\n") for line in file]
     texts = [line for line in lines if line.strip()]
-    blank = f" ({len(lines) - len(texts)} blank lines left out)" if len(texts) < len(lines) else ""
+    blank = f" (blank lines left out: {len(lines) - len(texts)})" if len(texts) < len(lines) else ""
     return pa.table({"text": pa.array(texts, pa.string())}), [f"{where} is read as one text a line{blank}."]
 
 

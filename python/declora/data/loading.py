@@ -88,7 +88,8 @@ def load(
         prompt_template=prompt_template,
     )
     notes = [note for part in (*train, *evaluation) for note in part.notes]
-    notes.append(columns_note(train[0], columns))
+    if text_columns is None or not (task or label_column or completion_column):
+        notes.append(columns_note(train[0], columns))
     found = None
     if columns.label is not None:
         found = read_labels(train, evaluation, columns.label, source.preset, named=label_column is not None)
@@ -108,9 +109,10 @@ def load(
         if train_labels is not None:
             train_labels, evaluation_labels = train_labels[~held], train_labels[held]
         owner = owner[~held]
-        of_each = "" if columns.label is None else " of each class"
+        of_each = "of the rows" if columns.label is None else "of each class"
         notes.append(
-            f"The rows to evaluate on, {held.sum()} of {len(held)}, are a share{of_each} that seed={seed} drew."
+            f"The rows to evaluate on are {held.sum()} of {len(held)}: eval_fraction={eval_fraction:g} {of_each}, drawn "
+            f"with seed={seed}."
         )
     if train_labels is not None and evaluation_labels is not None:
         notes += check_split(train_labels, evaluation_labels, names)

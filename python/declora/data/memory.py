@@ -8,11 +8,12 @@ import pandas as pd
 import pyarrow as pa
 
 from declora.data.display import cut, listed
+from declora.data.names import MESSAGES, first_of
 from declora.data.parts import Part, part_of_table
 from declora.data.tables import table_of_columns, table_of_rows
 from declora.errors import DataError, shown
 
-__all__ = ["holds_rows", "is_table", "read_dataset", "read_rows", "read_table"]
+__all__ = ["holds_conversations", "holds_rows", "is_table", "read_dataset", "read_rows", "read_table"]
 
 _BATCH = 1000
 
@@ -53,8 +54,8 @@ def read_table(where: str, data: Any) -> Part:
         table = pa.Table.from_pandas(data, preserve_index=False) if frame else pa.table(data)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise DataError(
-            f"{where} is a {type(data).__name__} that does not fit in columns of one type each ({cut(error)}). Convert "
-            "the column, or leave it out."
+            f"{where} is a {type(data).__name__} that cannot be read as a table with columns of one type each "
+            f"({cut(error)}). Convert what is named there, or leave it out."
         ) from error
     return part_of_table(where, table.replace_schema_metadata(None))
 
@@ -66,6 +67,16 @@ def holds_rows(data: Sequence[Any]) -> bool:
         and "train" not in row
         and not any(isinstance(value, datasets.Dataset) or is_table(value) for value in row.values())
         for row in data
+    )
+
+
+def holds_conversations(data: Sequence[Any]) -> bool:
+    """Returns whether a list is one of conversations, each a list of messages."""
+    return bool(data) and all(
+        isinstance(messages, list | tuple)
+        and bool(messages)
+        and all(isinstance(message, Mapping) and first_of(list(message), MESSAGES) for message in messages)
+        for messages in data
     )
 
 

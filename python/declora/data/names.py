@@ -9,6 +9,7 @@ __all__ = [
     "COMPLETIONS",
     "LABELS",
     "LABELS_PERHAPS",
+    "MESSAGES",
     "PAIRS",
     "PREFERENCES",
     "PROMPTS",
@@ -45,6 +46,9 @@ TEXTS = ("text", "sentence", "content", "question")
 
 CHATS = ("messages", "conversations")
 """Conversations, as lists of messages."""
+
+MESSAGES = (("role", "content"), ("from", "value"))
+"""The columns of rows that are one message each."""
 
 PROMPTS = (
     ("prompt",),

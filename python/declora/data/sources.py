@@ -13,7 +13,7 @@ import datasets
 from declora.data.display import cut, listed
 from declora.data.files import format_of, read_file
 from declora.data.folders import EVALUATION_SPLITS, read_folder
-from declora.data.memory import holds_rows, is_table, read_dataset, read_rows, read_table
+from declora.data.memory import holds_conversations, holds_rows, is_table, read_dataset, read_rows, read_table
 from declora.data.parts import Part
 from declora.data.presets import PRESETS, Preset, split_name
 from declora.data.stdlib_docstrings import load_stdlib_docstrings
@@ -63,6 +63,8 @@ def find(data: Any, field: str = "data") -> Source:
         preset, name = split_name(data, field)
         return replace(_from_name(name, field, preset.evaluation if preset else None), preset=preset)
     if isinstance(data, Sequence) and not isinstance(data, bytes):
+        if holds_conversations(data):
+            data = [{"messages": messages} for messages in data]
         if holds_rows(data):
             return Source("rows", (read_rows(field, data),), ())
         return _per_client([find(item, f"{field}[{i}]") for i, item in enumerate(data)], field)
@@ -107,11 +109,17 @@ def _from_name(name: str | Path, field: str, evaluation: str | None = None) -> S
         path = Path(name).expanduser()
         is_folder, exists = path.is_dir(), path.exists() or path.is_symlink()
     except (OSError, RuntimeError) as error:  # a name that no file can have, a folder that is not ours to enter
-        raise DataError(f"{field}={shown(str(name))} is no path that can be read: {cut(error, 100)}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{field}={shown(str(name))} is no path that can be read: {cut(reason)}.") from error
     if is_folder:
         return _from_splits(path.resolve().name, read_folder(path), evaluation)
-    if exists or isinstance(name, Path) or format_of(path) or not _HUB_NAME.fullmatch(name):
+    if exists or isinstance(name, Path) or format_of(path):
         return Source(cut(path.name, 60), (read_file(path),), ())
+    if not _HUB_NAME.fullmatch(name):
+        raise DataError(
+            f"{field}={shown(name)} is no file, folder, hub name or task. Check the path (working directory: "
+            f"{Path.cwd()}); rows of your own go into a list of {{'text': ..., 'label': ...}}."
+        )
     return _from_hub(name, field, evaluation)
 
 

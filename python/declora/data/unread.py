@@ -6,7 +6,7 @@ import datasets
 
 from declora.data.columns import Columns
 from declora.data.display import listed
-from declora.data.names import ANSWERS, BESIDE, LABELS_PERHAPS, PREFERENCES, ROW_NAMES, columns_of
+from declora.data.names import ANSWERS, BESIDE, LABELS_PERHAPS, ROW_NAMES, columns_of
 from declora.data.parts import Part
 from declora.errors import DataError, shown
 
@@ -30,17 +30,12 @@ def check_unread(parts: Sequence[Part], columns: Columns, *, task_given: bool, t
     """
     where, unread = parts[0].where, _unread(parts[0], columns)
     found = f"Columns found: {listed(parts[0].dataset.column_names)}."
-    if not texts_given and len(preferences := columns_of(unread, PREFERENCES)) == len(PREFERENCES):
-        raise DataError(
-            f"{where} holds preferences ({listed(preferences)}), but declora learns completions. {found} Name the "
-            f"prompt with text_columns and completion_column={preferences[0]!r}, or make a column of conversations."
-        )
     beside = columns_of(unread, BESIDE if columns.label or columns.completion else (*BESIDE, *ANSWERS))
     if not texts_given and beside and not (columns.chat and columns.completion is None):
-        names = "text_columns" if columns.task == "classification" else "text_columns and completion_column"
+        names = "text_columns" if columns.label else "text_columns and completion_column"
         raise DataError(
-            f"{where}: beside {listed(columns.read)} there is {listed(beside)}, which usually belongs to it and would "
-            f"not be read. {found} Name what is to be read with {names} (each a column of texts)."
+            f"{where}: {listed(columns.read)} would be read without {listed(beside)}, which usually goes with it. "
+            f"{found} Name what is to be read with {names} (each a column of texts)."
         )
     if task_given or columns.label or columns.completion or columns.chat:
         return
