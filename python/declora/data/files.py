@@ -8,6 +8,7 @@ could give the old rows. Reading also names the line at fault, and csv texts sta
 
 import functools
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Callable
@@ -62,10 +63,6 @@ def read_file(path: Path) -> Part:
         raise DataError(f"{where} is truncated: {error}. Copy or download it again.") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{where} is not intact gzip: {cut(error)}. Copy or download it again.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where}, line {_undecodable_line(path)} is not UTF-8 text ({error.reason}). Convert it to UTF-8."
-        ) from error
     except OSError as error:
         raise DataError(f"{where} cannot be read: {cut(error.strerror or error)}.") from error
     return part_of_table(where, table, notes)
@@ -89,18 +86,22 @@ def _read_parquet(where: str, path: Path) -> tuple[pa.Table, list[str]]:
 def _read_text(
     read: Callable[[str, IO[str]], tuple[pa.Table, list[str]]], newline: str | None, where: str, path: Path
 ) -> tuple[pa.Table, list[str]]:
-    with _opener(path)(path, "rt", encoding="utf-8-sig", newline=newline) as file:
-        return read(where, file)
+    # All of it first: a damaged gzip may show at its end only, and its text before as anything.
+    content = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
+    try:
+        with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=newline) as file:
+            return read(where, file)
+    except UnicodeDecodeError as error:
+        line = next(number for number, line in enumerate(io.BytesIO(content), start=1) if not _is_utf8(line))
+        raise DataError(f"{where}, line {line} is not UTF-8 text ({error.reason}). Convert it to UTF-8.") from error
 
 
-def _undecodable_line(path: Path) -> int:
-    """Returns the number of the first line that is not UTF-8."""
-    with _opener(path)(path, "rt", encoding="utf-8", errors="surrogateescape") as file:
-        return next(number for number, line in enumerate(file, start=1) if any("\udc80" <= c <= "\udcff" for c in line))
-
-
-def _opener(path: Path) -> Callable[..., IO[str]]:
-    return gzip.open if path.name.lower().endswith(".gz") else open
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 FORMATS: dict[str, Callable[[str, Path], tuple[pa.Table, list[str]]]] = {

@@ -23,8 +23,14 @@ class Labels:
     names: tuple[str, ...]
     train: NDArray[np.int64]
     evaluation: NDArray[np.int64]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """What was guessed, in whole sentences."""
+
+    @staticmethod
+    def none(train: Sequence[Part], evaluation: Sequence[Part]) -> "Labels":
+        """Returns those of rows without labels: no names, and all rows alike."""
+        rows = [sum(part.dataset.num_rows for part in parts) for parts in (train, evaluation)]
+        return Labels((), np.zeros(rows[0], np.int64), np.zeros(rows[1], np.int64))
 
 
 def read_labels(
@@ -72,16 +78,17 @@ def read_labels(
     )
 
 
-def check_split(train: NDArray[np.int64], evaluation: NDArray[np.int64], names: Sequence[str]) -> list[str]:
+def check_split(labels: Labels) -> list[str]:
     """Checks that there are two classes to tell apart; returns what is to be said of those that a split lacks.
 
     Raises:
         DataError: The training data has one class.
     """
-    in_train, in_evaluation = set(train.tolist()), set(evaluation.tolist())
+    names = labels.names
+    in_train, in_evaluation = set(labels.train.tolist()), set(labels.evaluation.tolist())
     if len(in_train) < 2:
         raise DataError(
-            f"All labels of the training data are {shown(names[train[0]])}. Classification needs at least two "
+            f"All labels of the training data are {shown(names[labels.train[0]])}. Classification needs at least two "
             "classes (for text to continue, set task='causal-lm')."
         )
     notes = []
@@ -144,7 +151,7 @@ def _by_name(part: Part, texts: Sequence[str], names: Sequence[str]) -> list[str
 
 
 def _name(part: Part, row: int, index: str, names: Sequence[str]) -> str:
-    if not int(index) < len(names):
+    if not 0 <= int(index) < len(names):
         raise DataError(f"{part.where}: label {index} of row {row} is beyond the {len(names)} classes {listed(names)}.")
     return names[int(index)]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from declora.data import sources
 from declora.data.chats import CONVERSATION, messages_of
 from declora.data.columns import Columns, check_texts, choose_columns
-from declora.data.labels import check_split, read_labels
+from declora.data.labels import Labels, check_split, read_labels
 from declora.data.parts import Part
 from declora.data.preset_columns import preset_columns, render_templates
 from declora.data.prompts import template_fields
@@ -90,32 +90,24 @@ def load(
     notes = [note for part in (*train, *evaluation) for note in part.notes]
     if text_columns is None or not (task or label_column or completion_column):
         notes.append(columns_note(train[0], columns))
-    found = None
+    labels = Labels.none(train, evaluation)
     if columns.label is not None:
-        found = read_labels(train, evaluation, columns.label, source.preset, named=label_column is not None)
-        notes += found.notes
-    names = found.names if found else ()
-    train_labels, evaluation_labels = (found.train, found.evaluation) if found else (None, None)
-    train_rows = _joined(train, columns, train_labels, names)
+        labels = read_labels(train, evaluation, columns.label, source.preset, named=label_column is not None)
+    train_rows = _joined(train, columns, labels.names, labels.train)
     owner = np.repeat(np.arange(len(train)), [part.dataset.num_rows for part in train])
     if evaluation:
-        evaluation_rows = _joined(evaluation, columns, evaluation_labels, names)
+        evaluation_rows = _joined(evaluation, columns, labels.names, labels.evaluation)
     else:
-        held = _held_out(train_labels, train_rows.num_rows, eval_fraction, seed)
-        train_rows, evaluation_rows = (
-            train_rows.select(np.flatnonzero(~held)),
-            train_rows.select(np.flatnonzero(held)),
-        )
-        if train_labels is not None:
-            train_labels, evaluation_labels = train_labels[~held], train_labels[held]
-        owner = owner[~held]
-        of_each = "of the rows" if columns.label is None else "of each class"
+        held = _held_out(labels.train, eval_fraction, seed)
         notes.append(
-            f"The rows to evaluate on are {held.sum()} of {len(held)}: eval_fraction={eval_fraction:g} {of_each}, drawn "
-            f"with seed={seed}."
+            f"The rows to evaluate on are {held.sum()} of {len(held)}: eval_fraction={eval_fraction:g} of "
+            f"{'each class' if columns.label else 'the rows'}, drawn with seed={seed}."
         )
-    if train_labels is not None and evaluation_labels is not None:
-        notes += check_split(train_labels, evaluation_labels, names)
+        evaluation_rows = train_rows.select(np.flatnonzero(held))
+        train_rows, owner = train_rows.select(np.flatnonzero(~held)), owner[~held]
+        labels = replace(labels, train=labels.train[~held], evaluation=labels.train[held])
+    if columns.label is not None:
+        notes += [*labels.notes, *check_split(labels)]
     return TextData(
         source.name,
         train_rows,
@@ -123,7 +115,7 @@ def load(
         columns.task,
         columns.texts,
         columns.label,
-        names,
+        labels.names,
         _shards(owner, train) if source.per_client else None,
         source.preset,
         columns.completion,
@@ -152,7 +144,7 @@ def _columns(source: Source, **wanted: Any) -> tuple[tuple[Part, ...], tuple[Par
 
 
 def _joined(
-    parts: Sequence[Part], columns: Columns, indices: NDArray[np.int64] | None, names: Sequence[str]
+    parts: Sequence[Part], columns: Columns, names: Sequence[str], indices: NDArray[np.int64]
 ) -> datasets.Dataset:
     """Returns the parts as one data set in memory order, with the columns that all of them have in the same type."""
     first, read = parts[0].dataset.features, set(columns.read)
@@ -185,20 +177,18 @@ def _read(part: Part, table: pa.Table, column: str, columns: Columns) -> pa.Arra
     return table[column].cast(pa.string())
 
 
-def _held_out(classes: NDArray[np.int64] | None, rows: int, fraction: float, seed: int) -> NDArray[np.bool_]:
+def _held_out(classes: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.bool_]:
     """Draws the evaluation rows: the fraction of each class, rounded, at least one and never all."""
-    strata = np.zeros(rows, np.int64) if classes is None else classes
-    held = np.zeros(rows, np.bool_)
+    held = np.zeros(len(classes), np.bool_)
     rng = generator(seed, "held-out evaluation")
-    for stratum in np.unique(strata):
-        members = np.flatnonzero(strata == stratum)
+    for label in np.unique(classes):
+        members = np.flatnonzero(classes == label)
         count = min(max(1, math.floor(fraction * len(members) + 0.5)), len(members) - 1)
         held[rng.permutation(members)[:count]] = True
     if not held.any():
-        each = "" if classes is None else " of each class"
         raise DataError(
-            f"Holding out eval_fraction={fraction} for evaluation needs two rows, but there is only one{each}. Pass "
-            "eval_data."
+            f"Holding out eval_fraction={fraction} for evaluation needs two rows, but there is only one"
+            f"{' of each class' if len(classes) > 1 else ''}. Pass eval_data."
         )
     return held
 

@@ -59,10 +59,12 @@ def _array(values: list[Any]) -> pa.Array:
 
 
 def _converted(where: str, name: str, values: list[Any], place: Callable[[int], str]) -> pa.Array:
-    """Returns the array, or says which value is in the way."""
+    """Returns the array, or says which value is in the way; lets errors of half a surrogate pair through."""
     try:
         return _array(values)
-    except (pa.ArrowException, OverflowError, TypeError) as error:
+    except UnicodeEncodeError:
+        raise
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         if (huge := next((row for row, value in enumerate(values) if _is_huge(value)), None)) is not None:
             raise DataError(
                 f"{where}, {place(huge)}: column {name!r} holds {shown(values[huge])}, a number beyond 64 bits. Write "
