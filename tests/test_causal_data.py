@@ -34,7 +34,6 @@ def chats(*conversations: object, column: str = "messages") -> datasets.Dataset:
         (("query", "response"), ("query",), "response"),
         (("text", "id"), ("text",), None),
         (("prompt",), ("prompt",), None),
-        (("premise", "hypothesis"), ("premise", "hypothesis"), None),
     ],
 )
 def test_prompt_and_completion_are_found_by_their_usual_names(

@@ -208,15 +208,23 @@ def test_list_labels_and_numbers_beyond_the_class_names_are_errors() -> None:
         load(named, eval_data=data([("a", 0), ("b", 2)]))
 
 
-def test_training_and_evaluation_must_have_the_same_classes() -> None:
-    with pytest.raises(DataError, match=r"evaluation data has no sample of class '0'"):
-        load(data(ROWS), eval_data=data([("a", 1)]))
+def test_a_class_that_the_evaluation_data_lacks_is_noted_and_the_rest_evaluated() -> None:
+    loaded = load(data(ROWS), eval_data=data([("a", 1)]))
+    assert (loaded.label_names, loaded.evaluation["label"][:]) == (("0", "1"), [1])
+    assert any("no row of ['0']" in note for note in loaded.notes)
+
+
+def test_an_evaluation_label_that_training_does_not_know_is_an_error_unless_it_is_declared() -> None:
     with pytest.raises(DataError, match=r"eval_data has the label '2'.*\['0', '1'\]"):
         load(data(ROWS), eval_data=data([("a", 1), ("b", 2), ("c", 0)]))
     three = datasets.ClassLabel(names=["n", "p", "x"])
     evaluation = data([("a", 0), ("b", 1), ("c", 2)]).cast_column("label", three)
-    with pytest.raises(DataError, match=r"training data has no sample of class 'x'"):
-        load(data(ROWS).cast_column("label", three), eval_data=evaluation)
+    loaded = load(data(ROWS).cast_column("label", three), eval_data=evaluation)
+    assert loaded.evaluation["label"][:] == [0, 1, 2]
+    assert any("training data has no row of ['x']" in note for note in loaded.notes)
+
+
+def test_one_class_alone_is_an_error() -> None:
     with pytest.raises(DataError, match=r"All labels.* are '1'.*two classes"):
         load(data([("a", 1), ("b", 1)]), eval_data=data([("a", 1)]))
 
@@ -238,10 +246,17 @@ def test_held_out_rows_depend_on_the_seed_alone() -> None:
     assert first == again != other
 
 
-def test_a_class_with_a_single_row_cannot_be_held_out() -> None:
-    with pytest.raises(DataError, match=r"eval_fraction=0\.1.*class '1' has only one.*eval_data"):
-        load(data([("a", 0), ("b", 0), ("c", 1)]))
-    with pytest.raises(DataError, match=r"two rows, but there is only one"):
+def test_the_single_row_of_a_class_is_trained_on() -> None:
+    loaded = load(data([("a", 0), ("b", 0), ("c", 1)]), eval_fraction=0.5)
+    assert ("c", 1) in pairs(loaded.train)
+    assert loaded.evaluation["label"][:] == [0]
+    assert any("evaluation data has no row of ['1']" in note for note in loaded.notes)
+
+
+def test_nothing_can_be_held_out_of_single_rows() -> None:
+    with pytest.raises(DataError, match=r"eval_fraction=0\.1.*two rows.*only one of each class.*eval_data"):
+        load(data([("a", 0), ("c", 1)]))
+    with pytest.raises(DataError, match=r"two rows, but there is only one\. Pass eval_data"):
         load(data([("a",)], ("text",)))
 
 

@@ -1,7 +1,8 @@
 """Data: text from a file, a folder, the hub or memory, and its division over the clients."""
 
+from declora.data.loading import load
 from declora.data.partition_specs import parse_partition
 from declora.data.partitions import Partition, partition
-from declora.data.text_data import TextData, load
+from declora.data.text_data import TextData
 
 __all__ = ["Partition", "TextData", "load", "parse_partition", "partition"]

@@ -3,22 +3,13 @@
 from collections.abc import Sequence
 
 from declora.data.chats import conversation, holds_chats
+from declora.data.display import listed
+from declora.data.names import CHATS, COMPLETIONS, PROMPTS, columns_of, first_of
+from declora.data.parts import Part
 from declora.data.prompts import CHAT, template_fields
-from declora.data.sources import Part
-from declora.errors import ConfigError, DataError
+from declora.errors import ConfigError, DataError, shown
 
 __all__ = ["check_causal", "check_chats", "check_pairs", "known_causal"]
-
-_CHATS = ("messages", "conversations")
-_PROMPTS = (
-    ("prompt",),
-    ("instruction", "input"),
-    ("instruction", "context"),
-    ("instruction",),
-    ("question",),
-    ("query",),
-)
-_COMPLETIONS = ("completion", "response", "output", "answer")
 
 
 def known_causal(
@@ -31,42 +22,66 @@ def known_causal(
     """
     texts = chosen or template_fields(template)
     if completion is not None:
-        return texts or next((p for p in _PROMPTS if completion not in p and set(p) <= set(names)), ()), completion
+        return texts or first_of([name for name in names if name != completion], PROMPTS), completion
     if chosen and template is None:
         return chosen, None
-    if not texts and (chat := next((name for name in _CHATS if name in names), None)):
-        return (chat,), None
-    for prompt in [texts] if texts else _PROMPTS:
-        completion = next((name for name in _COMPLETIONS if name in names and name not in prompt), None)
-        if completion is not None and (texts or set(prompt) <= set(names)):
-            return prompt, completion
+    if not texts and (chat := columns_of(names, CHATS)):
+        return chat[:1], None
+    for prompt in [texts] if texts else [first_of(names, [known]) for known in PROMPTS]:
+        completions = first_of([name for name in names if name not in prompt], [(name,) for name in COMPLETIONS])
+        if prompt and completions:
+            return prompt, completions[0]
     return texts, None
 
 
-def check_causal(part: Part, texts: tuple[str, ...], completion: str | None, template: str | None) -> bool:
-    """Returns whether the text column holds conversations.
+def check_causal(
+    part: Part, texts: tuple[str, ...], completion: str | None, template: str | None, *, named: bool
+) -> bool:
+    """Returns whether the columns hold lists of messages.
+
+    Args:
+        part: Whose columns they are.
+        texts: The text columns.
+        completion: The completion column.
+        template: The user's `prompt_template`.
+        named: Whether the user named the completion column.
 
     Raises:
         ConfigError: The settings contradict each other.
-        DataError: There is a template but nothing to complete it.
+        DataError: There is a template but nothing to complete it, or only one of two columns holds messages.
     """
     if len({*texts, completion}) < len(texts) + 1:
         raise ConfigError(
-            f"text_columns={list(texts)} with completion_column={completion!r} names a column twice. Name each once."
+            f"text_columns={listed(texts)} with completion_column={shown(completion)} names a column twice. Name each "
+            "once."
         )
-    chat = len(texts) == 1 and texts[0] in part.dataset.column_names and holds_chats(part.dataset, texts[0])
-    if chat and (completion or template not in (None, CHAT)):
-        setting = f"completion_column={completion!r}" if completion else f"prompt_template={template!r}"
-        raise ConfigError(f"{setting} has no use: column {texts[0]!r} holds whole conversations. Leave it out.")
+    chat = len(texts) == 1 and _holds_chats(part, texts[0])
+    answers = completion is not None and _holds_chats(part, completion)
+    if named and chat and not answers:
+        raise ConfigError(
+            f"completion_column={completion!r} has no use: column {texts[0]!r} holds conversations, and "
+            f"{completion!r} no messages to end them. Leave it out, or write it as messages, too."
+        )
+    if completion is not None and chat != answers:
+        with_messages, without = (texts[0], completion) if chat else (completion, texts[0])
+        raise DataError(
+            f"{part.where}: column {with_messages!r} holds lists of messages, but column {without!r} does not. Write "
+            "both as messages, or both as texts."
+        )
+    if chat and template not in (None, CHAT):
+        raise ConfigError(
+            f"prompt_template={template!r} has no use: column {texts[0]!r} holds messages, which the tokenizer's chat "
+            "template writes. Leave it out."
+        )
     if (fields := set(template_fields(template))) and fields != set(texts):
         raise ConfigError(
-            f"prompt_template={template!r} does not fill in text_columns={list(texts)}. Name the same columns in both, "
-            "or leave text_columns out."
+            f"prompt_template={template!r} does not fill in text_columns={listed(texts)}. Name the same columns in "
+            "both, or leave text_columns out."
         )
     if template is not None and completion is None and not chat:
         raise DataError(
-            f"{part.where} has no column to complete prompt_template={template!r} ({', '.join(_COMPLETIONS)}). Columns "
-            f"found: {part.dataset.column_names}. Name it with completion_column."
+            f"{part.where} has no column to complete prompt_template={template!r} ({', '.join(COMPLETIONS)}). Columns "
+            f"found: {listed(part.dataset.column_names)}. Name it with completion_column."
         )
     return chat
 
@@ -82,28 +97,33 @@ def check_pairs(part: Part, prompt: tuple[str, ...]) -> None:
         for row, text in enumerate(part.dataset[column][:]):
             if text is not None and not isinstance(text, str):
                 raise DataError(
-                    f"{part.where}: column {column!r} of row {row} (the first is 0) holds {text!r:.60}, not a "
+                    f"{part.where}: column {column!r} of row {row} (the first is 0) holds {shown(text)}, not a "
                     "text. Name the text columns with text_columns, or convert it to a string."
                 )
             filled[row] |= bool(text and text.strip())
     if not all(filled):
         raise DataError(
-            f"{part.where}: the prompt in {list(prompt)} of row {filled.index(False)} (the first is 0) is empty. Fill "
-            "it in or drop the row."
+            f"{part.where}: the prompt in {listed(prompt)} of row {filled.index(False)} (the first is 0) is empty. "
+            "Fill it in or drop the row."
         )
 
 
-def check_chats(part: Part, column: str) -> None:
-    """Checks that each row holds a conversation.
+def check_chats(part: Part, column: str, completion: str | None) -> None:
+    """Checks that each row holds a conversation, or a prompt of messages and the messages that continue it.
 
     Raises:
         DataError: Naming the row at fault.
     """
-    for row, value in enumerate(part.dataset[column][:]):
+    columns = [part.dataset[name][:] for name in (column, completion) if name is not None]
+    for row, values in enumerate(zip(*columns, strict=True)):
         try:
-            conversation(value)
+            conversation(*values)
         except ValueError as error:
             raise DataError(
                 f"{part.where}: the conversation in column {column!r} of row {row} (the first is 0) {error}. Give each "
                 "row a list of {'role': ..., 'content': ...}."
             ) from error
+
+
+def _holds_chats(part: Part, column: str) -> bool:
+    return column in part.dataset.column_names and holds_chats(part.dataset, column)

@@ -1,4 +1,4 @@
-"""One data file to one `datasets.Dataset`: csv, tsv, json, jsonl and parquet, plain or gzipped.
+"""One data file to one part: csv, tsv, json, jsonl, txt and parquet, plain or gzipped.
 
 The files are read here, not through `datasets.load_dataset`: that one converts every file to an Arrow copy in
 the home directory, keyed by path and modification time, so a file rewritten within the clock's resolution
@@ -6,18 +6,22 @@ could give the old rows. Reading also names the line at fault, and csv texts sta
 `"null"` are ordinary strings).
 """
 
-import csv
+import functools
 import gzip
-import json
+import io
+import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from declora.data.delimited import read_csv, read_tsv
+from declora.data.display import cut
+from declora.data.json_rows import read_json
+from declora.data.parts import Part, part_of_table
 from declora.errors import DataError
 
 __all__ = ["FORMATS", "format_of", "read_file"]
@@ -31,139 +35,81 @@ def format_of(path: Path) -> str | None:
     return format_name if known else None
 
 
-def read_file(path: Path) -> datasets.Dataset:
+def read_file(path: Path) -> Part:
     """Reads one file into memory.
 
     csv and tsv need a header line and give string columns. csv is quoted as usual; tsv is not quoted at all
-    (the GLUE convention: a `"` is an ordinary character).
+    (the GLUE convention: a `"` is an ordinary character). txt is one text a line.
 
     Raises:
         DataError: The file is missing, empty, truncated or malformed, or of an unknown format.
     """
-    format_name = format_of(path)
-    if not path.exists():
-        raise DataError(f"File {path} does not exist. Check the path (working directory: {Path.cwd()}).")
-    if format_name is None:
-        known = ", ".join(f".{name}" for name in FORMATS)
-        raise DataError(f"File {path} has no known format. Known endings: {known}; all but .parquet also as .gz.")
+    format_name, where = format_of(path), f"File {cut(path)}"
     try:
-        if path.stat().st_size == 0:
-            raise DataError(f"File {path} is empty (0 bytes). Write it again.")
-        table = FORMATS[format_name](path)
+        size = path.stat().st_size
+        if not path.is_file():
+            raise DataError(f"{where} is a folder or device, not a file. Give the path of a file.")
+        if format_name is None:
+            known = ", ".join(f".{name}" for name in FORMATS)
+            raise DataError(f"{where} has no known format. Known endings: {known}; all but .parquet also as .gz.")
+        if size == 0:
+            raise DataError(f"{where} is empty (0 bytes). Write it again.")
+        table, notes = FORMATS[format_name](where, path)
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise DataError(f"{where} is a link to {cut(os.readlink(path))}, which does not exist.") from error
+        raise DataError(f"{where} does not exist. Check the path (working directory: {Path.cwd()}).") from error
     except EOFError as error:
-        raise DataError(f"File {path} is truncated: {error}. Copy or download it again.") from error
+        raise DataError(f"{where} is truncated: {error}. Copy or download it again.") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"File {path} is not intact gzip: {error}. Copy or download it again.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"File {path} is not UTF-8 text ({error.reason}). Convert it to UTF-8.") from error
+        raise DataError(f"{where} is not intact gzip: {cut(error)}. Copy or download it again.") from error
     except OSError as error:
-        raise DataError(f"File {path} cannot be read: {error}.") from error
-    if table.num_rows == 0:
-        raise DataError(f"File {path} has no rows, only columns {table.column_names}. Write at least one row.")
-    return datasets.Dataset(table)
+        raise DataError(f"{where} cannot be read: {cut(error.strerror or error)}.") from error
+    return part_of_table(where, table, notes)
 
 
-def _open(path: Path, newline: str | None = None) -> IO[str]:
-    if path.name.lower().endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline=newline)
-    return path.open(encoding="utf-8-sig", newline=newline)
+def _read_txt(where: str, file: IO[str]) -> tuple[pa.Table, list[str]]:
+    """Returns one text a line, as the text loader of `datasets` does; blank lines are no texts."""
+    lines = [line.rstrip("\n") for line in file]
+    texts = [line for line in lines if line.strip()]
+    blank = f" (blank lines left out: {len(lines) - len(texts)})" if len(texts) < len(lines) else ""
+    return pa.table({"text": pa.array(texts, pa.string())}), [f"{where} is read as one text a line{blank}."]
 
 
-def _read_csv(path: Path) -> pa.Table:
-    with _open(path, newline="") as file:
-        reader = csv.reader(file, strict=True)
-        rows = ((reader.line_num, row) for row in reader)
-        try:
-            return _from_rows(path, rows)
-        except csv.Error as error:
-            raise DataError(
-                f"File {path}, line {reader.line_num}: {error}. Check the quotes there, or write the texts as jsonl."
-            ) from error
-
-
-def _read_tsv(path: Path) -> pa.Table:
-    with _open(path) as file:
-        lines = (line.rstrip("\n") for line in file)
-        return _from_rows(path, ((i, line.split("\t") if line else []) for i, line in enumerate(lines, start=1)))
-
-
-def _from_rows(path: Path, rows: Iterator[tuple[int, list[str]]]) -> pa.Table:
-    """Builds the table of (line number, fields), the first of which is the header."""
-    _, header = next(rows, (0, []))
-    if not header:
-        raise DataError(f"File {path} has no header line. Put the column names on line 1.")
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise DataError(f"File {path} has the columns {repeated} more than once. Give each column its own name.")
-    columns: list[list[str]] = [[] for _ in header]
-    for line, fields in rows:
-        if not fields and len(header) > 1:
-            continue  # a blank line; with one column it is an empty text
-        if len(fields or [""]) != len(header):
-            raise DataError(
-                f"File {path}, line {line}: {len(fields)} fields, but the header names {len(header)} "
-                f"({header}). The file may be truncated, or a text holds an unquoted separator."
-            )
-        for column, field in zip(columns, fields or [""], strict=True):
-            column.append(field)
-    return pa.table({name: pa.array(column, pa.string()) for name, column in zip(header, columns, strict=True)})
-
-
-def _read_json(path: Path) -> pa.Table:
-    with _open(path) as file:
-        start = file.read(1)
-        while start.isspace():
-            start = file.read(1)
-        file.seek(0)
-        rows = _json_array(path, file) if start == "[" else list(_json_lines(path, file))
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {}
-    for name in names:
-        try:
-            columns[name] = pa.array([row.get(name) for row in rows])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise DataError(f"File {path}: column {name!r} mixes types ({error}). Use one type per column.") from error
-    return pa.table(columns)
-
-
-def _json_lines(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(file, start=1):
-        if line.strip():
-            try:
-                yield _json_object(path, json.loads(line), f"line {number}")
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"File {path}, line {number} is not JSON ({error}). Write one object a line, or one list "
-                    "of objects."
-                ) from error
-
-
-def _json_array(path: Path, file: IO[str]) -> list[dict[str, Any]]:
+def _read_parquet(where: str, path: Path) -> tuple[pa.Table, list[str]]:
     try:
-        return [_json_object(path, row, f"item {i}") for i, row in enumerate(json.load(file))]
-    except json.JSONDecodeError as error:
-        raise DataError(f"File {path} is not JSON ({error}). It may be truncated.") from error
+        return pq.ParquetFile(path).read(), []
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{where} is not intact parquet: {cut(error)}. Copy or download it again.") from error
 
 
-def _json_object(path: Path, row: Any, place: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise DataError(
-            f"File {path}, {place} is {row!r:.60}, not an object with named columns such as {{'text': ...}}."
-        )
-    return row
-
-
-def _read_parquet(path: Path) -> pa.Table:
+def _read_text(
+    read: Callable[[str, IO[str]], tuple[pa.Table, list[str]]], newline: str | None, where: str, path: Path
+) -> tuple[pa.Table, list[str]]:
+    # All of it first: a damaged gzip may show at its end only, and its text before as anything.
+    content = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
     try:
-        return pq.ParquetFile(path).read()
-    except pa.ArrowException as error:
-        raise DataError(f"File {path} is not intact parquet: {error}. Copy or download it again.") from error
+        with io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=newline) as file:
+            return read(where, file)
+    except UnicodeDecodeError as error:
+        line = next(number for number, line in enumerate(io.BytesIO(content), start=1) if not _is_utf8(line))
+        raise DataError(f"{where}, line {line} is not UTF-8 text ({error.reason}). Convert it to UTF-8.") from error
 
 
-FORMATS: dict[str, Callable[[Path], pa.Table]] = {
-    "csv": _read_csv,
-    "json": _read_json,
-    "jsonl": _read_json,
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+FORMATS: dict[str, Callable[[str, Path], tuple[pa.Table, list[str]]]] = {
+    "csv": functools.partial(_read_text, read_csv, ""),
+    "json": functools.partial(_read_text, read_json, None),
+    "jsonl": functools.partial(_read_text, read_json, None),
     "parquet": _read_parquet,
-    "tsv": _read_tsv,
+    "tsv": functools.partial(_read_text, read_tsv, None),
+    "txt": functools.partial(_read_text, _read_txt, None),
 }
 """The reader of each format, by file name ending."""

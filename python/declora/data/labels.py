@@ -1,51 +1,128 @@
 """Labels of any kind to class indices 0..C-1 and class names."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from declora.data.sources import Part
-from declora.errors import DataError
+from declora.data.classes import check_kinds, class_names, index_of, one_spelling, tidy
+from declora.data.display import listed
+from declora.data.parts import Part
+from declora.data.presets import Preset
+from declora.errors import DataError, shown
 
-__all__ = ["check_split", "class_indices", "class_names", "declared_names", "label_texts"]
+__all__ = ["Labels", "check_split", "read_labels"]
 
 
-def declared_names(parts: Sequence[Part], column: str) -> tuple[str, ...] | None:
-    """Returns the names of the parts' `ClassLabel`, or None where the labels are plain numbers or texts.
+@dataclass(frozen=True)
+class Labels:
+    """Class names, and the class index of each row of the training and of the evaluation parts."""
+
+    names: tuple[str, ...]
+    train: NDArray[np.int64]
+    evaluation: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+    """What was guessed, in whole sentences."""
+
+    @staticmethod
+    def none(train: Sequence[Part], evaluation: Sequence[Part]) -> "Labels":
+        """Returns those of rows without labels: no names, and all rows alike."""
+        rows = [sum(part.dataset.num_rows for part in parts) for parts in (train, evaluation)]
+        return Labels((), np.zeros(rows[0], np.int64), np.zeros(rows[1], np.int64))
+
+
+def read_labels(
+    train: Sequence[Part], evaluation: Sequence[Part], column: str, preset: Preset | None, *, named: bool
+) -> Labels:
+    """Returns the labels of all parts, by the classes that a part declares, else the preset's, else those found.
+
+    Args:
+        train: The training parts.
+        evaluation: The evaluation parts.
+        column: The label column of all of them.
+        preset: The well-known task that the data is.
+        named: Whether the user said that this is the label column.
 
     Raises:
-        DataError: Two parts have different names.
+        DataError: A label is none, or of no class; classes differ between parts, or in nothing but their spelling.
     """
+    declared = _declared_names(train, column) or _declared_names(evaluation, column)
+    if preset and declared and len(declared) != len(preset.classes):
+        raise DataError(
+            f"{train[0].where} declares the classes {listed(declared)}, but {preset.name!r} has "
+            f"{listed(preset.classes)}. Leave out '{preset.name}=', or map the labels."
+        )
+    declared = declared or (preset.classes if preset else None)
+    parts = [*train, *evaluation]
+    texts = [_texts(part, column) for part in parts]
+    if declared:
+        names, notes = declared, _counting_note(column, texts, declared)
+        texts = [_by_name(part, rows, names) for part, rows in zip(parts, texts, strict=True)]
+    else:
+        spelling, notes = one_spelling(column, {text for rows in texts for text in rows})
+        texts = [[spelling[text] for text in rows] for rows in texts]
+        check_kinds(column, {part.where: set(rows) for part, rows in zip(train, texts, strict=False)})
+        names = class_names(text for rows in texts[: len(train)] for text in rows)
+        notes.append(f"Classes found in column {column!r}: {listed(names)}.")
+        if not named:
+            _check_few(train[0].where, column, names, sum(map(len, texts[: len(train)])))
+    indices = [_indices(rows, names, part.where) for rows, part in zip(texts, parts, strict=True)]
+    none = [np.empty(0, np.int64)]
+    return Labels(
+        names,
+        np.concatenate(indices[: len(train)]),
+        np.concatenate(indices[len(train) :] or none),
+        tuple(notes),
+    )
+
+
+def check_split(labels: Labels) -> list[str]:
+    """Checks that there are two classes to tell apart; returns what is to be said of those that a split lacks.
+
+    Raises:
+        DataError: The training data has one class.
+    """
+    names = labels.names
+    in_train, in_evaluation = set(labels.train.tolist()), set(labels.evaluation.tolist())
+    if len(in_train) < 2:
+        raise DataError(
+            f"All labels of the training data are {shown(names[labels.train[0]])}. Classification needs at least two "
+            "classes (for text to continue, set task='causal-lm')."
+        )
+    notes = []
+    if missing := sorted(in_train - in_evaluation):
+        notes.append(
+            f"The evaluation data has no row of {listed(names[i] for i in missing)}, so the scores say nothing of "
+            f"{'this class' if len(missing) == 1 else 'these classes'}."
+        )
+    if missing := sorted(set(range(len(names))) - in_train):
+        notes.append(
+            f"The training data has no row of {listed(names[i] for i in missing)}, so nothing is learned of it."
+        )
+    return notes
+
+
+def _declared_names(parts: Sequence[Part], column: str) -> tuple[str, ...] | None:
+    """Returns the names of the parts' `ClassLabel`, or None where the labels are plain numbers or texts."""
     features = (part.dataset.features.get(column) for part in parts)
     declared = {tuple(feature.names) for feature in features if isinstance(feature, datasets.ClassLabel)}
     if len(declared) > 1:
-        raise DataError(
-            f"The clients' data sets have different class names in {column!r}: {sorted(declared)}. Use the same."
-        )
+        names = " and ".join(listed(names) for names in sorted(declared)[:2])
+        raise DataError(f"The clients' data sets have different class names in {column!r}: {names}. Use the same.")
     return declared.pop() if declared else None
 
 
-def label_texts(part: Part, column: str, names: Sequence[str] | None = None) -> list[str]:
-    """Returns each row's label as a text: the class name of a `ClassLabel`, the number of a number.
-
-    Args:
-        part: Where the labels are.
-        column: Its label column.
-        names: Class names that plain numbers index, where another part has a `ClassLabel`.
-
-    Raises:
-        DataError: A label is null, hidden (-1), fractional or no label at all; the row is named.
-    """
+def _texts(part: Part, column: str) -> list[str]:
+    """Returns each row's label as a text: the class name of a `ClassLabel`, the number of a number."""
     feature = part.dataset.features[column]
-    own_names = feature.names if isinstance(feature, datasets.ClassLabel) else None
+    names = feature.names if isinstance(feature, datasets.ClassLabel) else None
     texts = []
     for row, value in enumerate(part.dataset[column][:]):
         text = _text(value)
         if text is None or text == "-1":
-            reason = "is null" if value is None or value == "" else f"is {value!r:.60}, not a class"
+            reason = "is null" if value is None or not str(value).strip() else f"is {shown(value)}, not a class"
             if text == "-1":
                 reason = "is -1, the mark of a hidden label (the test splits of GLUE)"
             raise DataError(
@@ -53,62 +130,50 @@ def label_texts(part: Part, column: str, names: Sequence[str] | None = None) -> 
                 "integers from 0 or class names, and for evaluation a split with public labels (eval_data), "
                 "such as validation."
             )
-        if own_names or (names and text not in names and text.isdecimal()):
-            known, index = own_names or names or (), int(text)
-            if not 0 <= index < len(known):
-                raise DataError(
-                    f"{part.where}: label {text} of row {row} is beyond the {len(known)} classes {list(known)}."
-                )
-            text = known[index]
-        texts.append(text)
+        texts.append(_name(part, row, text, names) if names else text)
     return texts
 
 
-def class_names(texts: Iterable[str]) -> tuple[str, ...]:
-    """Returns the classes among the labels: by value if all are integers, so 0..C-1 keep their index, else by name."""
-    seen = set(texts)
-    if all(re.fullmatch(r"[+-]?\d+", text) for text in seen):
-        return tuple(sorted(seen, key=lambda text: (int(text), text)))
-    return tuple(sorted(seen))
+def _counting_note(column: str, texts: Sequence[Sequence[str]], names: Sequence[str]) -> list[str]:
+    known = {tidy(name) for name in names}
+    if all(tidy(text) in known for rows in texts for text in rows):
+        return []
+    return [f"Labels in column {column!r} that are numbers count the classes {listed(names)} from 0."]
 
 
-def class_indices(texts: Sequence[str], names: Sequence[str], where: str) -> NDArray[np.int64]:
-    """Returns the class index of each label text.
+def _by_name(part: Part, texts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Returns the class names that the labels write in another way, or count."""
+    found = {text: index_of(text, names) for text in set(texts)}
+    return [
+        text if (index := found[text]) is None else _name(part, row, str(index), names)
+        for row, text in enumerate(texts)
+    ]
 
-    Raises:
-        DataError: A label that is not among the classes of the training data.
-    """
+
+def _name(part: Part, row: int, index: str, names: Sequence[str]) -> str:
+    if not 0 <= int(index) < len(names):
+        raise DataError(f"{part.where}: label {index} of row {row} is beyond the {len(names)} classes {listed(names)}.")
+    return names[int(index)]
+
+
+def _check_few(where: str, column: str, names: Sequence[str], rows: int) -> None:
+    """Checks that what goes by the usual name of a label repeats, as classes do and texts do not."""
+    if len(names) > max(20, rows / 2):
+        raise DataError(
+            f"{where}: column {column!r} holds {len(names)} different labels in {rows} rows, which look like texts to "
+            f"learn, not like classes. To classify all the same set label_column={column!r}; for texts that continue "
+            f"others set task='causal-lm' and completion_column={column!r}."
+        )
+
+
+def _indices(texts: Sequence[str], names: Sequence[str], where: str) -> NDArray[np.int64]:
     index = {name: i for i, name in enumerate(names)}
     if unknown := sorted(set(texts) - set(index)):
         raise DataError(
-            f"{where} has the label {unknown[0]!r}, which is none of the classes of the training data "
-            f"({list(names)}). Remove those rows, or add such rows to the training data."
+            f"{where} has the label {shown(unknown[0])}, which is none of the classes of the training data "
+            f"({listed(names)}). Remove those rows, or add such rows to the training data."
         )
     return np.array([index[text] for text in texts], dtype=np.int64)
-
-
-def check_split(train: NDArray[np.int64], evaluation: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Checks that training and evaluation have the same classes, at least two of them.
-
-    Raises:
-        DataError: Naming the first class that one of them lacks.
-    """
-    in_train, in_evaluation = set(train.tolist()), set(evaluation.tolist())
-    if len(in_train) < 2:
-        raise DataError(
-            f"All labels of the training data are {names[train[0]]!r}. Classification needs at least two "
-            "classes (for text to continue, set task='causal-lm')."
-        )
-    if missing := sorted(in_train - in_evaluation):
-        raise DataError(
-            f"The evaluation data has no sample of class {names[missing[0]]!r}, which the training data has. "
-            "Give evaluation data (eval_data) with every class, or leave that class out."
-        )
-    if missing := sorted(in_evaluation - in_train):
-        raise DataError(
-            f"The training data has no sample of class {names[missing[0]]!r}, which the evaluation data has. "
-            "Add some, or remove that class from the evaluation data."
-        )
 
 
 def _text(value: object) -> str | None:
@@ -119,4 +184,4 @@ def _text(value: object) -> str | None:
         return str(int(value))
     if isinstance(value, int):
         return str(value)
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) and value.strip() else None

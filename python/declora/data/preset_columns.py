@@ -1,14 +1,15 @@
 """A preset's columns in the data at hand: which of its names are there, and texts made from templates."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from string import Formatter
 
 import datasets
 import pyarrow as pa
 
 from declora.data.columns import Columns, check_texts, choose_columns
+from declora.data.parts import Part
 from declora.data.presets import Preset
-from declora.data.sources import Part
 from declora.errors import ConfigError, DataError
 
 __all__ = ["preset_columns", "render_templates"]
@@ -68,7 +69,7 @@ def render_templates(preset: Preset, part: Part) -> Part:
         table = table.append_column(name, pa.array([template.format_map(row) for row in rows]))
         features[name] = datasets.Value("string")
     info = datasets.DatasetInfo(features=datasets.Features(features))
-    return Part(part.where, datasets.Dataset(table.replace_schema_metadata(None), info=info))
+    return replace(part, dataset=datasets.Dataset(table.replace_schema_metadata(None), info=info))
 
 
 def _first(preset: Preset, part: Part, known: Iterable[tuple[str, ...]], setting: str) -> tuple[str, ...]:

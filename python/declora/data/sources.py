@@ -1,6 +1,7 @@
 """Where data comes from: turns whatever the user gave into named parts, without looking at columns yet."""
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,26 +10,20 @@ from typing import Any
 
 import datasets
 
-from declora.data.files import FORMATS, format_of, read_file
+from declora.data.display import cut, listed
+from declora.data.files import format_of, read_file
+from declora.data.folders import EVALUATION_SPLITS, read_folder
+from declora.data.memory import holds_conversations, holds_rows, is_table, read_dataset, read_rows, read_table
+from declora.data.parts import Part
 from declora.data.presets import PRESETS, Preset, split_name
 from declora.data.stdlib_docstrings import load_stdlib_docstrings
-from declora.errors import DataError
+from declora.errors import DataError, shown
 
-__all__ = ["STDLIB_DOCSTRINGS", "Part", "Source", "find", "find_evaluation"]
+__all__ = ["STDLIB_DOCSTRINGS", "Source", "find", "find_evaluation"]
 
 STDLIB_DOCSTRINGS = "stdlib-docstrings"
 
-_EVALUATION_SPLITS = ("validation", "valid", "val", "dev", "eval", "evaluation", "test")
-_SPLIT_FILE = re.compile(rf"(train|{'|'.join(_EVALUATION_SPLITS)})(-\d+-of-\d+)?\.({'|'.join(FORMATS)})(\.gz)?", re.I)
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One data set and what to call it in an error message."""
-
-    where: str
-    dataset: datasets.Dataset
+_HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?(:[\w.-]{1,96})?")
 
 
 @dataclass(frozen=True)
@@ -57,20 +52,26 @@ def find(data: Any, field: str = "data") -> Source:
         DataError: It does not exist, cannot be read, or is nothing that declora knows as data.
     """
     if isinstance(data, datasets.Dataset):
-        return Source(str(data.info.dataset_name or "dataset"), (_part(field, data),), ())
+        return Source(str(data.info.dataset_name or "dataset"), (read_dataset(field, data),), ())
+    if is_table(data):
+        return Source("table", (read_table(field, data),), ())
     if isinstance(data, Mapping):
-        return _from_splits("dataset", {str(k): _split(f"{field}[{k!r}]", v) for k, v in data.items()})
-    if isinstance(data, Path):
-        return _from_name(data, field)
+        return _from_splits("dataset", {str(k): _split(f"{field}[{shown(k)}]", v) for k, v in data.items()})
+    if isinstance(data, os.PathLike):
+        return _from_name(Path(data), field)
     if isinstance(data, str):
         preset, name = split_name(data, field)
         return replace(_from_name(name, field, preset.evaluation if preset else None), preset=preset)
     if isinstance(data, Sequence) and not isinstance(data, bytes):
+        if holds_conversations(data):
+            data = [{"messages": messages} for messages in data]
+        if holds_rows(data):
+            return Source("rows", (read_rows(field, data),), ())
         return _per_client([find(item, f"{field}[{i}]") for i, item in enumerate(data)], field)
     raise DataError(
         f"{field} is a {type(data).__name__}. Give a path, a hub name, a task ({', '.join(PRESETS)}), a "
-        "datasets.Dataset (not streamed), a DatasetDict, a list with one of these per client, or "
-        f"{STDLIB_DOCSTRINGS!r}."
+        "datasets.Dataset (not streamed), a DatasetDict, a pandas.DataFrame, a list of row dicts, a list with one of "
+        f"these per client, or {STDLIB_DOCSTRINGS!r}."
     )
 
 
@@ -102,42 +103,24 @@ def _from_name(name: str | Path, field: str, evaluation: str | None = None) -> S
     """Reads what `name` names; `evaluation` is the split to evaluate on, if it is there."""
     if name == STDLIB_DOCSTRINGS:
         return _from_splits(STDLIB_DOCSTRINGS, load_stdlib_docstrings())
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _from_folder(path, evaluation)
-    if path.exists() or isinstance(name, Path) or format_of(path) or not _HUB_NAME.fullmatch(name):
-        return Source(path.name, (_part(str(path), read_file(path)),), ())
-    return _from_hub(name, field, evaluation)
-
-
-def _from_folder(folder: Path, evaluation: str | None) -> Source:
-    if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
-        try:
-            saved = datasets.load_from_disk(folder)
-        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise DataError(f"Folder {folder} is no intact saved data set: {error}. Save it again.") from error
-        splits = saved if isinstance(saved, Mapping) else {"train": saved}
-        return _from_splits(folder.name, {str(k): _split(f"{folder} ({k})", v) for k, v in splits.items()}, evaluation)
-    files: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if match := _SPLIT_FILE.fullmatch(path.name):
-            files.setdefault(match[1].lower(), []).append(path)
-    if not files:
+    if not str(name).strip() or "\0" in str(name):
+        raise DataError(f"{field}={shown(name)} names no data. Give a path, a hub name, or {STDLIB_DOCSTRINGS!r}.")
+    try:
+        path = Path(name).expanduser()
+        is_folder, exists = path.is_dir(), path.exists() or path.is_symlink()
+    except (OSError, RuntimeError) as error:  # a name that no file can have, a folder that is not ours to enter
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{field}={shown(str(name))} is no path that can be read: {cut(reason)}.") from error
+    if is_folder:
+        return _from_splits(path.resolve().name, read_folder(path), evaluation)
+    if exists or isinstance(name, Path) or format_of(path):
+        return Source(cut(path.name, 60), (read_file(path),), ())
+    if not _HUB_NAME.fullmatch(name):
         raise DataError(
-            f"Folder {folder} has no file named by its split, such as train.csv or validation.tsv.gz. Found: "
-            f"{', '.join(sorted(path.name for path in folder.iterdir())[:10]) or 'nothing'}."
+            f"{field}={shown(name)} is no file, folder, hub name or task. Check the path (working directory: "
+            f"{Path.cwd()}); rows of your own go into a list of {{'text': ..., 'label': ...}}."
         )
-    for split, paths in files.items():
-        if len(paths) > 1 and not all("-of-" in path.name for path in paths):
-            raise DataError(
-                f"Folder {folder} has several files for {split}: {', '.join(path.name for path in paths)}. Keep one."
-            )
-    return _from_splits(folder.name, {split: _joined(paths) for split, paths in files.items()}, evaluation)
-
-
-def _joined(paths: list[Path]) -> Part:
-    parts = [read_file(path) for path in paths]
-    return Part(str(paths[0]), datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0])
+    return _from_hub(name, field, evaluation)
 
 
 def _from_hub(name: str, field: str, evaluation: str | None) -> Source:
@@ -151,12 +134,12 @@ def _from_hub(name: str, field: str, evaluation: str | None) -> Source:
     except ConnectionError as error:
         raise DataError(
             f"{field}={name!r} is neither a file nor a folder here, and the Hugging Face hub cannot be reached "
-            f"({error}).{hint} Offline: pass {path}, or {field}={STDLIB_DOCSTRINGS!r}, which needs no download."
+            f"({cut(error)}).{hint} Offline: pass {path}, or {field}={STDLIB_DOCSTRINGS!r}, which needs no download."
         ) from error
     except Exception as error:  # the hub client and each data set's own builder raise whatever they like
         raise DataError(
             f"{field}={name!r} is neither a file nor a folder here, and loading it from the Hugging Face hub "
-            f"failed ({type(error).__name__}: {error}).{hint} Hub names are 'name' or 'name:config', such as "
+            f"failed ({type(error).__name__}: {cut(error)}).{hint} Hub names are 'name' or 'name:config', such as "
             "'glue:sst2'."
         ) from error
     return _from_splits(name, {str(k): _split(f"{name} ({k})", v) for k, v in loaded.items()}, evaluation)
@@ -165,25 +148,32 @@ def _from_hub(name: str, field: str, evaluation: str | None) -> Source:
 def _from_splits(name: str, splits: Mapping[str, Part | datasets.Dataset], preferred: str | None = None) -> Source:
     parts = {k: v if isinstance(v, Part) else Part(f"{name} ({k})", v) for k, v in splits.items()}
     if len(parts) == 1:
-        return Source(name, tuple(parts.values()), ())
+        ((split, part),) = parts.items()
+        note = f"Of {name} the split {shown(split)} is read, the only one that it has."
+        return Source(name, (part if split == "train" else part.noted(note),), ())
     if "train" not in parts:
-        raise DataError(f"{name} has the splits {sorted(parts)} but no 'train'. Name the training split 'train'.")
-    known = (split for start in _EVALUATION_SPLITS for split in sorted(parts) if split.startswith(start))
+        raise DataError(
+            f"{name} has the splits {listed(sorted(parts))} but no 'train'. Name the training split 'train'."
+        )
+    known = (split for start in EVALUATION_SPLITS for split in sorted(parts) if split.startswith(start))
     chosen = preferred if preferred in parts else next(known, None)
-    evaluation = parts[chosen] if chosen else None
-    return Source(name, (parts["train"],), (evaluation,) if evaluation else ())
+    if chosen is None:
+        return Source(name, (parts["train"],), ())
+    note = f"The rows to evaluate on are the split {shown(chosen)} of {name}."
+    return Source(name, (parts["train"],), (parts[chosen].noted(note),))
 
 
 def _split(where: str, split: Any) -> Part:
-    """Returns one split of a mapping, which is a data set or the path of one."""
+    """Returns one split of a mapping, which is a data set, a table, a list of row dicts or the path of a file."""
     if isinstance(split, datasets.Dataset):
-        return _part(where, split)
-    if isinstance(split, str | Path):
-        return Part(str(split), read_file(Path(split).expanduser()))
-    raise DataError(f"{where} is a {type(split).__name__}. Give a datasets.Dataset (not streamed) or a path.")
-
-
-def _part(where: str, dataset: datasets.Dataset) -> Part:
-    if dataset.num_rows == 0:
-        raise DataError(f"{where} has no rows. Give at least one, or leave it out.")
-    return Part(where, dataset)
+        return read_dataset(where, split)
+    if is_table(split):
+        return read_table(where, split)
+    if isinstance(split, str | os.PathLike):
+        return read_file(Path(split).expanduser())
+    if isinstance(split, list) and holds_rows(split):
+        return read_rows(where, split)
+    raise DataError(
+        f"{where} is a {type(split).__name__}. Give a datasets.Dataset (not streamed), a pandas.DataFrame, a list of "
+        "row dicts or a path by split; columns go into datasets.Dataset.from_dict(...)."
+    )

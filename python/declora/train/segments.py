@@ -1,7 +1,6 @@
 """Instruction data as segments: what the model reads, and what it learns to write."""
 
 import itertools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jinja2
@@ -9,6 +8,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from declora.data import TextData
+from declora.data.display import cut, listed
 from declora.data.prompts import CHAT, separator, write_prompt
 from declora.errors import DataError, ModelError
 
@@ -21,6 +21,9 @@ _TODAY = """\
 {{- format | replace("%d", "26") | replace("%b", "Jul") | replace("%B", "July") | replace("%m", "07")
     | replace("%Y", "2024") -}}
 {%- endmacro %}"""
+
+
+Messages = list[dict[str, str]]
 
 
 class Segment(NamedTuple):
@@ -44,33 +47,48 @@ def write_examples(
     """Returns every row of `split` as an example.
 
     A prompt and its completion are two segments; with `template="chat"` they are a turn each of a conversation. The
-    targets of a conversation are the assistant's turns, each from the end of what the tokenizer's chat template writes
-    to ask for it (the generation prompt) to the end of what it writes after it; what follows the last one is left out.
+    targets of a conversation are the assistant's turns (where the prompt is given as messages, too, those of the
+    completion), each from the end of what the tokenizer's chat template writes to ask for it (the generation prompt) to
+    the end of what it writes after it; what follows the last one is left out.
 
     Raises:
         ModelError: The tokenizer has no chat template, or one whose generation prompt does not begin the turn.
         DataError: The chat template refuses a conversation; names the row.
     """
-    if text.completion_column is not None:
-        columns = (*text.text_columns, text.completion_column)
-        rows = [
-            dict(zip(columns, values, strict=True))
-            for values in zip(*(split[name][:] for name in columns), strict=True)
-        ]
-        prompts = [write_prompt(template, row, text.text_columns) for row in rows]
-        completions = [row[text.completion_column] for row in rows]
-        if template != CHAT:
-            return [_pair(template, *pair) for pair in zip(prompts, completions, strict=True)]
-        chats = [[_turn("user", p), _turn("assistant", c)] for p, c in zip(prompts, completions, strict=True)]
+    if text.chat:
+        chats = _conversations(text, split)
     else:
-        chats = split[text.text_columns[0]][:]
+        pairs = _pairs(text, split, template)
+        if template != CHAT:
+            return [_pair(template, *pair) for pair in pairs]
+        chats = [([_turn("user", prompt), _turn("assistant", completion)], 1) for prompt, completion in pairs]
     if not tokenizer.chat_template:
         raise ModelError(
             f"tokenizer ({type(tokenizer).__name__}) has no chat template to write conversations with. Set "
             "tokenizer.chat_template, use the tokenizer of an instruction-tuned model, or give prompt and completion "
-            "columns."
+            "columns of texts."
         )
-    return [_chat(row, messages, tokenizer) for row, messages in enumerate(chats)]
+    return [_chat(row, messages, first, tokenizer) for row, (messages, first) in enumerate(chats)]
+
+
+def _conversations(text: TextData, split: Dataset) -> list[tuple[Messages, int]]:
+    """Returns the messages of each row, and the index of the first one that may be learned."""
+    begun = split[text.text_columns[0]][:]
+    if text.completion_column is None:
+        return [(messages, 0) for messages in begun]
+    ended = split[text.completion_column][:]
+    return [(prompt + completion, len(prompt)) for prompt, completion in zip(begun, ended, strict=True)]
+
+
+def _pairs(text: TextData, split: Dataset, template: str | None) -> list[tuple[str, str]]:
+    """Returns the prompt and completion of each row."""
+    prompts = zip(*(split[name][:] for name in text.text_columns), strict=True)
+    rows = [dict(zip(text.text_columns, values, strict=True)) for values in prompts]
+    completions = split[text.completion_column][:]
+    return [
+        (write_prompt(template, row, text.text_columns), completion)
+        for row, completion in zip(rows, completions, strict=True)
+    ]
 
 
 def _pair(template: str | None, prompt: str, completion: str) -> Example:
@@ -83,16 +101,16 @@ def _turn(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
-def _chat(row: int, messages: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> Example:
-    turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+def _chat(row: int, messages: Messages, first: int, tokenizer: PreTrainedTokenizerBase) -> Example:
+    turns = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i >= first]
     try:
         whole = _render(tokenizer, messages[: turns[-1] + 1])
         starts = [_render(tokenizer, messages[:i], ask=True) for i in turns]
         alone = [_render(tokenizer, messages[: i + 1]) for i in turns]
     except jinja2.TemplateError as error:
         raise DataError(
-            f"The tokenizer's chat template refuses the conversation of row {row} (the first is 0): {error}. Roles: "
-            f"{[message['role'] for message in messages]}. Change the row, or tokenizer.chat_template."
+            f"The tokenizer's chat template refuses the conversation of row {row} (the first is 0): {cut(error)}. "
+            f"Roles: {listed(message['role'] for message in messages)}. Change the row, or tokenizer.chat_template."
         ) from error
     segments, done = [], 0
     for i, start, until in zip(turns, starts, alone, strict=True):
@@ -124,11 +142,9 @@ def _end_of_turn(whole: str, start: int, until: str, content: str) -> int:
     return end + sum(1 for _ in same)
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]], *, ask: bool = False) -> str:
+def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, ask: bool = False) -> str:
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:
         template = _TODAY + template
-    text = tokenizer.apply_chat_template(
-        list(messages), chat_template=template, tokenize=False, add_generation_prompt=ask
-    )
+    text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=ask)
     return str(text)

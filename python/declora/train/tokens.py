@@ -11,6 +11,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from declora.errors import ConfigError, DataError, shown
+
 __all__ = ["Batch", "Tokens", "tokenize"]
 
 
@@ -105,8 +107,19 @@ def tokenize(
 
     Two text columns are one pair for a classifier (`[CLS] a [SEP] b [SEP]`). For a causal LM the columns are joined
     by a newline and ended by the end-of-text token.
+
+    Raises:
+        ConfigError: `max_length` leaves no room for a token of each text beside the tokenizer's own.
+        DataError: The tokenizer makes no token of a text to classify.
     """
     columns = [list(data[name]) for name in text_columns]
+    texts_of_row = 1 if task == "causal-lm" else len(columns)
+    special = tokenizer.num_special_tokens_to_add(pair=texts_of_row == 2)
+    if max_length is not None and max_length < special + texts_of_row:
+        raise ConfigError(
+            f"max_length={max_length} leaves no room for a text: the tokenizer adds {special} tokens of its own to "
+            f"{'a pair' if texts_of_row == 2 else 'each'}. Set at least {special + texts_of_row}, e.g. 128."
+        )
     if task == "causal-lm":
         end = tokenizer.eos_token or ""
         texts = ["\n".join(parts) + end for parts in zip(*columns, strict=True)]
@@ -119,6 +132,12 @@ def tokenize(
     labels = scored = None
     if task == "classification":
         labels = np.asarray(data[label_column], dtype=np.int64)
+        if (bare := np.flatnonzero(np.diff(starts) <= special)).size:
+            text = " ".join(column[bare[0]] for column in columns)
+            raise DataError(
+                f"The tokenizer makes no token of the text {shown(text)}, nor of {bare.size - 1} others. Drop these "
+                "rows, or use the model's own tokenizer."
+            )
     else:
         scored = np.ones(starts[-1], dtype=np.bool_)
         scored[starts[:-1][np.diff(starts) > 0]] = False  # nothing comes before a first token
