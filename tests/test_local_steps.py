@@ -1,6 +1,7 @@
 """Local steps: which samples a round takes, whose dropout it draws, what it reports, and what ends it."""
 
 import itertools
+import re
 
 import numpy as np
 import peft
@@ -148,6 +149,26 @@ def test_a_loss_that_is_not_finite_names_client_and_round(trainer):
     bank.P[1, -1] = float("nan")
     with pytest.raises(TrainingError, match=r"loss of client 1 is nan in round 4 \(local step 1; 1 of 3 clients\)"):
         local.run(round_index=4)
+
+
+QUERY, DENSE = "bert.encoder.layer.1.attention.self.query.weight", "bert.encoder.layer.0.output.dense.weight"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [([QUERY], f"in {QUERY}. "), (["bert.pooler.dense.bias", DENSE], f"in {DENSE} and 1 more. ")],
+    ids=["below an adapter", "two"],
+)
+def test_weights_of_the_base_that_are_not_finite_are_named_not_the_learning_rate(trainer, broken, named, value):
+    local, _, _ = trainer()
+    weights = {name.replace(".base.", "."): weight for name, weight in local._model.named_parameters()}
+    with torch.no_grad():
+        for name in broken:
+            weights[name].view(-1)[3] = value
+    with pytest.raises(TrainingError, match=f"loss of client 0 .* not finite, {re.escape(named)}") as caught:
+        local.run(round_index=1)
+    assert "learning_rate" not in str(caught.value)
 
 
 def test_a_gradient_that_is_not_finite_names_client_and_round(trainer, monkeypatch):
