@@ -2,7 +2,7 @@
 #   make demo     set up, then a decentralized fine-tuning run on this machine's CPU, with a report
 #   make test     set up, then every check and every test
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint rust-test python-test bench bench-simulate results fuzz deny clean
+.PHONY: help demo test setup lint rust-test python-test bench bench-simulate results fuzz mutants deny clean
 
 PYTHON ?= python3
 DATA ?= ../shared/data
@@ -63,6 +63,10 @@ fuzz: ## look for inputs that break the core (cargo-fuzz, nightly; SECONDS_EACH=
 	for target in frame payload round_trip matrix robust; do \
 		cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(SECONDS_EACH) -max_len=4096 || exit 1; \
 	done
+
+MUTANTS_MINUTES ?= 40
+mutants: $(INSTALLED) ## change the code here and there and see which tests notice: docs/mutants.md (cargo-mutants; MUTANTS_MINUTES=40)
+	OMP_NUM_THREADS=1 $(BIN)/python benches/mutants --minutes $(MUTANTS_MINUTES)
 
 deny: ## licenses, sources and duplicates of the Rust crates, and known vulnerabilities (cargo-deny and the network)
 	cargo deny --locked check

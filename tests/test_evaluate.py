@@ -9,7 +9,9 @@ from conftest import tiny_bert, tiny_gpt2
 from declora.metrics import METRICS
 from declora.model import AdapterBank
 from declora.model.batched import Rows
+from declora.model.frozen import product_rows
 from declora.model.surgery import Surgery
+from declora.model.unpad import Unpadding
 from declora.train.evaluate import Score, evaluate, sample_texts
 from test_train import tokens_of
 
@@ -63,6 +65,22 @@ def test_scores_are_those_of_one_text_at_a_time_whatever_the_batches(scored, mon
     assert score.metrics["f1"] == pytest.approx(2 * hits / (predicted.sum() + labels.sum()))
     other = evaluate(model, bank, bank.P[0], tokens, texts, metric, None)
     assert other.loss != score.loss
+
+
+@pytest.mark.parametrize("scored", ["classification"], indirect=True)
+def test_without_padding_a_block_computes_tokens_alone(scored):
+    model, bank, tokens, metric = scored
+    bank.bind(bank.P[:1])
+    texts, computed = np.arange(12), []
+    block = model.bert.encoder.layer[0].intermediate
+    for unpadding in (None, Unpadding.of(model, bank.rows)):
+        hook = block.register_forward_pre_hook(lambda _, args: computed.append(args[0][..., 0].numel()))
+        evaluate(model, bank, bank.P[1], tokens, texts, metric, unpadding)
+        hook.remove()
+    lengths = tokens.lengths[texts]
+    # Numbers of rows are rounded up to the next for which a product is made.
+    assert computed == [lengths.max() * len(texts), product_rows(int(lengths.sum()))]
+    assert computed[1] < computed[0]
 
 
 def test_a_record_has_loss_and_metrics_under_its_prefix():

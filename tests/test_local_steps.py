@@ -1,6 +1,7 @@
 """Local steps: which samples a round takes, whose dropout it draws, what it reports, and what ends it."""
 
 import itertools
+import re
 
 import numpy as np
 import peft
@@ -12,7 +13,9 @@ from declora import process, seeds
 from declora.errors import TrainingError
 from declora.model import AdapterBank
 from declora.model.batched import BatchedLora, Rows
+from declora.model.frozen import product_rows
 from declora.model.surgery import Surgery
+from declora.model.unpad import Unpadding
 from declora.train.local_steps import LocalTrainer
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder
@@ -38,7 +41,7 @@ class Watched(ClientOrder):
 def trainer(tokenizer):
     """Returns a function that makes a trainer of three clients on a tiny BERT, its bank and its orders."""
 
-    def make(*, dropout=0.0, steps=STEPS, group_size=CLIENTS, rate=0.1, clip=None, **options):
+    def make(*, dropout=0.0, steps=STEPS, group_size=CLIENTS, rate=0.1, unpad=False, **options):
         lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS", lora_dropout=dropout)
         model, tokens, rows = tiny_bert(), tokens_of(tokenizer, "classification"), Rows()
         surgery = Surgery(model, lora, rows, seed=3)
@@ -46,9 +49,11 @@ def trainer(tokenizer):
         bank.fill(surgery.initial, CLIENTS, torch.device("cpu"))
         shards = np.array_split(np.arange(len(tokens)), CLIENTS)
         orders = [Watched(shard, batch_size=BATCH, seed=7, client=i) for i, shard in enumerate(shards)]
-        sgd = {"name": "sgd", "momentum": 0.0, "schedule": "constant", "warmup": 0.0, "clip_norm": clip}
+        sgd = {"name": "sgd", "momentum": 0.0, "schedule": "constant", "warmup": 0.0, "clip_norm": None}
         decay = np.zeros(surgery.layout.columns)
         optimizer = ClientOptimizer(bank.P, bank.G, learning_rate=rate, weight_decay=decay, steps=ROUNDS * steps, **sgd)
+        bank.bind(bank.P[:1])
+        options["unpadding"] = Unpadding.of(model, rows) if unpad else None
         options = {"steps": steps, "group_size": group_size, **options}
         return LocalTrainer(model, bank, optimizer, tokens, orders, **options), bank, orders
 
@@ -127,6 +132,20 @@ def test_the_base_drops_out_in_training_alone_and_only_where_asked_for(trainer, 
     assert not bank.rows.training
 
 
+def test_without_padding_a_block_computes_tokens_alone(trainer):
+    computed = {}
+    for unpad in (False, True):
+        local, _, orders = trainer(unpad=unpad, sort_by_length=False, steps=np.ones(3, dtype=np.int64))
+        computed[unpad] = []
+        block = local._model.bert.encoder.layer[0].intermediate
+        block.register_forward_pre_hook(lambda _, args, found=computed[unpad]: found.append(args[0][..., 0].numel()))
+        local.run(round_index=1)
+        lengths = local._tokens.lengths[np.concatenate([order.taken[0] for order in orders])]
+    # Numbers of rows are rounded up to the next for which a product is made.
+    assert computed == {False: [lengths.max() * len(lengths)], True: [product_rows(int(lengths.sum()))]}
+    assert computed[True] < computed[False]
+
+
 def test_a_clients_loss_is_the_mean_over_its_own_steps(trainer):
     """At a rate near 0 nothing moves, so each step's loss is the model's own of that batch."""
     local, bank, orders = trainer(rate=1e-30)
@@ -148,6 +167,26 @@ def test_a_loss_that_is_not_finite_names_client_and_round(trainer):
     bank.P[1, -1] = float("nan")
     with pytest.raises(TrainingError, match=r"loss of client 1 is nan in round 4 \(local step 1; 1 of 3 clients\)"):
         local.run(round_index=4)
+
+
+QUERY, DENSE = "bert.encoder.layer.1.attention.self.query.weight", "bert.encoder.layer.0.output.dense.weight"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [([QUERY], f"in {QUERY}. "), (["bert.pooler.dense.bias", DENSE], f"in {DENSE} and 1 more. ")],
+    ids=["below an adapter", "two"],
+)
+def test_weights_of_the_base_that_are_not_finite_are_named_not_the_learning_rate(trainer, broken, named, value):
+    local, _, _ = trainer()
+    weights = {name.replace(".base.", "."): weight for name, weight in local._model.named_parameters()}
+    with torch.no_grad():
+        for name in broken:
+            weights[name].view(-1)[3] = value
+    with pytest.raises(TrainingError, match=f"loss of client 0 .* not finite, {re.escape(named)}") as caught:
+        local.run(round_index=1)
+    assert "learning_rate" not in str(caught.value)
 
 
 def test_a_gradient_that_is_not_finite_names_client_and_round(trainer, monkeypatch):

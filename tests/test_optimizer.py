@@ -62,6 +62,18 @@ def test_each_client_is_clipped_by_its_own_norm_and_a_small_gradient_not_at_all(
     torch.testing.assert_close(values, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("norm", [1e-8, 1e-6, 2e-6, 1e-3, 3.0])
+def test_a_gradient_is_clipped_by_torchs_own_factor(norm):
+    """The factor's denominator has 1e-6 beside the norm, which counts where both are as small."""
+    optimizer, values, gradients = descend([1], columns=2, clip_norm=1e-6)
+    gradients.copy_(torch.tensor([[0.6, 0.8]]) * norm)
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = gradients[0].clone()
+    torch.nn.utils.clip_grad_norm_([parameter], 1e-6)
+    optimizer.step(optimizer.gradient_norms(), np.array([True]))
+    torch.testing.assert_close(-values[0], parameter.grad, atol=0, rtol=1e-6)
+
+
 def test_gradients_are_cleared_where_they_are():
     optimizer, _, gradients = descend([1], columns=3)
     gradients.fill_(2.0)

@@ -1,6 +1,7 @@
 """The order of a client's samples, and how rows are put in slices of like length."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +73,17 @@ def test_a_whole_epoch_is_every_sample_once_the_last_batch_being_what_is_left(si
         assert sorted(np.concatenate(batches)) == list(range(100, 100 + size))
         assert [len(part) for part in batches[:-1]] == [batch] * (len(batches) - 1)
         assert len(batches[-1]) == (size - 1) % batch + 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "slices"), [(1, 1), (7, 1), (15, 1), (16, 2), (31, 3), (32, 4), (39, 4), (40, 4), (200, 4)]
+)
+def test_there_are_four_slices_or_as_many_as_have_eight_rows(rows, slices):
+    """Rows of one length stay in their order, whatever sorting is fastest on this machine."""
+    parts = length_slices(np.full(rows, 9))
+    assert len(parts) == slices
+    assert np.concatenate(parts).tolist() == list(range(rows))
+    assert len(length_slices(np.full(rows, 9), smallest=1, most=2)) == min(rows, 2)
 
 
 @settings(max_examples=50)

@@ -6,6 +6,7 @@ import torch
 
 import declora
 from conftest import tiny_bert, tiny_gpt2, tiny_texts
+from declora.errors import TrainingError
 
 
 @pytest.fixture
@@ -86,6 +87,21 @@ def test_moments_are_forgotten_at_the_start_of_each_round_where_asked_for(run):
     forgetful, plain = run(**sgd, momentum=0.9, reset_moments=True), run(**sgd)
     assert torch.equal(forgetful.average.row, plain.average.row)
     assert not torch.equal(run(**sgd, momentum=0.9).average.row, plain.average.row)
+
+
+@pytest.mark.parametrize("where", ["LocalTrainer.run", "Evaluator.average"])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), MemoryError()]
+)
+def test_memory_that_runs_out_is_one_error_and_the_model_has_its_layers_back(run, monkeypatch, where, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(f"declora.run.{where}", fail)
+    model = tiny_bert()
+    with pytest.raises(TrainingError, match=r"memory ran out in round 1\. Lower group_size \(here 1\)"):
+        run(model=model, eval_every=1)
+    assert type(model.classifier) is torch.nn.Linear
 
 
 def test_prompts_are_packed_whole_and_plain_text_as_a_stream(run):

@@ -67,7 +67,7 @@ class FrameError(CodecError):
 
 
 class TrainingError(DecloraError, ArithmeticError):
-    """Training left the finite numbers."""
+    """Training left the finite numbers, or memory ran out."""
 
 
 class RunFolderError(DecloraError, OSError):

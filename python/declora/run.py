@@ -14,7 +14,7 @@ from peft import LoraConfig
 
 from declora import _bridge, process, seeds
 from declora.config import SimulationConfig
-from declora.errors import ConfigError
+from declora.errors import ConfigError, TrainingError
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
 from declora.metrics import choose_metric
@@ -184,7 +184,7 @@ class Run:
         The base model has its own layers back when this returns or raises.
 
         Raises:
-            TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
+            TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
         history: list[RoundRecord] = []
         with closing(self.rounds()) as rounds:
@@ -209,13 +209,17 @@ class Run:
         The base model has its own layers back when this ends, is closed or raises.
 
         Raises:
-            TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
+            TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
         record: RoundRecord | None = None
         try:
             for t in range(self.config.rounds):
                 record = self._round(t, record)
                 yield record
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise TrainingError(
+                f"memory ran out in round {t + 1}. Lower group_size (here {self.group_size}), batch_size or max_length."
+            ) from error
         finally:
             self.discard()
 
