@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from declora import report
 from declora.config import SimulationConfig
-from declora.errors import ConfigError
+from declora.errors import ConfigError, shown
 from declora.prepare import Material, prepare, shareable
 from declora.report import Progress, RunFolder, TensorBoardLog
 from declora.result import Comparison, SimulationResult
@@ -58,15 +58,21 @@ def simulate(
             named, and nothing was trained or written.
         TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
     """
-    base = (config or SimulationConfig()).override(**settings)
-    wanted = base.compare if compare is None else compare
-    if wanted is None:
+    if not isinstance(config, SimulationConfig | None):
+        raise ConfigError(
+            f"config={shown(config)} is no SimulationConfig. Give settings by name, as in simulate(clients=5), or what "
+            "`declora.SimulationConfig(...)` returns."
+        )
+    changes = settings if compare is None else {**settings, "compare": compare}
+    base = (config or SimulationConfig()).override(**changes)
+    if base.compare is None:
         return _simulate_one(base)
-    return _simulate_several(dataclasses.replace(base, compare=None), parse_overrides(wanted))
+    return _simulate_several(dataclasses.replace(base, compare=None), parse_overrides(base.compare))
 
 
 def _simulate_one(config: SimulationConfig) -> SimulationResult:
     run = Run(config, prepare(config))
+    report.announce(run.notes, config.progress)
     try:
         folder = _open_folder(config)
     except BaseException:
@@ -79,6 +85,7 @@ def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[st
     configs = {label: base.override(**changes) for label, changes in overrides.items()}
     materials: dict[str, Material] = {}
     metrics: dict[str, str] = {}
+    notes: dict[str, None] = {}
     for label, config in configs.items():
         # Everything is checked before the first run starts, and what runs can share is loaded once.
         twin = next((other for other in materials if shareable(configs[other], config)), None)
@@ -86,9 +93,11 @@ def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[st
         checked = Run(config, materials[label])
         checked.discard()
         metrics[label] = checked.metric.name
+        notes |= dict.fromkeys(checked.notes)
     if len(set(metrics.values())) > 1:
         shown = ", ".join(f"{label} {metric}" for label, metric in metrics.items())
         raise ConfigError(f"compare mixes metrics: {shown}. Set metric, the same for all runs.")
+    report.announce(notes, base.progress)
     folder = _open_folder(base)
     results: dict[str, SimulationResult] = {}
     for label, config in configs.items():

@@ -39,6 +39,7 @@ class TextData:
         preset: The well-known task that the data is, where the user named one.
         completion_column: What continues the prompt; None for plain text, conversations and classification.
         chat: Whether the text column holds conversations.
+        notes: What was guessed in reading the data, in whole sentences.
     """
 
     name: str
@@ -52,6 +53,7 @@ class TextData:
     preset: Preset | None = None
     completion_column: str | None = None
     chat: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def has_prompts(self) -> bool:

@@ -10,7 +10,7 @@ from declora.report.comparison import comparison_table
 from declora.report.graph import plot_topology, topology_figure
 from declora.report.html import RunSummary, comparison_report, run_report
 from declora.report.plots import comparison_figure, run_figure
-from declora.report.progress import Progress
+from declora.report.progress import Progress, announce
 from declora.report.run_folder import RunFolder, read_metrics
 from declora.report.style import house_style
 from declora.report.tables import format_bytes, format_seconds, to_markdown, to_text
@@ -21,6 +21,7 @@ __all__ = [
     "RunFolder",
     "RunSummary",
     "TensorBoardLog",
+    "announce",
     "comparison_figure",
     "comparison_report",
     "comparison_table",
