@@ -94,21 +94,17 @@ def check_task(experiment: Experiment, task: str) -> None:
 
 def source_of(task: str, data: str | Path | Mapping[str, str | Path]) -> str:
     """Returns what `data` of a run says: the task, and where its rows are."""
-    where = data.get(task, "hub") if isinstance(data, Mapping) else data
+    if isinstance(data, Mapping) and task not in data:
+        raise ConfigError(f"data has no source of {task!r}, only of {', '.join(data)}. Give {task}=PATH or {task}=hub.")
+    where = data[task] if isinstance(data, Mapping) else data
     if not isinstance(where, str | Path):
-        refuse("data", data, "'hub', a folder, or a table with the source of each task")
+        refuse("data", where, "'hub', a folder, or a table of such by task")
     Place().check("data", where)
-    if isinstance(data, Mapping):
-        if task not in data:
-            raise ConfigError(
-                f"data has no source of {task!r}, only of {', '.join(data)}. Give {task}=PATH or {task}=hub."
-            )
-        return f"{task}={data[task]}"
-    if data == "hub":
-        return f"{task}=hub"
-    folder = Path(data) / task
+    if isinstance(data, Mapping) or where == "hub":
+        return f"{task}={where}"
+    folder = Path(where) / task
     if not folder.is_dir():
-        raise DataError(f"data={str(data)!r} has no folder {task!r}. Give the folder that holds it, or {task}=PATH.")
+        raise DataError(f"data={str(where)!r} has no folder {task!r}. Give the folder that holds it, or {task}=PATH.")
     return f"{task}={folder}"
 
 
