@@ -9,7 +9,7 @@ import math
 import os
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -94,7 +94,7 @@ class Wholes(Whole):
     def check(self, name: str, value: Any) -> Any:
         """Returns the number, or the list."""
         value = value.tolist() if isinstance(value, np.ndarray) else value
-        if isinstance(value, list | tuple):
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
             return [super(Wholes, self).check(f"{name}[{i}]", number) for i, number in enumerate(value)]
         return super().check(name, value)
 

@@ -51,6 +51,11 @@ class SimulationResult:
         return self._outcome.clients
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed or decided for the user (columns, classes, weights), in whole sentences."""
+        return self._outcome.notes
+
+    @property
     def average(self) -> Adapter:
         """The node-averaged adapter: the mean of all clients' A, B and head (Dec-LoRA's evaluation endpoint)."""
         return Adapter(self._outcome.mean, self._outcome.layout, self._outcome.lora)
@@ -104,6 +109,8 @@ class SimulationResult:
             facts["attack"] = (
                 f"{federation.attack} by clients {_some(federation.attackers)}; quality and consensus are of the others"
             )
+        if self.notes:
+            facts["notes"] = " ".join(self.notes)
         return facts
 
     def _base(self) -> str:

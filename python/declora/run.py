@@ -54,6 +54,8 @@ class Outcome:
     """`[clients]`: steps of each client in a round."""
     base: Storage
     """How the frozen base was held."""
+    notes: tuple[str, ...] = ()
+    """What was guessed or decided for the user."""
 
 
 class Run:
@@ -174,6 +176,11 @@ class Run:
         self.bank.bind(self.bank.P[:1])
         return Unpadding.of(self.material.base.model, self._rows)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed or decided for the user, in whole sentences, each once."""
+        return tuple(dict.fromkeys((*self.material.text.notes, *self.material.base.notes, *self.federation.notes)))
+
     def discard(self) -> None:
         """Gives the base model its own layers back, for a run that will not be executed."""
         self._surgery.undo()
@@ -201,6 +208,7 @@ class Run:
             evaluated=(len(self._evaluator.texts), len(self._evaluator.client_texts)),
             local_steps=self.local_steps,
             base=self.material.base.storage,
+            notes=self.notes,
         )
 
     def rounds(self) -> Generator[RoundRecord]:

@@ -11,11 +11,11 @@ from typing import Any, overload
 import torch
 
 from declora.config import SimulationConfig
-from declora.errors import ConfigError, RunFolderError
+from declora.errors import ConfigError, RunFolderError, shown
 from declora.model.held import held
 from declora.outputs import folder_names, keeping, write_comparison, write_run
 from declora.prepare import Material, prepare, shareable
-from declora.report import Progress, RunFolder, RunLog
+from declora.report import Progress, RunFolder, RunLog, announce
 from declora.result import Comparison, SimulationResult
 from declora.run import RoundRecord, Run
 from declora.settings import parse_overrides
@@ -61,18 +61,26 @@ def simulate(
         RunFolderError: The folder could not be completed after the last round. Nothing is lost: the error's `result`
             is what would have been returned (of a comparison that stopped there, the runs that had finished).
     """
-    base = (config or SimulationConfig()).override(**settings)
-    wanted = base.compare if compare is None else compare
-    overrides = {} if wanted is None else parse_overrides(wanted)
+    if not isinstance(config, SimulationConfig | None):
+        raise ConfigError(
+            f"config={shown(config)} is no SimulationConfig. Give settings by name, as in simulate(clients=5), or what "
+            "`declora.SimulationConfig(...)` returns."
+        )
+    changes = settings if compare is None else {**settings, "compare": compare}
+    base = (config or SimulationConfig()).override(**changes)
+    overrides = {} if base.compare is None else parse_overrides(base.compare)
     with held([base.model, *(changes.get("model") for changes in overrides.values())]):
-        if wanted is None:
+        if base.compare is None:
             return _simulate_one(base)
         return _simulate_several(dataclasses.replace(base, compare=None), overrides)
 
 
 def _simulate_one(config: SimulationConfig) -> SimulationResult:
     _check_out(config)
-    return _execute(Run(config, prepare(config)), config.method)
+    run = Run(config, prepare(config))
+    with _discarding(run):
+        announce(run.notes, config.progress)
+    return _execute(run, config.method)
 
 
 def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[str, Any]]) -> Comparison:
@@ -80,6 +88,7 @@ def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[st
     configs = _configs(base, overrides)
     materials: dict[str, Material] = {}
     metrics: dict[str, str] = {}
+    notes: dict[str, None] = {}
     for label, config in configs.items():
         # Everything is checked before the first run starts, and what runs can share is loaded once.
         twin = next((other for other in materials if shareable(configs[other], config)), None)
@@ -87,9 +96,11 @@ def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[st
         checked = Run(config, materials[label])
         checked.discard()
         metrics[label] = checked.metric.name
+        notes |= dict.fromkeys(checked.notes)
     if len(set(metrics.values())) > 1:
-        shown = ", ".join(f"{label} {metric}" for label, metric in metrics.items())
-        raise ConfigError(f"compare mixes metrics: {shown}. Set metric, the same for all runs.")
+        found = ", ".join(f"{label} {metric}" for label, metric in metrics.items())
+        raise ConfigError(f"compare mixes metrics: {found}. Set metric, the same for all runs.")
+    announce(notes, base.progress)
     folder = _open_folder(base)
     with closing(folder) if folder is not None else nullcontext():
         if folder is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import declora
-from declora.errors import ConfigError
+from declora.errors import ConfigError, shown
 from declora.settings import parse_pair
 
 __all__ = ["add_to"]
@@ -84,4 +84,9 @@ def _names(text: str) -> list[str]:
 
 def _numbers(text: str) -> int | list[int]:
     """Returns the whole number that a flag holds, or with commas (`3,4` or `3,`) a list of them."""
-    return [int(part) for part in text.split(",") if part] if "," in text else int(text)
+    try:
+        return [int(part) for part in text.split(",") if part] if "," in text else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is no whole number. Write e.g. 3, or with commas 3,4"
+        ) from None

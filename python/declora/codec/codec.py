@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class Codec:
     name: str
     core: _bridge.Codec
     memory: type[Memory]
+    shapes: tuple[tuple[int, int], ...] = ()
+    """The (rows, columns) of a message's matrices, where they are known."""
 
     @property
     def error(self) -> float:
@@ -55,7 +58,11 @@ class Codec:
 
     def for_shapes(self, shapes: Sequence[tuple[int, int]]) -> "Codec":
         """Returns the same codec for messages that are matrices of these (rows, columns), one after the other."""
-        return replace(self, core=_bridge.Codec(str(self.core), shapes=shapes))
+        return replace(self, core=_core(str(self.core), shapes), shapes=tuple(shapes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles by the settings: an object of the core has no bytes of its own."""
+        return _rebuilt, (self.name, str(self.core), self.memory, self.shapes)
 
     def frame_bytes(self, columns: int) -> int:
         """Returns the exact size of one message, header and payload of `columns` values; `+rans` sends less."""
@@ -86,6 +93,14 @@ def parse_codec(text: str) -> Codec:
             f"{' or '.join(repr(f'{text}+{name}') for name in MEMORIES)}."
         )
     return Codec(text, core, memory)
+
+
+def _core(text: str, shapes: Sequence[tuple[int, int]]) -> _bridge.Codec:
+    return _bridge.Codec(text, shapes=shapes) if shapes else _bridge.Codec(text)
+
+
+def _rebuilt(name: str, core: str, memory: type[Memory], shapes: tuple[tuple[int, int], ...]) -> Codec:
+    return Codec(name, _core(core, shapes), memory, shapes)
 
 
 @lru_cache

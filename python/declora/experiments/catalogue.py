@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from declora.errors import unknown_name
 from declora.experiments.experiment import Experiment
 from declora.experiments.own_tables import LEARNING_RATE, LOCAL_STEPS, MESSAGES, TOPOLOGIES
 from declora.experiments.paper_tables import LABEL_SKEW, TABLE1, TABLE2, TABLE4
+from declora.kinds import Choice
 
 __all__ = ["EXPERIMENTS", "PRINTED", "TAGS", "Printed", "find_experiment"]
 
@@ -44,12 +44,12 @@ PRINTED: dict[tuple[str, str, str], Printed] = {
 """By experiment, task and row; every other value of the paper is unknown here."""
 
 
-def find_experiment(name: str) -> Experiment:
-    """Returns the experiment of that name.
+def find_experiment(experiment: str | Experiment) -> Experiment:
+    """Returns the experiment of that name, or the one that was given.
 
     Raises:
         ConfigError: There is none.
     """
-    if name not in EXPERIMENTS:
-        raise unknown_name("experiment", name, EXPERIMENTS)
-    return EXPERIMENTS[name]
+    if isinstance(experiment, Experiment):
+        return experiment
+    return EXPERIMENTS[Choice(EXPERIMENTS).check("experiment", experiment)]

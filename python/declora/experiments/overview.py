@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from declora.experiments.arguments import parse_seeds
 from declora.experiments.catalogue import EXPERIMENTS
 from declora.experiments.experiment import Cell, Experiment, Grid
 from declora.experiments.scale import Scale, find_scale
@@ -18,7 +19,7 @@ def overview(scale: str | Scale = "small", *, seeds: int | Sequence[int] = 3) ->
     Rows that two experiments share are counted in both, but run once.
     """
     scale = find_scale(scale)
-    count = seeds if isinstance(seeds, int) else len(seeds)
+    count = len(parse_seeds(seeds))
     rows = []
     for experiment in EXPERIMENTS.values():
         tasks = experiment.tasks_at(scale)

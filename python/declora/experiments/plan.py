@@ -11,11 +11,14 @@ import declora
 from declora.config import SimulationConfig
 from declora.errors import ConfigError
 from declora.experiments.arguments import (
-    check_arguments,
+    check_k,
+    check_model,
+    check_settings,
     check_task,
     command_line,
     parse_clients,
     parse_seeds,
+    parse_tasks,
     source_of,
 )
 from declora.experiments.contents import Contents
@@ -102,11 +105,11 @@ def make_plan(
     Raises:
         ConfigError: Something is unknown or does not fit, or `settings` has what the rows themselves set.
     """
-    settings = dict(settings or {})
-    check_arguments(model, k, settings)
+    settings = check_settings(settings or {})
+    model, k = check_model(model), check_k(k)
     counts = parse_clients(experiment, clients)
     contents, jobs = Contents(), []
-    for task in tasks or experiment.tasks_at(scale):
+    for task in parse_tasks(tasks) or experiment.tasks_at(scale):
         check_task(experiment, task)
         cells = experiment.cells(Grid(scale, counts, task))
         base = {"codec": "none", **scale.settings_of(experiment.name, task), **settings}

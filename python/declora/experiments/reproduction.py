@@ -20,6 +20,7 @@ from declora.experiments.plan import Plan, make_plan
 from declora.experiments.scale import Scale, find_scale
 from declora.experiments.store import Finished, Store
 from declora.experiments.table import cost_table, quality_table
+from declora.kinds import Place
 from declora.report import RunFolder, to_text
 
 __all__ = ["Reproduction", "reproduce"]
@@ -69,8 +70,9 @@ def reproduce(
             and nothing was trained.
         TrainingError: A run left the finite numbers; what had finished stays.
     """
+    out = Place().check("out", out)
     plan = make_plan(
-        find_experiment(experiment) if isinstance(experiment, str) else experiment,
+        find_experiment(experiment),
         find_scale(scale),
         model=model,
         tasks=tasks,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from declora.errors import unknown_name
+from declora.kinds import Choice
 
 __all__ = ["SCALES", "Scale", "find_scale"]
 
@@ -99,8 +99,4 @@ def find_scale(scale: str | Scale) -> Scale:
     Raises:
         ConfigError: There is none.
     """
-    if isinstance(scale, Scale):
-        return scale
-    if scale not in SCALES:
-        raise unknown_name("scale", scale, SCALES)
-    return SCALES[scale]
+    return scale if isinstance(scale, Scale) else SCALES[Choice(SCALES).check("scale", scale)]

@@ -30,6 +30,8 @@ class Federation:
     mixer: Mixer = field(default_factory=Linear)
     attack: Attack | None = None
     """What some clients send instead of what they have; None where all are honest."""
+    notes: tuple[str, ...] = ()
+    """What was guessed or changed, in whole sentences."""
 
     @property
     def clients(self) -> int:

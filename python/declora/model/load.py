@@ -53,6 +53,8 @@ class BaseModel:
     tokenizer: PreTrainedTokenizerBase
     source: str
     """Hub id or path: what `adapter_config.json` names as the base."""
+    notes: tuple[str, ...] = ()
+    """What was taken for granted in loading it, whole sentences."""
 
     @property
     def storage(self) -> Storage:

@@ -12,7 +12,7 @@ from declora.report.graph import choose_links, plot_topology, topology_figure
 from declora.report.html import CLIENTS, RunSummary, comparison_report, file_name, run_report
 from declora.report.json_lines import read_metrics
 from declora.report.plots import comparison_figure, run_figure
-from declora.report.progress import Progress
+from declora.report.progress import Progress, announce
 from declora.report.run_folder import RunFolder
 from declora.report.run_log import RunLog
 from declora.report.style import house_style
@@ -26,6 +26,7 @@ __all__ = [
     "RunLog",
     "RunSummary",
     "TensorBoardLog",
+    "announce",
     "choose_links",
     "comparison_figure",
     "comparison_report",

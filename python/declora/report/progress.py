@@ -1,8 +1,8 @@
-"""A progress bar over the rounds that stays quiet where nobody looks."""
+"""What a run says while it runs: its notes, then a progress bar over the rounds; quiet where nobody looks."""
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +12,7 @@ from declora.metrics import METRICS
 from declora.report.records import finite
 from declora.report.tables import format_value
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "announce"]
 
 _LOG = logging.getLogger("declora")
 _SHOWN = {
@@ -22,6 +22,21 @@ _SHOWN = {
     "bytes_total": "sent",
 }
 _QUALITIES = {metric.average for metric in METRICS.values()}
+
+
+def announce(notes: Iterable[str], enabled: bool | None = None) -> None:
+    """Shows what was guessed or decided for the user, a line each, before the first round.
+
+    Args:
+        notes: Whole sentences.
+        enabled: As of `Progress`. Where that shows no bar, the lines go to the logger `declora` (level INFO), which the
+            command line prints.
+    """
+    for note in notes:
+        if _is_shown(enabled):
+            print(f"note: {note}", file=sys.stderr)
+        else:
+            _LOG.info("note: %s", note)
 
 
 class Progress:
@@ -38,7 +53,7 @@ class Progress:
     def __init__(
         self, total_rounds: int, description: str = "", enabled: bool | None = None, *, verbose: bool = False
     ) -> None:
-        show = sys.stderr.isatty() if enabled is None else enabled
+        show = _is_shown(enabled)
         self.total_rounds = total_rounds
         self._description = description
         self._log = verbose and enabled is None and not show
@@ -91,6 +106,12 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_shown(enabled: bool | None) -> bool:
+    if enabled is None:
+        return sys.stderr is not None and sys.stderr.isatty()
+    return enabled
 
 
 def _format(name: str, value: float) -> str:
