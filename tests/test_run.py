@@ -6,7 +6,7 @@ import torch
 
 import declora
 from conftest import tiny_bert, tiny_gpt2, tiny_texts
-from declora.errors import TrainingError
+from declora.errors import ConfigError, TrainingError
 
 
 @pytest.fixture
@@ -87,6 +87,35 @@ def test_moments_are_forgotten_at_the_start_of_each_round_where_asked_for(run):
     forgetful, plain = run(**sgd, momentum=0.9, reset_moments=True), run(**sgd)
     assert torch.equal(forgetful.average.row, plain.average.row)
     assert not torch.equal(run(**sgd, momentum=0.9).average.row, plain.average.row)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "adam"}, "optimizer='adam' is not known"),
+        ({"mixer": "krum", "method": "dec-lora"}, "client 0 has 2 neighbours"),
+        (
+            {"metric": "exact_match", "model": tiny_gpt2(), "task": "causal-lm", "lora": {"r": 2}},
+            "needs generated answers",
+        ),
+    ],
+    ids=["after its layers were exchanged", "by the graph", "by the metric"],
+)
+def test_what_is_refused_is_refused_before_the_first_round_and_gives_the_model_back(
+    run, monkeypatch, settings, message
+):
+    monkeypatch.setattr("declora.run.Run._round", lambda *_: pytest.fail("a round was run"))
+    settings = {"model": tiny_bert(), **settings}
+    modules = dict(settings["model"].named_modules())
+    with pytest.raises(ConfigError, match=message):
+        run(**settings)
+    assert dict(settings["model"].named_modules()) == modules
+
+
+def test_a_round_counts_the_messages_that_were_refused_where_it_goes_on_without_them(run):
+    settings = {"method": "dec-lora", "topology": "complete", "attack": "nan", "attackers": [1], "mixer": "clipped"}
+    assert run(rounds=2, local_steps=1, **settings).history["frames_refused"].tolist() == [1, 1]
+    assert "frames_refused" not in run(rounds=2, local_steps=1, method="dec-lora").history
 
 
 @pytest.mark.parametrize("where", ["LocalTrainer.run", "Evaluator.average"])

@@ -118,10 +118,10 @@ class Trial:
     """The tests of one change, in a child."""
 
     def __init__(self, file: Path, tree: ast.Module, tests: Sequence[str], seconds: float) -> None:
-        """Starts them; they may take `seconds`."""
+        """Starts them; they may take `seconds`. Where there are none, the change has lived."""
         self._ends = time.monotonic() + seconds
-        self.result = ""
-        self._child = _forked(lambda: _changed(file, tree, tests))
+        self.result = "" if tests else "lived"
+        self._child = _forked(lambda: _changed(file, tree, tests)) if tests else 0
 
     @property
     def done(self) -> bool:
