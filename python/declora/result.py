@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -18,7 +19,9 @@ from declora.run import Outcome
 __all__ = ["Comparison", "SimulationResult"]
 
 _NAMED = 20
-"""Of more clients, no more are named in a sentence."""
+"""Of more clients, no more are named in a sentence; of more classes, no more in a picture."""
+_VECTOR = 400
+"""The bands of more clients than this are kept as a picture, not as shapes."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,10 @@ class SimulationResult:
     def _partition_figure(self) -> Figure:
         with report.house_style():
             figure = Figure(figsize=(6.4, 6.4), layout="constrained")
-            self.partition.plot(figure.subplots())
+            shown = replace(self.partition, counts=_few_classes(self.partition.counts))
+            axes = shown.plot(figure.subplots())
+            for band in axes.collections:
+                band.set_rasterized(len(shown.counts) > _VECTOR)  # else a page grows with every client and class
         return figure
 
     def __str__(self) -> str:
@@ -161,6 +167,19 @@ class SimulationResult:
             if not (isinstance(value, float) and math.isnan(value))
         ]
         return "\n".join(lines)
+
+
+def _few_classes(counts: pd.DataFrame) -> pd.DataFrame:
+    """Returns label counts with names and classes that a legend has room for: the largest, and the others as one."""
+    classes = counts.iloc[:, :-1]
+    order = np.argsort(-classes.sum().to_numpy(), kind="stable")
+    kept = np.sort(order[: _NAMED - 1] if len(order) > _NAMED else order)
+    few = classes.iloc[:, kept].set_axis([report.cut(str(classes.columns[i]), 30) for i in kept], axis=1)
+    if len(kept) < len(order):
+        others = np.delete(classes.to_numpy(), kept, axis=1).sum(axis=1)
+        few.insert(len(kept), f"{len(order) - len(kept):,} others", others, allow_duplicates=True)
+    few.insert(few.shape[1], "total", counts.iloc[:, -1], allow_duplicates=True)
+    return few
 
 
 def _some(clients: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from declora.report.progress import Progress, announce
 from declora.report.run_folder import RunFolder
 from declora.report.run_log import RunLog
 from declora.report.style import house_style
-from declora.report.tables import format_bytes, format_seconds, to_markdown, to_text
+from declora.report.tables import cut, format_bytes, format_seconds, to_markdown, to_text
 from declora.report.tensorboard import TensorBoardLog
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "comparison_figure",
     "comparison_report",
     "comparison_table",
+    "cut",
     "file_name",
     "format_bytes",
     "format_seconds",

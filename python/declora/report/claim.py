@@ -33,8 +33,8 @@ def check_path(path: str | os.PathLike[str], *, overwrite: bool) -> None:
             raise RunFolderError(f"{field} holds files that declora did not write. Use another path.")
         if not overwrite:
             raise RunFolderError(f"{field} holds a run. Replace it with --overwrite, or use another path.")
-        new = new_beside(place)
-        foreign += [f"../{new.name}/{name}" for name in (find_foreign(new) if new.exists() else [])]
+        for beside in (new_beside(place), old_beside(place)):
+            foreign += [f"../{beside.name}/{name}" for name in (find_foreign(beside) if beside.exists() else [])]
         if foreign:
             raise RunFolderError(
                 f"{field} holds {listed(foreign)}: declora did not write that and will not delete it. Move it away "
@@ -53,9 +53,11 @@ def finish_swap(place: Path) -> None:
         FolderInUse: it is still at it.
         OSError: it cannot be done.
     """
-    if not place.name or Belongings.read(old_beside(place)) is None:  # "/" has nothing beside it
+    if not place.name:  # "/" has nothing beside it
         return
     new, old = new_beside(place), old_beside(place)
+    if not old.is_dir() or (Belongings.read(old) is None and find_foreign(old)):
+        return
     if not place.exists():
         lock = FolderLock(old)
         try:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from declora.errors import RunFolderError
+from declora.report.folder_errors import reason
 
 __all__ = ["METRICS", "append", "line_of", "plain", "read_metrics"]
 
@@ -77,9 +78,8 @@ def read_metrics(path: str | os.PathLike[str]) -> pd.DataFrame:
     file = file / METRICS if file.is_dir() else file
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise RunFolderError(f"path={str(file)!r} cannot be read: {reason}. Name the folder of a run.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"path={str(file)!r} cannot be read: {reason(error)}. Name the folder of a run.") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:

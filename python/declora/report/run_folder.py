@@ -53,14 +53,15 @@ class RunFolder:
             self._place = Path(os.path.realpath(path))
             finish_swap(self._place)
             self.check(path, overwrite=overwrite)
+            made = not self._place.exists()
             self._place.mkdir(parents=True, exist_ok=True)
-            self._lock = self._earlier_lock = FolderLock(self._place)
             try:
-                self.check(path, overwrite=overwrite)  # it may be another run's since
-                self.work = self._begin()
-                self._write_marker()
+                self._lock = self._earlier_lock = FolderLock(self._place)
+                self._take(overwrite)
             except BaseException:
-                self._earlier_lock.release(self._place)
+                if made:
+                    with contextlib.suppress(OSError):
+                        self._place.rmdir()
                 raise
 
     @staticmethod
@@ -121,9 +122,10 @@ class RunFolder:
         """
         whole: dict[str, Path] = {}
         failure: RunFolderError | None = None
-        with self._writing("adapters"):
+        names = [_inside(name) for name in writers]
+        with self._writing(", ".join(names[:1])):
             aside = self._aside()
-            for number, (name, write) in enumerate(writers.items()):
+            for number, (name, write) in enumerate(zip(names, writers.values(), strict=True)):
                 stage = aside / str(number)
                 try:
                     write(stage)
@@ -132,7 +134,7 @@ class RunFolder:
                     failure = RunFolderError(f"{self._field}: {name!r} cannot be written: {reason(cause)}. {_FIX}.")
                     failure.__cause__ = error
                     break
-                whole[_inside(name)] = stage
+                whole[name] = stage
             self._own(f"{path}/{file.name}" for path, stage in whole.items() for file in stage.iterdir())
             for path, stage in whole.items():
                 (self.work / path).parent.mkdir(parents=True, exist_ok=True)
@@ -198,6 +200,15 @@ class RunFolder:
             shutil.rmtree(self.work / PARTIAL, ignore_errors=True)
         self._lock.release(self.work)
         self._earlier_lock.release(self._place)
+
+    def _take(self, overwrite: bool) -> None:
+        try:
+            self.check(self.root, overwrite=overwrite)  # it may be another run's since
+            self.work = self._begin()
+            self._write_marker()
+        except BaseException:
+            self._earlier_lock.release(self._place)
+            raise
 
     def _begin(self) -> Path:
         """Returns where this run is written: in its place, or beside the earlier run, which stays for now."""

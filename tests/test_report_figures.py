@@ -1,0 +1,116 @@
+"""Figures of a report: they show the history, and draw whatever it is."""
+
+import io
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+from declora.report import comparison_figure, run_figure, topology_figure
+from report_rows import make_clients, make_history
+
+
+def axes_by_title(figure):
+    return {ax.get_title("left"): ax for ax in figure.axes}
+
+
+def test_the_run_figure_shows_the_history():
+    history, clients = make_history(), make_clients()
+    axes = axes_by_title(run_figure(history, clients))
+    labels = {title: (ax.get_xlabel(), ax.get_ylabel()) for title, ax in axes.items()}
+    assert labels == {
+        "Accuracy by round": ("round", "accuracy (%)"),
+        "Accuracy by bytes sent": ("bytes sent by all clients", "accuracy (%)"),
+        "Training loss": ("round", "loss (nats)"),
+        "Consensus distance": ("round", "RMS distance to the mean"),
+        "Time by phase": ("round", "seconds per round"),
+        "Bytes by client": ("client", "bytes sent"),
+    }
+    evaluated = history[history["average_accuracy"].notna()]
+    expected = {
+        "Accuracy by round": (evaluated["round"], evaluated["average_accuracy"]),
+        "Accuracy by bytes sent": (evaluated["bytes_total"], evaluated["average_accuracy"]),
+        "Training loss": (history["round"], history["train_loss"]),
+        "Consensus distance": (history["round"], history["consensus_distance"]),
+    }
+    for title, (x, y) in expected.items():
+        (line,) = axes[title].lines
+        np.testing.assert_array_equal(line.get_xdata(), x)
+        np.testing.assert_array_equal(line.get_ydata(), y)
+    assert axes["Consensus distance"].get_yscale() == "log"
+    assert [bar.get_height() for bar in axes["Bytes by client"].patches] == [6000, 12000, 18000, 24000]
+    bars = np.array([[bar.get_y(), bar.get_height()] for bar in axes["Time by phase"].patches]).reshape(3, 6, 2)
+    np.testing.assert_array_equal(bars[:, 1], [[0, 2], [2, 0.25], [2.25, 1]])
+    np.testing.assert_array_equal(bars[2, :, 1], [0, 1, 0, 1, 0, 1])
+
+
+def test_the_bands_run_from_the_worst_to_the_best_client():
+    history, clients = make_history(), make_clients()
+    axes = axes_by_title(run_figure(history, clients))
+    (band,) = axes["Accuracy by round"].collections
+    points = {tuple(point) for point in np.round(band.get_paths()[0].vertices, 9)}
+    for t in (2, 4, 6):
+        assert {(t, round(0.5 + 0.05 * t - 0.03, 9)), (t, round(0.5 + 0.05 * t + 0.02, 9))} <= points
+    (band,) = axes["Training loss"].collections
+    points = {tuple(point) for point in np.round(band.get_paths()[0].vertices, 9)}
+    assert {(2, 0.5), (2, 0.8), (5, 0.2), (5, 0.5)} <= points
+
+
+@pytest.mark.parametrize("rounds", [1, 200])
+@pytest.mark.parametrize("measure", ["accuracy", "perplexity"])
+def test_figures_draw_without_a_warning_for_any_number_of_rounds(rounds, measure, recwarn):
+    history = make_history(rounds, measure=measure)
+    figure = run_figure(history, make_clients(min(rounds, 3), clients=80))
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    comparison_figure({"a": history, "b" * 50: history}).savefig(io.BytesIO(), format="png", dpi=40)
+    assert not [str(warning.message) for warning in recwarn]
+
+
+@pytest.mark.parametrize("history", [pd.DataFrame({"round": []}), pd.DataFrame({"round": [1, 2]})])
+def test_what_was_not_measured_says_so(history):
+    axes = run_figure(history).axes
+    assert [[text.get_text() for text in ax.texts] for ax in axes] == [["not measured"]] * 6
+
+
+def test_the_comparison_draws_each_run_in_its_own_look_with_one_legend():
+    histories = {name: make_history(sent=sent) for name, sent in (("none", 4000), ("q8", 1000), ("q4", 500))}
+    histories["unmeasured"] = pd.DataFrame({"round": [1], "train_loss": [1.0]})
+    figure = comparison_figure(histories)
+    axes = axes_by_title(figure)
+    lines = axes["Accuracy by round"].lines
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(lines) == 3
+    assert axes["Accuracy by bytes sent"].get_xscale() == "log"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(histories)
+    assert [bar.get_width() for bar in axes["Bytes in total"].patches] == [96_000, 24_000, 12_000, 0]
+    assert len(axes["Accuracy by round"].texts) == 0
+
+
+def test_runs_of_similar_size_get_linear_bytes_and_bands():
+    axes = axes_by_title(comparison_figure({"a": make_history(), "b": make_history(sent=2000)}))
+    assert axes["Accuracy by bytes sent"].get_xscale() == "linear"
+    assert len(axes["Accuracy by round"].collections) == 2
+
+
+def test_any_name_of_a_run_is_shown_as_it_is():
+    figure = comparison_figure({"_hidden": make_history(), "5$ and 6$^2": make_history(), "": make_history()})
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [" _hidden", "5$ and 6$^2", "run 3"]
+
+
+def test_drawing_leaves_the_users_settings_and_pyplot_alone():
+    before = dict(mpl.rcParams)
+    run_figure(make_history(), make_clients())
+    comparison_figure({"a": make_history()})
+    assert dict(mpl.rcParams) == before
+    if "matplotlib.pyplot" in sys.modules:
+        assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+def test_the_topology_picture_has_one_line_per_pair_and_a_dot_per_client():
+    ax = topology_figure(4, [(0, 1), (1, 0), (1, 2), (2, 3), (3, 3)], title="path").axes[0]
+    lines, dots = ax.collections
+    assert len(lines.get_segments()) == 3
+    np.testing.assert_allclose(dots.get_offsets(), [[0, 1], [1, 0], [0, -1], [-1, 0]], atol=1e-15)
+    assert [text.get_text() for text in ax.texts] == ["0", "1", "2", "3"]
