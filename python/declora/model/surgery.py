@@ -63,12 +63,32 @@ def check_lora(config: LoraConfig) -> None:
             raise ModelError(f"lora.{field}={rank} must be at least 1.")
 
 
+def _trained_wholes(config: LoraConfig) -> tuple[str, ...]:
+    """Returns how the names of modules end that PEFT trains as a whole."""
+    return (*(config.modules_to_save or []), *(_HEADS if config.task_type == TaskType.SEQ_CLS else []))
+
+
+def _all_linear(model: nn.Module, config: LoraConfig) -> list[str]:
+    """Returns the names of all linear layers but the output embeddings and those in modules that are trained as a whole.
+
+    PEFT's own `"all-linear"` looks for the latter elsewhere than it finds them when it comes to train them: it adapts
+    DistilBERT's `pre_classifier` and then fails to train it.
+    """
+    wholes, output = _trained_wholes(config), model.get_output_embeddings()  # type: ignore[operator]
+    inside = {n for name, m in model.named_modules() if name.endswith(wholes) for n, _ in m.named_modules(prefix=name)}
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output and name not in inside
+    ]
+
+
 def _check_trained(model: nn.Module, config: LoraConfig) -> None:
     """Refuses to train whole modules that are stored in 4 bits, as PEFT finds them: by the end of their names."""
-    trained = [*(config.modules_to_save or []), *(_HEADS if config.task_type == TaskType.SEQ_CLS else [])]
+    trained = _trained_wholes(config)
     for name, module in model.named_modules():
         stored = any(hasattr(parameter, "quant_state") for parameter in module.parameters())
-        if stored and name.endswith(tuple(trained)):
+        if stored and name.endswith(trained):
             raise ModelError(
                 f"module {name!r} is to be trained as a whole, but its weights are stored in 4 bits. Load the model "
                 f"with quantization_config={{'llm_int8_skip_modules': [{name!r}]}}, or leave it out of "
@@ -91,8 +111,8 @@ class Surgery:
         check_lora(config)
         _check_trained(model, config)
         self.undo = _restorer(model)
-        wrapped = _wrap(model, copy.deepcopy(config), seed)
         try:
+            wrapped = _wrap(model, copy.deepcopy(config), seed)
             self.config = cast(LoraConfig, wrapped.peft_config["default"])
             state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
             self.layout = Layout.of(state)
@@ -176,17 +196,18 @@ def _restorer(model: nn.Module) -> Callable[[], None]:
 
 def _wrap(model: nn.Module, config: LoraConfig, seed: int) -> PeftModel:
     """Returns `model` under PEFT, its adapter initialised from `seed` without touching the global generator."""
+    wanted = config.target_modules
+    if isinstance(wanted, str) and wanted.lower() == "all-linear":
+        config.target_modules = _all_linear(model, config)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(seed)
         # PEFT warns where it corrects fan_in_fan_out for Conv1D by itself, and of its own deprecations.
         warnings.simplefilter("ignore")
         try:
             return get_peft_model(model, config)
-        except ValueError as error:
-            linear = sorted(
-                {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)}
-            )
+        except Exception as error:
+            linear = sorted({name.rpartition(".")[2] for name in _all_linear(model, config)})
             raise ModelError(
-                f"lora.target_modules={config.target_modules!r} cannot be applied to {type(model).__name__}: {error} "
-                f"Its linear layers are named {', '.join(linear)}; 'all-linear' takes all of them."
+                f"lora.target_modules={wanted!r} cannot be applied to {type(model).__name__}: {error} "
+                f"Its linear layers are named {', '.join(linear)}."
             ) from error
