@@ -21,7 +21,6 @@ from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout, Storage
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
-from declora.model.unpad import Unpadding
 from declora.prepare import Material, federation_of, lora_config
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
@@ -30,6 +29,8 @@ from declora.train.memory import choose_group_size
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
+from declora.train.sharing import Sharing, find_sharing
+from declora.train.tokens import Tokens
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
 
@@ -118,14 +119,16 @@ class Run:
             steps=config.rounds * self.local_steps,
             clip_norm=config.clip_norm,
         )
-        self.group_size = config.group_size or choose_group_size(
-            material.base.model,
-            clients=federation.clients,
-            batch_size=federation.batch_size,
-            max_length=min(config.max_length, int(train.lengths.max())),
-            device=device.type,
-        )
-        self.unpadding = self._find_unpadding()
+        self.sharing = self._find_sharing(train)
+        self.group_size = 1
+        if self.sharing.together:
+            self.group_size = config.group_size or choose_group_size(
+                material.base.model,
+                clients=federation.clients,
+                batch_size=federation.batch_size,
+                max_length=min(config.max_length, int(train.lengths.max())),
+                device=device.type,
+            )
         self._trainer = LocalTrainer(
             material.base.model,
             self.bank,
@@ -134,9 +137,9 @@ class Run:
             orders,
             steps=self.local_steps,
             group_size=self.group_size,
-            sort_by_length=config.sort_by_length,
+            sort_by_length=config.sort_by_length and self.sharing.together,
             base_dropout=config.base_dropout,
-            unpadding=self.unpadding,
+            unpadding=self.sharing.unpadding,
             seed=config.seed,
         )
         self._gossip = Gossip(
@@ -155,15 +158,28 @@ class Run:
             self.metric,
             texts=sample_texts(material.evaluation, config.eval_samples, seed=config.seed),
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
-            unpadding=self.unpadding,
+            sharing=self.sharing,
         )
 
-    def _find_unpadding(self) -> Unpadding | None:
-        """Returns what leaves out padding, where it is wanted and works; a causal LM and a GPU keep theirs."""
-        if not self.config.unpad or self.material.text.task != "classification" or self.bank.P.device.type != "cpu":
-            return None
-        self.bank.bind(self.bank.P[:1])
-        return Unpadding.of(self.material.base.model, self._rows)
+    def _find_sharing(self, train: Tokens) -> Sharing:
+        """Returns how clients share passes; padding is left out of those of a classifier on a CPU, where wanted."""
+        config, text, tokenizer = self.config, self.material.text, self.material.base.tokenizer
+        return find_sharing(
+            self.material.base.model,
+            self.bank,
+            train,
+            special=tokenizer.all_special_ids,
+            unpad=config.unpad and text.task == "classification" and self.bank.P.device.type == "cpu",
+            base_dropout=config.base_dropout,
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided for the user, in whole sentences."""
+        if self.sharing.together or self.federation.clients == 1:
+            return ()
+        name = type(self.material.base.model).__name__
+        return (f"{name} is trained one client at a time, which is slower: {self.sharing.reason}.",)
 
     def discard(self) -> None:
         """Gives the base model its own layers back, for a run that will not be executed."""
