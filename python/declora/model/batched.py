@@ -61,8 +61,8 @@ class PerClient(nn.Module):
         if axis is not None and count and x.dim() > axis + 1 and x.shape[axis] % count == 0:
             return x.movedim(axis, 0).reshape(count, -1, x.shape[-1])
         raise ModelError(
-            f"layer {self.name!r} got an input of shape {tuple(x.shape)} for {count} sequences: none of its axes keeps "
-            "them apart, so it cannot be adapted per client. Leave it out of target_modules, or set group_size=1."
+            f"layer {self.name!r} got an input of shape {tuple(x.shape)}, in which {count} sequences cannot be told "
+            "apart. Set group_size=1, or leave it out of lora.target_modules."
         )
 
     def as_input(self, y: torch.Tensor, shape: torch.Size) -> torch.Tensor:

@@ -7,7 +7,7 @@ that take tokens of all), so this is not looked up but tried, by the very path t
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from declora.errors import ModelError, TrainingError
 from declora.model.bank import AdapterBank
-from declora.model.row_axes import learning_row_axes
+from declora.model.row_axes import learning_row_axes, per_client
 from declora.model.unpad import Unpadding
 from declora.train.local_steps import LocalTrainer
 from declora.train.loss import forward
@@ -126,6 +126,8 @@ class _Trial:
         order. And all must be those of passes of their own, in which padding is another, too, but for rounding: without
         the base's own dropout, whose masks are drawn for a pass.
         """
+        if unclear := [layer.name for layer in per_client(self._model) if layer.row_axis is None]:
+            return f"what goes into its layer {unclear[0]!r} belongs to no sequence alone"
         try:
             together, changed = (
                 self._gradients(tokens, unpadding=unpadding, base_dropout=self._base_dropout)
@@ -162,11 +164,12 @@ class _Trial:
         self, tokens: Tokens, *, unpadding: Unpadding | None = None, apart: bool = False, base_dropout: bool = False
     ) -> torch.Tensor:
         """Returns the gradients `[3, D]` of the clients on `tokens`, in one pass, or in a pass for each of them."""
-        bank, ones = self._bank, np.ones(len(_SHARDS), dtype=np.int64)
-        bank.P, bank.G = self._start.clone(), torch.zeros_like(self._start)
+        bank = self._bank
+        bank.P, bank.G = self._start, torch.zeros_like(self._start)
+        nobody = np.empty(0, dtype=np.int64)
         optimizer = ClientOptimizer(
             bank.P, bank.G, name="sgd", learning_rate=0.0, weight_decay=0.0, momentum=0.0, schedule="constant",
-            warmup=0.0, steps=ones, clip_norm=None,
+            warmup=0.0, steps=nobody, clip_norm=None,
         )  # fmt: skip
         orders = [
             ClientOrder(shard, batch_size=len(shard), seed=0, client=client, whole_epochs=True)
@@ -178,7 +181,7 @@ class _Trial:
             optimizer,
             tokens,
             orders,
-            steps=ones,
+            steps=np.ones(len(_SHARDS), dtype=np.int64),
             group_size=1 if apart else len(_SHARDS),
             base_dropout=base_dropout,
             unpadding=unpadding,
@@ -211,15 +214,10 @@ def _short_texts(tokens: Tokens) -> Tokens:
         for start, stop, length in zip(tokens.starts[texts], tokens.starts[texts + 1], lengths, strict=True)
     ]
     place = np.concatenate(places)
-    return replace(
-        tokens,
-        ids=tokens.ids[place],
-        types=None if tokens.types is None else tokens.types[place],
-        starts=np.concatenate([[0], np.cumsum(lengths)]),
-        labels=None if tokens.labels is None else tokens.labels[texts],
-        scored=None if tokens.scored is None else tokens.scored[place],
-        positions=None if tokens.positions is None else tokens.positions[place],
-    )
+    given = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
+    arrays = {name: values for name, values in given.items() if isinstance(values, np.ndarray)}
+    taken = {name: values[place if len(values) == len(tokens.ids) else texts] for name, values in arrays.items()}
+    return replace(tokens, **taken | {"starts": np.concatenate([[0], np.cumsum(lengths)])})
 
 
 def _with_others(tokens: Tokens, places: NDArray[np.int64], special: Sequence[int]) -> Tokens:
