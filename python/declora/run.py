@@ -133,7 +133,7 @@ class Run:
             material.base.model,
             self.bank,
             self._optimizer,
-            train,
+            replace(train, padding_side=self.sharing.padding_side),
             orders,
             steps=self.local_steps,
             group_size=self.group_size,
@@ -153,7 +153,7 @@ class Run:
             material.base.model,
             material.base.tokenizer,
             self.bank,
-            material.evaluation,
+            replace(material.evaluation, padding_side=self.sharing.padding_side),
             material.questions,
             self.metric,
             texts=sample_texts(material.evaluation, config.eval_samples, seed=config.seed),
@@ -163,13 +163,13 @@ class Run:
 
     def _find_sharing(self, train: Tokens) -> Sharing:
         """Returns how clients share passes; padding is left out of those of a classifier on a CPU, where wanted."""
-        config, text, tokenizer = self.config, self.material.text, self.material.base.tokenizer
+        config, base = self.config, self.material.base
         return find_sharing(
-            self.material.base.model,
+            base.model,
             self.bank,
             train,
-            special=tokenizer.all_special_ids,
-            unpad=config.unpad and text.task == "classification" and self.bank.P.device.type == "cpu",
+            base.tokenizer,
+            unpad=config.unpad and train.task == "classification" and self.bank.P.device.type == "cpu",
             base_dropout=config.base_dropout,
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from declora.errors import ModelError, TrainingError
 from declora.model.bank import AdapterBank
@@ -22,7 +22,7 @@ from declora.train.local_steps import LocalTrainer
 from declora.train.loss import forward
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder
-from declora.train.tokens import Tokens
+from declora.train.tokens import Side, Tokens
 
 __all__ = ["Sharing", "find_sharing"]
 
@@ -40,6 +40,8 @@ class Sharing:
     """Whether those of several clients, or a part of one client's batch, may be computed in any company."""
     unpadding: Unpadding | None
     """What leaves out the padding; None where it is kept."""
+    padding_side: Side = "right"
+    """Where it is: where the tokenizer has it, if that matters to the model (XLNet reads the end of a row)."""
     reason: str = ""
     """Why not together."""
 
@@ -48,8 +50,8 @@ def find_sharing(
     model: PreTrainedModel,
     bank: AdapterBank,
     tokens: Tokens,
+    tokenizer: PreTrainedTokenizerBase,
     *,
-    special: Sequence[int],
     unpad: bool,
     base_dropout: bool,
 ) -> Sharing:
@@ -59,7 +61,7 @@ def find_sharing(
         model: With batched layers in place; what they learn of their inputs stays with them.
         bank: Of the run; its layers are left bound to a client of the trial.
         tokens: What the run trains on, of which the texts of the trial are made.
-        special: Token ids that stay where they are, since a model may look for them.
+        tokenizer: That of the model.
         unpad: Whether padding is to be left out, where the model allows it.
         base_dropout: Whether the base's own dropout is on in training.
 
@@ -67,20 +69,24 @@ def find_sharing(
         ModelError: The model does not train even with one client alone, not twice alike, or is to continue text and
             sees what follows.
     """
-    trial = _Trial(model, bank, tokens, special, base_dropout)
+    trial = _Trial(model, bank, tokens, tokenizer.all_special_ids, base_dropout)
     trial.learn_row_axes()
+    side: Side = "right"
     if tokens.task == "causal-lm":
         trial.check_causal()
-    found = trial.unpadding() if unpad else None
+    elif tokenizer.padding_side == "left":
+        side = "left"
+    padded = Sharing(True, None)
+    unpadded = Sharing(True, trial.unpadding()) if unpad else padded
+    reason = ""
     try:
-        reason = ""
-        for unpadding in (found, None) if found else (None,):
-            if not (reason := trial.entangled(unpadding)):
-                return Sharing(True, unpadding)
+        for way in dict.fromkeys([unpadded, padded, replace(padded, padding_side=side)]):
+            if not (reason := trial.entangled(way)):
+                return way
         trial.check_repeats()
     except TrainingError:
-        return Sharing(True, found)  # not finite before anything is learned: the first step says whose, and where
-    return Sharing(False, None, reason)
+        return unpadded  # not finite before anything is learned: the first step says whose, and where
+    return Sharing(False, None, side, reason)
 
 
 class _Trial:
@@ -119,7 +125,7 @@ class _Trial:
         self._bank.bind(self._start[:1])
         return Unpadding.of(self._model, self._bank.rows)
 
-    def entangled(self, unpadding: Unpadding | None) -> str:
+    def entangled(self, way: Sharing) -> str:
         """Returns why clients cannot share passes, nothing where they can.
 
         The others' gradients must be the same bits whatever the texts of one client are: on a CPU, where sums have an
@@ -130,7 +136,7 @@ class _Trial:
             return f"what goes into its layer {unclear[0]!r} belongs to no sequence alone"
         try:
             together, changed = (
-                self._gradients(tokens, unpadding=unpadding, base_dropout=self._base_dropout)
+                self._gradients(tokens, way, base_dropout=self._base_dropout)
                 for tokens in (self._tokens, self._changed)
             )
         except (ModelError, RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
@@ -140,15 +146,15 @@ class _Trial:
         if not same(together[others], changed[others]):
             return "what it computes for one text changes with the texts beside it"
         if self._base_dropout:
-            together = self._gradients(self._tokens, unpadding=unpadding)
-        if not self._close(together, self._gradients(self._tokens, apart=True)):
+            together = self._gradients(self._tokens, way)
+        if not self._close(together, self._gradients(self._tokens, replace(way, together=False, unpadding=None))):
             return "what it computes for one text changes with the padding beside it"
         return ""
 
     def check_repeats(self) -> None:
         """Raises ModelError where a client alone does not train, or not twice alike."""
         try:
-            first, second = (self._gradients(self._tokens, apart=True) for _ in range(2))
+            first, second = (self._gradients(self._tokens, Sharing(False, None)) for _ in range(2))
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise ModelError(
                 f"model={type(self._model).__name__} cannot be trained on text with these adapters: "
@@ -160,9 +166,7 @@ class _Trial:
                 "generator, so no seed gives its results again. Use a model that is the same each time."
             )
 
-    def _gradients(
-        self, tokens: Tokens, *, unpadding: Unpadding | None = None, apart: bool = False, base_dropout: bool = False
-    ) -> torch.Tensor:
+    def _gradients(self, tokens: Tokens, way: Sharing, *, base_dropout: bool = False) -> torch.Tensor:
         """Returns the gradients `[3, D]` of the clients on `tokens`, in one pass, or in a pass for each of them."""
         bank = self._bank
         bank.P, bank.G = self._start, torch.zeros_like(self._start)
@@ -179,12 +183,12 @@ class _Trial:
             self._model,
             bank,
             optimizer,
-            tokens,
+            replace(tokens, padding_side=way.padding_side),
             orders,
             steps=np.ones(len(_SHARDS), dtype=np.int64),
-            group_size=1 if apart else len(_SHARDS),
+            group_size=len(_SHARDS) if way.together else 1,
             base_dropout=base_dropout,
-            unpadding=unpadding,
+            unpadding=way.unpadding,
         ).run(round_index=0)
         return bank.G
 
