@@ -176,10 +176,13 @@ class Run:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was decided for the user, in whole sentences."""
-        if self.sharing.together or self.federation.clients == 1:
-            return ()
-        name = type(self.material.base.model).__name__
-        return (f"{name} is trained one client at a time, which is slower: {self.sharing.reason}.",)
+        name, sharing, notes = type(self.material.base.model).__name__, self.sharing, []
+        if not sharing.together and self.federation.clients > 1:
+            notes.append(f"{name} is trained one client at a time, which is slower: {sharing.reason}.")
+        if sharing.idle:
+            shown = ", ".join(sharing.idle[:3]) + ", ..." * (len(sharing.idle) > 3)
+            notes.append(f"In a trial no gradient came back to {len(sharing.idle)} adapted layers of {name} ({shown}).")
+        return tuple(notes)
 
     def discard(self) -> None:
         """Gives the base model its own layers back, for a run that will not be executed."""

@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from peft import LoraConfig, TaskType
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL_TARGETS
@@ -37,11 +38,25 @@ def linear_layers(model: PreTrainedModel, config: LoraConfig) -> list[str]:
     names = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not output and name not in left_out
+        if _is_linear(module) and module is not output and name not in left_out
     ]
     if model.config.model_type in _MAMBA:
         names = [name for name in names if name.rpartition(".")[2] != _MAMBA_OUTPUT]
     return _without_experts(names, model, config)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether `module` is a linear layer, and does what one does: some routers are linear layers that return choices."""
+    if type(module) in (nn.Linear, Conv1D) or hasattr(getattr(module, "weight", None), "quant_state"):
+        return True
+    if not isinstance(module, nn.Linear):
+        return False
+    try:
+        with torch.no_grad():
+            found = module(module.weight.new_zeros(1, module.in_features))
+    except Exception:  # it wants something else than vectors
+        return False
+    return isinstance(found, torch.Tensor) and found.shape == (1, module.out_features)
 
 
 def choose_targets(config: LoraConfig, model: PreTrainedModel) -> None:

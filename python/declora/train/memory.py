@@ -1,5 +1,6 @@
 """How many clients to compute at once."""
 
+from torch import nn
 from transformers import PreTrainedModel
 
 __all__ = ["choose_group_size"]
@@ -19,10 +20,17 @@ def choose_group_size(model: PreTrainedModel, *, clients: int, batch_size: int, 
     bits of a result. It keeps one group's activations under 2 GiB on a CPU (16 GiB on a GPU) with every text at
     `max_length`, and its rows few enough (128, 4096) that a larger group would no longer be faster.
     """
-    config = model.config.get_text_config()
-    hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
+    hidden, layers = _size(model)
     per_row = max_length * hidden * layers * _VALUES_PER_HIDDEN * 4
-    vocabulary = int(config.vocab_size) if hasattr(model, "lm_head") else 0
+    vocabulary = int(model.config.get_text_config().vocab_size) if hasattr(model, "lm_head") else 0
     per_row += 2 * 4 * max_length * vocabulary  # logits and their gradient
     rows = min(_BUDGET_BYTES.get(device, 2**31) // max(per_row, 1), _MOST_ROWS.get(device, 128))
     return max(1, min(clients, rows // batch_size))
+
+
+def _size(model: PreTrainedModel) -> tuple[int, int]:
+    """Returns hidden size and number of layers, from the modules where the configuration has no such names."""
+    config, embeddings = model.config.get_text_config(), next(model.get_input_embeddings().parameters())
+    lists = (len(module) for module in model.modules() if isinstance(module, nn.ModuleList))
+    hidden = getattr(config, "hidden_size", None) or embeddings.shape[-1]
+    return int(hidden), int(getattr(config, "num_hidden_layers", None) or max(lists, default=1))
