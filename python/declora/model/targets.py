@@ -46,7 +46,7 @@ def linear_layers(model: PreTrainedModel, config: LoraConfig) -> list[str]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether `module` is a linear layer, and does what one does: some routers are linear layers that return choices."""
+    """Whether `module` is a linear layer, and does what one does: some routers are such layers and return choices."""
     if type(module) in (nn.Linear, Conv1D) or hasattr(getattr(module, "weight", None), "quant_state"):
         return True
     if not isinstance(module, nn.Linear):
