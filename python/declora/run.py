@@ -179,9 +179,12 @@ class Run:
         name, sharing, notes = type(self.material.base.model).__name__, self.sharing, []
         if not sharing.together and self.federation.clients > 1:
             notes.append(f"{name} is trained one client at a time, which is slower: {sharing.reason}.")
-        if sharing.idle:
-            shown = ", ".join(sharing.idle[:3]) + ", ..." * (len(sharing.idle) > 3)
-            notes.append(f"In a trial no gradient came back to {len(sharing.idle)} adapted layers of {name} ({shown}).")
+        if idle := sharing.idle:
+            adapted = sum(block.kind == "A" for block in self.bank.layout)
+            shown = ", ".join(idle[:3]) + ", ..." * (len(idle) > 3)
+            notes.append(
+                f"In a trial no gradient came back to {len(idle)} of {adapted} adapted layers of {name}: {shown}."
+            )
         return tuple(notes)
 
     def discard(self) -> None:

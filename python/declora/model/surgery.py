@@ -184,7 +184,8 @@ def _wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> PeftModel:
         try:
             return get_peft_model(model, config)
         except Exception as error:  # it looks at names, shapes and kinds of layers without a common error for them
+            asked = wanted if isinstance(wanted, str | None) else ", ".join(sorted(wanted))
             raise ModelError(
-                f"lora.target_modules={wanted!r} cannot be applied to {type(model).__name__}: {error} "
+                f"lora.target_modules={asked} cannot be applied to {type(model).__name__}: {error} "
                 f"Choose from its linear layers, {', '.join(linear)}, or 'all-linear' for all of them."
             ) from error
