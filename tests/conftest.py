@@ -30,6 +30,10 @@ def real_data() -> Path:
 
 @pytest.fixture
 def tokenizer() -> transformers.PreTrainedTokenizerFast:
+    return tiny_tokenizer()
+
+
+def tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.post_processor = processors.TemplateProcessing(

@@ -60,6 +60,20 @@ def test_a_frozen_layer_computes_what_its_base_does_and_the_gradient_of_its_inpu
     assert layer.weight.grad is None
 
 
+@pytest.mark.parametrize("given", ["tokens", "as many as a product is made for", "rows of tokens"])
+def test_what_a_frozen_layer_returns_may_be_changed_in_place_as_what_its_base_does(given):
+    """Longformer divides its queries so."""
+    layer, x = layer_of("linear"), INPUTS[given]()
+    gradients = []
+    for module in (FrozenLinear(layer), layer):
+        leaf = x.clone().requires_grad_()
+        result = module(leaf)
+        result /= 4.0
+        result.square().sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients, rtol=0.0, atol=40 * 2.0**-24 * 100)
+
+
 def test_products_are_made_for_few_numbers_of_rows():
     rows = np.arange(1, 5000)
     sizes = np.array([product_rows(count) for count in rows.tolist()])

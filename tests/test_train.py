@@ -338,9 +338,9 @@ def test_a_lora_config_that_cannot_be_batched_is_refused_by_name(fields, message
 
 
 def test_a_layer_whose_input_does_not_keep_sequences_apart_is_refused():
-    layer = BatchedLinear("gate", Rows(count=4))
-    layer.weight = torch.zeros(1, 2, 3)
-    with pytest.raises(ModelError, match=r"gate.*\(7, 3\) for 4 sequences"):
+    layer = BatchedLinear("gate", Rows(owner=torch.tensor([0, 0, 1, 1]), count=4))
+    layer.weight = torch.zeros(2, 2, 3)
+    with pytest.raises(ModelError, match=r"gate.*\(7, 3\), in which 4 sequences"):
         layer(torch.zeros(7, 3))
 
 

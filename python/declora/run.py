@@ -21,7 +21,6 @@ from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout, Storage
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
-from declora.model.unpad import Unpadding
 from declora.prepare import Material, federation_of, lora_config
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
@@ -30,6 +29,8 @@ from declora.train.memory import check_fits, choose_group_size
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
+from declora.train.sharing import Sharing, find_sharing
+from declora.train.tokens import Tokens
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
 
@@ -129,25 +130,27 @@ class Run:
             steps=config.rounds * self.local_steps,
             clip_norm=config.clip_norm,
         )
-        self.group_size = config.group_size or choose_group_size(
-            material.base.model,
-            clients=federation.clients,
-            batch_size=federation.batch_size,
-            max_length=min(config.max_length, int(train.lengths.max())),
-            device=device.type,
-        )
-        self.unpadding = self._find_unpadding()
+        self.sharing = self._find_sharing(train)
+        self.group_size = 1
+        if self.sharing.together:
+            self.group_size = config.group_size or choose_group_size(
+                material.base.model,
+                clients=federation.clients,
+                batch_size=federation.batch_size,
+                max_length=min(config.max_length, int(train.lengths.max())),
+                device=device.type,
+            )
         self._trainer = LocalTrainer(
             material.base.model,
             self.bank,
             self._optimizer,
-            train,
+            replace(train, padding_side=self.sharing.padding_side),
             orders,
             steps=self.local_steps,
             group_size=self.group_size,
-            sort_by_length=config.sort_by_length,
+            sort_by_length=config.sort_by_length and self.sharing.together,
             base_dropout=config.base_dropout,
-            unpadding=self.unpadding,
+            unpadding=self.sharing.unpadding,
             seed=config.seed,
         )
         self._gossip = Gossip(
@@ -161,25 +164,31 @@ class Run:
             material.base.model,
             material.base.tokenizer,
             self.bank,
-            material.evaluation,
+            replace(material.evaluation, padding_side=self.sharing.padding_side),
             material.questions,
             self.metric,
             texts=sample_texts(material.evaluation, config.eval_samples, seed=config.seed),
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
-            unpadding=self.unpadding,
+            sharing=self.sharing,
         )
 
-    def _find_unpadding(self) -> Unpadding | None:
-        """Returns what leaves out padding, where it is wanted and works; a causal LM and a GPU keep theirs."""
-        if not self.config.unpad or self.material.text.task != "classification" or self.bank.P.device.type != "cpu":
-            return None
-        self.bank.bind(self.bank.P[:1])
-        return Unpadding.of(self.material.base.model, self._rows)
+    def _find_sharing(self, train: Tokens) -> Sharing:
+        """Returns how clients share passes; padding is left out of those of a classifier on a CPU, where wanted."""
+        config, base = self.config, self.material.base
+        return find_sharing(
+            base.model,
+            self.bank,
+            train,
+            base.tokenizer,
+            unpad=config.unpad and train.task == "classification" and self.bank.P.device.type == "cpu",
+            base_dropout=config.base_dropout,
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was guessed or decided for the user, in whole sentences, each once."""
-        return tuple(dict.fromkeys((*self.material.text.notes, *self.material.base.notes, *self.federation.notes)))
+        text, base = self.material.text, self.material.base
+        return tuple(dict.fromkeys((*text.notes, *base.notes, *self.federation.notes, *self.sharing.notes)))
 
     def discard(self) -> None:
         """Gives the base model its own layers back, for a run that will not be executed."""

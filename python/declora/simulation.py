@@ -198,6 +198,6 @@ def environment(run: Run) -> dict[str, str]:
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads",
         "device": str(run.bank.P.device),
         "group size": str(run.group_size),
-        "padding": "kept" if run.unpadding is None else "left out",
+        "padding": "kept" if run.sharing.unpadding is None else "left out",
         "seed": str(run.config.seed),
     }

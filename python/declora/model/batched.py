@@ -16,7 +16,7 @@ from declora.errors import ModelError
 from declora.model.grouped import grouped_lora
 from declora.model.packed import Packed, PackedBatch
 
-__all__ = ["BatchedLinear", "BatchedLora", "Rows"]
+__all__ = ["BatchedLinear", "BatchedLora", "PerClient", "Rows"]
 
 
 @dataclass
@@ -41,23 +41,35 @@ class Rows:
     """Which tokens are computed just now, between the first block and the last; None outside."""
 
 
-class _PerClient(nn.Module):
-    """What the two batched layers share: the row bookkeeping."""
+class PerClient(nn.Module):
+    """A layer with parameters of each client, which finds the sequences of a pass in its input.
+
+    Attributes:
+        row_axis: Which axis of the input counts the sequences, alone or (the first one) with what follows them; None
+            where none does. Each client's parameters then meet its own sequences only if a pass has no others.
+    """
 
     def __init__(self, name: str, rows: Rows) -> None:
         super().__init__()
         self.name = name
         self.rows = rows
+        self.row_axis: int | None = 0
 
     def by_row(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns `x` as `[R, T, I]` in float32, whatever of `[R, T, I]`, `[R, I]`, `[R*T, I]` came in."""
-        count = self.rows.count
-        if count and x.shape[0] % count == 0 and x.dim() in (2, 3):
-            return x.reshape(count, -1, x.shape[-1]).float()
+        """Returns `x` as `[R, T, I]`, whatever of `[R, T, I]`, `[T, R, I]`, `[R, I]`, `[R*T, I]` came in."""
+        count, axis = self.rows.count, self.row_axis
+        if axis is not None and count and x.dim() > axis + 1 and x.shape[axis] % count == 0:
+            return x.movedim(axis, 0).reshape(count, -1, x.shape[-1])
         raise ModelError(
-            f"layer {self.name!r} got an input of shape {tuple(x.shape)} for {count} sequences: its first axis does "
-            "not keep sequences apart, so it cannot be adapted per client. Leave it out of target_modules."
+            f"layer {self.name!r} got an input of shape {tuple(x.shape)}, in which {count} sequences cannot be told "
+            "apart. Set group_size=1, or leave it out of lora.target_modules."
         )
+
+    def as_input(self, y: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """Returns `y [R, T, O]` arranged as the input of `shape` was from which `by_row` made `[R, T, I]`."""
+        axis = self.row_axis or 0
+        moved = (shape[axis], *shape[:axis], *shape[axis + 1 : -1])
+        return y.reshape(*moved, y.shape[-1]).movedim(0, axis)
 
     def pick(self, stacked: torch.Tensor) -> torch.Tensor:
         """Returns each row's own client's slice `[R, ...]` of `stacked [C, ...]`."""
@@ -66,7 +78,7 @@ class _PerClient(nn.Module):
         return stacked if owner is None else torch.index_select(stacked, 0, owner)
 
 
-class BatchedLora(_PerClient):
+class BatchedLora(PerClient):
     """`base(x) + scaling * B_c A_c dropout(x)`, with c the client of each row (Hu et al. 2021, arXiv 2106.09685)."""
 
     def __init__(self, base: nn.Module, name: str, rows: Rows, *, scaling: float, dropout: float, seed: int) -> None:
@@ -78,20 +90,38 @@ class BatchedLora(_PerClient):
         self.lora_a: torch.Tensor  # [C, r, I]
         self.lora_b: torch.Tensor  # [C, O, r]
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """The base's, for models that look at it (T5 asks for its dtype)."""
+        return self.base.get_parameter("weight")
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The base's."""
+        found: torch.Tensor | None = getattr(self.base, "bias", None)
+        return found
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[..., O]` in the base's dtype; the LoRA part is computed in float32."""
         y: torch.Tensor = self.base(x)
         if self.rows.inside is not None:
             return self._packed(y.float(), x.float(), self.rows.inside).to(y.dtype)
-        h = self.by_row(x)  # R T I
+        h = x.float()
         if self.dropout and self.rows.training:
-            h = h * self.mask(h.shape).to(h.device)
+            h = self._dropped(h)
         if self.rows.owner is None:
             delta = functional.linear(functional.linear(h, self.lora_a[0]), self.lora_b[0])
         else:
-            down = torch.bmm(h, self.pick(self.lora_a).transpose(1, 2))  # R T r
-            delta = torch.bmm(down, self.pick(self.lora_b).transpose(1, 2))  # R T O
-        return torch.add(y, delta.reshape(y.shape), alpha=self.scaling).to(y.dtype)
+            down = torch.bmm(self.by_row(h), self.pick(self.lora_a).transpose(1, 2))  # R T r
+            delta = self.as_input(torch.bmm(down, self.pick(self.lora_b).transpose(1, 2)), h.shape)
+        return torch.add(y, delta, alpha=self.scaling).to(y.dtype)
+
+    def _dropped(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns `x` times its mask: a row of it for each sequence, or where none can be told, one for all."""
+        if self.row_axis is None:
+            return x * self.mask((1, x.numel() // x.shape[-1], x.shape[-1])).view_as(x).to(x.device)
+        h = self.by_row(x)
+        return self.as_input(h * self.mask(h.shape).to(h.device), x.shape)
 
     def _packed(self, y: torch.Tensor, x: torch.Tensor, packed: Packed) -> torch.Tensor:
         """Returns `[1, N, O]` for packed tokens `x [1, N, I]` of which the base made `y [1, N, O]`."""
@@ -101,7 +131,10 @@ class BatchedLora(_PerClient):
         return grouped_lora(y.squeeze(0), x.squeeze(0), *factors, packed.counts, scaling=self.scaling).unsqueeze(0)
 
     def mask(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Returns the dropout mask `[R, T, I]`: a client's entries depend on its own stream and nothing else."""
+        """Returns the dropout mask `[R, T, I]`: a client's entries depend on its own stream and nothing else.
+
+        Of fewer rows than the pass has, the first ones are meant.
+        """
         rows, (count, tokens, inputs) = self.rows, shape
         if rows.clients is None or rows.samples is None:
             raise ModelError(f"layer {self.name!r}: dropout needs each row's client and sample.")
@@ -111,13 +144,13 @@ class BatchedLora(_PerClient):
             rate=self.dropout,
             seed=self.dropout_seed,
             step=rows.round,
-            clients=rows.clients,
-            samples=rows.samples,
+            clients=rows.clients[:count],
+            samples=rows.samples[:count],
         )
         return mask.view(count, tokens, inputs)
 
 
-class BatchedLinear(_PerClient):
+class BatchedLinear(PerClient):
     """A trained linear layer (of the head) with each row's own client's weight and bias."""
 
     def __init__(self, name: str, rows: Rows) -> None:
@@ -127,11 +160,10 @@ class BatchedLinear(_PerClient):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[..., O]` in float32."""
-        h = self.by_row(x)  # R T I
+        h = x.float()
         if self.rows.owner is None:
-            y = functional.linear(h, self.weight[0], None if self.bias is None else self.bias[0])
-        else:
-            y = torch.bmm(h, self.pick(self.weight).transpose(1, 2))
-            if self.bias is not None:
-                y = y + self.pick(self.bias).unsqueeze(1)
-        return y.reshape(*x.shape[:-1], y.shape[-1])
+            return functional.linear(h, self.weight[0], None if self.bias is None else self.bias[0])
+        y = torch.bmm(self.by_row(h), self.pick(self.weight).transpose(1, 2))  # R T O
+        if self.bias is not None:
+            y = y + self.pick(self.bias).unsqueeze(1)
+        return self.as_input(y, h.shape)

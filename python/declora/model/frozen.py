@@ -33,11 +33,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.weight = weight
-        return _product(x, weight, bias)
+        return _onednn(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
-        return _product(grad, ctx.weight.t(), None), None, None
+        return _onednn(grad, ctx.weight.t(), None), None, None
 
 
 class FrozenLinear(nn.Module):
@@ -69,19 +69,19 @@ class FrozenLinear(nn.Module):
         weight, bias = self._matrix(), None if self.bias is None else self.bias.detach()
         if not x.numel():
             return functional.linear(x, weight, bias)
-        if not torch.is_grad_enabled() or not x.requires_grad:
-            return _product(x, weight, bias)
-        result: torch.Tensor = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-        return result
+        # Views are taken outside of `_Product`: torch forbids to change a view in place that a Function made.
+        flat = x.reshape(-1, x.shape[-1])
+        if spare := product_rows(len(flat)) - len(flat):
+            full = torch.cat([flat, x.new_zeros(spare, x.shape[-1])])
+            return _product(full, weight, bias)[: len(flat)].view(*x.shape[:-1], -1)
+        return _product(flat, weight, bias).view(*x.shape[:-1], -1)
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    rows = x.numel() // x.shape[-1]
-    size = product_rows(rows)
-    if size == rows:
+    if not torch.is_grad_enabled() or not x.requires_grad:
         return _onednn(x, weight, bias)
-    full = torch.cat([x.reshape(rows, -1), x.new_zeros(size - rows, x.shape[-1])])
-    return _onednn(full, weight, bias)[:rows].view(*x.shape[:-1], -1)
+    result: torch.Tensor = _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

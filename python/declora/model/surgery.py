@@ -6,17 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
-from transformers import Conv1D
+from transformers import Conv1D, PreTrainedModel
 
 from declora import process
 from declora.errors import ModelError
 from declora.model.batched import BatchedLinear, BatchedLora, Rows
 from declora.model.frozen import FrozenLinear
 from declora.model.layout import Layout
+from declora.model.targets import PEFT_ROOT, choose_targets, linear_layers, trained_wholes
 
 __all__ = ["Slot", "Surgery", "check_lora"]
 
@@ -29,9 +30,6 @@ _SUPPORTED = {
     "megatron_core",
 }  # fmt: skip
 _SUPPORTED_INIT = (True, False, "gaussian", "orthogonal")
-# What PEFT trains besides of a classifier.
-_HEADS = ("classifier", "score")
-PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,10 @@ def check_lora(config: LoraConfig) -> None:
 
 def _check_trained(model: nn.Module, config: LoraConfig) -> None:
     """Refuses to train whole modules that are stored in 4 bits, as PEFT finds them: by the end of their names."""
-    trained = [*(config.modules_to_save or []), *(_HEADS if config.task_type == TaskType.SEQ_CLS else [])]
+    trained = trained_wholes(config)
     for name, module in model.named_modules():
         stored = any(hasattr(parameter, "quant_state") for parameter in module.parameters())
-        if stored and name.endswith(tuple(trained)):
+        if stored and (PEFT_ROOT + name).endswith(trained):
             raise ModelError(
                 f"module {name!r} is to be trained as a whole, but its weights are stored in 4 bits. Load the model "
                 f"with quantization_config={{'llm_int8_skip_modules': [{name!r}]}}, or leave it out of "
@@ -87,12 +85,12 @@ class Surgery:
         undo: Gives the model its own layers back.
     """
 
-    def __init__(self, model: nn.Module, config: LoraConfig, rows: Rows, *, seed: int) -> None:
+    def __init__(self, model: PreTrainedModel, config: LoraConfig, rows: Rows, *, seed: int) -> None:
         check_lora(config)
         _check_trained(model, config)
         self.undo = _restorer(model)
-        wrapped = _wrap(model, copy.deepcopy(config), seed)
         try:
+            wrapped = _wrap(model, copy.deepcopy(config), seed)
             self.config = cast(LoraConfig, wrapped.peft_config["default"])
             state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
             self.layout = Layout.of(state)
@@ -129,8 +127,8 @@ class Surgery:
         dropout = getattr(module.lora_dropout["default"], "p", 0.0)
         layer = BatchedLora(base, name, rows, scaling=module.scaling["default"], dropout=dropout, seed=seed)
         self.slots += [
-            Slot(layer, "lora_a", f"{PREFIX}{name}.lora_A.weight"),
-            Slot(layer, "lora_b", f"{PREFIX}{name}.lora_B.weight"),
+            Slot(layer, "lora_a", f"{PEFT_ROOT}{name}.lora_A.weight"),
+            Slot(layer, "lora_b", f"{PEFT_ROOT}{name}.lora_B.weight"),
         ]
         return layer
 
@@ -146,9 +144,9 @@ class Surgery:
                     "be trained per client. Leave it out of lora.modules_to_save."
                 )
             layer = BatchedLinear(path, rows)
-            self.slots.append(Slot(layer, "weight", f"{PREFIX}{path}.weight"))
+            self.slots.append(Slot(layer, "weight", f"{PEFT_ROOT}{path}.weight"))
             if module.bias is not None:
-                self.slots.append(Slot(layer, "bias", f"{PREFIX}{path}.bias"))
+                self.slots.append(Slot(layer, "bias", f"{PEFT_ROOT}{path}.bias"))
             _put(model, path, layer)
 
 
@@ -174,18 +172,19 @@ def _restorer(model: nn.Module) -> Callable[[], None]:
     return restore
 
 
-def _wrap(model: nn.Module, config: LoraConfig, seed: int) -> PeftModel:
+def _wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> PeftModel:
     """Returns `model` under PEFT, its adapter initialised from `seed` without touching the global generator."""
+    wanted = config.target_modules
+    choose_targets(config, model)
+    linear = sorted({name.rpartition(".")[2] for name in linear_layers(model, config)})
     with process.seeded(seed), warnings.catch_warnings():
         # PEFT warns where it corrects fan_in_fan_out for Conv1D by itself, and of its own deprecations.
         warnings.simplefilter("ignore")
         try:
             return get_peft_model(model, config)
-        except ValueError as error:
-            linear = sorted(
-                {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)}
-            )
+        except Exception as error:  # it looks at names, shapes and kinds of layers without a common error for them
+            asked = wanted if isinstance(wanted, str | None) else ", ".join(sorted(wanted))
             raise ModelError(
-                f"lora.target_modules={config.target_modules!r} cannot be applied to {type(model).__name__}: {error} "
-                f"Its linear layers are named {', '.join(linear)}; 'all-linear' takes all of them."
+                f"lora.target_modules={asked} cannot be applied to {type(model).__name__}: {error} "
+                f"Choose from its linear layers, {', '.join(linear)}, or 'all-linear' for all of them."
             ) from error

@@ -116,7 +116,7 @@ def _check_model(
             "own tokenizer, or resize_token_embeddings before."
         )
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is None:
+    if positions is None or positions < 0:  # XLNet says -1: as many as you like
         return
     if (longest := max(int(tokens.lengths.max(initial=0)) for tokens in splits)) > positions and longest <= max_length:
         raise ModelError(

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from declora.metrics import METRICS, Metric
 from declora.model.bank import AdapterBank
-from declora.model.unpad import Unpadding
 from declora.train.evaluate import Score, evaluate
 from declora.train.exact_match import Questions, exact_match
+from declora.train.sharing import Sharing
 from declora.train.tokens import Tokens
 
 __all__ = ["Evaluator"]
@@ -34,8 +34,8 @@ class Evaluator:
     """Samples that the averaged model is evaluated on."""
     client_texts: NDArray[np.int64]
     """Samples that each client's own is evaluated on; empty where none is."""
-    unpadding: Unpadding | None
-    """What leaves out the padding, of `model`; None where it is kept."""
+    sharing: Sharing
+    """How sequences share the passes of `model`."""
 
     def average(self, row: torch.Tensor) -> dict[str, float | str]:
         """Returns what a record says of the averaged model `row [D]`."""
@@ -62,12 +62,16 @@ class Evaluator:
 
     def _scores(self, values: torch.Tensor, texts: NDArray[np.int64]) -> list[Score]:
         """Returns what each adapter of `values [C, D]` scores on `texts`, with generated answers where asked for."""
-        scores = [
-            evaluate(self.model, self.bank, row, self.tokens, texts, self.metric, self.unpadding) for row in values
-        ]
-        if self.questions is None:
+        unpadding, questions = self.sharing.unpadding, self.questions
+        scores = [evaluate(self.model, self.bank, row, self.tokens, texts, self.metric, unpadding) for row in values]
+        if questions is None:
             return scores
-        matches = exact_match(self.model, self.bank, values, self.questions, texts, self.tokenizer)
+        matches = np.concatenate(
+            [
+                exact_match(self.model, self.bank, part, questions, texts, self.tokenizer)
+                for part in ([values] if self.sharing.together else values.split(1))
+            ]
+        )
         return [
             replace(score, metrics={**score.metrics, "exact_match": float(match)})
             for score, match in zip(scores, matches, strict=True)

@@ -3,6 +3,7 @@
 import os
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from declora.errors import ConfigError
@@ -66,10 +67,17 @@ def choose_group_size(model: PreTrainedModel, *, clients: int, batch_size: int, 
 
 def _bytes_per_token(model: PreTrainedModel) -> int:
     """Returns what a token's activations take until the backward pass."""
-    config = model.config.get_text_config()
-    hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
-    vocabulary = int(config.vocab_size) if hasattr(model, "lm_head") else 0
+    hidden, layers = _size(model)
+    vocabulary = int(model.config.get_text_config().vocab_size) if hasattr(model, "lm_head") else 0
     return hidden * layers * _VALUES_PER_HIDDEN * 4 + 2 * 4 * vocabulary  # the latter: logits and their gradient
+
+
+def _size(model: PreTrainedModel) -> tuple[int, int]:
+    """Returns hidden size and number of layers, from the modules where the configuration has no such names."""
+    config, embeddings = model.config.get_text_config(), next(model.get_input_embeddings().parameters())
+    lists = (len(module) for module in model.modules() if isinstance(module, nn.ModuleList))
+    hidden = getattr(config, "hidden_size", None) or embeddings.shape[-1]
+    return int(hidden), int(getattr(config, "num_hidden_layers", None) or max(lists, default=1))
 
 
 def _memory_of(device: torch.device) -> int:

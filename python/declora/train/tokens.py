@@ -13,7 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from declora.errors import ConfigError, DataError, shown
 
-__all__ = ["Batch", "Tokens", "tokenize"]
+__all__ = ["Batch", "Side", "Tokens", "tokenize"]
+
+Side = Literal["right", "left"]
+"""Of a row: where its padding is."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Tokens:
     """Flat: each token's place in its own text, where a row holds several texts that do not see each other."""
     packed: NDArray[np.int64] | None = None
     """`[texts]`: how many samples begin in each row, where rows are packed of several; None where each is one."""
+    padding_side: Side = "right"
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -73,14 +77,14 @@ class Tokens:
         return self.scored
 
     def batch(self, texts: NDArray[np.int64], device: torch.device) -> Batch:
-        """Returns `texts` (indices) padded on the right to the longest of them.
+        """Returns `texts` (indices) padded to the longest of them.
 
         With `positions` there is no attention mask: transformers then reads from `position_ids` which tokens belong
         together, and each padding token is a text of its own.
         """
-        lengths = self.lengths[texts]
-        column = np.arange(lengths.max())
-        inside = column < lengths[:, None]  # R T
+        lengths = self.lengths[texts][:, None]
+        column = np.arange(lengths.max()) - (lengths.max() - lengths if self.padding_side == "left" else 0)
+        inside = (column >= 0) & (column < lengths)  # R T
         place = np.where(inside, self.starts[texts][:, None] + column, 0)
         ids = np.where(inside, self.ids[place], self.pad_id)
         inputs = {"input_ids": torch.from_numpy(ids)}

@@ -1,0 +1,183 @@
+"""Whether clients may share the passes of a model: tried on it before a run begins.
+
+That clients are computed together must not show: a client's gradient is that of its own texts and adapter, as if it
+were alone. Architectures differ in what they make of a batch (tokens first, positions that all sequences share, experts
+that take tokens of all), so this is not looked up but tried, by the very path that the run takes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from declora.errors import DecloraError, ModelError, TrainingError
+from declora.model.bank import AdapterBank
+from declora.model.batched import BatchedLora
+from declora.model.row_axes import learning_row_axes, per_client
+from declora.model.unpad import Unpadding
+from declora.train.tokens import Side, Tokens
+from declora.train.trial import Trial
+
+__all__ = ["Sharing", "find_sharing"]
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How sequences share the passes of a model."""
+
+    together: bool
+    """Whether those of several clients, or a part of one client's batch, may be computed in any company."""
+    unpadding: Unpadding | None
+    """What leaves out the padding; None where it is kept."""
+    padding_side: Side = "right"
+    """Where it is: where the tokenizer has it, if that matters to the model (XLNet reads the end of a row)."""
+    notes: tuple[str, ...] = ()
+    """What is worth knowing of it, in whole sentences."""
+
+
+def find_sharing(
+    model: PreTrainedModel,
+    bank: AdapterBank,
+    tokens: Tokens,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    unpad: bool,
+    base_dropout: bool,
+) -> Sharing:
+    """Returns how sequences can share the passes of `model`: without padding, with it, or one client's batch alone.
+
+    Args:
+        model: With batched layers in place; what they learn of their inputs stays with them.
+        bank: Of the run; its layers are left bound to others.
+        tokens: What the run trains on.
+        tokenizer: That of the model.
+        unpad: Whether padding is to be left out, where the model allows it.
+        base_dropout: Whether the base's own dropout is on in training.
+
+    Raises:
+        ModelError: The model does not train even with one client alone, not twice alike, or no adapter of it; or it is
+            to continue text and sees what follows.
+    """
+    trial = Trial(model, bank, tokens, tokenizer.all_special_ids)
+    with _refused(model, "compute text"), learning_row_axes(model, len(trial.tokens)):
+        trial.logits(trial.tokens)
+    if tokens.task == "causal-lm":
+        _check_causal(model, trial)
+    side: Side = "left" if tokens.task == "classification" and tokenizer.padding_side == "left" else "right"
+    padded = Sharing(True, None)
+    unpadded = Sharing(True, trial.unpadding()) if unpad else padded
+    try:
+        found = _first_that_holds(model, trial, [unpadded, padded, replace(padded, padding_side=side)], base_dropout)
+    except TrainingError:
+        return unpadded  # not finite before anything is learned: the first step says whose, and where
+    adapted = [layer.name for layer in per_client(model) if isinstance(layer, BatchedLora)]
+    idle = [name for name in adapted if name not in trial.reached]
+    if idle == adapted:
+        raise ModelError(
+            f"model={_kind(model)}: no gradient comes back to its adapters, so nothing would train them. "
+            "Choose other lora.target_modules, or another model."
+        )
+    if not idle:
+        return found
+    named = ", ".join(idle[:3]) + ", ..." * (len(idle) > 3)
+    note = f"In a trial no gradient came back to {len(idle)} of {len(adapted)} adapted layers of {_kind(model)}: {named}."
+    return replace(found, notes=(*found.notes, note))
+
+
+def _first_that_holds(model: PreTrainedModel, trial: Trial, ways: Sequence[Sharing], base_dropout: bool) -> Sharing:
+    """Returns the first of `ways` in which clients can share passes; apart, padded as in the last, if there is none."""
+    reason = ""
+    for way in dict.fromkeys(ways):
+        if not (reason := _entangled(model, trial, way, base_dropout)):
+            return way
+    _check_alone(model, trial)
+    note = f"{_kind(model)} is trained one client at a time, which is slower: {reason}."
+    return replace(ways[-1], together=False, notes=(note,))
+
+
+def _check_causal(model: PreTrainedModel, trial: Trial) -> None:
+    """Raises ModelError where the logits of a token change with what follows it."""
+    found, changed = trial.logits(trial.tokens), trial.logits(trial.continued)
+    before = torch.from_numpy(np.arange(found.shape[1]) < trial.tokens.lengths[:, None] - 1).to(found.device)
+    if not _close(model, [found[before]], [changed[before]]):
+        raise ModelError(
+            f"model={_kind(model)} sees the tokens that it would have to predict, so it cannot learn to "
+            "continue text. Use a decoder (GPT-2, Llama), or data with labels."
+        )
+
+
+def _entangled(model: PreTrainedModel, trial: Trial, way: Sharing, base_dropout: bool) -> str:
+    """Returns why clients cannot share passes, nothing where they can.
+
+    The others' gradients must be the same bits whatever the texts of one client are: on a CPU, where sums have an
+    order. And all must be those of passes of their own, in which padding is another, too, but for rounding: without the
+    base's own dropout, whose masks are drawn for a pass.
+    """
+    if unclear := [layer.name for layer in per_client(model) if layer.row_axis is None]:
+        return f"what goes into its layer {unclear[0]!r} belongs to no sequence alone"
+    texts, changed = (replace(t, padding_side=way.padding_side) for t in (trial.tokens, trial.changed))
+    try:
+        one, other = (
+            trial.gradients(tokens, together=True, unpadding=way.unpadding, base_dropout=base_dropout)
+            for tokens in (texts, changed)
+        )
+        together = trial.gradients(texts, together=True, unpadding=way.unpadding) if base_dropout else one
+    except TrainingError:
+        raise
+    except Exception as error:  # whatever a model's code makes of a batch that it was not written for
+        return f"its pass over several clients fails ({_first_line(error)})"
+    one, other = ([block[trial.others] for block in blocks] for blocks in (one, other))
+    on_cpu = model.device.type == "cpu"
+    if not (all(map(torch.equal, one, other)) if on_cpu else _close(model, one, other)):
+        return "what it computes for one text changes with the texts beside it"
+    if not _close(model, trial.gradients(texts, together=False), together):
+        return "what it computes for one text changes with the padding beside it"
+    return ""
+
+
+def _check_alone(model: PreTrainedModel, trial: Trial) -> None:
+    """Raises ModelError where a client alone does not train, or not twice alike."""
+    with _refused(model, "train these adapters on text"):
+        first, second = (trial.gradients(trial.tokens, together=False) for _ in range(2))
+    if not _close(model, first, second):
+        raise ModelError(
+            f"model={_kind(model)} computes something else each time, from torch's global random generator, so "
+            "no seed gives its results again. Use a model that is the same each time."
+        )
+
+
+@contextmanager
+def _refused(model: PreTrainedModel, what: str) -> Iterator[None]:
+    """Makes a ModelError of what the model's own code raises inside."""
+    try:
+        yield
+    except DecloraError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"model={_kind(model)} cannot {what}: {type(error).__name__}: {_first_line(error)}. Choose other "
+            "lora.target_modules, or another model."
+        ) from error
+
+
+def _close(model: PreTrainedModel, one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
+    """Whether two results are the same but for rounding, part by part."""
+    # As in `packing.check_packing`: what is not the same is off by thousandths of the scale and more. What is zero but
+    # for rounding is measured by the largest part.
+    close, floor = (1e-4, 1e-2) if model.dtype == torch.float32 else (5e-2, 1e-1)
+    largest = max(float(part.abs().max()) for part in one)
+    return all(
+        float((a - b).abs().max()) <= close * max(float(a.abs().max()), floor * largest)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _kind(model: PreTrainedModel) -> str:
+    return type(model).__name__
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:160].rstrip(".")
