@@ -11,24 +11,26 @@ __all__ = ["Option", "parse_spec"]
 
 @dataclass(frozen=True)
 class Option:
-    """A number that a name takes: whole or not, of at least `least` (or above it)."""
+    """A number that a name takes: whole or not, of at least `least` (or above it) and at most `most`."""
 
     whole: bool
     least: float
     above: bool = False
+    most: float = math.inf
 
     def parse(self, text: str) -> int | float | None:
         """Returns the number that `text` spells, None where it is none or is out of range."""
         try:
             value = int(text) if self.whole else float(text)
-        except ValueError:
+            fits = math.isfinite(value) and (value > self.least if self.above else value >= self.least)
+        except (ValueError, OverflowError):
             return None
-        fits = math.isfinite(value) and (value > self.least if self.above else value >= self.least)
-        return value if fits else None
+        return value if fits and value <= self.most else None
 
     def __str__(self) -> str:
         """The allowed values, in words."""
-        return f"a {'whole ' * self.whole}number {'above' if self.above else 'of at least'} {self.least:g}"
+        upto = "" if self.most == math.inf else f" and at most {self.most:.2g}"
+        return f"a {'whole ' * self.whole}number {'above' if self.above else 'of at least'} {self.least:g}{upto}"
 
 
 def parse_spec(field: str, text: str, known: Mapping[str, Mapping[str, Option]]) -> tuple[str, dict[str, int | float]]:

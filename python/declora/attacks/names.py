@@ -3,22 +3,33 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from declora import seeds
 from declora.attacks.attack import Attack
-from declora.attacks.frames import Inf, NaN
+from declora.attacks.dissensus import Dissensus
+from declora.attacks.frames import Crafted, Inf, NaN
+from declora.attacks.replay import Replay, Stale
 from declora.attacks.values import ALIE, IPM, Gaussian, Mimic, SignFlip
 from declora.errors import ConfigError
 from declora.spec import Option, parse_spec
 
 __all__ = ["ATTACKS", "parse_attack"]
 
-_SCALE = {"scale": Option(whole=False, least=0, above=True)}
+_LARGEST = float(np.finfo(np.float32).max)
+_SCALE = {"scale": Option(whole=False, least=0, above=True, most=_LARGEST)}
+_TARGET = {"target": Option(whole=True, least=0)}
+_LONGEST = 2**31 - 1
 _OPTIONS: dict[type[Attack], dict[str, Option]] = {
     SignFlip: _SCALE,
     ALIE: _SCALE,
     IPM: _SCALE,
     Gaussian: _SCALE,
-    Mimic: {"target": Option(whole=True, least=0)},
+    Dissensus: _SCALE,
+    Mimic: _TARGET,
+    Stale: {"delay": Option(whole=True, least=1, most=_LONGEST)},
+    Replay: {"delay": Option(whole=True, least=0, most=_LONGEST), **_TARGET},
+    Crafted: {},
     NaN: {},
     Inf: {},
 }
@@ -30,8 +41,8 @@ def parse_attack(text: str, attackers: int | Sequence[int], *, clients: int, see
     """Returns the attack that `text` names, carried out by `attackers`.
 
     Args:
-        text: `sign-flip[:scale=S]`, `alie[:scale=S]`, `ipm[:scale=S]`, `gaussian[:scale=S]`, `mimic[:target=C]`, `nan`
-            or `inf`.
+        text: `sign-flip[:scale=S]`, `alie[:scale=S]`, `ipm[:scale=S]`, `gaussian[:scale=S]`, `dissensus[:scale=S]`,
+            `mimic[:target=C]`, `stale[:delay=N]`, `replay[:delay=N,target=C]`, `crafted`, `nan` or `inf`.
         attackers: How many clients attack (the seed chooses which), or which.
         clients: Clients of the run.
         seed: The run's seed.

@@ -81,7 +81,7 @@ class Recorder:
             "clients": federation.clients,
             "codec": federation.codec.name if talks else None,
             "graph": federation.topology.name if talks else None,
-            "edges": [list(edge) for edge in federation.topology.edges(0)] if talks else [],
+            "edges": federation.topology.edges(0).tolist() if talks else [],
             "spectral_gap": federation.topology.spectral_gap if talks else None,
             "local_work": result.local_work,
             "facts": result.facts(),

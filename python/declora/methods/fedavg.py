@@ -24,8 +24,14 @@ class FedAvg(Method):
         """Returns the complete graph over a star of links, without compression.
 
         Raises:
-            ConfigError: A mixer that starts from each client's own value, which is not one result for all.
+            ConfigError: A mixer that starts from each client's own value, which is not one result for all; an attack
+                that tells each neighbour something else, where there is one server.
         """
+        if federation.attack is not None and federation.attack.equivocates:
+            raise ConfigError(
+                f"attack={str(federation.attack)!r} tells each neighbour something else, but with method='fedavg' all "
+                "tell one server. Use method='dec-lora', or another attack, e.g. sign-flip."
+            )
         if federation.mixer.self_centred:
             raise ConfigError(
                 f"mixer={str(federation.mixer)!r} starts from each client's own value, but with method='fedavg' one "

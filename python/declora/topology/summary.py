@@ -89,7 +89,7 @@ def _round(topology: Topology, t: int, arrow: str) -> str:
     matrix = topology.weights(t)
     pairs = [
         f"{sender}{arrow}{receiver} {matrix[receiver, sender]:.3g}"
-        for sender, receiver in topology.edges(t)
+        for sender, receiver in topology.edges(t).tolist()
         if sender < receiver or not topology.symmetric
     ]
     return f"{t:>6}: " + (", ".join(pairs) or "no messages")

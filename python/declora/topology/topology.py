@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
 from declora.errors import TopologyError
@@ -175,11 +175,20 @@ class Topology:
         row = matrix.indices[matrix.indptr[i] : matrix.indptr[i + 1]]
         return [int(j) for j in row if j != i]
 
-    def edges(self, t: int) -> list[tuple[int, int]]:
-        """Returns the messages (sender, receiver) of round t, sorted; an undirected edge gives two."""
-        others = self.weights(t).tocoo()
-        receivers, senders = others.coords
-        return sorted((int(j), int(i)) for i, j in zip(receivers, senders, strict=True) if i != j)
+    def edges(self, t: int) -> NDArray[np.int32]:
+        """Returns the messages (sender, receiver) of round t, int32 `[E, 2]`, sorted; an undirected edge gives two."""
+        return self._edges[t % self.period]
+
+    @cached_property
+    def _edges(self) -> tuple[NDArray[np.int32], ...]:
+        """Those of all rounds of the period: a dense graph has as many as weights, too many to find in every round."""
+        found = []
+        for matrix in self.matrices:
+            receivers, senders = matrix.tocsc().tocoo().coords  # by column, so sorted by sender
+            pairs = np.stack([senders, receivers], axis=1, dtype=np.int32)[senders != receivers]
+            pairs.flags.writeable = False
+            found.append(pairs)
+        return tuple(found)
 
     def messages(self, t: int) -> int:
         """Returns how many messages round t sends: its directed edges."""
