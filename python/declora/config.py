@@ -53,7 +53,8 @@ class SimulationConfig:
     """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of proportions of the
     labels; none: natural where the data is a list with one per client, else iid."""
     method: str = "dec-lora"
-    """dec-lora, centralized (pooled data, same total work), fedavg (exact average by a star), local (no gossip)."""
+    """dec-lora, centralized (pooled data, same total work), fedavg (exact average by a server, weighted by samples),
+    local (no gossip)."""
     compare: Any = None
     """Several runs from the same seeds: method names, each with overrides if need be ("dec-lora codec=none")."""
     seed: int = 0
@@ -80,14 +81,17 @@ class SimulationConfig:
     base_dropout: bool = False
     """Whether the frozen base keeps its own dropout in training. LoRA dropout is as configured."""
 
-    weights: str = "metropolis"
-    """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max)."""
+    weights: str | None = None
+    """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max) or
+    samples (metropolis weights changed to keep the mean weighted by each client's samples, which is then the averaged
+    model); of fedavg's server: samples (n_k / n) or uniform (1 / n). None: metropolis, and samples for fedavg."""
     gamma: float | None = None
     """Consensus step size; none: 1, or the codec's own where it has a memory."""
 
     attack: str | None = None
-    """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian (all with :scale=S), mimic, nan,
-    inf. The others are what is evaluated then; none: all are honest."""
+    """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian, dissensus (all with :scale=S),
+    mimic, stale, replay (both with :delay=N), crafted, nan, inf. The others are what is evaluated then; none: all are
+    honest."""
     attackers: Any = 1
     """How many clients attack, chosen by the seed, or which ones ([3, 7])."""
 
@@ -189,7 +193,8 @@ class SimulationConfig:
         if self.metric is not None and self.metric not in METRICS:
             raise unknown_name("metric", self.metric, METRICS)
         for name in ("codec", "mixer", "method", "weights", "optimizer", "schedule", "device", "attack"):
-            if not isinstance(getattr(self, name), str) and not (name == "attack" and self.attack is None):
+            optional = name in ("attack", "weights") and getattr(self, name) is None
+            if not isinstance(getattr(self, name), str) and not optional:
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be a name, in quotes.")
         if self.tensorboard and self.out is None:
             raise ConfigError("tensorboard=True needs a run folder to write into. Set out='runs/NAME'.")

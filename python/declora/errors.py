@@ -2,11 +2,13 @@
 
 Every error that declora raises on purpose is a `DecloraError`. The message names the field, the value
 and the fix. Subclasses are also the builtin error that they are in kind, so that code which knows
-nothing of declora (`except ValueError`) still catches them.
+nothing of declora (`except ValueError`) still catches them. A message is short, whatever it is about: values are cut
+by `shown`, and what is too long all the same is cut in its middle.
 """
 
 import difflib
 from collections.abc import Iterable
+from typing import NoReturn
 
 __all__ = [
     "CodecError",
@@ -19,12 +21,21 @@ __all__ = [
     "RunFolderError",
     "TopologyError",
     "TrainingError",
+    "refuse",
+    "shorten",
+    "shown",
     "unknown_name",
 ]
+
+_LONGEST_VALUE = 80
 
 
 class DecloraError(Exception):
     """Base of every error that declora raises on purpose."""
+
+    def __str__(self) -> str:
+        """The message, of at most 1,500 characters."""
+        return shorten(super().__str__())
 
 
 class ConfigError(DecloraError, ValueError):
@@ -63,9 +74,30 @@ class RunFolderError(DecloraError, OSError):
     """A run folder that cannot be created or written."""
 
 
+def shown(value: object) -> str:
+    """Returns `value` as an error shows it: its `repr` in one line, cut in its middle where it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a whole number of 5,000 digits, or a class that fails to describe itself
+        text = f"<{type(value).__name__}>"
+    return shorten(text, _LONGEST_VALUE)
+
+
+def refuse(name: str, value: object, wanted: str) -> NoReturn:
+    """Raises the `ConfigError` of a setting that is not what it must be: `clients=0 must be a whole number ...`."""
+    raise ConfigError(f"{name}={shown(value)} must be {wanted}.")
+
+
 def unknown_name(field: str, value: object, known: Iterable[str]) -> ConfigError:
     """Returns the error for a name that is not in `known`: it shows the nearest match and the whole list."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(value)[:_LONGEST_VALUE], names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"{field}={value!r} is not known.{hint} Known: {', '.join(names)}.")
+    return ConfigError(f"{field}={shown(value)} is not known.{hint} Known: {', '.join(names)}.")
+
+
+def shorten(text: str, most: int = 1500) -> str:
+    """Returns `text`, with its middle left out where it is longer than `most` characters."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most - most // 3 - 3]} … {text[-(most // 3) :]}"
