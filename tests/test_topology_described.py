@@ -75,3 +75,9 @@ def test_picture_of_a_schedule_names_its_rounds_on_the_axes_given() -> None:
 def test_importing_the_room_does_not_load_matplotlib() -> None:
     code = "import sys, declora.topology; print('matplotlib' in sys.modules)"
     assert run_python(code).strip() == "False"
+
+
+def test_description_of_weights_by_samples_says_what_a_client_counts() -> None:
+    text = describe(Topology.build("ring", 4, weights="samples", samples=[1, 2, 3, 4]))
+    assert "mean kept       weighted, a client counts 0.1 to 0.4" in text
+    assert "links           undirected" in text

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from declora.errors import ConfigError, unknown_name
+from declora.errors import ConfigError, shown, unknown_name
 
 __all__ = ["Option", "parse_spec"]
 
@@ -51,13 +51,15 @@ def parse_spec(field: str, text: str, known: Mapping[str, Mapping[str, Option]])
     for part in filter(None, rest.split(",")):
         key, _, number = part.partition("=")
         if not known[name]:
-            raise ConfigError(f"{field}={text!r}: {name} takes no options. Write {field}={name!r}.")
+            raise ConfigError(f"{field}={shown(text)}: {name} takes no options. Write {field}={name!r}.")
         if key not in known[name]:
             raise unknown_name(f"option of {field} {name}", key, known[name])
         if key in options:
-            raise ConfigError(f"{field}={text!r} gives {key} twice. Give it once.")
+            raise ConfigError(f"{field}={shown(text)} gives {key} twice. Give it once.")
         value = known[name][key].parse(number)
         if value is None:
-            raise ConfigError(f"{field}={text!r}: {key}={number!r} must be {known[name][key]}, e.g. {name}:{key}=1.")
+            raise ConfigError(
+                f"{field}={shown(text)}: {key}={shown(number)} must be {known[name][key]}, e.g. {name}:{key}=1."
+            )
         options[key] = value
     return name, options

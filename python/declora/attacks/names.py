@@ -11,7 +11,7 @@ from declora.attacks.dissensus import Dissensus
 from declora.attacks.frames import Crafted, Inf, NaN
 from declora.attacks.replay import Replay, Stale
 from declora.attacks.values import ALIE, IPM, Gaussian, Mimic, SignFlip
-from declora.errors import ConfigError
+from declora.errors import ConfigError, shown
 from declora.spec import Option, parse_spec
 
 __all__ = ["ATTACKS", "parse_attack"]
@@ -53,7 +53,7 @@ def parse_attack(text: str, attackers: int | Sequence[int], *, clients: int, see
     name, options = parse_spec("attack", text, {kind.name: known for kind, known in _OPTIONS.items()})
     chosen = _chosen(attackers, clients, seed)
     if options.get("target", 0) >= clients:
-        raise ConfigError(f"attack={text!r}: target must be one of the clients 0..{clients - 1}.")
+        raise ConfigError(f"attack={shown(text)}: target must be one of the clients 0..{clients - 1}.")
     build: Any = ATTACKS[name]
     attack: Attack = build(chosen, seed=seed, **options)
     return attack
@@ -65,19 +65,19 @@ def _chosen(attackers: object, clients: int, seed: int) -> list[int]:
         count = int(attackers)  # type: ignore[call-overload]
         if not 1 <= count < clients:
             raise ConfigError(
-                f"attackers={count} of clients={clients} must be at least 1 and leave somebody honest, so at most "
-                f"{clients - 1}."
+                f"attackers={shown(count)} of clients={clients} must be at least 1 and leave somebody honest, so at "
+                f"most {clients - 1}."
             )
         return sorted(seeds.generator(seed, "attackers").permutation(clients)[:count].tolist())
     if not isinstance(attackers, list | tuple) or not all(_is_whole(client) for client in attackers):
-        raise ConfigError(f"attackers={attackers!r} must be a number of clients or a list of them, e.g. [3, 7].")
+        raise ConfigError(f"attackers={shown(attackers)} must be a number of clients or a list of them, e.g. [3, 7].")
     chosen = sorted({int(client) for client in attackers})
     if not chosen or len(chosen) < len(attackers) or not 0 <= chosen[0] <= chosen[-1] < clients:
-        raise ConfigError(f"attackers={attackers!r} must name clients from 0..{clients - 1}, each once.")
+        raise ConfigError(f"attackers={shown(attackers)} must name clients from 0..{clients - 1}, each once.")
     if len(chosen) == clients:
-        raise ConfigError(f"attackers={attackers!r} are all {clients} clients. Leave somebody honest.")
+        raise ConfigError(f"attackers={shown(attackers)} are all {clients} clients. Leave somebody honest.")
     return chosen
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

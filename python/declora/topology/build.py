@@ -46,7 +46,7 @@ def build_topology(
     check_rule(weights)
     if column_stochastic and weights != "metropolis":
         raise TopologyError(
-            f"weights={weights!r} has no effect where each client splits its own evenly among its receivers, as "
+            f"weights={shown(weights)} has no effect where each client splits its own evenly among its receivers, as "
             "push-sum does; leave weights out."
         )
     if weights == SAMPLES and samples is None:

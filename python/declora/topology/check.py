@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array, issparse
 from scipy.sparse.csgraph import connected_components
 
-from declora.errors import TopologyError
+from declora.errors import TopologyError, shown
 
 __all__ = ["TOLERANCE", "as_matrix", "check_clients", "check_connected", "check_mixes", "check_weights"]
 
@@ -20,7 +20,7 @@ TOLERANCE = 1e-9
 def check_clients(clients: object) -> int:
     """Returns `clients` as an int; `TopologyError` where it is not an integer of at least 1."""
     if isinstance(clients, bool) or not isinstance(clients, (int, np.integer)):
-        raise TopologyError(f"clients={clients!r} must be an integer, not {type(clients).__name__}.")
+        raise TopologyError(f"clients={shown(clients)} must be an integer, not {type(clients).__name__}.")
     if clients < 1:
         raise TopologyError(f"clients={clients} must be at least 1.")
     return int(clients)

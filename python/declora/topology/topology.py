@@ -205,7 +205,7 @@ class Topology:
     def graph(self, t: int = 0) -> "nx.Graph[Any]":
         """Returns the graph of round t on nodes 0..n-1 with edge attribute `weight`, without self loops.
 
-        A `Graph` where the topology is symmetric, else a `DiGraph` with edges from sender to receiver.
+        A `Graph` where the weights are symmetric, else a `DiGraph` with edges from sender to receiver.
         """
         graph: nx.Graph[Any] = nx.Graph() if self.symmetric else nx.DiGraph()
         graph.add_nodes_from(range(self.clients))
