@@ -114,7 +114,8 @@ def test_error_feedback_owes_exactly_what_it_has_not_sent():
     for t in range(20):
         rows = rows_of(t)
         outgoing = memory.outgoing(rows)
-        public = memory.public(outgoing, through_the_wire(codec, outgoing, t))
+        public = memory.public(through_the_wire(codec, outgoing, t))
+        memory.remember(outgoing, public, np.zeros(CLIENTS, dtype=bool))
         inputs += rows
         sent += public
     # 20 rounds of float32 sums of magnitude up to about 30: 20 * 30 * 2^-24.
@@ -128,7 +129,8 @@ def test_public_copies_approach_what_they_copy():
     errors = []
     for t in range(8):
         outgoing = memory.outgoing(rows)
-        public = memory.public(outgoing, through_the_wire(codec, outgoing, t))
+        public = memory.public(through_the_wire(codec, outgoing, t))
+        memory.remember(outgoing, public, np.zeros(CLIENTS, dtype=bool))
         errors.append(float(np.linalg.norm(rows - public) / np.linalg.norm(rows)))
     # One q4 message leaves at most max|x| / (7 * sqrt(12)) per value, about 0.12 of a normal block's norm.
     ratios = np.array(errors[1:]) / np.array(errors[:-1])

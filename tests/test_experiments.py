@@ -119,7 +119,7 @@ def test_the_papers_sizes_are_the_papers():
     rings = {job.cell.label: job.config for job in plan.jobs if job.config.method == "dec-lora"}
     assert {config.lora["r"] for config in rings.values()} == {16}
     assert {config.clients for config in rings.values()} == {10}
-    assert rings["ring, K=1, T=20"].weights == "metropolis"
+    assert rings["ring, K=1, T=20"].weights is None  # metropolis
     assert rings["Erdős–Rényi, K=1, T=20"].weights == "laplacian"
     skew = make_plan(EXPERIMENTS["label-skew"], paper, tasks=["sst2", "mnli"], seeds=1).jobs
     assert {job.config.partition for job in skew if "skew" in job.cell.label} == {

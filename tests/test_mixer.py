@@ -323,6 +323,16 @@ def test_rules_that_a_graph_can_carry_are_not(mixer, topology):
     parse_mixer(mixer).check(Topology.build("complete", 1))
 
 
+def test_every_round_of_a_schedule_is_counted_and_ones_own_value_where_it_has_no_weight():
+    full, half = Topology.build("complete", 5).weights(0), Topology.build("ring", 5).weights(0)
+    with pytest.raises(ConfigError, match="client 0 has 2 neighbours in round 1 of every 3"):
+        parse_mixer("krum:f=1").check(Topology("mine", 5, (full, half, full)))
+    nobody_keeps = (np.ones((4, 4)) - np.eye(4)) / 3
+    parse_mixer("trimmed-mean:f=1").check(Topology.build(nobody_keeps, 4))  # 3 neighbours and itself
+    with pytest.raises(ConfigError, match=r"needs 5 values .* client 0 has 3 neighbours"):
+        parse_mixer("nna:f=2").check(Topology.build(nobody_keeps, 4))
+
+
 def test_only_push_sum_takes_column_stochastic_weights_and_only_with_self_weights():
     topology = Topology.build(uneven_digraph(), 7, column_stochastic=True)
     PushSum().check(topology)

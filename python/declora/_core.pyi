@@ -118,6 +118,9 @@ class Codec:
         blocks.
         """
 
+    def limit(self, n: int) -> float:
+        """Returns the magnitude below which numbers can be encoded in a message of `n`; infinity where all are."""
+
     def payload_bytes(self, n: int) -> int:
         """Returns the exact size in bytes of the payload of `n` values, at most 2^35; with `+rans` the most it has.
 

@@ -91,7 +91,8 @@ class SimulationConfig:
     """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of proportions of the
     labels; none: natural where the data is a list with one per client, else iid."""
     method: Annotated[str, Name(build_method)] = "dec-lora"
-    """dec-lora, centralized (pooled data, same total work), fedavg (exact average by a star), local (no gossip)."""
+    """dec-lora, centralized (pooled data, same total work), fedavg (exact average by a server, weighted by samples),
+    local (no gossip)."""
     compare: Annotated[Any | None, Given(Text())] = None
     """Several runs from the same seeds: method names, each with overrides if need be ("dec-lora codec=none")."""
     seed: Annotated[int, Whole(0, 2**64 - 1), LOADED] = 0
@@ -118,14 +119,17 @@ class SimulationConfig:
     base_dropout: bool = False
     """Whether the frozen base keeps its own dropout in training. LoRA dropout is as configured."""
 
-    weights: Annotated[str, Name(check_rule)] = "metropolis"
-    """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max)."""
+    weights: Annotated[str | None, Name(check_rule)] = None
+    """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max) or
+    samples (metropolis weights changed to keep the mean weighted by each client's samples, which is then the averaged
+    model); of fedavg's server: samples (n_k / n) or uniform (1 / n). None: metropolis, and samples for fedavg."""
     gamma: Annotated[float | None, Real(above=0, most=1)] = None
     """Consensus step size; none: 1, or the codec's own where it has a memory."""
 
     attack: str | None = None
-    """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian (all with :scale=S), mimic, nan,
-    inf. The others are what is evaluated then; none: all are honest."""
+    """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian, dissensus (all with :scale=S),
+    mimic, stale, replay (both with :delay=N), crafted, nan, inf. The others are what is evaluated then; none: all are
+    honest."""
     attackers: Annotated[Any, Wholes(0)] = 1
     """How many clients attack, chosen by the seed, or which ones ([3, 7])."""
 

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 
 from declora import _bridge, seeds
 from declora.codec import NoMemory
-from declora.errors import FrameError
+from declora.errors import CodecError, FrameError, TrainingError
+from declora.exchange import Routes
 from declora.methods import Federation
 
 __all__ = ["Gossip", "Traffic"]
+
+Rows = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 @dataclass
@@ -26,8 +30,8 @@ class Traffic:
     """`[clients]`, bytes on each client's link, from the real frames."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of `encode`, `exchange` and `mix`."""
-    refused: NDArray[np.bool_] | None = None
-    """`[clients]`, whose message was refused; None where every message is taken or the run ends."""
+    refused: Mask | None = None
+    """`[clients]`, who had a message refused; None where every message is taken or the run ends."""
 
 
 class Gossip:
@@ -46,50 +50,52 @@ class Gossip:
     ) -> None:
         self._federation = federation
         self._codec = federation.codec.core
-        self._memory = federation.codec.memory(federation.codec.shrink)
-        self._memory.start(start.cpu().numpy())
         self._mixer, self._attack = federation.mixer, federation.attack
-        self._mixer.start(start.cpu().numpy())
+        if self._attack is not None:
+            self._attack.start(federation.topology.matrices)
+        self._routes = Routes(len(start), None if self._attack is None else self._attack.private)
+        first = start.cpu().numpy()
+        self._memory = federation.codec.memory(federation.codec.shrink)
+        self._memory.start(self._routes.spread(first))
+        self._mixer.start(first)
         self._gamma = federation.codec.default_gamma if gamma is None else gamma
-        self._frames = np.empty((len(start), federation.codec.frame_bytes(start.shape[1])), dtype=np.uint8)
-        self._senders = np.arange(len(start), dtype=np.uint32)
+        frame_bytes = federation.codec.frame_bytes(start.shape[1])
+        self._frames = np.empty((len(self._routes.senders), frame_bytes), dtype=np.uint8)
         self._run_id = seeds.generator(seed, "run-id").bytes(16)
         self._manifest = manifest
         self._seed = seeds.derive(seed, "codec")
         self._host: torch.Tensor | None = None
 
     def round(self, t: int, values: torch.Tensor) -> Traffic:
-        """Mixes `values [clients, D]` (P) in place with the neighbours of round `t` (0-based)."""
-        federation = self._federation
+        """Mixes `values [clients, D]` (P) in place with the neighbours of round `t` (0-based).
+
+        Raises:
+            FrameError: A message is not what it should be, and nobody was said to lie or guarded against.
+            TrainingError: What some clients lied moved others out of the numbers that can be computed or sent.
+        """
+        federation, routes = self._federation, self._routes
         if federation.exchange is None:
             return Traffic(np.zeros(len(values), dtype=np.int64))
         seconds: dict[str, float] = {}
         rows = self._fetch(values)
         with _timed(seconds, "encode"):
-            sent = self._mixer.sent(rows)
-            outgoing = self._memory.outgoing(sent if self._attack is None else self._attack.sent(t, sent))
-            _bridge.encode_frames(self._codec, outgoing, self._frames, seed=self._seed, **self._names(t))
-            if self._attack is not None:
-                self._attack.forge(self._codec, self._frames)
+            outgoing = self._encode(t, self._mixer.sent(rows))
         with _timed(seconds, "exchange"):
             sizes = _bridge.frame_bytes(self._codec, self._frames, rows.shape[1])
-            delivery = federation.exchange.deliver(self._frames, sizes, federation.topology.edges(t))
+            delivery = federation.exchange.deliver(self._frames, sizes, routes.edges(federation.topology.edges(t)))
         with _timed(seconds, "mix"):
-            refused = self._check(t, delivery.frames, rows.shape[1])
-            weights = federation.topology.weights(t)
-            if isinstance(self._memory, NoMemory) and (refused is None or not refused.any()):
-                self._mixer.mix_frames(weights, self._codec, delivery.frames, rows, gamma=self._gamma)
-            else:
-                decoded = self._decode(delivery.frames, refused, rows)
-                public = self._memory.public(outgoing, decoded)
-                self._mixer.mix(weights, public, rows, gamma=self._gamma, refused=refused)
-            if self._attack is not None:
-                self._attack.adopt(rows)
+            refused = self._mix(t, outgoing, delivery.frames, rows)
             if self._host is not None:
                 values.copy_(self._host, non_blocking=True)
-        return Traffic(delivery.bytes_sent, seconds, refused)
+        whose = routes.by_client(refused) > 0 if self._tolerant else None
+        return Traffic(routes.by_client(delivery.bytes_sent), seconds, whose)
 
-    def _fetch(self, values: torch.Tensor) -> NDArray[np.float32]:
+    @property
+    def _tolerant(self) -> bool:
+        """Whether the run goes on without a message that is refused: somebody is said to lie, or guarded against."""
+        return self._attack is not None or self._mixer.robust
+
+    def _fetch(self, values: torch.Tensor) -> Rows:
         """Returns P as an array: itself on the CPU; from a GPU, a copy in pinned memory that serves all rounds.
 
         Pinned memory is copied at the full rate of the bus; the way back is queued before the next local step, so the
@@ -102,45 +108,101 @@ class Gossip:
         self._host.copy_(values)
         return self._host.numpy()
 
-    def _check(self, t: int, frames: NDArray[np.uint8], columns: int) -> NDArray[np.bool_] | None:
-        """Checks all frames; returns whose are refused, where the run goes on without them.
-
-        Raises:
-            FrameError: A message is not what it should be, and nobody was said to lie or guarded against.
-        """
-        refused = np.zeros(len(frames), dtype=np.bool_)
-        tolerant = self._attack is not None or self._mixer.robust
+    def _encode(self, t: int, rows: Rows) -> Rows:
+        """Writes the frames of round `t` and returns what they encode, `[messages, D]`."""
+        attack = self._attack
+        with np.errstate(over="ignore"):  # what leaves the numbers here is cut, or named by the codec
+            outgoing = self._memory.outgoing(rows if attack is None else attack.sent(t, rows))
+        if attack is not None:
+            attack.cut(outgoing, self._routes.senders, self._codec.limit(rows.shape[1]))
         try:
-            _bridge.check_frames(self._codec, frames, columns, **self._names(t))
-            return refused if tolerant else None
-        except FrameError:
-            if not tolerant:
+            _bridge.encode_frames(self._codec, outgoing, self._frames, seed=self._seed, **self._names(t))
+        except CodecError as error:
+            if attack is None:
                 raise
-        for client in range(len(frames)):
-            names = self._names(t) | {"senders": self._senders[client : client + 1]}
-            try:
-                _bridge.check_frames(self._codec, frames[client : client + 1], columns, **names)
-            except FrameError:
-                refused[client] = True
+            raise self._overcome(t, str(error)) from error
+        if attack is not None:
+            attack.forge(self._codec, self._frames)
+        return outgoing
+
+    def _mix(self, t: int, outgoing: Rows, frames: NDArray[np.uint8], rows: Rows) -> Mask:
+        """Checks the frames of round `t`, mixes `rows [clients, D]` in place; returns which messages were refused."""
+        refused = self._check(t, frames, rows.shape[1])
+        weights = self._routes.weights(self._federation.topology.weights(t))
+        mixed = self._routes.spread(rows)  # rows themselves, unless some message is private
+        if isinstance(self._memory, NoMemory) and not refused.any():
+            self._mixer.mix_frames(weights, self._codec, frames, mixed, gamma=self._gamma)
+        else:
+            public = self._memory.public(self._decode(frames, refused, rows.shape[1]))
+            refused |= self._beyond(t, public)
+            self._memory.remember(outgoing, public, refused)
+            self._mixer.mix(weights, public, mixed, gamma=self._gamma, refused=refused)
+        if mixed is not rows:
+            rows[:] = mixed[: len(rows)]
+        if self._attack is not None:
+            self._attack.adopt(rows)
+            if not np.isfinite(rows).all():
+                raise self._overcome(t, "clients have values that are not finite.")
         return refused
 
-    def _decode(
-        self, frames: NDArray[np.uint8], refused: NDArray[np.bool_] | None, rows: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Returns the decoded frames `[clients, D]`; 0, as if nothing had been sent, for refused ones."""
-        if refused is None or not refused.any():
-            decoded = np.empty_like(rows)
+    def _check(self, t: int, frames: NDArray[np.uint8], columns: int) -> Mask:
+        """Returns which messages are refused, `[messages]`, where the run goes on without them."""
+        refused = np.zeros(len(frames), dtype=np.bool_)
+        try:
+            _bridge.check_frames(self._codec, frames, columns, **self._names(t))
+            return refused
+        except FrameError:
+            pass  # it names the first only
+        for message in range(len(frames)):
+            names = self._names(t) | {"senders": self._routes.senders[message : message + 1]}
+            try:
+                _bridge.check_frames(self._codec, frames[message : message + 1], columns, **names)
+            except FrameError as error:
+                self._refuse(t, message, str(error).removeprefix("frame 0: "))
+                refused[message] = True
+        return refused
+
+    def _beyond(self, t: int, public: Rows) -> Mask:
+        """Returns which messages would move their public values, `[messages, D]`, out of the finite numbers.
+
+        Each adds to what the ones before it left: a sum of proper messages need not be a proper value.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            beyond: Mask = ~np.isfinite(public.sum(axis=1))  # one pass; a sum may leave the finite numbers by itself
+        for message in np.flatnonzero(beyond).tolist():
+            beyond[message] = not np.isfinite(public[message]).all()
+            if beyond[message]:
+                self._refuse(t, message, "it would move its sender's public copy out of the finite numbers.")
+        return beyond
+
+    def _refuse(self, t: int, message: int, why: str) -> None:
+        """Ends the run for a message that is refused, unless the run goes on without it."""
+        if not self._tolerant:
+            client = self._routes.senders[message]
+            raise FrameError(f"round {t + 1}: the message of client {client} was refused: {why}")
+
+    def _decode(self, frames: NDArray[np.uint8], refused: Mask, columns: int) -> Rows:
+        """Returns the decoded frames, float32 `[messages, D]`; 0 for refused ones."""
+        if not refused.any():
+            decoded = np.empty((len(frames), columns), dtype=np.float32)
             _bridge.decode_frames(self._codec, frames, decoded)
             return decoded
-        decoded = np.zeros_like(rows)
-        taken = np.empty_like(rows[~refused])
+        decoded = np.zeros((len(frames), columns), dtype=np.float32)
+        taken = decoded[~refused]
         _bridge.decode_frames(self._codec, frames[~refused], taken)
         decoded[~refused] = taken
         return decoded
 
+    def _overcome(self, t: int, what: str) -> TrainingError:
+        """Returns the error of a run whose mixer let an attack move the honest where they cannot go on."""
+        return TrainingError(
+            f"round {t + 1}: {what} mixer={str(self._mixer)!r} does not seem to keep out attack={str(self._attack)!r}. "
+            "Use a robust mixer whose f is at least the number of attackers among a client's neighbours."
+        )
+
     def _names(self, t: int) -> dict[str, Any]:
         """Returns what the headers of round `t` say, and what a receiver expects of them."""
-        return {"run_id": self._run_id, "manifest": self._manifest, "round": t, "senders": self._senders}
+        return {"run_id": self._run_id, "manifest": self._manifest, "round": t, "senders": self._routes.senders}
 
 
 @contextmanager

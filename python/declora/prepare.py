@@ -12,12 +12,12 @@ from declora.attacks import parse_attack
 from declora.codec import parse_codec
 from declora.config import SETTINGS, SimulationConfig
 from declora.data import TextData
-from declora.errors import ConfigError, ModelError
+from declora.errors import ConfigError, ModelError, TopologyError, shown
 from declora.exchange import LocalExchange
-from declora.methods import Federation
+from declora.methods import Federation, build_method
 from declora.mixer import PushSum, parse_mixer
 from declora.model import BaseModel, load_base
-from declora.topology import Topology
+from declora.topology import Topology, in_order
 from declora.train.causal import read_corpus
 from declora.train.exact_match import Questions
 from declora.train.tokens import Tokens, tokenize
@@ -133,19 +133,23 @@ def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation,
         TopologyError: The graph cannot carry gossip.
     """
     codec, mixer = parse_codec(config.codec), parse_mixer(config.mixer)
-    if not mixer.weighted and config.weights != "metropolis":
+    if not mixer.weighted and config.weights not in (None, "metropolis"):
         raise ConfigError(
             f"weights={config.weights!r} has no effect with mixer={config.mixer!r}, which counts all neighbours alike; "
             "leave weights out."
         )
     partition = data.partition(config.partition, text, config.clients, seed=config.seed)  # first: it bounds clients
+    over_graph = build_method(config.method).over_graph
     topology = Topology.build(
         config.topology,
         config.clients,
-        weights=config.weights,
+        weights=(config.weights if over_graph else None) or "metropolis",
         seed=config.seed,
         column_stochastic=isinstance(mixer, PushSum),
+        samples=[len(shard) for shard in partition.shards],
     )
+    if over_graph:
+        _check_nodes(topology, partition.name)
     if codec.memory.needs_static_graph and topology.period > 1:
         raise ConfigError(
             f"codec={config.codec!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes "
@@ -154,7 +158,34 @@ def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation,
     attack = None
     if config.attack is not None:
         attack = parse_attack(config.attack, config.attackers, clients=config.clients, seed=config.seed)
-    return Federation(partition.shards, config.batch_size, topology, codec, LocalExchange(), mixer, attack), partition
+        if attack.equivocates and isinstance(mixer, PushSum):
+            raise ConfigError(
+                f"attack={config.attack!r} is made for weights whose rows sum to 1, which mixer='push-sum' does not "
+                "have. Use another mixer, or an attack that tells all the same, e.g. sign-flip."
+            )
+    federation = Federation(
+        partition.shards,
+        config.batch_size,
+        topology,
+        codec,
+        LocalExchange(),
+        mixer,
+        attack,
+        weights=config.weights,
+        notes=topology.notes,
+    )
+    return federation, partition
+
+
+def _check_nodes(topology: Topology, partition: str) -> None:
+    """Refuses a graph of names in no order where each client has data of its own: names may join the wrong data."""
+    own = partition.partition(":")[0] in ("natural", "given", "labels", "column")
+    if own and topology.nodes is not None and not in_order(topology.nodes):
+        first = ", ".join(f"{shown(node)}: {client}" for client, node in enumerate(topology.nodes[:2]))
+        raise TopologyError(
+            f"partition={shown(partition)} gives each client data of its own, but the names of the graph's nodes do "
+            f"not say which client is which. Number them: networkx.relabel_nodes(graph, {{{first}, ...}})."
+        )
 
 
 def lora_config(config: SimulationConfig, material: Material) -> LoraConfig:

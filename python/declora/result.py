@@ -60,7 +60,10 @@ class SimulationResult:
 
     @property
     def average(self) -> Adapter:
-        """The node-averaged adapter: the mean of all clients' A, B and head (Dec-LoRA's evaluation endpoint)."""
+        """The node-averaged adapter: the mean of all clients' A, B and head (Dec-LoRA's evaluation endpoint).
+
+        With weights="samples", and by default with fedavg, clients count by their samples.
+        """
         return Adapter(self._outcome.mean, self._outcome.layout, self._outcome.lora)
 
     def client(self, index: int) -> Adapter:
@@ -101,6 +104,7 @@ class SimulationResult:
             message = federation.codec.frame_bytes(layout.columns)
             facts |= {
                 "graph": federation.topology.name,
+                **self._weights(),
                 "spectral gap": f"{federation.topology.spectral_gap:.4f}",
                 "codec": federation.codec.name,
                 "mixer": str(federation.mixer),
@@ -115,6 +119,13 @@ class SimulationResult:
         if self.notes:
             facts["notes"] = " ".join(self.notes)
         return facts
+
+    def _weights(self) -> dict[str, str]:
+        topology = self.federation.topology
+        if not self.federation.mixer.weighted or topology.rule is None:
+            return {}
+        counts = "" if topology.law is None else ": clients count by theirs, in the averaged model, too"
+        return {"weights": topology.rule + counts}
 
     def _base(self) -> str:
         base = self._outcome.base

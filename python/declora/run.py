@@ -44,7 +44,7 @@ class Outcome:
     rows: torch.Tensor
     """float32 `[clients, D]`, on the CPU: the adapters after the last round."""
     mean: torch.Tensor
-    """float32 `[D]`: their average."""
+    """float32 `[D]`: their average, weighted by the law that gossip keeps (`Topology.law`)."""
     layout: Layout
     lora: LoraConfig
     history: pd.DataFrame
@@ -209,7 +209,7 @@ class Run:
                 observe(record)
         return Outcome(
             rows=self.bank.P.cpu(),
-            mean=self.bank.mean(self._honest).cpu(),
+            mean=self.bank.mean(self._honest, self.federation.topology.law).cpu(),
             layout=self.bank.layout,
             lora=self._surgery.config,
             history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
@@ -271,7 +271,7 @@ class Run:
         if not last and record["round"] % self.config.eval_every:
             return {}
         start = time.perf_counter()
-        record |= self._evaluator.average(self.bank.mean(self._honest))
+        record |= self._evaluator.average(self.bank.mean(self._honest, self.federation.topology.law))
         scores = self._evaluator.clients(self._honest)
         record |= self._evaluator.spread(scores)
         record["seconds_evaluate"] = time.perf_counter() - start

@@ -4,31 +4,33 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from declora.errors import ConfigError, unknown_name
+from declora.errors import ConfigError, shown, unknown_name
 
 __all__ = ["Option", "parse_spec"]
 
 
 @dataclass(frozen=True)
 class Option:
-    """A number that a name takes: whole or not, of at least `least` (or above it)."""
+    """A number that a name takes: whole or not, of at least `least` (or above it) and at most `most`."""
 
     whole: bool
     least: float
     above: bool = False
+    most: float = math.inf
 
     def parse(self, text: str) -> int | float | None:
         """Returns the number that `text` spells, None where it is none or is out of range."""
         try:
             value = int(text) if self.whole else float(text)
-        except ValueError:
+            fits = math.isfinite(value) and (value > self.least if self.above else value >= self.least)
+        except (ValueError, OverflowError):
             return None
-        fits = math.isfinite(value) and (value > self.least if self.above else value >= self.least)
-        return value if fits else None
+        return value if fits and value <= self.most else None
 
     def __str__(self) -> str:
         """The allowed values, in words."""
-        return f"a {'whole ' * self.whole}number {'above' if self.above else 'of at least'} {self.least:g}"
+        upto = "" if self.most == math.inf else f" and at most {self.most:.2g}"
+        return f"a {'whole ' * self.whole}number {'above' if self.above else 'of at least'} {self.least:g}{upto}"
 
 
 def parse_spec(field: str, text: str, known: Mapping[str, Mapping[str, Option]]) -> tuple[str, dict[str, int | float]]:
@@ -49,13 +51,15 @@ def parse_spec(field: str, text: str, known: Mapping[str, Mapping[str, Option]])
     for part in filter(None, rest.split(",")):
         key, _, number = part.partition("=")
         if not known[name]:
-            raise ConfigError(f"{field}={text!r}: {name} takes no options. Write {field}={name!r}.")
+            raise ConfigError(f"{field}={shown(text)}: {name} takes no options. Write {field}={name!r}.")
         if key not in known[name]:
             raise unknown_name(f"option of {field} {name}", key, known[name])
         if key in options:
-            raise ConfigError(f"{field}={text!r} gives {key} twice. Give it once.")
+            raise ConfigError(f"{field}={shown(text)} gives {key} twice. Give it once.")
         value = known[name][key].parse(number)
         if value is None:
-            raise ConfigError(f"{field}={text!r}: {key}={number!r} must be {known[name][key]}, e.g. {name}:{key}=1.")
+            raise ConfigError(
+                f"{field}={shown(text)}: {key}={shown(number)} must be {known[name][key]}, e.g. {name}:{key}=1."
+            )
         options[key] = value
     return name, options

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora import _bridge
@@ -16,8 +17,9 @@ Rows = NDArray[np.float32]
 class Attack:
     """Clients of a run that lie. They train as all do; only what they send is not what they have.
 
-    Attackers know everything: what all others send in a round before they send, and what the honest have after it,
-    whose mean they take for their own. They tell all neighbours the same.
+    Attackers know everything: the graph, what all others send in a round before they send, and what the honest have
+    after it, whose mean they take for their own. Most tell all neighbours the same; one that does not has messages
+    that a single neighbour hears, `private`.
 
     Args:
         attackers: The clients that lie, ascending.
@@ -25,6 +27,10 @@ class Attack:
     """
 
     name: ClassVar[str]
+    equivocates: ClassVar[bool] = False
+    """Whether it tells different neighbours different things, which needs neighbours: a server is told one."""
+    private: NDArray[np.int32] = np.empty((0, 2), dtype=np.int32)
+    """int32 `[P, 2]`, sorted (attacker, neighbour) pairs: who has a message for whom alone."""
 
     def __init__(self, attackers: Sequence[int], *, seed: int = 0) -> None:
         self.attackers = tuple(attackers)
@@ -34,18 +40,35 @@ class Attack:
         """Returns the others of clients 0..clients - 1."""
         return [client for client in range(clients) if client not in self.attackers]
 
+    def start(self, matrices: Sequence[sp.csr_array]) -> None:
+        """Begins a run on a graph whose mixing matrices of one period are `matrices`, and forgets the one before."""
+        return
+
     def sent(self, t: int, rows: Rows) -> Rows:
-        """Returns what is sent in round t instead of `rows [clients, D]`: the attackers' rows replaced in a copy."""
+        """Returns what is sent in round t instead of `rows [clients, D]`: the attackers' rows replaced in a copy.
+
+        Where there are private messages, they follow in further rows: `[clients + P, D]`.
+        """
         changed = rows.copy()
-        changed[list(self.attackers)] = self.lies(t, rows)
+        with np.errstate(over="ignore"):  # beyond float32: `cut` brings it back
+            changed[list(self.attackers)] = self.lies(t, rows)
         return changed
 
     def lies(self, t: int, rows: Rows) -> NDArray[np.floating]:
         """Returns what the attackers send, `[attackers, D]` or one row for all, where `rows` would be right."""
         return rows[list(self.attackers)]
 
+    def cut(self, outgoing: Rows, senders: NDArray[np.uint32], limit: float) -> None:
+        """Brings the attackers' rows of `outgoing [messages, D]` to magnitudes below `limit`, in place.
+
+        A lie is a message that their codec can carry: beyond that, the largest one.
+        """
+        lying = np.isin(senders, self.attackers)
+        most = np.nextafter(np.float32(limit), np.float32(0))
+        outgoing[lying] = np.clip(np.nan_to_num(outgoing[lying], nan=0.0), -most, most)
+
     def forge(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
-        """Changes the attackers' encoded `frames [clients, bytes]` in place; most attacks do not."""
+        """Changes the attackers' encoded `frames [messages, bytes]` in place; most attacks do not."""
         return
 
     def adopt(self, rows: Rows) -> None:

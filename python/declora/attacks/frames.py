@@ -1,37 +1,53 @@
-"""Attacks by bytes: messages with correct checksums whose payload decodes to no number.
+"""Attacks by bytes: messages with correct checksums whose payload no honest encoder makes.
 
-No honest encoder makes such a payload, so it is put into the encoded frame and the header is sealed again. A receiver
-has to refuse it by its content.
+It is put into the encoded frame, and the header is sealed again. A receiver has to judge it by its content.
 """
+
+from abc import abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from declora import _bridge
-from declora.attacks.attack import Attack
+from declora.attacks.attack import Attack, Rows
+from declora.errors import FrameError
 
-__all__ = ["Inf", "NaN"]
+__all__ = ["Crafted", "Inf", "NaN"]
 
 # Offsets in the header, see rust/core/src/frame.rs.
 _PAYLOAD_CRC, _PAYLOAD_LEN, _HEADER_CRC = 60, 64, 92
+_EDEN_NONCE = 8
+"""Bytes before the scales of eden, see rust/core/src/codec/eden.rs."""
 
 
-class _NotFinite(Attack):
-    """The payload becomes one that holds no number: all bits set, NaN as a float and out of range elsewhere."""
-
-    value: float
+class _Forged(Attack):
+    """An attack that changes the payload and seals the frame again."""
 
     def forge(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
-        """Replaces the attackers' payloads and seals their frames again."""
-        word = np.frombuffer(_first(self.value, codec), dtype=np.uint8)
+        """Changes the attackers' payloads and seals their frames again."""
         for client in self.attackers:
             frame = frames[client]
             length = int(frame[_PAYLOAD_LEN : _PAYLOAD_LEN + 8].view("<u8")[0])
             payload = frame[_bridge.HEADER_BYTES :][:length]
-            payload[:] = 0xFF
-            payload[: len(word)] = word[:length]
+            self.rewrite(codec, payload)
             _seal(frame, _PAYLOAD_CRC, payload)
             _seal(frame, _HEADER_CRC, frame[:_HEADER_CRC])
+
+    @abstractmethod
+    def rewrite(self, codec: _bridge.Codec, payload: NDArray[np.uint8]) -> None:
+        """Changes an attacker's `payload`, uint8 `[bytes]`, in place."""
+
+
+class _NotFinite(_Forged):
+    """The payload becomes one that holds no number: all bits set, NaN as a float and out of range elsewhere."""
+
+    value: float
+
+    def rewrite(self, codec: _bridge.Codec, payload: NDArray[np.uint8]) -> None:
+        """Sets all bits, and the first number or scale to the value."""
+        word = np.frombuffer(_first(self.value, codec), dtype=np.uint8)
+        payload[:] = 0xFF
+        payload[: len(word)] = word[: len(payload)]
 
 
 class NaN(_NotFinite):
@@ -46,6 +62,41 @@ class Inf(_NotFinite):
 
     name = "inf"
     value = float("inf")
+
+
+class Crafted(_Forged):
+    """Attackers send the largest finite numbers that pass the check of their codec, against the mean of the honest.
+
+    Each number is as large as the codec encodes, and scales that numbers share are as large as a receiver takes them.
+    A robust rule must bear such values, and public copies must not be summed up to infinity by them.
+    """
+
+    name = "crafted"
+
+    def lies(self, t: int, rows: Rows) -> NDArray[np.floating]:
+        """Returns infinity with the sign opposite to the honest mean, which is cut to the largest number."""
+        self._columns = rows.shape[1]
+        mean: NDArray[np.float64] = rows[self.honest(len(rows))].mean(axis=0, dtype=np.float64)
+        return np.copysign(np.inf, -mean)
+
+    def rewrite(self, codec: _bridge.Codec, payload: NDArray[np.uint8]) -> None:
+        """Sets every scale to the largest that passes, where the payload has scales that can be found."""
+        if codec.block == 0 or codec.variable_length:
+            return
+        first = _EDEN_NONCE if codec.name == "eden" else 0
+        scales = payload[first:][: 4 * -(-self._columns // codec.block)].view("<u4")
+        decoded = np.empty(self._columns, dtype=np.float32)
+        # The bits of positive floats are ordered as they are.
+        passing, refused = int(scales.max()), int(np.float32(np.inf).view(np.uint32))
+        while refused - passing > 1:
+            middle = (passing + refused) // 2
+            scales[:] = middle
+            try:
+                codec.decode(payload, decoded)
+                passing = middle
+            except FrameError:
+                refused = middle
+        scales[:] = passing
 
 
 def _first(value: float, codec: _bridge.Codec) -> bytes:

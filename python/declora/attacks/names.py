@@ -3,22 +3,33 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from declora import seeds
 from declora.attacks.attack import Attack
-from declora.attacks.frames import Inf, NaN
+from declora.attacks.dissensus import Dissensus
+from declora.attacks.frames import Crafted, Inf, NaN
+from declora.attacks.replay import Replay, Stale
 from declora.attacks.values import ALIE, IPM, Gaussian, Mimic, SignFlip
-from declora.errors import ConfigError
+from declora.errors import ConfigError, shown
 from declora.spec import Option, parse_spec
 
 __all__ = ["ATTACKS", "parse_attack"]
 
-_SCALE = {"scale": Option(whole=False, least=0, above=True)}
+_LARGEST = float(np.finfo(np.float32).max)
+_SCALE = {"scale": Option(whole=False, least=0, above=True, most=_LARGEST)}
+_TARGET = {"target": Option(whole=True, least=0)}
+_LONGEST = 2**31 - 1
 _OPTIONS: dict[type[Attack], dict[str, Option]] = {
     SignFlip: _SCALE,
     ALIE: _SCALE,
     IPM: _SCALE,
     Gaussian: _SCALE,
-    Mimic: {"target": Option(whole=True, least=0)},
+    Dissensus: _SCALE,
+    Mimic: _TARGET,
+    Stale: {"delay": Option(whole=True, least=1, most=_LONGEST)},
+    Replay: {"delay": Option(whole=True, least=0, most=_LONGEST), **_TARGET},
+    Crafted: {},
     NaN: {},
     Inf: {},
 }
@@ -30,8 +41,8 @@ def parse_attack(text: str, attackers: int | Sequence[int], *, clients: int, see
     """Returns the attack that `text` names, carried out by `attackers`.
 
     Args:
-        text: `sign-flip[:scale=S]`, `alie[:scale=S]`, `ipm[:scale=S]`, `gaussian[:scale=S]`, `mimic[:target=C]`, `nan`
-            or `inf`.
+        text: `sign-flip[:scale=S]`, `alie[:scale=S]`, `ipm[:scale=S]`, `gaussian[:scale=S]`, `dissensus[:scale=S]`,
+            `mimic[:target=C]`, `stale[:delay=N]`, `replay[:delay=N,target=C]`, `crafted`, `nan` or `inf`.
         attackers: How many clients attack (the seed chooses which), or which.
         clients: Clients of the run.
         seed: The run's seed.
@@ -42,7 +53,7 @@ def parse_attack(text: str, attackers: int | Sequence[int], *, clients: int, see
     name, options = parse_spec("attack", text, {kind.name: known for kind, known in _OPTIONS.items()})
     chosen = _chosen(attackers, clients, seed)
     if options.get("target", 0) >= clients:
-        raise ConfigError(f"attack={text!r}: target must be one of the clients 0..{clients - 1}.")
+        raise ConfigError(f"attack={shown(text)}: target must be one of the clients 0..{clients - 1}.")
     build: Any = ATTACKS[name]
     attack: Attack = build(chosen, seed=seed, **options)
     return attack
@@ -54,19 +65,19 @@ def _chosen(attackers: object, clients: int, seed: int) -> list[int]:
         count = int(attackers)  # type: ignore[call-overload]
         if not 1 <= count < clients:
             raise ConfigError(
-                f"attackers={count} of clients={clients} must be at least 1 and leave somebody honest, so at most "
-                f"{clients - 1}."
+                f"attackers={shown(count)} of clients={clients} must be at least 1 and leave somebody honest, so at "
+                f"most {clients - 1}."
             )
         return sorted(seeds.generator(seed, "attackers").permutation(clients)[:count].tolist())
     if not isinstance(attackers, list | tuple) or not all(_is_whole(client) for client in attackers):
-        raise ConfigError(f"attackers={attackers!r} must be a number of clients or a list of them, e.g. [3, 7].")
+        raise ConfigError(f"attackers={shown(attackers)} must be a number of clients or a list of them, e.g. [3, 7].")
     chosen = sorted({int(client) for client in attackers})
     if not chosen or len(chosen) < len(attackers) or not 0 <= chosen[0] <= chosen[-1] < clients:
-        raise ConfigError(f"attackers={attackers!r} must name clients from 0..{clients - 1}, each once.")
+        raise ConfigError(f"attackers={shown(attackers)} must name clients from 0..{clients - 1}, each once.")
     if len(chosen) == clients:
-        raise ConfigError(f"attackers={attackers!r} are all {clients} clients. Leave somebody honest.")
+        raise ConfigError(f"attackers={shown(attackers)} are all {clients} clients. Leave somebody honest.")
     return chosen
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -9,10 +9,10 @@ from declora import seeds
 from declora.attacks.attack import Attack, Rows
 from declora.errors import ConfigError
 
-__all__ = ["ALIE", "IPM", "Gaussian", "Mimic", "SignFlip"]
+__all__ = ["ALIE", "IPM", "Gaussian", "Mimic", "Scaled", "SignFlip"]
 
 
-class _Scaled(Attack):
+class Scaled(Attack):
     """An attack with a strength."""
 
     def __init__(self, *arguments: Any, scale: float = 1.0, **keywords: Any) -> None:
@@ -23,7 +23,7 @@ class _Scaled(Attack):
         return f"{self.name}:scale={self.scale:g}"
 
 
-class SignFlip(_Scaled):
+class SignFlip(Scaled):
     """Each attacker sends -scale times what it should (scale 1 where none is given)."""
 
     name = "sign-flip"
@@ -34,7 +34,7 @@ class SignFlip(_Scaled):
         return lies
 
 
-class ALIE(_Scaled):
+class ALIE(Scaled):
     """A little is enough (Baruch et al. 2019, arXiv 1902.06635): mean + scale * standard deviation of the honest.
 
     Near enough to the honest to pass for one of them in each column. The paper finds the largest scale that does from
@@ -55,7 +55,7 @@ class ALIE(_Scaled):
         return lie
 
 
-class IPM(_Scaled):
+class IPM(Scaled):
     """Inner product manipulation (Xie et al. 2019, arXiv 1903.03936): -scale times the mean of the honest rows.
 
     The scale is 2 where none is given.
@@ -72,7 +72,7 @@ class IPM(_Scaled):
         return lie
 
 
-class Gaussian(_Scaled):
+class Gaussian(Scaled):
     """Each attacker sends noise of its own, normal with standard deviation `scale` (1 where none is given)."""
 
     name = "gaussian"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 __all__ = ["EF21", "MEMORIES", "ErrorFeedback", "Memory", "NoMemory", "PublicCopies"]
 
 Rows = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 class Memory(ABC):
@@ -51,8 +52,18 @@ class Memory(ABC):
         """Returns what is encoded for `rows`, `[clients, D]`."""
 
     @abstractmethod
-    def public(self, outgoing: Rows, decoded: Rows) -> Rows:
-        """Returns the public values z, `[clients, D]`, and remembers; `decoded` may be overwritten."""
+    def public(self, decoded: Rows) -> Rows:
+        """Returns the public values z, `[clients, D]`, in the place of `decoded`; nothing is remembered yet."""
+
+    def remember(self, outgoing: Rows, public: Rows, refused: Mask) -> None:
+        """Moves on by the messages that were taken; of a `refused` client, `[clients]`, all stays as it was.
+
+        Args:
+            outgoing: What was encoded, `[clients, D]`.
+            public: z as `public` returned it, `[clients, D]`; kept, and not to be changed by anybody.
+            refused: Whose message was refused by all who got it: a sender learns it as the receivers do.
+        """
+        return
 
 
 class NoMemory(Memory):
@@ -64,7 +75,7 @@ class NoMemory(Memory):
         """Returns `rows`."""
         return rows
 
-    def public(self, outgoing: Rows, decoded: Rows) -> Rows:
+    def public(self, decoded: Rows) -> Rows:
         """Returns `decoded`."""
         return decoded
 
@@ -92,11 +103,14 @@ class ErrorFeedback(Memory):
         """Returns x + m."""
         return rows + self.state
 
-    def public(self, outgoing: Rows, decoded: Rows) -> Rows:
-        """Returns z and keeps what it lacks."""
+    def public(self, decoded: Rows) -> Rows:
+        """Returns z."""
         decoded *= self.shrink
-        np.subtract(outgoing, decoded, out=self.state)
         return decoded
+
+    def remember(self, outgoing: Rows, public: Rows, refused: Mask) -> None:
+        """Owes what z lacks; where nothing was taken, what was owed before, since x goes out again by itself."""
+        np.subtract(outgoing, public, out=self.state, where=~refused[:, None])
 
 
 class PublicCopies(Memory):
@@ -117,11 +131,17 @@ class PublicCopies(Memory):
         """Returns x - xhat."""
         return rows - self.state
 
-    def public(self, outgoing: Rows, decoded: Rows) -> Rows:
-        """Returns the updated copies."""
+    def public(self, decoded: Rows) -> Rows:
+        """Returns the copies as these messages move them."""
         decoded *= self.shrink
-        self.state += decoded
-        return self.state
+        with np.errstate(over="ignore"):  # a message that moves a copy to infinity is the caller's to refuse
+            decoded += self.state
+        return decoded
+
+    def remember(self, outgoing: Rows, public: Rows, refused: Mask) -> None:
+        """Keeps the moved copies."""
+        public[refused] = self.state[refused]
+        self.state = public
 
 
 class EF21(PublicCopies):

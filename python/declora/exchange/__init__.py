@@ -2,5 +2,6 @@
 
 from declora.exchange.base import Delivery, Exchange
 from declora.exchange.local import LocalExchange, StarExchange
+from declora.exchange.routes import Routes
 
-__all__ = ["Delivery", "Exchange", "LocalExchange", "StarExchange"]
+__all__ = ["Delivery", "Exchange", "LocalExchange", "Routes", "StarExchange"]

@@ -1,7 +1,6 @@
-"""What an exchange does: carry each client's frame along the edges of a round."""
+"""What an exchange does: carry the frames of a round along its edges."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,22 +14,20 @@ class Delivery:
     """What arrived, and what it cost."""
 
     frames: NDArray[np.uint8]
-    """`[clients, frame bytes]`: row j is the frame of client j."""
+    """`[messages, frame bytes]`, as they were sent."""
     bytes_sent: NDArray[np.int64]
-    """`[clients]`: bytes on each client's own link, headers included."""
+    """`[messages]`: bytes that each message put on its sender's own link, headers included."""
 
 
 class Exchange(ABC):
     """Carries frames; knows neither what is in them nor what becomes of them."""
 
     @abstractmethod
-    def deliver(
-        self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: Sequence[tuple[int, int]]
-    ) -> Delivery:
+    def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
         """Returns what the receivers hold after every frame went along its edges.
 
         Args:
-            frames: `[clients, frame bytes]`, one frame of each sender.
-            sizes: `[clients]`: bytes of each row that are the message, and are carried.
-            edges: Directed (sender, receiver) pairs of the round.
+            frames: `[messages, frame bytes]`; see `Routes` for what a message is: of honest clients, one of each.
+            sizes: `[messages]`: bytes of each row that are the message, and are carried.
+            edges: int32 `[E, 2]`, the (message, receiver) pairs of the round.
         """

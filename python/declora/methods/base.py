@@ -30,6 +30,8 @@ class Federation:
     mixer: Mixer = field(default_factory=Linear)
     attack: Attack | None = None
     """What some clients send instead of what they have; None where all are honest."""
+    weights: str | None = None
+    """The rule of the mixing weights that was asked for; None: the method's own."""
     notes: tuple[str, ...] = ()
     """What was guessed or changed, in whole sentences."""
 
@@ -37,6 +39,11 @@ class Federation:
     def clients(self) -> int:
         """Number of clients that train."""
         return len(self.shards)
+
+    @property
+    def samples(self) -> NDArray[np.int64]:
+        """`[clients]`, how many samples each client has."""
+        return np.array([len(shard) for shard in self.shards], dtype=np.int64)
 
     @property
     def attackers(self) -> tuple[int, ...]:
@@ -48,6 +55,8 @@ class Method:
     """A way to fine-tune together. Every hook defaults to doing nothing, which is Dec-LoRA."""
 
     name: ClassVar[str]
+    over_graph: ClassVar[bool] = True
+    """Whether clients talk over the graph of the settings, so that the rule of the weights is one for its edges."""
 
     def arrange(self, federation: Federation) -> Federation:
         """Returns the federation as this method runs it; called once, before the run starts."""

@@ -31,7 +31,12 @@ class PushSum(Mixer):
     name = "push-sum"
 
     def check(self, topology: Topology) -> None:
-        """Checks that every client keeps a share of its own, so that no weight ever gets to 0."""
+        """Checks that every client keeps a share of its own, so that no weight ever gets to 0, and wants the mean."""
+        if topology.law is not None:
+            raise ConfigError(
+                "mixer='push-sum' finds the plain mean, not one weighted by samples. Use mixer='linear', or "
+                "weights='uniform' with method='fedavg'."
+            )
         for t, weights in enumerate(topology.matrices):
             empty = np.flatnonzero(weights.diagonal() <= 0)
             if empty.size:

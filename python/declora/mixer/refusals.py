@@ -18,8 +18,7 @@ def sit_out(weights: sp.csr_array, refused: Mask | None) -> sp.csr_array:
         return weights
     entries = weights.tocoo()
     receivers, senders = entries.coords
-    lost = (receivers != senders) & (refused[receivers] | refused[senders])
-    return _moved(entries, lost, receivers)
+    return _moved(entries, _lost(receivers, senders, refused), receivers)
 
 
 def keep_shares(weights: sp.csr_array, refused: Mask | None) -> sp.csr_array:
@@ -27,23 +26,28 @@ def keep_shares(weights: sp.csr_array, refused: Mask | None) -> sp.csr_array:
     if refused is None or not refused.any():
         return weights
     entries = weights.tocoo()
-    receivers, senders = entries.coords
-    return _moved(entries, (receivers != senders) & refused[senders], senders)
+    senders = entries.coords[1]
+    return _moved(entries, refused[senders], senders)
 
 
 def assumed_bad(f: int, weights: sp.csr_array, refused: Mask | None) -> NDArray[np.uint32]:
     """Returns how many of each client's remaining neighbours may be bad, uint32 `[clients]`.
 
-    A refused neighbour was one of the `f`, so it need not be looked for among the rest. A client that sits out has
-    no neighbours.
+    A refused neighbour was one of the `f`, so it need not be looked for among the rest. Of no neighbours nobody is
+    bad: those of a client that sits out, or of one that only keeps what it has.
     """
-    bad = np.full(weights.shape[0], f)
-    if refused is not None:
-        receivers, senders = weights.tocoo().coords
-        lost = (receivers != senders) & (refused[receivers] | refused[senders])
-        bad = np.maximum(0, bad - np.bincount(receivers[lost], minlength=len(bad)))
-        bad[refused] = 0
+    clients = weights.shape[0]
+    receivers, senders = weights.tocoo().coords
+    edges = receivers != senders
+    lost = edges & _lost(receivers, senders, refused)
+    bad = np.maximum(0, f - np.bincount(receivers[lost], minlength=clients))
+    bad[np.bincount(receivers[edges & ~lost], minlength=clients) == 0] = 0
     return bad.astype(np.uint32)
+
+
+def _lost(receivers: NDArray[np.int32], senders: NDArray[np.int32], refused: Mask | None) -> Mask:
+    """Returns which entries have an end that was refused, on the diagonal, too: moved there, they stay."""
+    return np.zeros(len(senders), dtype=np.bool_) if refused is None else refused[receivers] | refused[senders]
 
 
 def _moved(entries: sp.coo_array, lost: Mask, owners: NDArray[np.int32]) -> sp.csr_array:

@@ -1,11 +1,23 @@
 """Who talks to whom in round t, and with which weights: graphs, mixing matrices, schedules."""
 
+from declora.topology.build import server
+from declora.topology.labels import in_order
 from declora.topology.names import TOPOLOGIES
 from declora.topology.summary import describe
 from declora.topology.topology import Topology
 from declora.topology.weights import WEIGHT_RULES, adjacency, weigh
 
-__all__ = ["TOPOLOGIES", "WEIGHT_RULES", "Topology", "adjacency", "describe", "plot", "weigh"]
+__all__ = [
+    "TOPOLOGIES",
+    "WEIGHT_RULES",
+    "Topology",
+    "adjacency",
+    "describe",
+    "in_order",
+    "plot",
+    "server",
+    "weigh",
+]
 
 
 def __getattr__(name: str) -> object:

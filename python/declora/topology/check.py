@@ -6,10 +6,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array, diags_array, issparse
 from scipy.sparse.csgraph import connected_components
 
-from declora.errors import TopologyError
+from declora.errors import TopologyError, shown
 
 __all__ = ["TOLERANCE", "as_matrix", "check_clients", "check_connected", "check_mixes", "check_weights"]
 
@@ -20,7 +20,7 @@ TOLERANCE = 1e-9
 def check_clients(clients: object) -> int:
     """Returns `clients` as an int; `TopologyError` where it is not an integer of at least 1."""
     if isinstance(clients, bool) or not isinstance(clients, (int, np.integer)):
-        raise TopologyError(f"clients={clients!r} must be an integer, not {type(clients).__name__}.")
+        raise TopologyError(f"clients={shown(clients)} must be an integer, not {type(clients).__name__}.")
     if clients < 1:
         raise TopologyError(f"clients={clients} must be at least 1.")
     return int(clients)
@@ -49,7 +49,14 @@ def as_matrix(values: object, *, name: str) -> csr_array:
     return matrix
 
 
-def check_weights(matrix: csr_array, *, name: str, directed: bool = False, column_stochastic: bool = False) -> None:
+def check_weights(
+    matrix: csr_array,
+    *,
+    name: str,
+    directed: bool = False,
+    column_stochastic: bool = False,
+    law: NDArray[np.float64] | None = None,
+) -> None:
     """Raises `TopologyError` where `matrix` is not non-negative, finite, doubly stochastic and symmetric.
 
     Args:
@@ -57,6 +64,8 @@ def check_weights(matrix: csr_array, *, name: str, directed: bool = False, colum
         name: how errors name the topology.
         directed: whether w_ij may differ from w_ji.
         column_stochastic: whether only columns must sum to 1.
+        law: pi `[n]`. Where there is one, what must be so of pi_i w_ij, as it is else of w_ij: column j sums to pi_j,
+            and, unless `directed`, it is symmetric.
     """
     where = f"topology={name!r}"
     for bad, what, fix in (
@@ -68,19 +77,22 @@ def check_weights(matrix: csr_array, *, name: str, directed: bool = False, colum
             row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
             entry = f"row {row}, column {matrix.indices[at]}"
             raise TopologyError(f"{where}: the weight at {entry} is {matrix.data[at]}, which {what}; {fix}.")
-    for axis, line in ((0, "column"),) if column_stochastic else ((1, "row"), (0, "column")):
-        sums = np.asarray(matrix.sum(axis=axis), dtype=np.float64)
-        wrong = np.flatnonzero(np.abs(sums - 1.0) > TOLERANCE)
+    share = np.ones(matrix.shape[0]) if law is None else _checked_law(law, matrix.shape[0], where) * matrix.shape[0]
+    flow = matrix if law is None else csr_array(diags_array(share) @ matrix)
+    sums = {"row": np.asarray(matrix.sum(axis=1)), "column": np.asarray(flow.sum(axis=0)) / share}
+    for line in ("column",) if column_stochastic else ("row", "column"):
+        wrong = np.flatnonzero(np.abs(sums[line] - 1.0) > TOLERANCE)
         if wrong.size:
             first = int(wrong[0])
             which = "every column of a column-stochastic" if column_stochastic else "every row and column of a mixing"
+            which += "" if law is None else " (columns: weighted by the law)"
             raise TopologyError(
-                f"{where}: {line} {first} sums to {sums[first]:.12g}, not 1; {which} matrix sums to 1 within "
+                f"{where}: {line} {first} sums to {sums[line][first]:.12g}, not 1; {which} matrix sums to 1 within "
                 f"{TOLERANCE:g}. {_sum_hint(matrix, line, column_stochastic)}"
             )
     if directed:
         return
-    gaps = csr_array(abs(matrix - matrix.T))
+    gaps = csr_array(abs(flow - flow.T))
     if gaps.nnz and gaps.max() > TOLERANCE:
         at = int(np.argmax(gaps.data))
         i = int(np.searchsorted(gaps.indptr, at, side="right")) - 1
@@ -122,6 +134,12 @@ def check_mixes(matrix: csr_array, *, name: str) -> None:
             f"topology={name!r}: every self weight is 0 and clients only swap values, so they never agree; "
             "give each client a weight of its own, for example (W + I) / 2."
         )
+
+
+def _checked_law(law: NDArray[np.float64], clients: int, where: str) -> NDArray[np.float64]:
+    if law.shape != (clients,) or not (np.isfinite(law) & (law > 0)).all() or abs(law.sum() - 1.0) > TOLERANCE:
+        raise TopologyError(f"{where}: law must be {clients} numbers above 0 that sum to 1.")
+    return law
 
 
 def _sum_hint(matrix: csr_array, line: str, column_stochastic: bool) -> str:

@@ -31,10 +31,7 @@ def named_graph(name: TopologyName, clients: int, *, seed: int) -> "nx.Graph[Any
     Raises:
         TopologyError: the graph does not exist for this number of clients.
     """
-    graph = _GRAPHS[name.name](name, clients, seed) if clients > 1 else nx.empty_graph(1)
-    # networkx adds nodes in an order of its own; (row, column) and bits sort into the order that one expects.
-    ordered: nx.Graph[Any] = nx.convert_node_labels_to_integers(graph, ordering="sorted")
-    return ordered
+    return _GRAPHS[name.name](name, clients, seed) if clients > 1 else nx.empty_graph(1)
 
 
 def torus_shape(clients: int) -> tuple[int, int]:
@@ -52,7 +49,8 @@ def _torus(name: TopologyName, clients: int, seed: int) -> "nx.Graph[Any]":
             f"topology='torus': {clients} clients do not form rows and columns, since {clients} is prime; "
             f"{fix}topology='ring'."
         )
-    return nx.grid_2d_graph(rows, columns, periodic=True)
+    grid: nx.Graph[Any] = nx.grid_2d_graph(rows, columns, periodic=True)
+    return nx.relabel_nodes(grid, {(row, column): row * columns + column for row, column in grid})
 
 
 def _hypercube(name: TopologyName, clients: int, seed: int) -> "nx.Graph[Any]":
@@ -62,7 +60,9 @@ def _hypercube(name: TopologyName, clients: int, seed: int) -> "nx.Graph[Any]":
             f"topology='hypercube' needs a power of two of clients, not clients={clients}; take "
             f"{1 << dimension} or {2 << dimension}, or topology='exponential', which takes any number."
         )
-    return nx.hypercube_graph(dimension)
+    graph: nx.Graph[Any] = nx.Graph()
+    graph.add_edges_from((i, i ^ (1 << bit)) for i in range(clients) for bit in range(dimension))
+    return graph
 
 
 def _random_regular(name: TopologyName, clients: int, seed: int) -> "nx.Graph[Any]":

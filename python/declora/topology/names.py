@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
-from declora.errors import TopologyError, unknown_name
+from declora.errors import TopologyError, shown, unknown_name
 
 __all__ = ["TOPOLOGIES", "Parameter", "TopologyName", "parse_name"]
+
+
+_MOST = 2**31 - 1
+"""No parameter is larger: it counts clients, of which there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Parameter:
     def parse(self, text: str) -> int | float:
         """Returns the number that `text` spells; `ValueError` where it is none or is out of range."""
         value = int(text) if isinstance(self.default, int) else float(text)
-        if not self.low <= value <= self.high:
+        if not self.low <= value <= min(self.high, _MOST):
             raise ValueError(text)
         return value
 
@@ -71,14 +75,14 @@ def parse_name(spec: str) -> TopologyName:
     parameters = TOPOLOGIES[name]
     form = ":".join([name, *(parameter.symbol for parameter in parameters)])
     if len(texts) > len(parameters):
-        raise TopologyError(f"topology={spec!r} has {len(texts)} parameters after the name; write it as {form}.")
+        raise TopologyError(f"topology={shown(spec)} has {len(texts)} parameters after the name; write it as {form}.")
     values = [parameter.default for parameter in parameters]
     for position, (parameter, text) in enumerate(zip(parameters, texts, strict=False)):
         try:
             values[position] = parameter.parse(text)
         except ValueError:
             raise TopologyError(
-                f"topology={spec!r}: {parameter.symbol}={text!r} must be {parameter.range}; write it as "
+                f"topology={shown(spec)}: {parameter.symbol}={shown(text)} must be {parameter.range}; write it as "
                 f"{form}, for example {TopologyName(name, tuple(p.default for p in parameters))}."
             ) from None
     return TopologyName(name, tuple(values))

@@ -32,7 +32,7 @@ def _facts(topology: Topology, payload_bytes: int | None) -> list[tuple[str, str
     messages = [topology.messages(t) for t in rounds]
     period = "1 round (the same graph in every round)" if topology.period == 1 else f"{topology.period} rounds"
     facts = [
-        ("links", "undirected" if topology.symmetric else "directed"),
+        ("links", "directed" if topology.directed and not topology.symmetric else "undirected"),
         ("period", period),
         ("degree", _range(degrees.tolist(), "a round" if topology.period > 1 else "")),
         ("self weight", _range([value for w in matrices for value in w.diagonal().tolist()])),
@@ -41,6 +41,8 @@ def _facts(topology: Topology, payload_bytes: int | None) -> list[tuple[str, str
         ("disagreement", _decay(topology)),
         ("messages", _range(messages, "a round")),
     ]
+    if topology.law is not None:
+        facts.append(("mean kept", f"weighted, a client counts {_range(topology.law.tolist())}"))
     if payload_bytes is not None:
         mean = sum(messages) / len(messages) * payload_bytes
         cost = f"{_bytes(mean)} a round, {_bytes(payload_bytes)} a message"
@@ -89,7 +91,7 @@ def _round(topology: Topology, t: int, arrow: str) -> str:
     matrix = topology.weights(t)
     pairs = [
         f"{sender}{arrow}{receiver} {matrix[receiver, sender]:.3g}"
-        for sender, receiver in topology.edges(t)
+        for sender, receiver in topology.edges(t).tolist()
         if sender < receiver or not topology.symmetric
     ]
     return f"{t:>6}: " + (", ".join(pairs) or "no messages")

@@ -9,26 +9,39 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, diags_array
 
-from declora.errors import TopologyError, unknown_name
+from declora.errors import TopologyError, shown, unknown_name
+from declora.topology.labels import ordered_nodes
 from declora.topology.spectrum import largest_eigenvalue
 
-__all__ = ["EVEN_SPLIT", "WEIGHT_RULES", "adjacency", "complete_weights", "even_split", "weigh"]
+__all__ = [
+    "EVEN_SPLIT",
+    "SAMPLES",
+    "WEIGHT_RULES",
+    "adjacency",
+    "check_rule",
+    "complete_weights",
+    "even_split",
+    "keep_law",
+    "law_of",
+    "weigh",
+]
 
 EVEN_SPLIT = "even-split"
 """The rule of push-sum, `even_split`: no mixing matrix comes of it, so it is no rule of `weigh`."""
+SAMPLES = "samples"
+"""The rule that keeps the mean weighted by samples, `keep_law` of the metropolis weights."""
 
 
 def adjacency(graph: "nx.Graph[Any]") -> csr_array:
     """Returns who receives from whom in `graph`; weights of edges, parallel edges and self loops are ignored.
 
-    Client i is the i-th node in sorted order where all nodes are integers, else in the graph's own order.
+    Client i is the i-th node, in rising order where all nodes are whole numbers or texts that spell them, else in the
+    graph's own order.
     """
-    nodes = list(graph)
-    if all(isinstance(node, (int, np.integer)) for node in nodes):
-        nodes.sort()
+    nodes = ordered_nodes(graph)
     index = {node: client for client, node in enumerate(nodes)}
     ends = np.array([(index[a], index[b]) for a, b in graph.edges() if a != b], dtype=np.int32).reshape(-1, 2)
     senders, receivers = ends.T
@@ -40,7 +53,7 @@ def adjacency(graph: "nx.Graph[Any]") -> csr_array:
     return received
 
 
-def weigh(received: csr_array, rule: str, *, name: str) -> csr_array:
+def weigh(received: csr_array, rule: str, *, name: str, law: NDArray[np.float64] | None = None) -> csr_array:
     """Returns the mixing matrix of a connected graph under the weight rule `rule`, one of `WEIGHT_RULES`.
 
     - `metropolis`: w_ij = 1 / (1 + max(deg_i, deg_j)) (Metropolis-Hastings). Symmetric and doubly stochastic
@@ -49,23 +62,57 @@ def weigh(received: csr_array, rule: str, *, name: str) -> csr_array:
     - `uniform`: 1 / (d + 1) for each of d neighbours and oneself; regular graphs only.
     - `laplacian`: I - 2 L / (3 lambda_max(L)), the rule of Dec-LoRA (arXiv 2501.15361) for Erdos-Renyi
       graphs; undirected graphs only. Its smallest eigenvalue is 1/3.
+    - `samples`: the metropolis weights, changed so that gossip keeps the mean weighted by `law` instead of the plain
+      one, see `keep_law`; undirected graphs only.
 
     Args:
         received: adjacency matrix, see `adjacency`.
         rule: name of the rule.
         name: name of the topology, for errors.
+        law: pi `[n]`, positive with sum 1, for `samples`; 1/n each where None.
 
     Raises:
-        TopologyError: the rule gives no doubly stochastic matrix on this graph.
+        TopologyError: the rule gives no matrix with the right sums on this graph.
     """
     check_rule(rule)
-    return _RULES[rule](received, name)
+    return keep_law(_RULES[rule](received, name), law if rule == SAMPLES else None)
 
 
 def check_rule(rule: str) -> None:
     """Raises `TopologyError` where `rule` is no weight rule."""
     if rule not in _RULES:
         raise TopologyError(str(unknown_name("weights", rule, _RULES)))
+
+
+def law_of(samples: ArrayLike, clients: int) -> NDArray[np.float64] | None:
+    """Returns each client's share of the samples, float64 `[clients]`; None where all have as many.
+
+    Raises:
+        TopologyError: `samples` are not a whole number of at least 1 for each client.
+    """
+    counts = np.asarray(samples)
+    if counts.shape != (clients,) or counts.dtype.kind not in "iu" or (counts < 1).any():
+        raise TopologyError(
+            f"samples={shown(samples)} must be a whole number of at least 1 for each of the {clients} clients."
+        )
+    law: NDArray[np.float64] = counts / counts.sum()
+    return None if (counts == counts[0]).all() else law
+
+
+def keep_law(mixing: csr_array, law: NDArray[np.float64] | None) -> csr_array:
+    """Returns the matrix P of the same graph that keeps the mean weighted by `law`, pi `[n]`: pi P = pi.
+
+    P_ij = Q_ij min(1, pi_j / pi_i) for the symmetric matrix Q = `mixing`, and the rest of each row at home: the rule of
+    Metropolis and Hastings for a chain with that stationary law, which it keeps in detailed balance,
+    pi_i P_ij = pi_j P_ji. Q itself where `law` is None, 1/n each.
+    """
+    if law is None:
+        return mixing
+    receivers, senders = mixing.tocoo().coords
+    others = receivers != senders
+    receivers, senders = receivers[others], senders[others]
+    weights = mixing.data[others] * np.minimum(1.0, law[senders] / law[receivers])
+    return _with_self_weights(csr_array((weights, (receivers, senders)), shape=mixing.shape))
 
 
 def complete_weights(clients: int, rule: str) -> csr_array:
@@ -102,7 +149,7 @@ def _metropolis(received: csr_array, name: str) -> csr_array:
         larger = np.maximum(degree[rows], degree[received.indices])
     else:
         larger = np.full(received.nnz, degree.max())
-    return _with_self_weights(received, 1.0 / (1.0 + larger))
+    return _with_self_weights(_weighted(received, 1.0 / (1.0 + larger)))
 
 
 def _uniform(received: csr_array, name: str) -> csr_array:
@@ -114,32 +161,38 @@ def _uniform(received: csr_array, name: str) -> csr_array:
             f"client {few} has {degree[few]:g} and client {many} has {degree[many]:g}; use "
             "weights='metropolis'."
         )
-    return _with_self_weights(received, np.full(received.nnz, 1.0 / (1.0 + degree[0])))
+    return _with_self_weights(_weighted(received, np.full(received.nnz, 1.0 / (1.0 + degree[0]))))
 
 
 def _laplacian(received: csr_array, name: str) -> csr_array:
-    if not _is_symmetric(received):
-        raise TopologyError(
-            f"weights='laplacian' needs an undirected graph, and topology={name!r} is directed; use "
-            "weights='metropolis'."
-        )
+    _check_undirected(received, "laplacian", name)
     if received.nnz == 0:
-        return _with_self_weights(received, received.data)
+        return _with_self_weights(received)
     laplacian = csr_array(diags_array(np.diff(received.indptr).astype(np.float64)) - received)
-    return _with_self_weights(received, np.full(received.nnz, 2.0 / (3.0 * largest_eigenvalue(laplacian))))
+    weight = 2.0 / (3.0 * largest_eigenvalue(laplacian))
+    return _with_self_weights(_weighted(received, np.full(received.nnz, weight)))
+
+
+def _samples(received: csr_array, name: str) -> csr_array:
+    _check_undirected(received, SAMPLES, name)
+    return _metropolis(received, name)
 
 
 _RULES: dict[str, Callable[[csr_array, str], csr_array]] = {
     "metropolis": _metropolis,
     "uniform": _uniform,
     "laplacian": _laplacian,
+    SAMPLES: _samples,
 }
 WEIGHT_RULES = tuple(_RULES)
 """Names of the weight rules."""
 
 
-def _with_self_weights(received: csr_array, weights: NDArray[np.float64]) -> csr_array:
-    others = csr_array((weights, received.indices, received.indptr), shape=received.shape)
+def _weighted(received: csr_array, weights: NDArray[np.float64]) -> csr_array:
+    return csr_array((weights, received.indices, received.indptr), shape=received.shape)
+
+
+def _with_self_weights(others: csr_array) -> csr_array:
     own = 1.0 - np.asarray(others.sum(axis=1), dtype=np.float64)
     return csr_array(others + diags_array(own))
 
@@ -156,6 +209,13 @@ def _balanced_degree(received: csr_array, name: str) -> NDArray[np.float64]:
             "undirected graph (graph.to_undirected()), or mixer='push-sum'."
         )
     return degree
+
+
+def _check_undirected(received: csr_array, rule: str, name: str) -> None:
+    if not _is_symmetric(received):
+        raise TopologyError(
+            f"weights={rule!r} needs an undirected graph, and topology={name!r} is directed; use weights='metropolis'."
+        )
 
 
 def _is_symmetric(received: csr_array) -> bool:

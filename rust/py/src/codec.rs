@@ -66,6 +66,10 @@ impl Codec {
         Ok(self.0.error_bound(integer("n", n)?))
     }
 
+    fn limit(&self, n: &Bound<'_, PyAny>) -> PyResult<f32> {
+        Ok(self.0.limit(integer("n", n)?))
+    }
+
     fn payload_bytes(&self, n: &Bound<'_, PyAny>) -> PyResult<usize> {
         self.0.payload_len(integer("n", n)?).map_err(raise)
     }

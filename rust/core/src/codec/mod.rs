@@ -211,6 +211,12 @@ impl Codec {
         }
     }
 
+    /// Magnitudes below this one can be encoded in a message of `n` numbers.
+    #[must_use]
+    pub fn limit(&self, n: usize) -> f32 {
+        self.coder().limit(n)
+    }
+
     /// The same codec for messages that consist of matrices of these (rows, columns), one after the other, each
     /// row-major: what "powersgd" needs to know, and no other scheme uses.
     ///

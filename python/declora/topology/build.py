@@ -1,0 +1,158 @@
+"""From a name, a graph or a matrix to a topology."""
+
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array, issparse
+
+from declora.errors import TopologyError, shown
+from declora.topology import schedules
+from declora.topology.check import as_matrix, check_clients, check_connected
+from declora.topology.graphs import is_static, named_graph
+from declora.topology.labels import label_notes, ordered_nodes
+from declora.topology.names import TopologyName, parse_name
+from declora.topology.topology import Topology
+from declora.topology.weights import (
+    EVEN_SPLIT,
+    SAMPLES,
+    adjacency,
+    check_rule,
+    complete_weights,
+    even_split,
+    keep_law,
+    law_of,
+    weigh,
+)
+
+__all__ = ["build_topology", "server"]
+
+Law = NDArray[np.float64] | None
+
+
+def build_topology(
+    spec: Any,
+    clients: int,
+    *,
+    weights: str,
+    seed: int,
+    directed: bool,
+    column_stochastic: bool,
+    samples: ArrayLike | None,
+) -> Topology:
+    """Returns the topology of `Topology.build`, which says what the arguments are."""
+    clients = check_clients(clients)
+    check_rule(weights)
+    if column_stochastic and weights != "metropolis":
+        raise TopologyError(
+            f"weights={shown(weights)} has no effect where each client splits its own evenly among its receivers, as "
+            "push-sum does; leave weights out."
+        )
+    if weights == SAMPLES and samples is None:
+        raise TopologyError(
+            "weights='samples' needs how many samples each client has: a run knows it, elsewhere pass samples=[...]."
+        )
+    rule = EVEN_SPLIT if column_stochastic else weights
+    law = law_of(samples, clients) if weights == SAMPLES and samples is not None else None
+    if isinstance(spec, str):
+        return _from_name(parse_name(spec), clients, rule, seed, law)
+    if isinstance(spec, nx.Graph):
+        return _from_graph("graph", spec, clients, rule, law)
+    _refuse_weights(spec.name if isinstance(spec, Topology) else "matrix", weights)
+    if isinstance(spec, Topology):
+        if spec.clients != clients:
+            raise TopologyError(
+                f"topology={spec.name!r} is for {spec.clients} clients, but clients={clients}; set "
+                f"clients={spec.clients}."
+            )
+        return spec
+    if not issparse(spec) and not isinstance(spec, (np.ndarray, list, tuple)):
+        raise TopologyError(
+            f"topology={shown(spec)} of type {type(spec).__name__} is no topology; give a name such as "
+            "'ring', a networkx graph, a numpy array, a scipy sparse matrix or a Topology."
+        )
+    given: Any = as_matrix(spec, name="matrix") if isinstance(spec, (list, tuple)) else spec
+    return Topology("matrix", clients, (given,), directed, column_stochastic)
+
+
+def server(clients: int, samples: ArrayLike | None = None) -> Topology:
+    """Returns the graph on which one round is what a server computes: everybody gets the mean of all.
+
+    Args:
+        clients: Number of clients.
+        samples: Whole numbers `[clients]` that the mean is weighted by (n_k / n); the plain mean where None.
+
+    Raises:
+        TopologyError: `samples` are not a whole number of at least 1 for each client.
+    """
+    law = None if samples is None else law_of(samples, clients)
+    if law is None:
+        return Topology("complete", clients, (complete_weights(clients, "uniform"),), rule="uniform")
+    everybody = csr_array(np.tile(law, (clients, 1)))
+    return Topology("complete", clients, (everybody,), law=law, rule=SAMPLES, notes=_law_notes(law))
+
+
+def _from_name(name: TopologyName, clients: int, rule: str, seed: int, law: Law) -> Topology:
+    if not is_static(name):
+        _refuse_weights(str(name), rule)
+        if clients == 1:
+            return Topology(str(name), 1, (csr_array(np.ones((1, 1))),))
+        if name.name == "base":
+            return Topology(str(name), clients, schedules.base(clients, int(name.parameters[0])))
+        return Topology(str(name), clients, schedules.one_peer_exponential(clients), directed=True)
+    if name.name == "complete":
+        plain = {EVEN_SPLIT: "uniform", SAMPLES: "metropolis"}.get(rule, rule)  # which is the same split
+        matrix = keep_law(complete_weights(clients, plain), law)
+        return Topology(str(name), clients, (matrix,), law=law, rule=rule, notes=_law_notes(law))
+    return _from_graph(str(name), named_graph(name, clients, seed=seed), clients, rule, law)
+
+
+def _from_graph(name: str, graph: "nx.Graph[Any]", clients: int, rule: str, law: Law) -> Topology:
+    if len(graph) != clients:
+        raise TopologyError(
+            f"topology={name!r} has {len(graph)} nodes, but clients={clients}; each client is one node, so "
+            f"set clients={len(graph)} or change the graph."
+        )
+    received = adjacency(graph)
+    check_connected((received,), name=name)
+    nodes = ordered_nodes(graph)
+    labels = label_notes(nodes)
+    if rule == EVEN_SPLIT:
+        matrix, directed = even_split(received), True
+    else:
+        matrix, directed = weigh(received, rule, name=name, law=law), graph.is_directed()
+    return Topology(
+        name,
+        clients,
+        (matrix,),
+        directed,
+        column_stochastic=rule == EVEN_SPLIT,
+        law=law,
+        rule=rule,
+        nodes=tuple(nodes) if labels else None,
+        notes=labels + _unused_weights(graph, rule) + _law_notes(law),
+    )
+
+
+def _law_notes(law: Law) -> tuple[str, ...]:
+    if law is None:
+        return ()
+    return (
+        f"Clients count by their samples, {law.min():.2g} to {law.max():.2g} of the whole: so does the averaged model.",
+    )
+
+
+def _unused_weights(graph: "nx.Graph[Any]", rule: str) -> tuple[str, ...]:
+    if len(set(nx.get_edge_attributes(graph, "weight").values())) < 2:
+        return ()
+    return (
+        f"The edge weights of the graph are not used: those of gossip are {rule}. Give a mixing matrix to set them.",
+    )
+
+
+def _refuse_weights(name: str, rule: str) -> None:
+    if rule not in ("metropolis", EVEN_SPLIT):
+        raise TopologyError(
+            f"weights={rule!r} has no effect on topology={name!r}, which brings its own weights; leave weights out."
+        )
