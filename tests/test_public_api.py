@@ -19,7 +19,7 @@ PUBLIC = {
 
 # Lower rooms first: a room may import rooms before it, never after.
 FLOORS = [
-    ["errors", "seeds"],
+    ["ambient", "errors", "seeds"],
     ["metrics"],
     ["_core", "spec"],
     ["_bridge"],

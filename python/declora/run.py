@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,11 +18,11 @@ from declora.errors import ConfigError
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
 from declora.metrics import choose_metric
-from declora.model import AdapterBank, Layout, Storage
+from declora.model import AdapterBank, Layout, Storage, adapter_config
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
-from declora.prepare import Material, federation_of, lora_config
+from declora.prepare import Material, federation_of
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
 from declora.train.local_steps import LocalRound, LocalTrainer
@@ -74,15 +74,15 @@ class Run:
         # Whose adapters count, and the same as an index: with nobody to leave out it gives views, not copies.
         self._honest = [c for c in range(self.federation.clients) if c not in self.federation.attackers]
         self._rows = Rows()
-        self._lora = lora_config(config, material)
-        self._surgery = Surgery(
-            material.base.model, self._lora, self._rows, seed=seeds.derive(config.seed, "adapter") % 2**63
-        )
-        try:
+        lora = adapter_config(config.lora, material.base, material.task_type)
+        with ExitStack() as given_back:
+            given_back.enter_context(material.base.lent())
+            self._surgery = Surgery(
+                material.base.model, lora, self._rows, seed=seeds.derive(config.seed, "adapter") % 2**63
+            )
+            given_back.callback(self._surgery.undo)
             self._assemble()
-        except BaseException:
-            self._surgery.undo()
-            raise
+            self._given_back = given_back.pop_all()
 
     def _assemble(self) -> None:
         config, material = self.config, self.material
@@ -166,13 +166,13 @@ class Run:
         return Unpadding.of(self.material.base.model, self._rows)
 
     def discard(self) -> None:
-        """Gives the base model its own layers back, for a run that will not be executed."""
-        self._surgery.undo()
+        """Gives the base model back as it came, for a run that will not be executed."""
+        self._given_back.close()
 
     def execute(self, observe: Callable[[RoundRecord], None] = lambda record: None) -> Outcome:
         """Runs all rounds; `observe` gets each round's record as soon as it is measured.
 
-        The base model has its own layers back when this returns or raises.
+        The base model is as it came when this returns or raises.
 
         Raises:
             TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
@@ -197,7 +197,7 @@ class Run:
     def rounds(self) -> Generator[RoundRecord]:
         """Runs a round for each record that is asked for; what `execute` is made of.
 
-        The base model has its own layers back when this ends, is closed or raises.
+        The base model is as it came when this ends, is closed or raises.
 
         Raises:
             TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.

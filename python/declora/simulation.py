@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from declora import report
+from declora.ambient import usual_torch
 from declora.config import SimulationConfig
 from declora.errors import ConfigError
 from declora.prepare import Material, prepare, shareable
@@ -60,9 +61,10 @@ def simulate(
     """
     base = (config or SimulationConfig()).override(**settings)
     wanted = base.compare if compare is None else compare
-    if wanted is None:
-        return _simulate_one(base)
-    return _simulate_several(dataclasses.replace(base, compare=None), parse_overrides(wanted))
+    with usual_torch():
+        if wanted is None:
+            return _simulate_one(base)
+        return _simulate_several(dataclasses.replace(base, compare=None), parse_overrides(wanted))
 
 
 def _simulate_one(config: SimulationConfig) -> SimulationResult:

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from declora.data import TextData
 from declora.errors import ModelError
+from declora.model.limits import check_positions, check_vocabulary, positions
 from declora.train.exact_match import Questions, questions_of
 from declora.train.instructions import cut, encode
 from declora.train.packing import check_packing
@@ -109,25 +109,13 @@ def _check_model(
     model: PreTrainedModel, splits: Sequence[Tokens], max_length: int, questions: Questions | None
 ) -> None:
     """Checks that the model has an embedding for every token and a position for every place."""
-    embeddings: Any = model.get_input_embeddings().num_embeddings
-    if (largest := max(int(tokens.ids.max(initial=0)) for tokens in splits)) >= embeddings:
-        raise ModelError(
-            f"tokenizer gives token {largest}, but {type(model).__name__} has {embeddings} embeddings. Use the model's "
-            "own tokenizer, or resize_token_embeddings before."
-        )
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is None:
-        return
-    if (longest := max(int(tokens.lengths.max(initial=0)) for tokens in splits)) > positions and longest <= max_length:
-        raise ModelError(
-            f"max_length={max_length} lets a text of {longest} tokens through, but {type(model).__name__} has "
-            f"{positions} positions. Set max_length={positions} or less."
-        )
-    if questions is not None:
+    check_vocabulary(model, [tokens.ids for tokens in splits])
+    check_positions(model, max(int(tokens.lengths.max(initial=0)) for tokens in splits), max_length)
+    places = positions(model)
+    if questions is not None and places is not None:
         longest = max((len(prompt) for prompt in questions.prompts), default=0)
-        if longest + questions.max_new_tokens > positions:
+        if longest + questions.max_new_tokens > places:
             raise ModelError(
                 f"max_new_tokens={questions.max_new_tokens} after a prompt of {longest} tokens is more than the "
-                f"{positions} positions of {type(model).__name__}. Set max_new_tokens={max(0, positions - longest)} or "
-                "less."
+                f"{places} positions of {type(model).__name__}. Set max_new_tokens={max(0, places - longest)} or less."
             )

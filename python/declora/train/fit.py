@@ -1,0 +1,167 @@
+"""Whether base model, tokenizer and texts fit each other: what is known is checked, what is not is tried."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from declora.errors import DecloraError, ModelError
+from declora.model import BaseModel
+from declora.model.limits import check_positions, check_vocabulary, padding_of
+from declora.model.tokenizer import check_words_known
+from declora.train.loss import forward
+from declora.train.tokens import Tokens
+
+__all__ = ["fit_causal", "fit_classifier"]
+
+# What does not hold is off by thousandths of the scale and more (as in `train.packing.check_packing`).
+_CLOSE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+_TRIED_TOKENS = 32
+
+
+def fit_classifier(
+    base: BaseModel, splits: Sequence[Tokens], *, classes: int, max_length: int
+) -> tuple[BaseModel, tuple[Tokens, ...]]:
+    """Returns `base` and the tokens of its texts, filling short rows alike.
+
+    Args:
+        base: With a head for sequences.
+        splits: All texts.
+        classes: Of the data.
+        max_length: The setting, for messages.
+
+    Raises:
+        ModelError: A text has a token or a place that the model has not, or the model is no text classifier.
+    """
+    ids, model = [tokens.ids for tokens in splits], base.model
+    note = check_words_known(base.tokenizer, ids)
+    check_vocabulary(model, ids)
+    check_positions(model, max(int(tokens.lengths.max(initial=0)) for tokens in splits), max_length)
+    _check_ends(model, splits)
+    pad_id = padding_of(model, base.tokenizer.pad_token_id, ids)
+    typed = _takes(model, "token_type_ids")
+    splits = tuple(replace(part, pad_id=pad_id, types=part.types if typed else None) for part in splits)
+    base = replace(base, pad_id=pad_id, notes=base.notes + ((note,) if note else ()))
+    with base.lent():
+        note = _try_classifier(model, splits[0], classes, base.device)
+    return replace(base, notes=base.notes + ((note,) if note else ())), splits
+
+
+def fit_causal(base: BaseModel, splits: Sequence[Tokens]) -> BaseModel:
+    """Returns `base`, which predicts each token of the texts from those before it, and from no other.
+
+    Raises:
+        ModelError: It does not; or its tokenizer knows nothing of the texts.
+    """
+    note = check_words_known(base.tokenizer, [tokens.ids for tokens in splits])
+    with base.lent():
+        _try_causal(base.model, splits[0], base.device)
+    return replace(base, notes=base.notes + ((note,) if note else ()))
+
+
+def _takes(model: PreTrainedModel, name: str) -> bool:
+    parameters = inspect.signature(model.forward).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_ends(model: PreTrainedModel, splits: Sequence[Tokens]) -> None:
+    """Checks the ends of texts, at the last of which a classifier with encoder and decoder looks."""
+    end = model.config.eos_token_id
+    if not model.config.is_encoder_decoder or not isinstance(end, int):
+        return
+    ends = np.unique(np.concatenate([np.add.reduceat(part.ids == end, part.starts[:-1]) for part in splits]))
+    if len(ends) > 1 or not ends[0]:
+        raise ModelError(
+            f"model={type(model).__name__} classifies a text by its last end-of-text token ({end}), and wants as many "
+            f"in each; the texts have {' or '.join(str(count) for count in ends[:4])}. Use the model's own tokenizer, "
+            "and leave that token out of the texts themselves."
+        )
+
+
+def _try_classifier(model: PreTrainedModel, tokens: Tokens, classes: int, device: torch.device) -> str | None:
+    """Computes the longest and the shortest text; returns what the run should say of the padding, if anything."""
+    order = np.argsort(tokens.lengths, kind="stable")
+    both = _tried(model, tokens, order[[-1, 0]], device)
+    if tuple(both.shape) != (2, classes):
+        raise ModelError(
+            f"model={type(model).__name__} gives {_shape(both)} for two texts, and a classifier of {classes} classes "
+            f"2x{classes}. Load it with AutoModelForSequenceClassification.from_pretrained(..., num_labels={classes})."
+        )
+    alone = _tried(model, tokens, order[:1], device)
+    if _close(both[1], alone[0], both, model):
+        return None
+    return (
+        f"{type(model).__name__} takes account of padding: what it makes of a text depends a little on the longest "
+        "text of its batch."
+    )
+
+
+def _try_causal(model: PreTrainedModel, tokens: Tokens, device: torch.device) -> None:
+    """Computes a text, and the same with another last token: what comes before must not change."""
+    text = int(np.argmax(tokens.lengths))
+    ids = tokens.ids[tokens.starts[text] : tokens.starts[text + 1]][:_TRIED_TOKENS]
+    changed = ids.copy()
+    changed[-1] = ids[0] if ids[0] != ids[-1] else (ids[-1] + 1) % max(2, int(tokens.ids.max()) + 1)
+    starts = np.array([0, len(ids), 2 * len(ids)])
+    pair = replace(
+        tokens,
+        ids=np.concatenate([ids, changed]),
+        starts=starts,
+        scored=np.ones(2 * len(ids), np.bool_),
+        positions=None,
+    )
+    found = _tried(model, pair, np.arange(2), device)
+    if found.dim() != 3 or found.shape[:2] != (2, len(ids)):
+        raise ModelError(
+            f"model={type(model).__name__} gives {_shape(found)} for two texts of {len(ids)} tokens, and no scores of "
+            "the next token at each. Load it with AutoModelForCausalLM."
+        )
+    if not _close(found[0, :-1], found[1, :-1], found, model):
+        raise ModelError(
+            f"model={type(model).__name__} sees the token that it should predict: another last token of a text changes "
+            "what it makes of those before. Use a decoder (GPT-2, Llama), or data with labels."
+        )
+
+
+def _tried(model: PreTrainedModel, tokens: Tokens, texts: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """Returns the logits of some texts, float32."""
+    kind = type(model).__name__
+    # Not in inference mode: a 4-bit layer casts its bias in its first pass, for good.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            found: Any = forward(model, tokens.batch(texts, device))
+        except (DecloraError, MemoryError):
+            raise
+        except AttributeError as error:
+            raise ModelError(
+                f"model={kind} has no head that scores classes or tokens ({_reason(error)}). Load it with "
+                "AutoModelForSequenceClassification, for text to continue with AutoModelForCausalLM."
+            ) from error
+        except Exception as error:
+            raise ModelError(
+                f"model={kind} cannot compute a text of the data: {_reason(error)}. Use a model of text, with its own "
+                "tokenizer."
+            ) from error
+    if not isinstance(found, torch.Tensor):
+        raise ModelError(f"model={kind} gives {type(found).__name__} as logits. Use a classifier or a decoder.")
+    return found.float()
+
+
+def _close(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor, model: PreTrainedModel) -> bool:
+    quantized = getattr(model, "is_quantized", False)
+    close = 5e-2 if quantized else _CLOSE.get(model.dtype, 5e-2)
+    return bool((a - b).abs().max() <= close * scale.abs().max()) if a.numel() else True
+
+
+def _reason(error: Exception) -> str:
+    text = (str(error).strip() or "no reason given").splitlines()[0][:200].rstrip(".")
+    return f"{type(error).__name__}: {text}"
+
+
+def _shape(found: torch.Tensor) -> str:
+    return "x".join(str(size) for size in found.shape)
