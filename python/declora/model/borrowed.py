@@ -40,8 +40,8 @@ def borrowed(model: PreTrainedModel, *, device: torch.device, pad_id: int | None
 
 def _configs(model: PreTrainedModel) -> list[Any]:
     """Returns every configuration that a module of `model` reads, each once."""
-    found = [module.config for module in model.modules() if hasattr(module, "config")]
-    found += [config.get_text_config() for config in (model.config,)]
+    found: list[Any] = [module.config for module in model.modules() if hasattr(module, "config")]
+    found.append(model.config.get_text_config())
     return list({id(config): config for config in found}.values())
 
 

@@ -47,7 +47,7 @@ def positions(model: PreTrainedModel) -> int | None:
     stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if isinstance(stated, int) and stated > 0:
         return stated - reserved
-    rows = [m.num_embeddings - getattr(m, "offset", 0) for m in tables if isinstance(m, nn.Embedding)]
+    rows = [int(m.num_embeddings) - getattr(m, "offset", 0) for m in tables if isinstance(m, nn.Embedding)]
     return min(rows) - reserved if rows else None
 
 

@@ -37,7 +37,7 @@ class BaseModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     source: str
-    """Hub id or path: what `adapter_config.json` names as the base."""
+    """Hub id or path: what `adapter_config.json` names as the base; empty where there is none."""
     device: torch.device
     """Where it is trained."""
     new: tuple[str, ...] = ()
@@ -126,7 +126,7 @@ def load_base(
     check_trainable(loaded)
     check_readable(loaded)
     check_task(loaded, task)
-    own = find_tokenizer(tokenizer, found.place, found.source, trust_remote_code=trust_remote_code)
+    own = find_tokenizer(tokenizer, found.place, found.name, trust_remote_code=trust_remote_code)
     if loaded is not model:  # what is lent is moved for the time of a run
         torch.nn.Module.to(loaded, target)
         loaded.eval()

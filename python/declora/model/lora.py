@@ -56,7 +56,7 @@ def adapter_config(lora: LoraConfig | Mapping[str, Any], base: BaseModel, task_t
         ]
         if rooted and config.exclude_modules is None:
             config.exclude_modules = "|".join(rooted)
-    config.base_model_name_or_path = base.source
+    config.base_model_name_or_path = base.source or None
     return config
 
 
@@ -79,7 +79,7 @@ def _check_fields(config: LoraConfig) -> None:
     Those that are not supported at all are `check_lora`'s to name.
     """
     config.r = _rank("r", config.r)
-    config.lora_alpha = _number("lora_alpha", config.lora_alpha)
+    config.lora_alpha = _number("lora_alpha", config.lora_alpha)  # type: ignore[assignment]  # PEFT takes any number
     config.rank_pattern = _table("rank_pattern", config.rank_pattern, _rank)
     config.alpha_pattern = _table("alpha_pattern", config.alpha_pattern, _number)
     if not _is_number(config.lora_dropout) or not 0 <= config.lora_dropout < 1:

@@ -56,9 +56,9 @@ def check_rank(config: LoraConfig, model: nn.Module) -> None:
     Raises:
         ModelError: There is such a rank.
     """
-    sizes = [(m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear)]
-    sizes += [tuple(m.weight.shape) for m in model.modules() if isinstance(m, Conv1D)]
-    largest = max((max(size) for size in sizes), default=math.inf)
+    sizes = [size for m in model.modules() if isinstance(m, nn.Linear) for size in (m.in_features, m.out_features)]
+    sizes += [size for m in model.modules() if isinstance(m, Conv1D) for size in m.weight.shape]
+    largest = max(sizes, default=math.inf)
     ranks = {"r": config.r, **{f"rank_pattern[{name!r}]": rank for name, rank in (config.rank_pattern or {}).items()}}
     for field, rank in ranks.items():
         if rank > largest:
@@ -75,7 +75,7 @@ def _adapted(config: LoraConfig, model: PreTrainedModel) -> list[str]:
     if targets is None or _is_all_linear(targets):
         return linear
     config = copy.copy(config)
-    config.target_modules = targets
+    config.target_modules = targets if isinstance(targets, str) else list(targets)
     return [name for name in linear if check_target_module_exists(config, name)]
 
 

@@ -43,8 +43,10 @@ class Found:
     """A model, and what is known of where it came from."""
 
     model: PreTrainedModel
+    name: str
+    """What messages call it."""
     source: str
-    """What `adapter_config.json` names as the base."""
+    """What `adapter_config.json` names as the base: hub id or path; empty where there is none."""
     place: str
     """Where its tokenizer may lie; empty where nobody knows."""
     new: tuple[str, ...] = ()
@@ -74,7 +76,7 @@ def passed_in(model: PreTrainedModel, wanted: Wanted) -> Found:
             f"({', '.join(wanted.label_names)}). Load it with num_labels={count}."
         )
     new = new_modules(model, checkpoint.lacking(model), place)
-    return Found(model, place or kind, place, new, _notes(place or kind, new, model.config.id2label, wanted))
+    return Found(model, kind, place, place, new, _notes(place or kind, new, model.config, wanted))
 
 
 def from_config(config: str | PretrainedConfig, wanted: Wanted) -> Found:
@@ -100,7 +102,7 @@ def from_config(config: str | PretrainedConfig, wanted: Wanted) -> Found:
             trust_remote_code=wanted.trust_remote_code,
         )
     note = f"Every weight of {name!r} is drawn from the seed: a configuration has none of its own."
-    return Found(model, name, place, notes=(note,))
+    return Found(model, name, name if isinstance(config, str) else "", place, notes=(note,))
 
 
 def from_checkpoint(model: str, wanted: Wanted) -> Found:
@@ -119,13 +121,14 @@ def from_checkpoint(model: str, wanted: Wanted) -> Found:
         )
     settings = {**wanted.labels, "dtype": wanted.dtype or torch.float32, "trust_remote_code": trust}
     if wanted.quantization is not None:
-        kept = _kept_whole(path, model, wanted)
-        settings |= {"quantization_config": kept, "device_map": {"": wanted.device}}
+        packed = getattr(config, "quantization_config", None) is not None  # its own settings hold then
+        how = wanted.quantization if packed else _kept_whole(path, model, wanted)
+        settings |= {"quantization_config": how, "device_map": {"": wanted.device}}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(wanted.seed)
         loaded, lacking = checkpoint.load_weights(path, model, wanted.task, **settings)
     new = _new(loaded, lacking, model, wanted)
-    return Found(loaded, source, path, new, _notes(model, new, config.id2label, wanted))
+    return Found(loaded, model, source, path, new, _notes(model, new, config, wanted))
 
 
 def _kept_whole(path: str, name: str, wanted: Wanted) -> BitsAndBytesConfig:
@@ -144,8 +147,8 @@ def _new(model: PreTrainedModel, lacking: Lacking, name: str, wanted: Wanted) ->
     return new
 
 
-def _notes(source: str, new: tuple[str, ...], names: dict[int, str] | None, wanted: Wanted) -> tuple[str, ...]:
-    """Returns what a run should say of the new modules, or of a head that is kept (with these class names)."""
+def _notes(source: str, new: tuple[str, ...], config: PretrainedConfig, wanted: Wanted) -> tuple[str, ...]:
+    """Returns what a run should say of the new modules, or of a head that is kept, whose classes `config` names."""
     notes = []
     if any(not name.endswith(SAVED_HEADS) for name in new):
         notes.append(
@@ -153,5 +156,5 @@ def _notes(source: str, new: tuple[str, ...], names: dict[int, str] | None, want
             f"head, and saved with each adapter."
         )
     if wanted.task == "classification" and not new:
-        notes.append(check_class_names(names or {}, wanted.label_names, source) or "")
+        notes.append(check_class_names(dict(config.id2label or {}), wanted.label_names, source) or "")
     return tuple(note for note in notes if note)

@@ -94,9 +94,12 @@ class Surgery:
         check_lora(config)
         _check_trained(model, config)
         self.undo = _restorer(model)
-        wrapped = _wrap(model, copy.deepcopy(config), seed)
+        completed = copy.deepcopy(config)
+        completed.base_model_name_or_path = None  # PEFT would put where the model lies on this machine
+        wrapped = _wrap(model, completed, seed)
         try:
             self.config = cast(LoraConfig, wrapped.peft_config["default"])
+            self.config.base_model_name_or_path = config.base_model_name_or_path
             state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
             self.layout = Layout.of(state)
             self.initial = self.layout.flatten(state)
