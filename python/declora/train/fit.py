@@ -46,10 +46,15 @@ def fit_classifier(
     pad_id = padding_of(model, base.tokenizer.pad_token_id, ids)
     typed = _takes(model, "token_type_ids")
     splits = tuple(replace(part, pad_id=pad_id, types=part.types if typed else None) for part in splits)
-    base = replace(base, pad_id=pad_id, notes=base.notes + ((note,) if note else ()))
+    base = _noting(replace(base, pad_id=pad_id), note)
     with base.lent():
-        note = _try_classifier(model, splits[0], classes, base.device)
-    return replace(base, notes=base.notes + ((note,) if note else ())), splits
+        _check_classifies(model, splits[0], classes, base.device)
+        sides = (tuple(replace(part, pad_left=left) for part in splits) for left in (False, True))
+        fitting = next((side for side in sides if _ignores_padding(model, side[0], base.device)), None)
+    if fitting is None:
+        kind = type(model).__name__
+        base = _noting(base, f"{kind} reads padding, too: what it makes of a text depends on its batch's longest text.")
+    return base, fitting or splits
 
 
 def fit_causal(base: BaseModel, splits: Sequence[Tokens]) -> BaseModel:
@@ -60,8 +65,12 @@ def fit_causal(base: BaseModel, splits: Sequence[Tokens]) -> BaseModel:
     """
     note = check_words_known(base.tokenizer, [tokens.ids for tokens in splits])
     with base.lent():
-        _try_causal(base.model, splits[0], base.device)
-    return replace(base, notes=base.notes + ((note,) if note else ()))
+        _check_causal(base.model, splits[0], base.device)
+    return _noting(base, note)
+
+
+def _noting(base: BaseModel, note: str | None) -> BaseModel:
+    return replace(base, notes=(*base.notes, note)) if note else base
 
 
 def _takes(model: PreTrainedModel, name: str) -> bool:
@@ -83,25 +92,29 @@ def _check_ends(model: PreTrainedModel, splits: Sequence[Tokens]) -> None:
         )
 
 
-def _try_classifier(model: PreTrainedModel, tokens: Tokens, classes: int, device: torch.device) -> str | None:
-    """Computes the longest and the shortest text; returns what the run should say of the padding, if anything."""
-    order = np.argsort(tokens.lengths, kind="stable")
-    both = _tried(model, tokens, order[[-1, 0]], device)
-    if tuple(both.shape) != (2, classes):
+def _check_classifies(model: PreTrainedModel, tokens: Tokens, classes: int, device: torch.device) -> None:
+    """Computes the longest and the shortest text: of each there must be a score of each class."""
+    found = _tried(model, tokens, _extremes(tokens), device)
+    if tuple(found.shape) != (2, classes):
         raise ModelError(
-            f"model={type(model).__name__} gives {_shape(both)} for two texts, and a classifier of {classes} classes "
+            f"model={type(model).__name__} gives {_shape(found)} for two texts, and a classifier of {classes} classes "
             f"2x{classes}. Load it with AutoModelForSequenceClassification.from_pretrained(..., num_labels={classes})."
         )
-    alone = _tried(model, tokens, order[:1], device)
-    if _close(both[1], alone[0], both, model):
-        return None
-    return (
-        f"{type(model).__name__} takes account of padding: what it makes of a text depends a little on the longest "
-        "text of its batch."
-    )
 
 
-def _try_causal(model: PreTrainedModel, tokens: Tokens, device: torch.device) -> None:
+def _ignores_padding(model: PreTrainedModel, tokens: Tokens, device: torch.device) -> bool:
+    """Returns whether the shortest text is to the model beside the longest one what it is alone."""
+    extremes = _extremes(tokens)
+    both, alone = (_tried(model, tokens, texts, device) for texts in (extremes, extremes[1:]))
+    return _close(both[1], alone[0], both, model)
+
+
+def _extremes(tokens: Tokens) -> NDArray[np.int64]:
+    """Returns the index of the longest text and of the shortest."""
+    return np.argsort(tokens.lengths, kind="stable")[[-1, 0]]
+
+
+def _check_causal(model: PreTrainedModel, tokens: Tokens, device: torch.device) -> None:
     """Computes a text, and the same with another last token: what comes before must not change."""
     text = int(np.argmax(tokens.lengths))
     ids = tokens.ids[tokens.starts[text] : tokens.starts[text + 1]][:_TRIED_TOKENS]

@@ -40,6 +40,8 @@ class Tokens:
     """Flat: which tokens are targets of the loss (causal LM); the first of a text never is."""
     positions: NDArray[np.int64] | None = None
     """Flat: each token's place in its own text, where a row holds several texts that do not see each other."""
+    pad_left: bool = False
+    """Whether a short row is filled before its text, for a model that takes a row's last place for the text's end."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -65,14 +67,14 @@ class Tokens:
         return self.scored
 
     def batch(self, texts: NDArray[np.int64], device: torch.device) -> Batch:
-        """Returns `texts` (indices) padded on the right to the longest of them.
+        """Returns `texts` (indices) padded to the longest of them, on the right unless `pad_left`.
 
         With `positions` there is no attention mask: transformers then reads from `position_ids` which tokens belong
         together, and each padding token is a text of its own.
         """
-        lengths = self.lengths[texts]
-        column = np.arange(lengths.max())
-        inside = column < lengths[:, None]  # R T
+        lengths = self.lengths[texts][:, None]
+        column = np.arange(lengths.max()) - (lengths.max() - lengths if self.pad_left else 0)
+        inside = (column >= 0) & (column < lengths)  # R T
         place = np.where(inside, self.starts[texts][:, None] + column, 0)
         ids = np.where(inside, self.ids[place], self.pad_id)
         inputs = {"input_ids": torch.from_numpy(ids)}
