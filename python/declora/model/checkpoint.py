@@ -22,9 +22,20 @@ from transformers import (
 
 from declora.errors import DecloraError, ModelError
 
-__all__ = ["Lacking", "class_settings", "lacking", "load_config", "load_tokenizer", "load_weights", "make", "reported"]
+__all__ = [
+    "Lacking",
+    "class_settings",
+    "lacking",
+    "load_config",
+    "load_tokenizer",
+    "load_weights",
+    "make",
+    "quiet",
+    "reason",
+    "reported",
+]
 
-_LONGEST_REASON = 300
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -161,17 +172,28 @@ def reported(what: str, name: str) -> Iterator[None]:
                     f"{what} of {name!r} brings Python code of its own, which is not run unless you say so. Read it, "
                     "then set trust_remote_code=True; or give a model that transformers knows."
                 ) from error
-            raise ModelError(
-                f"{what} of {name!r} could not be loaded: {_reason(error)} Without a hub connection, pass the path of "
-                "a saved model (`model.save_pretrained(path)`, `tokenizer.save_pretrained(path)`) or model='minilm'. "
-                "(The path of a config.json itself gives that architecture with random weights.)"
-            ) from error
+            raise ModelError(f"{what} of {name!r} could not be loaded: {reason(error)} {_way_out(name)}") from error
 
 
-def _reason(error: Exception) -> str:
-    """Returns the first line of what `error` says, with its kind where it says little: `'added_tokens'`."""
-    text = (str(error).strip() or "no reason given").splitlines()[0].strip()[:_LONGEST_REASON].rstrip(".:")
-    return f"{text}." if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: {text}."
+def reason(error: Exception) -> str:
+    """Returns what `error` says, in one line that is not too long, with its kind where it says little otherwise."""
+    text = " ".join(str(error).split()) or "no reason given"
+    text = f"{text[:_LONGEST_REASON]}..." if len(text) > _LONGEST_REASON else f"{text.rstrip('.:')}."
+    return (
+        text
+        if isinstance(error, OSError | ImportError) or type(error) is ValueError
+        else f"{type(error).__name__}: {text}"
+    )
+
+
+def _way_out(name: str) -> str:
+    if Path(name).exists():
+        return "Give a folder as `model.save_pretrained(path)` and `tokenizer.save_pretrained(path)` write it, whole."
+    return (
+        "Without a hub connection, pass the path of a saved model (`model.save_pretrained(path)`, "
+        "`tokenizer.save_pretrained(path)`) or model='minilm'. (The path of a config.json itself gives that "
+        "architecture with random weights.)"
+    )
 
 
 def _base_of(adapter: Path) -> str:

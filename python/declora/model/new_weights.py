@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from declora.errors import ModelError
 from declora.model.checkpoint import Lacking
 
-__all__ = ["PEFT_ROOT", "SAVED_HEADS", "check_same_head", "new_modules", "saved_with"]
+__all__ = ["PEFT_ROOT", "SAVED_HEADS", "check_same_shapes", "new_modules", "saved_with"]
 
 SAVED_HEADS = ("classifier", "score")
 """How the names of modules end that PEFT trains and saves of any classifier."""
@@ -42,8 +42,8 @@ def new_modules(model: PreTrainedModel, lacking: Lacking, source: str) -> tuple[
     return tuple(dict.fromkeys(_outermost(model, name, set(new)) for name in new))
 
 
-def check_same_head(lacking: Lacking, source: str, classes: int) -> None:
-    """Raises ModelError where the checkpoint has a head, but of another shape than the data asks for."""
+def check_same_shapes(lacking: Lacking, source: str, classes: int) -> None:
+    """Raises ModelError where the checkpoint has a weight of another shape, as of a head for other `classes`."""
     for name, (there, here) in lacking.mismatched.items():
         if there[1:] == here[1:] and here[0] == classes:
             raise ModelError(

@@ -23,6 +23,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from declora.errors import ConfigError, ModelError, unknown_name
+from declora.model.checkpoint import reason
 
 __all__ = [
     "REPACKING",
@@ -158,9 +159,9 @@ def quantize(
             device_map={"": device},
             output_loading_info=True,
         )
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise ModelError(
-            f"model={kind} cannot be quantized once it is loaded: {str(error).splitlines()[0]} Load it with "
+            f"model={kind} cannot be quantized once it is loaded: {reason(error)} Load it with "
             "quantization_config=BitsAndBytesConfig(...), or give its path."
         ) from error
     if wrong := {what: sorted(names) for what, names in report.items() if names}:

@@ -13,7 +13,7 @@ from declora.model import checkpoint
 from declora.model.checkpoint import Lacking
 from declora.model.fits import check_class_names
 from declora.model.minilm import MINILM_HUB, minilm
-from declora.model.new_weights import SAVED_HEADS, check_same_head, new_modules
+from declora.model.new_weights import SAVED_HEADS, check_same_shapes, new_modules
 from declora.model.quantized import keep_head
 
 __all__ = ["Found", "Wanted", "from_checkpoint", "from_config", "is_config_file", "passed_in"]
@@ -142,9 +142,8 @@ def _kept_whole(path: str, name: str, wanted: Wanted) -> BitsAndBytesConfig:
 
 def _new(model: PreTrainedModel, lacking: Lacking, name: str, wanted: Wanted) -> tuple[str, ...]:
     """Returns the new modules of a model that was loaded as a checkpoint describes it."""
-    new = new_modules(model, lacking, name)
-    check_same_head(lacking, name, len(wanted.label_names))
-    return new
+    check_same_shapes(lacking, name, len(wanted.label_names))
+    return new_modules(model, lacking, name)
 
 
 def _notes(source: str, new: tuple[str, ...], config: PretrainedConfig, wanted: Wanted) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from declora.errors import DecloraError, ModelError
 from declora.model import BaseModel
+from declora.model.checkpoint import reason
 from declora.model.limits import check_positions, check_vocabulary, padding_of
 from declora.model.tokenizer import check_words_known
 from declora.train.loss import forward
@@ -152,16 +153,21 @@ def _tried(model: PreTrainedModel, tokens: Tokens, texts: NDArray[np.int64], dev
             raise
         except AttributeError as error:
             raise ModelError(
-                f"model={kind} has no head that scores classes or tokens ({_reason(error)}). Load it with "
+                f"model={kind} has no head that scores classes or tokens ({reason(error).rstrip('.')}). Load it with "
                 "AutoModelForSequenceClassification, for text to continue with AutoModelForCausalLM."
             ) from error
         except Exception as error:
             raise ModelError(
-                f"model={kind} cannot compute a text of the data: {_reason(error)}. Use a model of text, with its own "
+                f"model={kind} cannot compute a text of the data: {reason(error)} Use a model of text, with its own "
                 "tokenizer."
             ) from error
     if not isinstance(found, torch.Tensor):
         raise ModelError(f"model={kind} gives {type(found).__name__} as logits. Use a classifier or a decoder.")
+    if found.isnan().any():
+        raise ModelError(
+            f"model={kind} makes no numbers (NaN) of a text of the data before anything is trained. Check its "
+            "config.json and weights."
+        )
     return found.float()
 
 
@@ -169,11 +175,6 @@ def _close(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor, model: PreTrai
     quantized = getattr(model, "is_quantized", False)
     close = 5e-2 if quantized else _CLOSE.get(model.dtype, 5e-2)
     return bool((a - b).abs().max() <= close * scale.abs().max()) if a.numel() else True
-
-
-def _reason(error: Exception) -> str:
-    text = (str(error).strip() or "no reason given").splitlines()[0][:200].rstrip(".")
-    return f"{type(error).__name__}: {text}"
 
 
 def _shape(found: torch.Tensor) -> str:
