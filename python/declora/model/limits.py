@@ -77,8 +77,9 @@ def padding_of(model: PreTrainedModel, pad_id: int | None, ids: Sequence[NDArray
         ModelError: The texts have every token that the model knows.
     """
     size = vocabulary(model)
-    own = model.config.get_text_config().pad_token_id
-    ends = model.config.is_encoder_decoder and own == model.config.eos_token_id  # such a model looks for the last end
+    own = getattr(model.config.get_text_config(), "pad_token_id", None)
+    # A model with encoder and decoder looks for the last end of a text.
+    ends = model.config.is_encoder_decoder and own == getattr(model.config, "eos_token_id", None)
     if isinstance(own, int) and own >= 0 and (size is None or own < size) and not ends:
         return own
     used = np.unique(np.concatenate(ids))

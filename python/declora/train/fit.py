@@ -81,7 +81,7 @@ def _takes(model: PreTrainedModel, name: str) -> bool:
 
 def _check_ends(model: PreTrainedModel, splits: Sequence[Tokens]) -> None:
     """Checks the ends of texts, at the last of which a classifier with encoder and decoder looks."""
-    end = model.config.eos_token_id
+    end = getattr(model.config, "eos_token_id", None)
     if not model.config.is_encoder_decoder or not isinstance(end, int):
         return
     ends = np.unique(np.concatenate([np.add.reduceat(part.ids == end, part.starts[:-1]) for part in splits]))
