@@ -143,7 +143,7 @@ def test_places_for_tokens(make, expected):
 
 def test_learned_places_count_where_no_setting_says_how_many():
     model = tiny_bert()
-    model.config.max_position_embeddings = None
+    model.config.max_position_embeddings = -1
     assert positions(model) == 64
 
 

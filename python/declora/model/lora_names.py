@@ -111,4 +111,7 @@ def _not_found(field: str, name: str, model: nn.Module, names: list[str]) -> str
     near = difflib.get_close_matches(name.rpartition(".")[2], known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     shown = ", ".join(known[:30]) + ", ..." * (len(known) > 30)
-    return f"lora.{field}: {name[:80]!r} is no module of {type(model).__name__}.{hint} Its modules are named {shown}."
+    module = "adapted module" if field.endswith("_pattern") and field != "layers_pattern" else "module"
+    return (
+        f"lora.{field}: {name[:80]!r} is no {module} of {type(model).__name__}.{hint} Its {module}s are named {shown}."
+    )

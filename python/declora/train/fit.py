@@ -151,12 +151,12 @@ def _tried(model: PreTrainedModel, tokens: Tokens, texts: NDArray[np.int64], dev
             found: Any = forward(model, tokens.batch(texts, device))
         except (DecloraError, MemoryError):
             raise
-        except AttributeError as error:
-            raise ModelError(
-                f"model={kind} has no head that scores classes or tokens ({reason(error).rstrip('.')}). Load it with "
-                "AutoModelForSequenceClassification, for text to continue with AutoModelForCausalLM."
-            ) from error
         except Exception as error:
+            if isinstance(error, AttributeError) and error.name == "logits":
+                raise ModelError(
+                    f"model={kind} has no head that scores classes or tokens. Load it with "
+                    "AutoModelForSequenceClassification, for text to continue with AutoModelForCausalLM."
+                ) from error
             raise ModelError(
                 f"model={kind} cannot compute a text of the data: {reason(error)} Use a model of text, with its own "
                 "tokenizer."
