@@ -159,6 +159,14 @@ def test_a_text_that_the_model_has_no_places_for_is_refused(split, make, places,
     run(make(), data=data, max_length=places)
 
 
+def test_rows_of_packed_text_that_the_model_has_no_places_for_are_refused(run):
+    """No text is long, but a row of them is."""
+    plain = tiny_texts(40).remove_columns("label")
+    with pytest.raises(ModelError, match=r"max_length=128 lets a text of 128 tokens .* has 64 positions"):
+        run(tiny_gpt2(), data=plain, eval_data=plain, packing=True)
+    run(tiny_gpt2(), data=plain, eval_data=plain, packing=True, max_length=64)
+
+
 @pytest.mark.parametrize("kind", ["BERT", "Llama", "Llama, text to continue"])
 def test_a_token_without_an_embedding_is_refused(kind, run):
     if kind == "Llama, text to continue":

@@ -54,7 +54,7 @@ def positions(model: PreTrainedModel) -> int | None:
 def check_positions(model: PreTrainedModel, longest: int, max_length: int) -> None:
     """Raises ModelError where a text of `longest` tokens, which `max_length` lets through, has no position for each."""
     places = positions(model)
-    if places is not None and places < longest <= max_length:
+    if places is not None and longest > places:
         raise ModelError(
             f"max_length={max_length} lets a text of {longest} tokens through, but {type(model).__name__} has "
             f"{places} positions. Set max_length={places} or less."
@@ -77,13 +77,13 @@ def padding_of(model: PreTrainedModel, pad_id: int | None, ids: Sequence[NDArray
         ModelError: The texts have every token that the model knows.
     """
     size = vocabulary(model)
-    own = getattr(model.config.get_text_config(), "pad_token_id", None)
+    own: Any = getattr(model.config.get_text_config(), "pad_token_id", None)
     # A model with encoder and decoder looks for the last end of a text.
     ends = model.config.is_encoder_decoder and own == getattr(model.config, "eos_token_id", None)
     if isinstance(own, int) and own >= 0 and (size is None or own < size) and not ends:
         return own
     used = np.unique(np.concatenate(ids))
-    candidates = [*([] if pad_id is None else [pad_id]), *range(len(used) + 1)]
+    candidates: list[int] = [*([] if pad_id is None else [pad_id]), *range(len(used) + 1)]
     free = (token for token in candidates if (size is None or token < size) and token not in used)
     if (found := next(free, None)) is None:
         raise ModelError(

@@ -41,7 +41,7 @@ class BaseModel:
     device: torch.device
     """Where it is trained."""
     new: tuple[str, ...] = ()
-    """Modules that the checkpoint does not give: drawn from the seed, trained whole, and saved with each adapter."""
+    """Modules that the checkpoint does not give: trained whole, and saved with each adapter."""
     pad_id: int | None = None
     """The token that fills short rows, where the model has to know of it."""
     notes: tuple[str, ...] = ()
@@ -106,10 +106,10 @@ def load_base(
     if isinstance(model, PreTrainedModel):
         check_weights(model)
         found = passed_in(model, wanted)
-    elif isinstance(model, PretrainedConfig) or (isinstance(model, str | Path) and is_config_file(str(model))):
-        found = from_config(model if isinstance(model, PretrainedConfig) else str(model), wanted)
+    elif isinstance(model, PretrainedConfig):
+        found = from_config(model, wanted)
     elif isinstance(model, str | Path):
-        found = from_checkpoint(str(model), wanted)
+        found = (from_config if is_config_file(str(model)) else from_checkpoint)(str(model), wanted)
         check_weights(found.model)
     else:
         raise ModelError(

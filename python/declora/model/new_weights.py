@@ -44,7 +44,7 @@ def new_modules(model: PreTrainedModel, lacking: Lacking, source: str) -> tuple[
 
 def check_same_shapes(lacking: Lacking, source: str, classes: int) -> None:
     """Raises ModelError where the checkpoint has a weight of another shape, as of a head for other `classes`."""
-    for name, (there, here) in lacking.mismatched.items():
+    for name, (there, here) in sorted(lacking.mismatched.items()):
         if there[1:] == here[1:] and here[0] == classes:
             raise ModelError(
                 f"model={source!r} has a head for {there[0]} classes, the data has {classes}. Give the model that it "
@@ -104,7 +104,7 @@ def _not_the_base(model: PreTrainedModel, name: str, lacking: Lacking, source: s
     others = f" and {count - 1} more" if count > 1 else ""
     return (
         f"model={source!r} lacks the weight {name!r}{others} of {kind}, so that its base would be random in part. Give "
-        f"a whole checkpoint of that kind of model."
+        "a whole checkpoint of that kind of model."
     )
 
 

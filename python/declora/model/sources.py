@@ -151,9 +151,12 @@ def _notes(source: str, new: tuple[str, ...], config: PretrainedConfig, wanted: 
     notes = []
     if any(not name.endswith(SAVED_HEADS) for name in new):
         notes.append(
-            f"{source!r} has no weights for {', '.join(new)}: they are drawn from the seed, trained whole like the "
-            f"head, and saved with each adapter."
+            f"{source!r} has no weights for {', '.join(new)}: they are drawn at random, trained whole, and saved with "
+            "each adapter."
         )
     if wanted.task == "classification" and not new:
-        notes.append(check_class_names(dict(config.id2label or {}), wanted.label_names, source) or "")
+        notes.append(
+            check_class_names({int(i): name for i, name in (config.id2label or {}).items()}, wanted.label_names, source)
+            or ""
+        )
     return tuple(note for note in notes if note)

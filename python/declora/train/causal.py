@@ -72,7 +72,13 @@ def read_corpus(
     for name, split, kept in (("training", splits[0], train_rows), ("evaluation", splits[1], rows)):
         _warn_of_lost(name, split.num_rows - len(kept), split.num_rows, max_length)
     text = text.keep(train_rows, rows)
-    _check_model(model, (train, evaluation), max_length, questions)
+    longest = max(int(tokens.lengths.max(initial=0)) for tokens in (train, evaluation))
+    if packing and not text.has_prompts:
+        longest = max(longest, len(train.ids))  # a row is cut of all texts of a client
+    check_vocabulary(model, (train.ids, evaluation.ids))
+    check_positions(model, min(longest, max_length), max_length)
+    if questions is not None:
+        _check_answers(model, questions)
     return Corpus(text, train, evaluation, questions)
 
 
@@ -105,17 +111,12 @@ def _warn_of_lost(name: str, lost: int, rows: int, max_length: int) -> None:
         )
 
 
-def _check_model(
-    model: PreTrainedModel, splits: Sequence[Tokens], max_length: int, questions: Questions | None
-) -> None:
-    """Checks that the model has an embedding for every token and a position for every place."""
-    check_vocabulary(model, [tokens.ids for tokens in splits])
-    check_positions(model, max(int(tokens.lengths.max(initial=0)) for tokens in splits), max_length)
+def _check_answers(model: PreTrainedModel, questions: Questions) -> None:
+    """Checks that the model has a position for every token of a prompt and its answer."""
     places = positions(model)
-    if questions is not None and places is not None:
-        longest = max((len(prompt) for prompt in questions.prompts), default=0)
-        if longest + questions.max_new_tokens > places:
-            raise ModelError(
-                f"max_new_tokens={questions.max_new_tokens} after a prompt of {longest} tokens is more than the "
-                f"{places} positions of {type(model).__name__}. Set max_new_tokens={max(0, places - longest)} or less."
-            )
+    longest = max((len(prompt) for prompt in questions.prompts), default=0)
+    if places is not None and longest + questions.max_new_tokens > places:
+        raise ModelError(
+            f"max_new_tokens={questions.max_new_tokens} after a prompt of {longest} tokens is more than the "
+            f"{places} positions of {type(model).__name__}. Set max_new_tokens={max(0, places - longest)} or less."
+        )

@@ -84,7 +84,8 @@ def _check_ends(model: PreTrainedModel, splits: Sequence[Tokens]) -> None:
     end = getattr(model.config, "eos_token_id", None)
     if not model.config.is_encoder_decoder or not isinstance(end, int):
         return
-    ends = np.unique(np.concatenate([np.add.reduceat(part.ids == end, part.starts[:-1]) for part in splits]))
+    before = [np.concatenate([[0], np.cumsum(part.ids == end)]) for part in splits]
+    ends = np.unique(np.concatenate([np.diff(count[part.starts]) for count, part in zip(before, splits, strict=True)]))
     if len(ends) > 1 or not ends[0]:
         raise ModelError(
             f"model={type(model).__name__} classifies a text by its last end-of-text token ({end}), and wants as many "
