@@ -1,7 +1,6 @@
 """The data of a causal language model, from rows of text to token ids: what is learned, and what is asked."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
