@@ -187,12 +187,12 @@ def reason(error: Exception) -> str:
 
 
 def _way_out(name: str) -> str:
+    way = "Without a hub connection, pass the path of a saved model"
     if Path(name).exists():
-        return "Give a folder as `model.save_pretrained(path)` and `tokenizer.save_pretrained(path)` write it, whole."
+        way = "Give a folder that is whole"
     return (
-        "Without a hub connection, pass the path of a saved model (`model.save_pretrained(path)`, "
-        "`tokenizer.save_pretrained(path)`) or model='minilm'. (The path of a config.json itself gives that "
-        "architecture with random weights.)"
+        f"{way} (`model.save_pretrained(path)`, `tokenizer.save_pretrained(path)`) or model='minilm'. (The path of a "
+        "config.json itself gives that architecture with random weights.)"
     )
 
 

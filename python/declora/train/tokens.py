@@ -11,7 +11,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Batch", "Tokens", "tokenize"]
+__all__ = ["Batch", "Side", "Tokens", "tokenize"]
+
+Side = Literal["right", "left"]
+"""Of a row: where its padding is."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,7 @@ class Tokens:
     """Flat: which tokens are targets of the loss (causal LM); the first of a text never is."""
     positions: NDArray[np.int64] | None = None
     """Flat: each token's place in its own text, where a row holds several texts that do not see each other."""
-    pad_left: bool = False
-    """Whether a short row is filled before its text, for a model that takes a row's last place for the text's end."""
+    padding_side: Side = "right"
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -67,13 +69,13 @@ class Tokens:
         return self.scored
 
     def batch(self, texts: NDArray[np.int64], device: torch.device) -> Batch:
-        """Returns `texts` (indices) padded to the longest of them, on the right unless `pad_left`.
+        """Returns `texts` (indices) padded to the longest of them.
 
         With `positions` there is no attention mask: transformers then reads from `position_ids` which tokens belong
         together, and each padding token is a text of its own.
         """
         lengths = self.lengths[texts][:, None]
-        column = np.arange(lengths.max()) - (lengths.max() - lengths if self.pad_left else 0)
+        column = np.arange(lengths.max()) - (lengths.max() - lengths if self.padding_side == "left" else 0)
         inside = (column >= 0) & (column < lengths)  # R T
         place = np.where(inside, self.starts[texts][:, None] + column, 0)
         ids = np.where(inside, self.ids[place], self.pad_id)
