@@ -162,10 +162,8 @@ class Run:
         """Returns what leaves out padding, where it is wanted and works; a causal LM and a GPU keep theirs."""
         if not self.config.unpad or self.material.text.task != "classification" or self.bank.P.device.type != "cpu":
             return None
-        if (
-            self.material.train.padding_side == "left"
-        ):  # then rows do not begin with their texts, as packing takes for granted
-            return None
+        if self.material.train.padding_side == "left":
+            return None  # packed rows begin with their texts
         self.bank.bind(self.bank.P[:1])
         return Unpadding.of(self.material.base.model, self._rows)
 

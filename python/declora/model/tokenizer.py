@@ -32,7 +32,10 @@ def find_tokenizer(
     if isinstance(given, str | Path):
         place = name = str(given)
     if given is None and not place:
-        raise ModelError(f"model={name} comes without a tokenizer. Pass tokenizer=..., an object, path or hub id.")
+        raise ModelError(
+            f"tokenizer of {name!r} could not be loaded: the model names no place. Pass tokenizer=..., an object, path "
+            "or hub id."
+        )
     if given is not None and not isinstance(given, str | Path):
         if not isinstance(given, PreTrainedTokenizerBase):
             raise ModelError(
