@@ -84,7 +84,7 @@ def load_config(path: str, name: str, *, trust_remote_code: bool) -> PretrainedC
             f"model={name!r} is an adapter{_base_of(adapter)}, and clients start from adapters of their own. Merge it "
             "first: `PeftModel.from_pretrained(base, path).merge_and_unload()`, and pass the result."
         )
-    with reported("model", name):
+    with reported(f"model of {name!r} could not be loaded", name):
         config: PretrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         return config
 
@@ -101,7 +101,7 @@ def load_weights(path: str, name: str, task: str, **settings: Any) -> tuple[PreT
     Raises:
         ModelError: It cannot be loaded.
     """
-    with reported("model", name):
+    with reported(f"model of {name!r} could not be loaded", name):
         # Shapes that differ are judged by the caller, who can say which weight it is.
         model, report = auto_class(task).from_pretrained(
             path, ignore_mismatched_sizes=True, output_loading_info=True, **settings
@@ -136,31 +136,26 @@ def lacking(model: PreTrainedModel) -> Lacking:
     return Lacking(found.missing) if quantized else found  # codes have shapes of their own
 
 
-def make(config: PretrainedConfig, name: str, task: str, **settings: Any) -> PreTrainedModel:
-    """Returns a model of that architecture, every weight drawn from torch's global generator.
-
-    Raises:
-        ModelError: There is none for `task`.
-    """
-    with reported("model", name):
-        model: PreTrainedModel = auto_class(task).from_config(config, **settings)
-        return model
-
-
 def load_tokenizer(path: str, name: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """Returns the tokenizer at `path`.
 
     Raises:
         ModelError: There is none, or it is broken or needs code that is not trusted.
     """
-    with reported("tokenizer", name):
+    with reported(f"tokenizer of {name!r} could not be loaded", name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         return tokenizer
 
 
 @contextmanager
-def reported(what: str, name: str) -> Iterator[None]:
-    """Makes a ModelError of one line of whatever transformers raises over a folder that is not what it should be."""
+def reported(failure: str, subject: str, *, fix: str | None = None) -> Iterator[None]:
+    """Makes a ModelError of one line of whatever transformers raises over a folder that is not what it should be.
+
+    Args:
+        failure: What could not be done.
+        subject: The path or hub id, for a way out.
+        fix: Another way out.
+    """
     with quiet():
         try:
             yield
@@ -169,10 +164,10 @@ def reported(what: str, name: str) -> Iterator[None]:
         except Exception as error:
             if "trust_remote_code" in str(error):
                 raise ModelError(
-                    f"{what} of {name!r} brings Python code of its own, which is not run unless you say so. Read it, "
-                    "then set trust_remote_code=True; or give a model that transformers knows."
+                    f"{subject!r} brings Python code of its own, which is not run unless you say so. Read it, then set "
+                    "trust_remote_code=True; or give a model that transformers knows."
                 ) from error
-            raise ModelError(f"{what} of {name!r} could not be loaded: {reason(error)} {_way_out(name)}") from error
+            raise ModelError(f"{failure}: {reason(error)} {fix or _way_out(subject)}") from error
 
 
 def reason(error: Exception) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 from declora.errors import ModelError
 from declora.model import checkpoint
@@ -87,20 +87,16 @@ def from_config(config: str | PretrainedConfig, wanted: Wanted) -> Found:
     """
     if isinstance(config, str):
         name, place = config, str(Path(config).parent)
-        loaded = checkpoint.load_config(config, name, trust_remote_code=wanted.trust_remote_code)
     else:
         name, place = config._name_or_path or type(config).__name__, config._name_or_path
-        loaded = copy.deepcopy(config)
-    loaded.update(wanted.labels)
-    with torch.random.fork_rng(devices=[]):
+    trust = {"trust_remote_code": wanted.trust_remote_code}
+    failure = f"model={name!r}: no {wanted.task} model can be made from this configuration"
+    fix = "Give the config.json of a model that transformers knows, or a PretrainedConfig."
+    with checkpoint.reported(failure, name, fix=fix), torch.random.fork_rng(devices=[]):
         torch.manual_seed(wanted.seed)
-        model = checkpoint.make(
-            loaded,
-            name,
-            wanted.task,
-            dtype=wanted.dtype or torch.float32,
-            trust_remote_code=wanted.trust_remote_code,
-        )
+        loaded = AutoConfig.from_pretrained(config, **trust) if isinstance(config, str) else copy.deepcopy(config)
+        loaded.update(wanted.labels)
+        model = checkpoint.auto_class(wanted.task).from_config(loaded, dtype=wanted.dtype or torch.float32, **trust)
     note = f"Every weight of {name!r} is drawn from the seed: a configuration has none of its own."
     return Found(model, name, name if isinstance(config, str) else "", place, notes=(note,))
 
