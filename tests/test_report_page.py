@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pandas as pd
 from matplotlib.figure import Figure
 
-from declora.report import RunSummary, comparison_report, comparison_table, house_style, run_report, topology_figure
+from declora.report import RunSummary, comparison_report, house_style, run_report, topology_figure
 from declora.report.svg import inline_svg
 from report_rows import make_clients, make_history, make_summary
 

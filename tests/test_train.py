@@ -325,7 +325,7 @@ def test_surgery_gives_the_model_its_own_layers_back():
         ({"target_modules": ["qery"]}, "qery"),
         ({"target_modules": ["word_embeddings"]}, "only linear layers"),
         ({"rank_pattern": {"query": 0}}, "rank_pattern"),
-        ({"modules_to_save": ["LayerNorm"]}, "LayerNorm"),
+        ({"modules_to_save": ["position_embeddings"]}, "holds a Embedding"),
     ],
 )
 def test_a_lora_config_that_cannot_be_batched_is_refused_by_name(fields, message):

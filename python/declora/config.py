@@ -169,7 +169,9 @@ class SimulationConfig:
     """Most tokens generated (greedily) to answer an evaluation prompt, for exact match; 0: no exact match."""
 
     tokenizer: Annotated[Any | None, Given(Place()), LOADED] = None
-    """A tokenizer beside a loaded model; none: the model's own."""
+    """A tokenizer, its path or hub id; none: the model's own."""
+    trust_remote_code: Annotated[bool, LOADED] = False
+    """Whether Python code that comes with a model or tokenizer may run; false: one that needs it is refused."""
     dtype: Annotated[Literal["float32", "bfloat16"] | None, LOADED] = None
     """Of the frozen base: float32 or bfloat16; none: float32, or what a model passed in has. Adapters are float32."""
     load_in_4bit: Annotated[bool, LOADED] = False

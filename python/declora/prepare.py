@@ -1,18 +1,16 @@
 """What a run needs before its first round, and what several runs can share: data, tokens, the frozen base."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
-from peft import LoraConfig, TaskType
-from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL_TARGETS
+from peft import TaskType
 
 from declora import data, process
 from declora.attacks import parse_attack
 from declora.codec import parse_codec
 from declora.config import SETTINGS, SimulationConfig
 from declora.data import TextData
-from declora.errors import ConfigError, ModelError, TopologyError, shown
+from declora.errors import ConfigError, TopologyError, shown
 from declora.exchange import LocalExchange
 from declora.methods import Federation, build_method
 from declora.mixer import PushSum, parse_mixer
@@ -20,9 +18,10 @@ from declora.model import BaseModel, load_base
 from declora.topology import Topology, in_order
 from declora.train.causal import read_corpus
 from declora.train.exact_match import Questions
+from declora.train.fit import fit_causal, fit_classifier
 from declora.train.tokens import Tokens, tokenize
 
-__all__ = ["Material", "federation_of", "lora_config", "prepare", "shareable"]
+__all__ = ["Material", "federation_of", "prepare", "shareable"]
 
 
 @dataclass(frozen=True)
@@ -70,22 +69,30 @@ def prepare(config: SimulationConfig) -> Material:
         dtype=config.dtype,
         load_in_4bit=config.load_in_4bit,
         quantization_config=config.quantization_config,
+        trust_remote_code=config.trust_remote_code,
         device=config.device,
         seed=config.seed,
     )
+    return _tokenized(config, text, base)
+
+
+def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel) -> Material:
+    """Returns data and model, which fit each other, with all texts as tokens."""
     if text.task == "causal-lm":
-        corpus = read_corpus(
-            text,
-            base.model,
-            base.tokenizer,
-            max_length=config.max_length,
-            prompt_template=config.prompt_template,
-            completion_only=config.completion_only_loss,
-            packing=config.packing,
-            max_new_tokens=config.max_new_tokens,
-        )
+        with base.lent():
+            corpus = read_corpus(
+                text,
+                base.model,
+                base.tokenizer,
+                max_length=config.max_length,
+                prompt_template=config.prompt_template,
+                completion_only=config.completion_only_loss,
+                packing=config.packing,
+                max_new_tokens=config.max_new_tokens,
+            )
+        base = fit_causal(base, (corpus.train, corpus.evaluation))
         return Material(corpus.text, base, corpus.train, corpus.evaluation, corpus.questions)
-    train, evaluation = (
+    splits = [
         tokenize(
             split,
             base.tokenizer,
@@ -95,6 +102,9 @@ def prepare(config: SimulationConfig) -> Material:
             max_length=config.max_length,
         )
         for split in (text.train, text.evaluation)
+    ]
+    base, (train, evaluation) = fit_classifier(
+        base, splits, classes=len(text.label_names), max_length=config.max_length
     )
     return Material(text, base, train, evaluation)
 
@@ -186,29 +196,3 @@ def _check_nodes(topology: Topology, partition: str) -> None:
             f"partition={shown(partition)} gives each client data of its own, but the names of the graph's nodes do "
             f"not say which client is which. Number them: networkx.relabel_nodes(graph, {{{first}, ...}})."
         )
-
-
-def lora_config(config: SimulationConfig, material: Material) -> LoraConfig:
-    """Returns the `LoraConfig` of a run, its task type filled in.
-
-    Raises:
-        ModelError: A field is unknown, or its task type does not fit the data.
-    """
-    if isinstance(config.lora, LoraConfig):
-        lora = copy.deepcopy(config.lora)
-    else:
-        try:
-            fields = dict(config.lora)
-            lora = LoraConfig(**{"lora_alpha": fields.get("r", 8), **fields})
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"lora={config.lora!r}: {error}. Its fields are those of peft.LoraConfig.") from error
-    if lora.task_type not in (None, material.task_type):
-        raise ModelError(
-            f"lora.task_type={lora.task_type!r} does not fit the data, which is {material.text.task}. Leave it out or "
-            f"use {material.task_type.value!r}."
-        )
-    if lora.target_modules is None and material.base.model.config.model_type not in USUAL_TARGETS:
-        lora.target_modules = "all-linear"  # else PEFT knows the usual ones of this kind of model
-    lora.task_type = material.task_type
-    lora.base_model_name_or_path = material.base.source
-    return lora

@@ -1,4 +1,4 @@
-"""What a process has only once: global generators, warning filters, log levels, matplotlib's settings.
+"""What a process has only once: global generators, warning filters, log levels, settings of torch and matplotlib.
 
 Libraries keep such things in globals, so runs in threads of one process could disturb each other. Whoever changes one,
 or calls what does, does so `alone()`, and leaves it as it was.
@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["alone", "seeded"]
+__all__ = ["alone", "seeded", "usual_torch"]
 
 _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
@@ -53,4 +53,28 @@ def seeded(seed: int, device: "torch.device | None" = None) -> Iterator[None]:
         if gpu is not None:
             restored.enter_context(torch.cuda.device(gpu))
             torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """Computes as torch does by default, whatever the caller has switched on.
+
+    Gradients are recorded, nothing is cast automatically, and new tensors are float32 and on the CPU. Who calls this
+    under `torch.no_grad()`, `torch.inference_mode()`, `torch.autocast(...)`, with another default dtype or another
+    default device gets what all others get, and keeps these afterwards.
+    """
+    import torch
+
+    with ExitStack() as usual:
+        usual.enter_context(torch.inference_mode(False))
+        usual.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                usual.enter_context(torch.autocast(kind, enabled=False))
+        if (dtype := torch.get_default_dtype()) != torch.float32:
+            usual.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(torch.float32)
+        if torch.get_default_device().type != "cpu":  # else its own mode would slow every call down
+            usual.enter_context(torch.device("cpu"))
         yield

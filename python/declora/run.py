@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +18,10 @@ from declora.errors import ConfigError, TrainingError
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
 from declora.metrics import choose_metric
-from declora.model import AdapterBank, Layout, Storage
+from declora.model import AdapterBank, Layout, Storage, adapter_config
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
-from declora.prepare import Material, federation_of, lora_config
+from declora.prepare import Material, federation_of
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
 from declora.train.local_steps import LocalRound, LocalTrainer
@@ -78,15 +78,15 @@ class Run:
         # Whose adapters count, and the same as an index: with nobody to leave out it gives views, not copies.
         self._honest = [c for c in range(self.federation.clients) if c not in self.federation.attackers]
         self._rows = Rows()
-        self._lora = lora_config(config, material)
-        self._surgery = Surgery(
-            material.base.model, self._lora, self._rows, seed=seeds.derive(config.seed, "adapter") % 2**63
-        )
-        try:
+        lora = adapter_config(config.lora, material.base, material.task_type)
+        with ExitStack() as given_back:
+            given_back.enter_context(material.base.lent())
+            self._surgery = Surgery(
+                material.base.model, lora, self._rows, seed=seeds.derive(config.seed, "adapter") % 2**63
+            )
+            given_back.callback(self._surgery.undo)
             self._assemble()
-        except BaseException:
-            self._surgery.undo()
-            raise
+            self._given_back = given_back.pop_all()
 
     def _assemble(self) -> None:
         config, material = self.config, self.material
@@ -187,17 +187,17 @@ class Run:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was guessed or decided for the user, in whole sentences, each once."""
-        text, base = self.material.text, self.material.base
-        return tuple(dict.fromkeys((*text.notes, *base.notes, *self.federation.notes, *self.sharing.notes)))
+        rooms = (self.material.text, self.material.base, self.federation, self._surgery, self.sharing)
+        return tuple(dict.fromkeys(note for room in rooms for note in room.notes))
 
     def discard(self) -> None:
-        """Gives the base model its own layers back, for a run that will not be executed."""
-        self._surgery.undo()
+        """Gives the base model back as it came, for a run that will not be executed."""
+        self._given_back.close()
 
     def execute(self, observe: Callable[[RoundRecord], None] = lambda record: None) -> Outcome:
         """Runs all rounds; `observe` gets each round's record as soon as it is measured.
 
-        The base model has its own layers back when this returns or raises.
+        The base model is as it came when this returns or raises.
 
         Raises:
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
@@ -223,7 +223,7 @@ class Run:
     def rounds(self) -> Generator[RoundRecord]:
         """Runs a round for each record that is asked for; what `execute` is made of.
 
-        The base model has its own layers back when this ends, is closed or raises.
+        The base model is as it came when this ends, is closed or raises.
 
         Raises:
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.

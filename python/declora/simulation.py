@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import torch
 
+from declora import process
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, RunFolderError, shown
 from declora.model.held import held
@@ -69,7 +70,7 @@ def simulate(
     changes = settings if compare is None else {**settings, "compare": compare}
     base = (config or SimulationConfig()).override(**changes)
     overrides = {} if base.compare is None else parse_overrides(base.compare)
-    with held([base.model, *(changes.get("model") for changes in overrides.values())]):
+    with held([base.model, *(changes.get("model") for changes in overrides.values())]), process.usual_torch():
         if base.compare is None:
             return _simulate_one(base)
         return _simulate_several(dataclasses.replace(base, compare=None), overrides)

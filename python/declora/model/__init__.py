@@ -4,6 +4,7 @@ from declora.model.adapter import Adapter
 from declora.model.bank import AdapterBank
 from declora.model.layout import Block, Layout
 from declora.model.load import BaseModel, load_base
+from declora.model.lora import adapter_config
 from declora.model.storage import Storage
 
-__all__ = ["Adapter", "AdapterBank", "BaseModel", "Block", "Layout", "Storage", "load_base"]
+__all__ = ["Adapter", "AdapterBank", "BaseModel", "Block", "Layout", "Storage", "adapter_config", "load_base"]

@@ -15,7 +15,7 @@ bfloat16 keeps the update whole.
 import copy
 import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -23,8 +23,10 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from declora.errors import ConfigError, ModelError, unknown_name
+from declora.model.checkpoint import reason
 
 __all__ = [
+    "REPACKING",
     "check_readable",
     "check_same",
     "check_trainable",
@@ -34,6 +36,13 @@ __all__ = [
     "quantize",
 ]
 
+REPACKING = "support_avx512bf16_for_cpu"
+"""The attribute of a 4-bit layer that lets it be repacked; switched off for a run.
+
+On CPUs with AVX512-BF16, bitsandbytes (0.49 and 0.50) repacks a layer at its first forward pass without gradients, and
+from then on computes it in bfloat16 by a kernel that has no derivative: after an evaluation, training would go on with
+the layers below cut off, and without an error.
+"""
 _FIELDS = set(inspect.signature(BitsAndBytesConfig).parameters) - {"kwargs"}
 _QUANT_TYPES = ("nf4", "fp4")
 _NO_8BIT = (
@@ -109,8 +118,8 @@ def is_quantized(model: nn.Module) -> bool:
     return bool(getattr(model, "is_quantized", False))
 
 
-def keep_head(wanted: BitsAndBytesConfig, model: PreTrainedModel) -> BitsAndBytesConfig:
-    """Returns `wanted` with everything outside the backbone of `model` left in its dtype.
+def keep_head(wanted: BitsAndBytesConfig, model: PreTrainedModel, *, new: Sequence[str] = ()) -> BitsAndBytesConfig:
+    """Returns `wanted` with everything outside the backbone of `model` left in its dtype, and what is new inside.
 
     transformers by itself keeps a language model's head, but quantizes classification heads that have a bias (BERT,
     RoBERTa), which are new, and trained.
@@ -118,18 +127,22 @@ def keep_head(wanted: BitsAndBytesConfig, model: PreTrainedModel) -> BitsAndByte
     Args:
         wanted: Which else is skipped is kept, too.
         model: Of the class to be quantized; its weights may be on the meta device.
+        new: Modules that the checkpoint does not give.
     """
     wanted = copy.deepcopy(wanted)
     backbone = model.base_model
     head = [name for name, child in model.named_children() if backbone is not model and child is not backbone]
-    wanted.llm_int8_skip_modules = sorted({*(wanted.llm_int8_skip_modules or []), *head})
+    wanted.llm_int8_skip_modules = sorted({*(wanted.llm_int8_skip_modules or []), *head, *new})
     return wanted
 
 
-def quantize(model: PreTrainedModel, wanted: BitsAndBytesConfig, device: torch.device) -> PreTrainedModel:
+def quantize(
+    model: PreTrainedModel, wanted: BitsAndBytesConfig, device: torch.device, *, new: Sequence[str] = ()
+) -> PreTrainedModel:
     """Returns `model` with its linear layers in 4 bits, on `device`; `model` itself is left as it is.
 
-    All other weights are shared with `model` where they are on `device` already.
+    All other weights are shared with `model` where they are on `device` already; those of its `new` modules keep their
+    dtype, too.
 
     Raises:
         ModelError: transformers cannot build the class of `model` from its own weights.
@@ -142,13 +155,13 @@ def quantize(model: PreTrainedModel, wanted: BitsAndBytesConfig, device: torch.d
             config=copy.deepcopy(model.config),
             state_dict=model.state_dict(),
             dtype=model.dtype,
-            quantization_config=keep_head(wanted, model),
+            quantization_config=keep_head(wanted, model, new=new),
             device_map={"": device},
             output_loading_info=True,
         )
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise ModelError(
-            f"model={kind} cannot be quantized once it is loaded: {str(error).splitlines()[0]} Load it with "
+            f"model={kind} cannot be quantized once it is loaded: {reason(error)} Load it with "
             "quantization_config=BitsAndBytesConfig(...), or give its path."
         ) from error
     if wrong := {what: sorted(names) for what, names in report.items() if names}:
@@ -174,20 +187,14 @@ def check_same(model: PreTrainedModel, wanted: BitsAndBytesConfig) -> None:
 
 
 def check_trainable(model: nn.Module) -> None:
-    """Makes sure that gradients pass through the 4-bit layers of `model`, also after it has been evaluated.
-
-    On CPUs with AVX512-BF16, bitsandbytes (0.49 and 0.50) repacks a layer at its first forward pass without gradients,
-    and from then on computes it in bfloat16 by a kernel that has no derivative: after an evaluation, training would go
-    on with the layers below cut off, and without an error. Its own switch turns that off.
+    """Makes sure that gradients pass through the 4-bit layers of `model`.
 
     Raises:
-        ModelError: `model` is quantized to 8 bits, or has been repacked already.
+        ModelError: `model` is quantized to 8 bits, or has been repacked for inference (see `REPACKING`).
     """
     if getattr(model, "is_loaded_in_8bit", False):
         raise ModelError(f"model is loaded in 8 bits: {_NO_8BIT} Load it in 4 bits, or in float32 or bfloat16.")
     for name, module in model.named_modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
         state = getattr(getattr(module, "weight", None), "quant_state", None)
         if getattr(state, "packing_format_for_cpu", False):
             raise ModelError(
@@ -201,7 +208,7 @@ def check_readable(model: nn.Module) -> None:
 
     On CPUs with AVX-512 it (0.50) misreads some rows that do not end with a block, of 96 values in blocks of 64, say,
     and tells nobody. So a layer of each width is read by rows and as one long row, which does end with a block.
-    A layer that was repacked (see `check_trainable`) cannot be read so.
+    A layer that was repacked (see `REPACKING`) cannot be read so.
 
     Raises:
         ModelError: The two differ.

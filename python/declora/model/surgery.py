@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,6 +16,7 @@ from transformers import Conv1D, PreTrainedModel
 from declora import process
 from declora.errors import ModelError
 from declora.model.batched import BatchedLinear, BatchedLora, Rows
+from declora.model.batched_norm import BatchedNorm
 from declora.model.frozen import FrozenLinear
 from declora.model.layout import Layout
 from declora.model.targets import PEFT_ROOT, choose_targets, linear_layers, trained_wholes
@@ -82,6 +84,7 @@ class Surgery:
         initial: float32 `[D]`, the adapter that PEFT initialised.
         slots: Every parameter of a batched layer with its block.
         config: The LoRA configuration as PEFT completed it, what `adapter_config.json` holds.
+        notes: What a user of the adapters should know, whole sentences.
         undo: Gives the model its own layers back.
     """
 
@@ -90,8 +93,11 @@ class Surgery:
         _check_trained(model, config)
         self.undo = _restorer(model)
         try:
-            wrapped = _wrap(model, copy.deepcopy(config), seed)
+            completed = copy.deepcopy(config)
+            completed.base_model_name_or_path = None  # PEFT would put where the model lies on this machine
+            wrapped = _wrap(model, completed, seed)
             self.config = cast(LoraConfig, wrapped.peft_config["default"])
+            self.config.base_model_name_or_path = config.base_model_name_or_path
             state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
             self.layout = Layout.of(state)
             self.initial = self.layout.flatten(state)
@@ -99,6 +105,11 @@ class Surgery:
             self._replace(wrapped.get_base_model(), rows, seed)
             if unknown := [block.name for block in self.layout if block.name not in {s.block for s in self.slots}]:
                 raise ModelError(f"trained tensors {unknown} belong to layers that cannot be batched per client.")
+            self.notes = tuple(
+                f"{name} shares its weight with another layer: its adapters load with PEFT over the base, but must not "
+                "be merged into it, which would change both."
+                for name in _tied(model, self.slots)
+            )
         except BaseException:
             self.undo()
             raise
@@ -133,21 +144,33 @@ class Surgery:
         return layer
 
     def _replace_head(self, model: nn.Module, name: str, head: nn.Module, rows: Rows) -> None:
-        """Exchanges every linear layer of a trained head; the head keeps its own forward."""
+        """Exchanges every layer of a trained head; the head keeps its own forward."""
         for inner, module in list(head.named_modules()):
             if not list(module.parameters(recurse=False)):
                 continue
             path = f"{name}.{inner}" if inner else name
-            if not isinstance(module, nn.Linear):
+            layer: BatchedLinear | BatchedNorm
+            if isinstance(module, nn.Linear):
+                layer = BatchedLinear(path, rows)
+            elif isinstance(module, nn.LayerNorm):
+                layer = BatchedNorm(module, path, rows)
+            else:
                 raise ModelError(
-                    f"the trained module {name!r} holds a {type(module).__name__} ({path!r}); only linear layers can "
-                    "be trained per client. Leave it out of lora.modules_to_save."
+                    f"the trained module {name!r} holds a {type(module).__name__} ({path!r}); only linear layers and "
+                    "layer norms can be trained per client. Leave it out of lora.modules_to_save, or where it is new, "
+                    "give a checkpoint that has its weights."
                 )
-            layer = BatchedLinear(path, rows)
             self.slots.append(Slot(layer, "weight", f"{PEFT_ROOT}{path}.weight"))
             if module.bias is not None:
                 self.slots.append(Slot(layer, "bias", f"{PEFT_ROOT}{path}.bias"))
             _put(model, path, layer)
+
+
+def _tied(model: nn.Module, slots: list[Slot]) -> list[str]:
+    """Returns the names of the adapted layers whose weight is another module's, too."""
+    owners = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
+    layers = [slot.layer for slot in slots if isinstance(slot.layer, BatchedLora) and slot.attribute == "lora_a"]
+    return [layer.name for layer in layers if owners[id(layer.base.weight)] > 1]
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -178,8 +201,10 @@ def _wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> PeftModel:
     choose_targets(config, model)
     linear = sorted({name.rpartition(".")[2] for name in linear_layers(model, config)})
     with process.seeded(seed), warnings.catch_warnings():
-        # PEFT warns where it corrects fan_in_fan_out for Conv1D by itself, and of its own deprecations.
-        warnings.simplefilter("ignore")
+        # PEFT corrects fan_in_fan_out for Conv1D by itself; and what it and transformers will do otherwise some day is
+        # no user's concern. What else they warn of is.
+        for message, category in (("fan_in_fan_out", Warning), ("", FutureWarning), ("", DeprecationWarning)):
+            warnings.filterwarnings("ignore", message=message, category=category)
         try:
             return get_peft_model(model, config)
         except Exception as error:  # it looks at names, shapes and kinds of layers without a common error for them

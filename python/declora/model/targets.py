@@ -11,19 +11,27 @@ from transformers import Conv1D, PreTrainedModel
 
 from declora.errors import ModelError
 
-__all__ = ["PEFT_ROOT", "choose_targets", "linear_layers", "trained_wholes"]
+__all__ = [
+    "PEFT_ROOT",
+    "SAVED_HEADS",
+    "adapted_layers",
+    "choose_targets",
+    "is_all_linear",
+    "linear_layers",
+    "trained_wholes",
+]
 
 PEFT_ROOT = "base_model.model."
 """What PEFT puts before the names of a model's modules."""
-# What PEFT trains besides of a classifier.
-_HEADS = ("classifier", "score")
+SAVED_HEADS = ("classifier", "score")
+"""How the names of modules end that PEFT trains and saves of any classifier."""
 # PEFT refuses to adapt the first in the second, whose fused kernels read its weight and pass the adapter by.
 _MAMBA_OUTPUT, _MAMBA = "out_proj", {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 
 
 def trained_wholes(config: LoraConfig) -> tuple[str, ...]:
     """Returns how the names of modules end (`PEFT_ROOT` before them) that PEFT trains as a whole."""
-    return (*(config.modules_to_save or []), *(_HEADS if config.task_type == TaskType.SEQ_CLS else []))
+    return (*(config.modules_to_save or []), *(SAVED_HEADS if config.task_type == TaskType.SEQ_CLS else []))
 
 
 def linear_layers(model: PreTrainedModel, config: LoraConfig) -> list[str]:
@@ -70,10 +78,23 @@ def choose_targets(config: LoraConfig, model: PreTrainedModel) -> None:
         config.target_modules = usual if isinstance(usual, str) else list(usual)
         if any(check_target_module_exists(config, name) for name in linear_layers(model, config)):
             return
-    if wanted is None or (isinstance(wanted, str) and wanted.lower() == "all-linear"):
+    if wanted is None or is_all_linear(wanted):
         config.target_modules = linear_layers(model, config)
         if not config.target_modules:
             raise ModelError(f"model={type(model).__name__} has no linear layer to adapt. Use another model.")
+
+
+def is_all_linear(targets: object) -> bool:
+    """Returns whether `target_modules` asks for all linear layers, by PEFT's word for it."""
+    return isinstance(targets, str) and targets.lower() == "all-linear"
+
+
+def adapted_layers(config: LoraConfig, model: PreTrainedModel) -> list[str]:
+    """Returns the names of the linear layers that `config` adapts, as far as names decide."""
+    completed = copy.deepcopy(config)
+    choose_targets(completed, model)
+    linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D))
+    return [name for name in linear if check_target_module_exists(completed, name)]
 
 
 def _without_experts(names: list[str], model: PreTrainedModel, config: LoraConfig) -> list[str]:

@@ -1,9 +1,7 @@
 """The data of a causal language model, from rows of text to token ids: what is learned, and what is asked."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -12,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from declora.data import TextData
 from declora.errors import ModelError
+from declora.model.limits import check_positions, check_vocabulary, positions
 from declora.train.exact_match import Questions, questions_of
 from declora.train.instructions import cut, encode
 from declora.train.packing import check_packing
@@ -72,7 +71,13 @@ def read_corpus(
     for name, split, kept in (("training", splits[0], train_rows), ("evaluation", splits[1], rows)):
         _warn_of_lost(name, split.num_rows - len(kept), split.num_rows, max_length)
     text = text.keep(train_rows, rows)
-    _check_model(model, (train, evaluation), max_length, questions)
+    longest = max(int(tokens.lengths.max(initial=0)) for tokens in (train, evaluation))
+    if packing and not text.has_prompts:
+        longest = max(longest, len(train.ids))  # a row is cut of all texts of a client
+    check_vocabulary(model, (train.ids, evaluation.ids))
+    check_positions(model, min(longest, max_length), max_length)
+    if questions is not None:
+        _check_answers(model, questions)
     return Corpus(text, train, evaluation, questions)
 
 
@@ -105,29 +110,12 @@ def _warn_of_lost(name: str, lost: int, rows: int, max_length: int) -> None:
         )
 
 
-def _check_model(
-    model: PreTrainedModel, splits: Sequence[Tokens], max_length: int, questions: Questions | None
-) -> None:
-    """Checks that the model has an embedding for every token and a position for every place."""
-    embeddings: Any = model.get_input_embeddings().num_embeddings
-    if (largest := max(int(tokens.ids.max(initial=0)) for tokens in splits)) >= embeddings:
+def _check_answers(model: PreTrainedModel, questions: Questions) -> None:
+    """Checks that the model has a position for every token of a prompt and its answer."""
+    places = positions(model)
+    longest = max((len(prompt) for prompt in questions.prompts), default=0)
+    if places is not None and longest + questions.max_new_tokens > places:
         raise ModelError(
-            f"tokenizer gives token {largest}, but {type(model).__name__} has {embeddings} embeddings. Use the model's "
-            "own tokenizer, or resize_token_embeddings before."
+            f"max_new_tokens={questions.max_new_tokens} after a prompt of {longest} tokens is more than the "
+            f"{places} positions of {type(model).__name__}. Set max_new_tokens={max(0, places - longest)} or less."
         )
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is None or positions < 0:  # XLNet says -1: as many as you like
-        return
-    if (longest := max(int(tokens.lengths.max(initial=0)) for tokens in splits)) > positions and longest <= max_length:
-        raise ModelError(
-            f"max_length={max_length} lets a text of {longest} tokens through, but {type(model).__name__} has "
-            f"{positions} positions. Set max_length={positions} or less."
-        )
-    if questions is not None:
-        longest = max((len(prompt) for prompt in questions.prompts), default=0)
-        if longest + questions.max_new_tokens > positions:
-            raise ModelError(
-                f"max_new_tokens={questions.max_new_tokens} after a prompt of {longest} tokens is more than the "
-                f"{positions} positions of {type(model).__name__}. Set max_new_tokens={max(0, positions - longest)} or "
-                "less."
-            )

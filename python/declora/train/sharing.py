@@ -33,7 +33,7 @@ class Sharing:
     unpadding: Unpadding | None
     """What leaves out the padding; None where it is kept."""
     padding_side: Side = "right"
-    """Where it is: where the tokenizer has it, if that matters to the model (XLNet reads the end of a row)."""
+    """Where it is: on the right, unless that matters to the model (XLNet reads the end of a row)."""
     notes: tuple[str, ...] = ()
     """What is worth knowing of it, in whole sentences."""
 
@@ -66,13 +66,14 @@ def find_sharing(
         trial.logits(trial.tokens)
     if tokens.task == "causal-lm":
         _check_causal(model, trial)
-    side: Side = "left" if tokens.task == "classification" and tokenizer.padding_side == "left" else "right"
     padded = Sharing(True, None)
-    unpadded = Sharing(True, trial.unpadding()) if unpad else padded
+    ways = [Sharing(True, trial.unpadding()) if unpad else padded, padded]
+    if tokens.task == "classification":
+        ways.append(replace(padded, padding_side="left"))
     try:
-        found = _first_that_holds(model, trial, [unpadded, padded, replace(padded, padding_side=side)], base_dropout)
+        found = _first_that_holds(model, trial, ways, base_dropout)
     except TrainingError:
-        return unpadded  # not finite before anything is learned: the first step says whose, and where
+        return ways[0]  # not finite before anything is learned: the first step says whose, and where
     adapted = [layer.name for layer in per_client(model) if isinstance(layer, BatchedLora)]
     idle = [name for name in adapted if name not in trial.reached]
     if idle == adapted:
@@ -83,19 +84,21 @@ def find_sharing(
     if not idle:
         return found
     named = ", ".join(idle[:3]) + ", ..." * (len(idle) > 3)
-    note = f"In a trial no gradient came back to {len(idle)} of {len(adapted)} adapted layers of {_kind(model)}: {named}."
+    note = (
+        f"In a trial no gradient came back to {len(idle)} of {len(adapted)} adapted layers of {_kind(model)}: {named}."
+    )
     return replace(found, notes=(*found.notes, note))
 
 
 def _first_that_holds(model: PreTrainedModel, trial: Trial, ways: Sequence[Sharing], base_dropout: bool) -> Sharing:
-    """Returns the first of `ways` in which clients can share passes; apart, padded as in the last, if there is none."""
+    """Returns the first of `ways` in which clients can share passes; apart, padded on the right, if there is none."""
     reason = ""
     for way in dict.fromkeys(ways):
         if not (reason := _entangled(model, trial, way, base_dropout)):
             return way
     _check_alone(model, trial)
     note = f"{_kind(model)} is trained one client at a time, which is slower: {reason}."
-    return replace(ways[-1], together=False, notes=(note,))
+    return Sharing(False, None, notes=(note,))
 
 
 def _check_causal(model: PreTrainedModel, trial: Trial) -> None:
