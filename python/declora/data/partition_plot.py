@@ -5,7 +5,11 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.container import BarContainer
 from matplotlib.ticker import MaxNLocator
+
+from declora.data.display import cut
 
 __all__ = ["plot_counts"]
 
@@ -25,17 +29,17 @@ def plot_counts(name: str, counts: pd.DataFrame, ax: Axes | None) -> Axes:
     colors = _palette(table.shape[1])
     left = np.zeros(clients)
     edges = np.arange(clients + 1) - 0.5
-    for j, column in enumerate(table.columns):
+    drawn: list[BarContainer | FillBetweenPolyCollection] = []
+    for j in range(table.shape[1]):
         width = table.iloc[:, j].to_numpy(dtype=np.float64)
-        label = str(column) if labelled else "rows"
         if clients <= _MAX_BARS:
-            ax.barh(np.arange(clients), width, left=left, height=0.78, color=colors[j], label=label)
+            drawn.append(ax.barh(np.arange(clients), width, left=left, height=0.78, color=colors[j]))
         else:
             start, end = (np.append(side, side[-1]) for side in (left, left + width))
-            ax.fill_betweenx(edges, start, end, step="post", color=colors[j], linewidth=0, label=label)
+            drawn.append(ax.fill_betweenx(edges, start, end, step="post", color=colors[j], linewidth=0))
         left = left + width
     ax.set(xlabel="training rows", ylabel="client", xlim=(0, 1.02 * left.max()), ylim=(clients - 0.5, -0.5))
-    ax.set_title(name if len(name) <= 60 else f"{name[:57]}...", loc="left", fontsize="medium")
+    ax.set_title(_written(name, 60), loc="left", fontsize="medium")
     if clients <= _MAX_BARS:
         ax.set_yticks(np.arange(clients))
         ax.tick_params(axis="y", length=0, labelsize="small" if clients <= 25 else "x-small")
@@ -46,10 +50,18 @@ def plot_counts(name: str, counts: pd.DataFrame, ax: Axes | None) -> Axes:
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)
     if labelled and table.shape[1] <= _MAX_LEGEND:
-        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", title="class")
+        names = [_written(column, 30) for column in table.columns]
+        ax.legend(
+            drawn, names, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", title="class"
+        )
     elif labelled:
         ax.set_title(f"{table.shape[1]} classes", loc="right", fontsize="small")
     return ax
+
+
+def _written(name: object, most: int) -> str:
+    """Returns a name of any length and letters as matplotlib can write it, which takes `$` for mathematics."""
+    return cut(name, most).replace("$", r"\$")
 
 
 def _palette(classes: int) -> list[tuple[float, ...] | str]:

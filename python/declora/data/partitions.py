@@ -25,7 +25,7 @@ class Partition:
         name: What it was made by, such as `"dirichlet:0.5"`.
         shards: Row indices into `TextData.train` by client, int64, ascending, read-only.
         counts: Rows by client (index) and class (columns, by name); the last column, `total`, is the client's
-            rows. Without labels there is only `total`.
+            rows (a class of that name is `'total'`, in quotes). Without labels there is only `total`.
     """
 
     name: str
@@ -92,4 +92,5 @@ def _counts(shards: tuple[NDArray[np.int64], ...], data: TextData) -> pd.DataFra
         return pd.DataFrame({"total": total}, index=index)
     classes = len(data.label_names)
     table = np.stack([np.bincount(labels[shard], minlength=classes) for shard in shards])
-    return pd.DataFrame(np.column_stack([table, total]), index=index, columns=[*data.label_names, "total"])
+    columns = ["'total'" if name == "total" else name for name in data.label_names]
+    return pd.DataFrame(np.column_stack([table, total]), index=index, columns=[*columns, "total"])

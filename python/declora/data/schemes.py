@@ -22,6 +22,8 @@ __all__ = [
 
 Shards = list[NDArray[np.int64]]
 
+_LARGEST_ALPHA = 1e300
+
 
 def iid(rows: int, clients: int, rng: np.random.Generator) -> Shards:
     """Shuffles and cuts: sizes differ by at most one."""
@@ -121,23 +123,20 @@ def fill_empty(shards: Shards) -> Shards:
 
 
 def _dirichlet(clients: int, alpha: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    shares = rng.dirichlet(np.full(clients, alpha))
-    if not np.isclose(shares.sum(), 1):  # alpha so small that all underflowed: the limit is one client
-        shares = np.zeros(clients)
-        shares[rng.integers(clients)] = 1.0
-    return shares
+    # The sum of larger ones overflows; at this one, all shares are equal already.
+    return rng.dirichlet(np.full(clients, min(alpha, _LARGEST_ALPHA)))
 
 
 def _cut(members: NDArray[np.int64], shares: NDArray[np.float64]) -> Shards:
     """Cuts where the cumulative shares fall, rounded: each piece is within one row of its share."""
     cuts = np.rint(np.cumsum(shares)[:-1] * len(members)).astype(np.int64)
-    return np.split(members, np.minimum(cuts, len(members)))
+    return np.split(members, cuts)
 
 
 def _largest_remainder(proportions: NDArray[np.float64], size: int) -> NDArray[np.int64]:
     """Rounds `proportions * size` to whole rows that sum to `size` for each client."""
     exact = proportions * size
-    counts = np.floor(exact + 1e-9).astype(np.int64)
+    counts = np.floor(exact).astype(np.int64)
     order = np.argsort(counts - exact, axis=1, kind="stable")  # largest remainder first
     for client, missing in enumerate(size - counts.sum(axis=1)):
         counts[client, order[client, :missing]] += 1
