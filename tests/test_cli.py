@@ -124,3 +124,23 @@ def test_runs_of_a_comparison_are_names_with_overrides():
     assert parse_overrides({"a": {"codec": "q4"}}) == {"a": {"codec": "q4"}}
     with pytest.raises(ConfigError, match="table of settings"):
         parse_overrides({"a": 3})
+
+
+def test_a_flag_replaces_what_the_file_says_of_local_work(seen, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(SimulationConfig(local_steps=3).describe()))
+    assert cli.main(["simulate", "--config", str(file), "--local-epochs", "2"]) == 0
+    assert (seen[0].local_steps, seen[0].local_epochs) == (None, 2)
+
+
+@pytest.mark.parametrize(("texts", "value"), [((), True), (("no",), False), (("ON",), True), (("0",), False)])
+def test_switches_take_the_usual_spellings(seen, texts, value):
+    assert cli.main(["simulate", "--out", "x", "--overwrite", *texts, "--unpad", *texts]) == 0
+    assert (seen[0].overwrite, seen[0].unpad) == (value, value)
+
+
+def test_lists_are_written_with_commas_or_brackets(seen):
+    flags = ["--attack", "nan", "--attackers", "3,7", "--text-columns", "a,b", "--lora.target_modules", "query,value"]
+    assert cli.main(["simulate", *flags]) == 0
+    assert (seen[0].attackers, seen[0].text_columns) == ([3, 7], ["a", "b"])
+    assert seen[0].lora == {"r": 8, "target_modules": ["query", "value"]}

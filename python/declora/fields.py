@@ -5,6 +5,7 @@ import inspect
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from declora.kinds import Choice, Kind, Real, Switch, Text, Whole
@@ -62,6 +63,7 @@ def _kind_of(plain: Any) -> Kind:
     return Choice(get_args(plain)) if get_origin(plain) is Literal else _KINDS[plain]
 
 
+@cache
 def documents(cls: type) -> dict[str, str]:
     """Returns the text under each field of a class, from its source."""
     body = ast.parse(inspect.getsource(cls)).body[0]

@@ -53,6 +53,14 @@ class Kind(ABC):
         """Returns what `text` on the command line means, for `check` to judge."""
         return text
 
+    def read(self, name: str, text: str) -> Any:
+        """Returns what `text` means, checked.
+
+        Raises:
+            ConfigError: It means nothing of this kind.
+        """
+        return self.check(name, self.parse(text))
+
 
 class Switch(Kind):
     """True or false; on the command line also yes, no, on, off, 1 and 0."""
@@ -97,6 +105,10 @@ class Wholes(Whole):
         if isinstance(value, Sequence) and not isinstance(value, str | bytes):
             return [super(Wholes, self).check(f"{name}[{i}]", number) for i, number in enumerate(value)]
         return super().check(name, value)
+
+    def parse(self, text: str) -> Any:
+        """Returns the number, or the list that is written in brackets or with commas (`3,4`, `3,`)."""
+        return parse_value(f"[{text}]" if "," in text and not text.startswith("[") else text)
 
 
 class Real(Kind):
@@ -163,7 +175,8 @@ class Texts(Text):
         """Returns the text, or the list."""
         value = value.tolist() if isinstance(value, np.ndarray) else value
         if isinstance(value, list | tuple | set | frozenset):
-            return [super(Texts, self).check(f"{name}[{i}]", text) for i, text in enumerate(value)]
+            texts = [super(Texts, self).check(f"{name}[{i}]", text) for i, text in enumerate(value)]
+            return sorted(texts) if isinstance(value, set | frozenset) else texts  # a set has no order of its own
         return super().check(name, value)
 
     def parse(self, text: str) -> Any:

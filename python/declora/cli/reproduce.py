@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import declora
-from declora.errors import ConfigError, shown
+from declora.errors import ConfigError
+from declora.kinds import Wholes
 from declora.settings import parse_pair
 
 __all__ = ["add_to"]
@@ -29,8 +30,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         metavar="WHERE",
         help="hub (default), a folder with a folder for each task, or TASK=PATH or TASK=hub, which may be repeated",
     )
-    parser.add_argument("--seeds", type=_numbers, default=3, metavar="N", help="how many, or which ones with commas")
-    parser.add_argument("--clients", type=_numbers, metavar="N", help="another number of clients; with commas, several")
+    parser.add_argument("--seeds", default="3", metavar="N", help="how many, or which ones with commas")
+    parser.add_argument("--clients", metavar="N", help="another number of clients; with commas, several")
     parser.add_argument("--k", default="steps", help="what K counts: steps (default) or epochs")
     parser.add_argument("--out", default="runs/reproduce", help="folder of runs and tables (default: %(default)s)")
     parser.add_argument(
@@ -47,8 +48,10 @@ def _run(options: argparse.Namespace) -> None:
     from declora.experiments import overview
     from declora.report import to_text
 
+    seeds = Wholes(0).read("seeds", options.seeds)
+    clients = None if options.clients is None else Wholes(1).read("clients", options.clients)
     if options.list:
-        print(to_text(overview(options.scale, seeds=options.seeds)))
+        print(to_text(overview(options.scale, seeds=seeds)))
         return
     if options.experiment is None:
         raise ConfigError("reproduce needs the name of an experiment. See declora reproduce --list.")
@@ -58,8 +61,8 @@ def _run(options: argparse.Namespace) -> None:
         model=options.model,
         tasks=options.tasks,
         data=_data(options.data or ["hub"]),
-        seeds=options.seeds,
-        clients=options.clients,
+        seeds=seeds,
+        clients=clients,
         k=options.k,
         out=options.out,
         **dict(parse_pair(text) for text in options.set),
@@ -80,13 +83,3 @@ def _data(sources: list[str]) -> str | dict[str, str]:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
-
-
-def _numbers(text: str) -> int | list[int]:
-    """Returns the whole number that a flag holds, or with commas (`3,4` or `3,`) a list of them."""
-    try:
-        return [int(part) for part in text.split(",") if part] if "," in text else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{shown(text)} is no whole number. Write e.g. 3, or with commas 3,4"
-        ) from None
