@@ -79,7 +79,9 @@ def read_metrics(path: str | os.PathLike[str]) -> pd.DataFrame:
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"path={str(file)!r} cannot be read: {reason(error)}. Name the folder of a run.") from error
+        raise RunFolderError(
+            f"path={str(file)!r} cannot be read: {reason(error)}. Name the folder of a run."
+        ) from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
