@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from declora.report import comparison_figure, run_figure, topology_figure
+from declora.report import choose_links, comparison_figure, run_figure, topology_figure
 from report_rows import make_clients, make_history
 
 
@@ -114,3 +114,45 @@ def test_the_topology_picture_has_one_line_per_pair_and_a_dot_per_client():
     assert len(lines.get_segments()) == 3
     np.testing.assert_allclose(dots.get_offsets(), [[0, 1], [1, 0], [0, -1], [-1, 0]], atol=1e-15)
     assert [text.get_text() for text in ax.texts] == ["0", "1", "2", "3"]
+
+
+EDGES = [(0, 1), (1, 0), (1, 2), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("edges", [EDGES, iter(EDGES), np.array(EDGES), np.array(EDGES, dtype=np.uint16)])
+def test_links_are_pairs_without_direction_or_loops_however_edges_are_given(edges):
+    pairs, count = choose_links(edges)
+    assert pairs.tolist() == [[0, 1], [1, 2], [2, 3]]
+    assert count == 3
+
+
+@pytest.mark.parametrize("edges", [[], np.empty((0, 2), dtype=np.int64), [(0, 0)]])
+def test_a_graph_without_links_is_drawn_without_lines(edges):
+    assert choose_links(edges)[1] == 0
+    (dots,) = topology_figure(1, edges).axes[0].collections
+    assert len(dots.get_offsets()) == 1
+
+
+def test_of_many_links_the_same_sample_is_drawn_and_the_rest_is_said():
+    edges = np.argwhere(~np.eye(100, dtype=bool))
+    pairs, count = choose_links(edges)
+    assert count == 100 * 99 / 2
+    assert len(np.unique(pairs, axis=0)) == len(pairs) == 1500
+    assert (pairs[:, 0] < pairs[:, 1]).all()
+    np.testing.assert_array_equal(choose_links(edges[::-1])[0], pairs)
+    # Each client has 30 of its 99 links on average, with a deviation of 4.4: eight of them are never left.
+    assert (abs(np.bincount(pairs.ravel(), minlength=100) - 30) < 8 * 4.4).all()
+    ax = topology_figure(100, edges).axes[0]
+    assert len(ax.collections[0].get_segments()) == 1500
+    assert [text.get_text() for text in ax.texts] == ["1,500 of 4,950 links"]
+
+
+def test_a_sample_that_was_kept_says_of_how_many_it_is():
+    (text,) = topology_figure(100, [(0, 1), (1, 2)], links=4950).axes[0].texts
+    assert text.get_text() == "2 of 4,950 links"
+
+
+def test_the_bytes_of_each_client_are_summed_in_any_order_of_rows():
+    shuffled = make_clients(clients=80).sample(frac=1, random_state=1)
+    (steps,) = axes_by_title(run_figure(make_history(), shuffled))["Bytes by client"].patches
+    np.testing.assert_array_equal(steps.get_data().values, 6000.0 * np.arange(1, 81))

@@ -3,10 +3,13 @@
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.figure import Figure
 
-from declora.report import RunSummary, comparison_report, house_style, run_report, topology_figure
+from declora.errors import ConfigError
+from declora.report import RunSummary, comparison_report, comparison_table, house_style, run_report, topology_figure
 from declora.report.svg import inline_svg
 from report_rows import make_clients, make_history, make_summary
 
@@ -40,11 +43,29 @@ class Page(HTMLParser):
         self.text.append(data.strip())
 
 
+def compared(*summaries, **settings):
+    """The page of several runs, as a comparison makes it of them."""
+    histories = {summary.title: summary.history for summary in summaries}
+    configs = {summary.title: summary.config for summary in summaries}
+    return comparison_report(comparison_table(histories), histories, configs, **settings)
+
+
+def large_summary(clients, rounds=2):
+    """A run of many clients, whose graph has many links and whose data has many classes."""
+    counts = pd.DataFrame(np.ones((clients, 60), dtype=int), columns=[f"class {i}" for i in range(60)])
+    return RunSummary(
+        "large",
+        {"attackers": list(range(clients))},
+        make_history(rounds, clients=clients),
+        make_clients(rounds, clients=clients),
+        figures=[("Graph", topology_figure(clients, np.argwhere(~np.eye(clients, dtype=bool))))],
+        tables=[("Samples by label", counts)],
+    )
+
+
 def test_a_page_is_well_formed_and_loads_nothing():
-    for text in (
-        run_report(make_summary()),
-        comparison_report([make_summary("a"), make_summary("b", "none")]),
-    ):
+    pages = run_report(make_summary()), run_report(large_summary(1100)), compared(make_summary("a"), make_summary("b"))
+    for text in pages:
         page = Page(text)
         assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
         assert "://" not in text
@@ -56,7 +77,8 @@ def test_a_page_is_well_formed_and_loads_nothing():
         assert "default-src 'none'" in text
         ids = [value for _, name, value in page.attributes if name == "id"]
         assert len(ids) == len(set(ids))
-        assert {value[1:] for _, name, value in page.attributes if name == "href"} <= set(ids)
+        links = {value for _, name, value in page.attributes if name == "href" and not value.startswith("data:")}
+        assert links <= {f"#{value}" for value in ids}
 
 
 def test_a_run_report_shows_its_numbers():
@@ -86,7 +108,7 @@ def test_every_text_of_a_page_is_escaped():
         tables=[(evil, pd.DataFrame({evil: [evil]}))],
         rerun=evil,
     )
-    for text in (run_report(summary), comparison_report([summary, make_summary()], title=evil)):
+    for text in (run_report(summary), compared(summary, make_summary(), title=evil)):
         page = Page(text)
         assert "script" not in page.tags
         assert "<script" not in text
@@ -129,16 +151,52 @@ def test_the_topology_picture_follows_the_mode():
 
 
 def test_a_comparison_shows_where_the_runs_differ():
-    text = comparison_report([make_summary("a", "none"), make_summary("b", "q4")])
-    assert "local work a round (K)" in text
+    text = compared(make_summary("a", "none"), make_summary("b", "q4"))
     differ, same = text[text.index("Where the runs differ") :].split("The same in all runs")
     assert "codec" in differ
     assert "seed" not in differ
     assert "seed" in same
 
 
-def test_a_comparison_needs_runs_with_distinct_titles():
-    with pytest.raises(ConfigError, match=r"titles \['a', 'a'\].*each with its own title"):
-        comparison_report([make_summary("a"), make_summary("a")])
-    with pytest.raises(ConfigError, match=r"titles \[\].*at least one"):
-        comparison_report([])
+def test_a_comparison_shows_the_table_that_it_is_given():
+    histories = {"a": make_history(), "b": make_history()}
+    numbers = comparison_table(histories, codecs={"b": "q4"}, local_work={"a": "5 steps", "b": "7 steps"})
+    text = comparison_report(numbers, histories, {"a": {"codec": "q4"}, "b": {"codec": "q4"}})
+    rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>", text)
+    assert rows == [("a", "–", "5 steps"), ("b", "q4", "7 steps")]
+
+
+def test_runs_may_be_called_like_a_column():
+    names = ("setting", "method", "bytes_total", "average_accuracy_best")
+    text = compared(*(make_summary(name, codec=f"q{bits}") for bits, name in enumerate(names, start=2)))
+    head = re.findall(r"<th scope=\"col\">(.*?)</th>", text[text.index("Where the runs differ") :])
+    assert head == ["setting", *names]
+
+
+def test_a_comparison_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match="holds no run to compare"):
+        comparison_report(pd.DataFrame(), {}, {})
+
+
+def test_a_page_does_not_grow_with_the_clients():
+    """Rows and links beyond some number are left out, and said to be; nothing else is there once a client."""
+    small, large = (run_report(large_summary(clients)) for clients in (1100, 2200))
+    assert len(large) < 1.1 * len(small) < 1_000_000
+    words = Page(large).text
+    assert any("the first and the last 100 of 2,200 rows; all of it is in clients.csv" in word for word in words)
+    both = "the first and the last 100 of 2,200 rows, the first 23 and the last of 60 columns"
+    assert any(f"{both}; all of it is in samples-by-label.csv" in word for word in words)
+    assert "1,500 of 2,418,900 links" in words
+    assert any(word.endswith("… (12,088 characters)") for word in words)
+    rows = re.findall(r"<tr><td class=\"n\">([\d,]+)</td>", large[large.index("<h2>Clients") :])
+    assert [rows[0], rows[99], rows[100], rows[-1]] == ["0", "99", "2,100", "2,199"]
+
+
+def test_the_columns_of_a_users_table_are_shown_as_they_are():
+    """A class called like a measure is neither translated nor counted in bytes or percent."""
+    names = ["client", "client", "bytes_sent", "average_accuracy_last", "seconds", "x" * 100]
+    counts = pd.DataFrame([[0, 1, 2, 3, 4, 1500]], columns=names)
+    text = run_report(RunSummary("run", {}, make_history(), tables=[("Labels", counts)]))
+    table = text[text.index("<h3>Labels") : text.index("<h2>Evaluated")]
+    assert re.findall(r"<th .*?>(.*?)</th>", table) == [*names[:-1], f"{'x' * 40}… (100 characters)"]
+    assert re.findall(r"<td .*?>(.*?)</td>", table) == ["0", "1", "2", "3", "4", "1,500"]

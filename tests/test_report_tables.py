@@ -17,7 +17,7 @@ from declora.report import (
     to_text,
 )
 from declora.report.records import best_measured, client_totals, column, phase_seconds
-from declora.report.tables import format_table
+from declora.report.tables import cut, format_table
 from report_rows import NAN, make_clients, make_history
 
 
@@ -38,6 +38,32 @@ def test_client_totals_take_the_last_measured_value_and_the_sum_of_bytes():
     np.testing.assert_allclose(totals["accuracy"], [0.54, 0.55, 0.56, 0.57], rtol=1e-12)  # of round 2
     np.testing.assert_allclose(totals["train_loss"], [1 / 3, 1 / 3 + 0.1, 1 / 3 + 0.2, 1 / 3 + 0.3], rtol=1e-12)
     assert list(totals["bytes_sent"]) == [3000, 6000, 9000, 12000]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.integers(0, 4),
+            st.sampled_from([NAN, 0.5, 1.5, np.inf]),
+            st.sampled_from([NAN, 1.0, 2.0]),
+        ),
+        min_size=1,
+        unique_by=lambda row: row[:2],
+    )
+)
+def test_client_totals_are_those_of_each_client_by_itself(rows):
+    clients = pd.DataFrame(rows, columns=["client", "round", "accuracy", "bytes_sent"])
+    totals = client_totals(clients).set_index("client")
+    assert list(totals.index) == sorted(set(clients["client"]))
+    for client, own in clients.sort_values("round").groupby("client"):
+        measured = [value for value in own["accuracy"] if np.isfinite(value)]
+        np.testing.assert_equal(totals.loc[client, "accuracy"], measured[-1] if measured else NAN)
+        assert totals.loc[client, "bytes_sent"] == np.nansum(own["bytes_sent"])
+
+
+def test_client_totals_without_a_measure_are_the_clients():
+    assert client_totals(pd.DataFrame({"round": [1, 1], "client": [1, 0]}))["client"].tolist() == [0, 1]
 
 
 def test_the_comparison_table_keeps_last_and_best_averaged_and_clients_apart():
@@ -134,6 +160,27 @@ def test_the_markdown_table_escapes_bars_and_says_the_alignment():
         "| a\\|b   |     0.5000 |     1 |\n"
         "| c      |          – | 1,000 |\n"
     )
+
+
+def test_markdown_shows_any_name_as_it_is():
+    frame = pd.DataFrame({"method": ["a_b <i>*c*</i> `d` [e](f) \\", "_x_ [N]\ny"]})
+    assert to_markdown(frame).splitlines()[2:] == [
+        "| a_b \\<i>\\*c\\*\\</i> \\`d\\` \\[e](f) \\\\ |",
+        "| \\_x\\_ [N] y                         |",
+    ]
+
+
+def test_two_columns_may_have_one_name_and_a_users_names_say_nothing_of_the_values():
+    frame = pd.DataFrame([[1000, 2000]], columns=["bytes_sent", "bytes_sent"])
+    assert format_table(frame).to_numpy().tolist() == [["1.00 kB", "2.00 kB"]]
+    shown = format_table(frame, literal=True)
+    assert (list(shown.columns), shown.to_numpy().tolist()) == (["bytes_sent"] * 2, [["1,000", "2,000"]])
+
+
+def test_a_long_text_is_cut_and_says_how_long_it_is():
+    assert cut("x" * 60) == "x" * 60
+    assert cut("x" * 61) == "x" * 40 + "… (61 characters)"
+    assert len(cut("x" * 10**6)) <= 64
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,14 @@ def test_a_new_run_takes_the_place_of_the_earlier_one_when_it_has_finished(out, 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_new_run_that_fails_leaves_the_earlier_one_whole(out, error):
     earlier = snapshot(out)
-    with pytest.raises(error), RunFolder(out, overwrite=True) as folder:
-        folder.append_metrics({"round": 1})
-        raise error
+
+    def fail_in_round_two():
+        with RunFolder(out, overwrite=True) as folder:
+            folder.append_metrics({"round": 1})
+            raise error
+
+    with pytest.raises(error):
+        fail_in_round_two()
     assert snapshot(out) == earlier
     assert sorted(snapshot(new_beside(out))) == [MARKER, "metrics.jsonl"]
     write_run(out, "third", overwrite=True)

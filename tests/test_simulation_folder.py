@@ -1,4 +1,4 @@
-"""simulate and its folder: what a run leaves, what is refused before it trains, and that no result is lost to a disk."""
+"""simulate and its folder: what a run leaves, what is refused before it trains, and that no disk loses a result."""
 
 import errno
 import json
@@ -198,7 +198,7 @@ def test_labels_that_give_no_folder_are_refused_before_anything_is_loaded(
 ):
     monkeypatch.setattr(simulation, "prepare", lambda config: pytest.fail("loaded"))
     with pytest.raises(ConfigError) as caught:
-        simulate(compare=dict.fromkeys(labels, {}), out=str(tmp_path / "run"))
+        simulate(compare={label: {"rounds": 1} for label in labels}, out=str(tmp_path / "run"))
     assert message in str(caught.value)
     assert len(str(caught.value)) < 400
     assert not (tmp_path / "run").exists()
@@ -308,10 +308,9 @@ def test_a_comparisons_own_page_that_fails_loses_nothing(simulate, tmp_path, mon
     assert (tmp_path / "run" / "local" / "report.html").exists()
 
 
-@pytest.mark.parametrize("compare", [None, ["local", "dec-lora"]])
-def test_a_folder_that_is_removed_while_the_run_goes_on_is_whole_at_the_end_or_an_error(
-    simulate, tmp_path, monkeypatch, compare
-):
+@pytest.fixture
+def removed(monkeypatch, tmp_path):
+    """The folder of the run, which somebody removes in the third round of a run that talks."""
     out, train = tmp_path / "run", Run._round
 
     def remove(run, t, before):
@@ -320,15 +319,22 @@ def test_a_folder_that_is_removed_while_the_run_goes_on_is_whole_at_the_end_or_a
         return train(run, t, before)
 
     monkeypatch.setattr(Run, "_round", remove)
+    return out
+
+
+def test_a_folder_that_is_removed_while_the_run_goes_on_is_whole_at_the_end(simulate, removed):
     with pytest.warns(UserWarning, match="The run goes on"):
-        if compare is None:
-            simulate(out=str(out), rounds=4)
-            assert read_metrics(out)["round"].tolist() == [1, 2, 3, 4]
-            assert {"config.json", "adapters", "report.html"} <= {path.name for path in out.iterdir()}
-        else:
-            with pytest.raises(RunFolderError, match="removed while the run was going") as caught:
-                simulate(out=str(out), rounds=4, compare=compare)
-            assert len(caught.value.result.results) == 2
+        simulate(out=str(removed), rounds=4)
+    assert read_metrics(removed)["round"].tolist() == [1, 2, 3, 4]
+    assert {"config.json", "adapters", "report.html"} <= {path.name for path in removed.iterdir()}
+    RunFolder.check(removed, overwrite=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*The run goes on")
+def test_finished_runs_that_are_removed_while_another_goes_on_are_an_error_that_holds_them(simulate, removed):
+    with pytest.raises(RunFolderError, match="removed while the run was going") as caught:
+        simulate(out=str(removed), rounds=4, compare=["local", "dec-lora"])
+    assert len(caught.value.result.results) == 2
 
 
 def test_the_command_line_says_in_one_line_what_could_not_be_written(simulate, tmp_path, monkeypatch, capsys, texts):

@@ -90,9 +90,9 @@ def plot_topology(ax: Axes, clients: int, edges: Edges, *, links: int | None = N
         ax.set_title(title, color=INK)
 
 
-def topology_figure(clients: int, edges: Edges, *, title: str = "") -> Figure:
+def topology_figure(clients: int, edges: Edges, *, links: int | None = None, title: str = "") -> Figure:
     """Returns the figure of one graph; see `plot_topology`."""
     with house_style():
         figure = Figure(figsize=(3.6, 3.6 if not title else 3.9), layout="constrained")
-        plot_topology(figure.add_subplot(), clients, edges, title=title)
+        plot_topology(figure.add_subplot(), clients, edges, links=links, title=title)
     return figure
