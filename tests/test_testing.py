@@ -29,7 +29,7 @@ def test_a_bias_of_eden_is_said_and_found(name):
     report = testing.check_codec(name)
     assert report.passed, report.failures
     assert not report.unbiased
-    assert report.bias > 0.05
+    assert report.bias > 0.02
 
 
 @pytest.mark.parametrize("name", testing.TOPOLOGIES)

@@ -129,9 +129,9 @@ class Codec:
     def error_bound(self, n: int) -> float:
         """Returns the largest E||z - x||^2 / ||x||^2 over all x of `n` normal floats.
 
-        The relative variance omega of an unbiased codec, 1 - a of a contractive one. Of `eden` it is the value for long
-        blocks; in those of 32 values it may be a tenth more. Of `fp16`, also as the values of another codec, it is
-        2^-22, a relative 2^-11 a value, and holds of values from 2^-14 on, which are normal there; smaller ones, as
+        The relative variance omega of an unbiased codec, 1 - a of a contractive one. Of `eden` it is for the shortest
+        block of the message, and the most that a search has found. Of `fp16`, also as the values of another codec, it
+        is 2^-22, a relative 2^-11 a value, and holds of values from 2^-14 on, which are normal there; smaller ones, as
         B's are where LoRA begins, are off by up to 2^-25 each.
         """
 

@@ -210,9 +210,9 @@ impl Codec {
     /// The largest E||z - x||^2 / ||x||^2 over all x of `n` normal floats: the relative variance omega of an unbiased
     /// codec, 1 - a of a contractive one.
     ///
-    /// Of "eden" it is the value for long blocks: in those of 32 numbers it may be a tenth more. Of "fp16", also as the
-    /// values of another codec, it holds of numbers that are normal there, from 2^-14 on; smaller ones, as B's are where
-    /// LoRA begins, are off by up to 2^-25 each.
+    /// Of "eden" it is for the shortest block of the message, and with more than one bit or two rotations the most that
+    /// a search has found. Of "fp16", also as the values of another codec, it holds of numbers that are normal there, from
+    /// 2^-14 on; smaller ones, as B's are where LoRA begins, are off by up to 2^-25 each.
     #[must_use]
     pub fn error_bound(&self, n: usize) -> f64 {
         match &self.scheme {
@@ -222,7 +222,7 @@ impl Codec {
             Scheme::Sign(sign) => sign.error_bound(n),
             Scheme::TopK(topk) => topk.error_bound(n),
             Scheme::RandK(randk) => randk.error_bound(n),
-            Scheme::Eden(eden) => eden.error_bound(),
+            Scheme::Eden(eden) => eden.error_bound(n),
             Scheme::LowRank(low_rank) => low_rank.error_bound(),
         }
     }
