@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import datasets
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 # Two threads gain nothing on models this small, and cost much where another process wants the other core.
 torch.set_num_threads(1)
+
+# The same cases in every run, on every machine, however slow.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("same")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 WORDS = [f"w{i}" for i in range(60)]

@@ -59,6 +59,23 @@ def test_the_step_size_follows_the_contraction_on_normal_numbers():
         assert parse_codec(f"{name}+ef").default_gamma == pytest.approx(codec.contraction**2 / 4, rel=0.05)
 
 
+def test_a_codec_without_a_memory_has_its_own_step_size_too():
+    expected = {
+        "none": 1, "fp16": 1, "bf16": 1, "q4": 1, "q8": 1, "eden": 1, "eden:bits=3": 1, "natural": 0.85,
+        "eden:bits=2": 0.78, "q3": 0.73, "qsgd": 0.53, "drive": 0.41, "q2": 0.17, "randk": 0.0025,
+    }  # fmt: skip
+    assert {name: parse_codec(name).default_gamma for name in expected} == expected
+
+
+def test_a_bias_on_few_numbers_does_not_change_what_a_memory_makes_of_a_codec():
+    """<z, x> is ||x||^2 for every eden; the values of randk are rounded, which is no bias to speak of."""
+    for name in ("drive:rotations=1+choco", "eden:bits=2,block=32+ef21", "randk:values=bf16+choco"):
+        codec = parse_codec(name)
+        assert not codec.core.unbiased
+        assert codec.shrink == codec.contraction == 1 / (1 + codec.error)
+        assert 0 < codec.default_gamma < 1
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -74,7 +91,7 @@ def test_the_error_on_normal_numbers_is_the_closed_form(name, expected):
     # Two digits, of 2^18 numbers: half a unit of the second, and a relative deviation below .005.
     codec = parse_codec(name)
     assert codec.error == pytest.approx(expected, rel=0.055)
-    assert codec.contraction == pytest.approx(1 / (1 + codec.error) if codec.core.unbiased else 1 - codec.error)
+    assert codec.contraction == pytest.approx(1 / (1 + codec.error) if codec.core.keeps_product else 1 - codec.error)
     assert codec.error <= codec.core.error_bound(1 << 16) * 1.01
 
 

@@ -109,6 +109,12 @@ def test_a_codec_says_what_it_is():
     assert (_bridge.Codec("none").block, repr(_bridge.Codec("none"))) == (0, 'Codec("none")')
     assert [name for name in CODECS if not _bridge.Codec(name).unbiased] == ["fp16", "bf16", "sign", "topk", "powersgd"]
     assert [name for name in CODECS if _bridge.Codec(name).needs_memory] == ["sign", "topk", "powersgd"]
+    few = ["drive:rotations=1", "eden:rotations=1", "drive:block=32", "eden:block=2048"]
+    for name in few:
+        codec = _bridge.Codec(name)
+        assert (codec.unbiased, codec.keeps_product, codec.needs_memory) == (False, True, False)
+    lossy = ["fp16", "bf16", "sign", "topk", "powersgd"]
+    assert [name for name in CODECS if not _bridge.Codec(name).keeps_product] == lossy
 
 
 # V21: unbiased, and no more variance than QSGD's bound.

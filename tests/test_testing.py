@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from declora import testing
+from declora import _bridge, testing
 from declora.cli import main
 from declora.errors import ConfigError, ConformanceError
 from declora.topology import Topology
@@ -18,6 +18,18 @@ def test_our_codecs_hold_what_they_promise(name):
     assert report.worst_error >= report.error or name == "none"
     # Biased by more than a rounding, or not at all.
     assert (report.bias > 0.01) == (not report.unbiased and "16" not in name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["drive:rotations=1", "eden:bits=2,rotations=1", "eden:rotations=1", "drive:block=32", "eden:bits=2,block=32"],
+)
+def test_a_bias_of_eden_is_said_and_found(name):
+    """One rotation, or blocks of 32 numbers, are too little for vectors of few numbers."""
+    report = testing.check_codec(name)
+    assert report.passed, report.failures
+    assert not report.unbiased
+    assert report.bias > 0.02
 
 
 @pytest.mark.parametrize("name", testing.TOPOLOGIES)
@@ -81,6 +93,38 @@ class Short(Rounded):
         return super().decode(payload, n)[: n - 1]
 
 
+class Claiming(Rounded):
+    """A codec of ours that says it is unbiased."""
+
+    def __init__(self, name):
+        self.core = _bridge.Codec(name)
+        self.unbiased = True
+
+    def encode(self, x, *, seed, round, client):
+        out = np.empty(self.core.payload_bytes(len(x)), np.uint8)
+        self.core.encode(x, out, seed=seed, round=round, client=client)
+        return out.tobytes()
+
+    def decode(self, payload, n):
+        z = np.empty(n, np.float32)
+        self.core.decode(np.frombuffer(payload, np.uint8), z)
+        return z
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("drive:rotations=1", "pair of"),
+        ("eden:rotations=1,bits=3", "pair of"),
+        ("drive:block=32", "pairs of"),
+        ("eden:block=32", "pairs of"),
+    ],
+)
+def test_a_codec_whose_rotation_is_not_random_enough_is_found(name, numbers):
+    with pytest.raises(ConformanceError, match=f"bias .* on {numbers} numbers"):
+        testing.check_codec(Claiming(name)).raise_if_failed()
+
+
 @pytest.mark.parametrize(
     ("codec", "failure"),
     [
@@ -109,6 +153,40 @@ def test_what_is_no_codec_is_refused():
         testing.check_codec(object())
     with pytest.raises(ConfigError, match="Did you mean 'q4'"):
         testing.check_codec("q44")
+    with pytest.raises(ConfigError, match="has no memory; give 'q4'"):
+        testing.check_codec("q4+choco")
+    with pytest.raises(ConfigError, match="not its class"):
+        testing.check_codec(Rounded)
+
+
+class Listing(Rounded):
+    """Gives numbers where bytes are asked for."""
+
+    def encode(self, x, *, seed, round, client):
+        return x.tolist()
+
+
+def test_what_gives_no_bytes_is_refused():
+    with pytest.raises(ConfigError, match="codec=Listing: encode gives a list; it must give bytes"):
+        testing.check_codec(Listing(False))
+
+
+@pytest.mark.parametrize("draws", [-1, 0, 1, 2**32, 2.5, "64", None, True])
+def test_a_number_of_draws_that_shows_nothing_is_refused(draws):
+    with pytest.raises(ConfigError, match=r"draws=.* must be a whole number from 2 to 4294967295"):
+        testing.check_codec("q4", draws=draws)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 0.5, "0", None, False])
+def test_a_seed_that_is_none_is_refused(seed):
+    for check in (lambda: testing.check_codec("q4", seed=seed), lambda: testing.check_matrix(ring(), seed=seed)):
+        with pytest.raises(ConfigError, match=r"seed=.* must be a whole number from 0 to 18446744073709551615"):
+            check()
+
+
+def test_numbers_of_numpy_are_numbers():
+    report = testing.check_codec("q4", draws=np.int64(2), seed=np.uint64(2**64 - 1))
+    assert report == testing.check_codec("q4", draws=2, seed=2**64 - 1)
 
 
 def ring(n=6):
@@ -147,7 +225,10 @@ def test_a_schedule_that_is_connected_over_its_period_passes():
     assert (report.name, report.period, report.slem) == ("pairs", 2, 0.0)
 
 
-@pytest.mark.parametrize("weights", [np.ones((2, 3)), [[np.nan]], np.zeros((0, 0))])
+@pytest.mark.parametrize(
+    "weights",
+    [np.ones((2, 3)), [[np.nan]], np.zeros((0, 0)), [], (), None, "ring", [[1, 0], [1]], [["a"]], [ring(3), ring(4)]],
+)
 def test_what_is_no_matrix_is_refused(weights):
     with pytest.raises(ConfigError):
         testing.check_matrix(weights)
@@ -166,3 +247,17 @@ def test_the_command_prints_tables_and_fails_where_something_does(tmp_path, caps
     assert "w.npy did not pass" in capsys.readouterr().err
     assert main(["conformance", "--matrix", str(tmp_path / "none.npz")]) == 1
     assert "cannot be read" in capsys.readouterr().err
+    (tmp_path / "empty.npy").touch()
+    assert main(["conformance", "--matrix", str(tmp_path / "empty.npy")]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--draws=-1", "draws=-1"), ("--draws=0", "draws=0"), ("--seed=-1", "seed=-1"), ("--clients=0", "clients=0")],
+)
+def test_the_command_refuses_numbers_that_mean_nothing_before_it_measures(option, message, capsys):
+    assert main(["conformance", "--codec", "q4", "--topology", "ring", option]) == 1
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert not shown.out

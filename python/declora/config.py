@@ -124,7 +124,8 @@ class SimulationConfig:
     samples (metropolis weights changed to keep the mean weighted by each client's samples, which is then the averaged
     model); of fedavg's server: samples (n_k / n) or uniform (1 / n). None: metropolis, and samples for fedavg."""
     gamma: Annotated[float | None, Real(above=0, most=1)] = None
-    """Consensus step size; none: 1, or the codec's own where it has a memory."""
+    """Consensus step size; none: the codec's own, 1 where it loses little (q4 to q8, eden) and less where it loses more
+    (q3 0.73, q2 0.17, drive 0.41, randk 0.0025), with a memory or without."""
 
     attack: str | None = None
     """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian, dissensus (all with :scale=S),

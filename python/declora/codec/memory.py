@@ -3,8 +3,9 @@
 A memory sits between the rows X and the stateless codec C: it says what is encoded, and what every holder of the bytes
 takes the sender's public value z to be.
 
-The consensus step size gamma that goes with a memory is a rule in a = the codec's contraction on normal numbers,
-E||z - x||^2 = (1 - a) ||x||^2: a^2, or a quarter of it for error feedback on rows. It was found by gossip of 10 random
+The consensus step size gamma that goes with a codec is a rule in a = its contraction on normal numbers,
+E||z - x||^2 = (1 - a) ||x||^2: a^2, with public copies and without a memory, or a quarter of it for error feedback on
+rows; 1 for codecs that lose next to nothing. It was found by gossip of 10 random
 rows, at rest and drifting, on the ring, the star and the complete graph, with 13 step sizes and codecs of a = .05 to
 .93 (`benches/gamma.py`): about twice as much may diverge on the complete graph, and no graph gains much by less.
 CHOCO's own theory asks for a hundredth of that.

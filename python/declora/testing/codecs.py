@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora import _bridge, seeds
+from declora.codec.memory import MEMORIES
 from declora.errors import ConfigError, ConformanceError
+from declora.testing.arguments import SEEDS, whole_number
 from declora.testing.inputs import INPUTS, LENGTH
 
 __all__ = ["CodecLike", "CodecReport", "check_codec"]
@@ -17,6 +19,8 @@ _HEADER = _bridge.HEADER_BYTES
 _ADAPTER = 74_498
 """Numbers of the adapter whose message is weighed: rank 8 on query and value of MiniLM, and its head."""
 _ODD_LENGTHS = (1, 31, 257, 1000)
+_MOST_DRAWS = 2**32 - 1
+"""Draws are told apart by their round, which has 32 bits."""
 
 
 @runtime_checkable
@@ -80,12 +84,15 @@ def check_codec(codec: "str | CodecLike", *, draws: int = 64, seed: int = 0) -> 
 
     Args:
         codec: A codec's name (memories are not part of it), or an object with `encode` and `decode`.
-        draws: Messages per input for error and bias; a bias of about sqrt(error / draws) is found.
-        seed: Seed of inputs and draws.
+        draws: Messages per input for error and bias, 2 or more; a bias of about sqrt(error / draws) is found, or of a
+            third of that where many numbers share it.
+        seed: Seed of inputs and draws, 0 to 2^64 - 1.
 
     Raises:
-        ConfigError: An unknown name, or an object that is no codec.
+        ConfigError: An unknown name, an object that is no codec, or a number out of range.
     """
+    draws = whole_number("draws", draws, least=2, most=_MOST_DRAWS)
+    seed = whole_number("seed", seed, least=0, most=SEEDS)
     subject = _subject(codec)
     failures = _check_lengths(subject, seed)
     errors, biases = {}, {}
@@ -126,16 +133,27 @@ class _Subject:
 def _subject(codec: "str | CodecLike") -> _Subject:
     if isinstance(codec, str):
         return _ours(codec)
-    if not isinstance(codec, CodecLike):
+    if isinstance(codec, type) or not isinstance(codec, CodecLike):
         raise ConfigError(
-            f"codec={codec!r} is no codec. Give a name such as 'q4', or an object with encode(x, seed=, round=, "
-            "client=) and decode(payload, n)."
+            f"codec={codec!r} is no codec. Give a name such as 'q4', or an object (not its class) with "
+            "encode(x, seed=, round=, client=) and decode(payload, n)."
         )
     bound = getattr(codec, "error_bound", None)
+
+    def encode(x: NDArray[np.float32], seed: int, round: int, client: int) -> bytes:
+        payload = codec.encode(x, seed=seed, round=round, client=client)
+        if not isinstance(payload, bytes | bytearray | memoryview):
+            raise ConfigError(f"codec={name}: encode gives a {type(payload).__name__}; it must give bytes.")
+        return bytes(payload)
+
+    def decode(payload: bytes, n: int) -> NDArray[np.float32]:
+        return np.asarray(codec.decode(payload, n), np.float32)
+
+    name = type(codec).__name__
     return _Subject(
-        name=type(codec).__name__,
-        encode=lambda x, seed, round, client: codec.encode(x, seed=seed, round=round, client=client),
-        decode=codec.decode,
+        name=name,
+        encode=encode,
+        decode=decode,
         unbiased=bool(getattr(codec, "unbiased", True)),
         bound=None if bound is None else float(bound(LENGTH)),
         size=getattr(codec, "payload_bytes", None),
@@ -143,6 +161,10 @@ def _subject(codec: "str | CodecLike") -> _Subject:
 
 
 def _ours(name: str) -> _Subject:
+    plain, _, memory = name.rpartition("+")
+    if memory in MEMORIES:
+        raise ConfigError(f"codec={name!r}: what is measured has no memory; give {plain!r}.")
+
     def core(n: int) -> _bridge.Codec:
         # Matrices as adapters have them: eight rows, and a vector for the rest.
         return _bridge.Codec(name, shapes=[(8, n // 8), (1, n % 8)])

@@ -12,6 +12,7 @@ from scipy.sparse import csr_array, issparse, load_npz
 
 from declora import seeds
 from declora.errors import ConfigError, ConformanceError
+from declora.testing.arguments import SEEDS, whole_number
 from declora.topology import Topology
 from declora.topology.spectrum import second_modulus
 
@@ -82,10 +83,15 @@ def check_matrix(
         seed: Seed of the rows that are mixed as a trial.
 
     Raises:
-        ConfigError: Something that is not square, or not finite.
+        ConfigError: Something that is not square, or not finite, matrices of several sizes, or a seed out of range.
     """
+    seed = whole_number("seed", seed, least=0, most=SEEDS)
     matrices = [_dense(matrix) for matrix in _sequence(weights)]
     n = len(matrices[0])
+    if any(len(matrix) != n for matrix in matrices):
+        raise ConfigError(
+            f"weights of {sorted({len(matrix) for matrix in matrices})} clients are no schedule of one graph."
+        )
     label = name or (weights.name if isinstance(weights, Topology) else f"{n} x {n}")
     rows = max(float(np.abs(matrix.sum(1) - 1.0).max()) for matrix in matrices)
     columns = max(float(np.abs(matrix.sum(0) - 1.0).max()) for matrix in matrices)
@@ -125,20 +131,23 @@ def load_matrix(path: str | Path) -> csr_array:
         if str(path).endswith(".npy"):
             return csr_array(np.load(path, allow_pickle=False))
         return csr_array(np.loadtxt(path, delimiter=",", ndmin=2))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ConfigError(f"matrix={str(path)!r} cannot be read: {error}. Give a .npy, .npz or .csv file.") from error
 
 
 def _sequence(weights: object) -> list[object]:
     if isinstance(weights, Topology):
         return list(weights.matrices)
-    if isinstance(weights, list | tuple) and (issparse(weights[0]) or np.ndim(weights[0]) == 2):
+    if isinstance(weights, list | tuple) and any(issparse(matrix) or np.ndim(matrix) == 2 for matrix in weights[:1]):
         return list(weights)
     return [weights]
 
 
 def _dense(matrix: object) -> NDArray[np.float64]:
-    dense = np.asarray(matrix.toarray() if issparse(matrix) else matrix, dtype=np.float64)  # type: ignore[attr-defined]
+    try:
+        dense = np.asarray(matrix.toarray() if issparse(matrix) else matrix, np.float64)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, MemoryError) as error:
+        raise ConfigError(f"weights are no mixing matrix ({str(error)[:80]}); give numbers, [n, n].") from error
     if dense.ndim != 2 or dense.shape[0] != dense.shape[1] or not dense.size:
         raise ConfigError(f"weights of shape {dense.shape} are no mixing matrix; give a square matrix [n, n].")
     if not np.isfinite(dense).all():

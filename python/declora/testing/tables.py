@@ -11,7 +11,8 @@ __all__ = ["CODECS", "TOPOLOGIES", "codec_table", "matrix_table"]
 
 CODECS = (
     "none", "fp16", "bf16", "q2", "q3", "q4", "q8", "qsgd", "qsgd:levels=1", "natural", "sign", "topk",
-    "topk:fraction=0.01", "randk", "eden", "eden:bits=3", "eden:bits=2", "drive", "powersgd", "none+rans", "bf16+rans",
+    "topk:fraction=0.01", "randk", "eden", "eden:bits=3", "eden:bits=2", "drive", "drive:rotations=1", "drive:block=32",
+    "powersgd", "none+rans", "bf16+rans",
     "q2+rans", "q3+rans", "q4+rans", "q8+rans", "qsgd+rans", "natural+rans", "topk+rans", "eden:bits=2+rans",
 )  # fmt: skip
 TOPOLOGIES = (

@@ -84,7 +84,7 @@ impl<'a> Frames<'a> {
         self.message(slot).get(HEADER_LEN..).unwrap_or(&[])
     }
 
-    /// Checks the payloads: lengths, scales, finite numbers.
+    /// Checks the payloads: lengths, scales, codes, finite numbers.
     pub(crate) fn check_payloads(&self) -> Result<()> {
         first_error((0..self.rows).into_par_iter(), |row| {
             self.codec.check_payload(self.payload(row), self.columns)
@@ -149,7 +149,7 @@ pub fn decode_frames(frames: &Frames<'_>, out: &mut [f32]) -> Result<()> {
         return Ok(());
     }
     let work = out.par_chunks_exact_mut(frames.columns).enumerate();
-    first_error(work, |(row, out)| frames.codec.decode_into(frames.payload(row), out))
+    first_error(work, |(row, out)| frames.codec.decode_checked_into(frames.payload(row), out))
 }
 
 /// Checks that a matrix of `rows` times `columns` has `have` items.

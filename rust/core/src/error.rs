@@ -165,6 +165,11 @@ pub enum Fault {
         /// Index of the block.
         block: usize,
     },
+    /// A code that stands for no number of the codec.
+    Code {
+        /// Index of the number.
+        index: usize,
+    },
     /// A number in the payload that is not finite.
     NotFinite {
         /// Index of the number.
@@ -279,6 +284,9 @@ impl fmt::Display for Fault {
             Self::PayloadChecksum => write!(f, "payload checksum does not match: it was damaged on the way."),
             Self::Scale { block } => {
                 write!(f, "payload: scale of block {block} is not a finite number from 0 to below 2^127.")
+            }
+            Self::Code { index } => {
+                write!(f, "payload: the code of number {index} is beyond the codec's levels.")
             }
             Self::NotFinite { index } => write!(f, "payload: number {index} is not finite."),
             Self::Factor { part, index } => {

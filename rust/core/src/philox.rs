@@ -105,3 +105,44 @@ impl Stream {
 fn halves(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_purpose_draws_by_the_counter_that_it_says() {
+        let message = Stream::quantizer(7 | 9 << 32, 5, 6);
+        assert_eq!((message.key, message.words), ([7, 9], [0, 6, 5]));
+        assert_eq!((message.part(3).key, message.part(3).words), ([7, 9], [3 << 8, 6, 5]));
+        assert_eq!((message.subspace(3).key, message.subspace(3).words), ([7, 9], [5 | 3 << 8, 6, 5]));
+        let [low, high, ..] = philox4x32_10([0, 2, 6, 5], [7, 9]);
+        assert_eq!(message.nonce(), u64::from(high) << 32 | u64::from(low));
+        let nonce = 11 | 13 << 32;
+        assert_eq!((Stream::selection(nonce).key, Stream::selection(nonce).words), ([11, 13], [3, 0, 0]));
+        let rotation = Stream::rotation(nonce).of_rotation(1);
+        assert_eq!((rotation.key, rotation.words), ([11, 13], [4, 1, 0]));
+        let dropout = Stream::dropout(7 | 9 << 32, 5, 6, 3);
+        assert_eq!((dropout.key, dropout.words), ([7, 9], [1 | 3 << 8, 6, 5]));
+    }
+
+    #[test]
+    fn no_two_purposes_share_their_draws() {
+        let mut streams = Vec::new();
+        for (seed, round, client) in [(1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1)] {
+            let message = Stream::quantizer(seed, round, client);
+            streams.push(message);
+            streams.extend((1..9).map(|part| message.part(part)));
+            streams.extend((0..9).map(|matrix| message.subspace(matrix)));
+            streams.extend((0..9).map(|sample| Stream::dropout(seed, round, client, sample)));
+        }
+        for nonce in [1, 2] {
+            streams.push(Stream::selection(nonce));
+            streams.extend((0..2).map(|round| Stream::rotation(nonce).of_rotation(round)));
+        }
+        let distinct: HashSet<_> = streams.iter().map(|stream| (stream.key, stream.words)).collect();
+        assert_eq!(distinct.len(), streams.len());
+    }
+}

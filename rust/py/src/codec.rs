@@ -48,6 +48,11 @@ impl Codec {
     }
 
     #[getter]
+    fn keeps_product(&self) -> bool {
+        self.0.keeps_product()
+    }
+
+    #[getter]
     fn elements(&self) -> Option<usize> {
         self.0.elements()
     }

@@ -38,4 +38,9 @@ mod _core {
     use crate::robust::{clipped, clipped_beyond, krum, median, nearest, push, trimmed_mean};
     #[pymodule_export]
     use crate::threads::{set_threads, threads};
+
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        crate::threads::survive_forks(module)
+    }
 }

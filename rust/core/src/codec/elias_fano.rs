@@ -4,6 +4,7 @@
 //! With l = floor(log2(n / k)), the low l bits of each index stand one after the other; the rest of it, h, is
 //! told by the place of a one among the high bits: bit h + i is set for index i.
 
+use super::check::check_padding;
 use crate::error::Fault;
 
 /// The sizes of a list of `k` indices below `n`.
@@ -55,8 +56,8 @@ impl EliasFano {
     pub(super) fn check(&self, bytes: &[u8]) -> Result<(), Fault> {
         let (low, high) = bytes.split_at(self.low_bytes());
         let (low_len, high_len) = (self.k * self.low_bits as usize, self.high_len());
-        super::natural::check_padding(low, low_len)?;
-        super::natural::check_padding(high, high_len)?;
+        check_padding(low, low_len)?;
+        check_padding(high, high_len)?;
         let ones: usize = high.iter().map(|byte| byte.count_ones() as usize).sum();
         if ones != self.k {
             return Err(Fault::Indices);

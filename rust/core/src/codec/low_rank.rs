@@ -4,6 +4,10 @@
 //! contractive, never longer than x. Q0 is drawn at random and improved by `iterations` passes (the paper keeps
 //! it from step to step instead). A matrix that two thin ones would not make smaller is sent as it is. The
 //! payload is one payload after the other of P, of Q and of whole matrices.
+//!
+//! In a matrix that becomes two, numbers below 2^-70 count as zeros, as do those of P below 2^-32 and of Q below 2^-70 at
+//! both ends: products are multiples of 2^-125, and so no sum of them is subnormal, which would take many CPUs a hundred
+//! times as long.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,6 +23,10 @@ const MAX_RANK: usize = 1024;
 const MAX_ITERATIONS: usize = 100;
 /// 2^80: Q stays below it, P below 2, so no number of their product is infinite, whatever the rank.
 const LIMIT: f32 = f32::from_bits(0x6780_0000);
+/// 2^-70: smaller numbers of a matrix, or of Q, count as zeros.
+const LEAST: f32 = f32::from_bits(0x1C80_0000);
+/// 2^-32: smaller numbers of P count as zeros.
+const LEAST_P: f32 = f32::from_bits(0x2F80_0000);
 /// A column that is shorter than this beside what it was before is taken for rounding and dropped.
 const DEPENDENT: f64 = 1e-10;
 
@@ -56,6 +64,20 @@ struct Part {
     numbers: usize,
     /// Magnitudes are below this.
     limit: f32,
+    /// Smaller magnitudes count as zeros.
+    least: f32,
+}
+
+impl Part {
+    fn flush(self, numbers: &mut [f32]) {
+        numbers.iter_mut().for_each(|x| *x = flushed(*x, self.least));
+    }
+}
+
+/// `x`, or 0 where it is below `least` in magnitude: compared as integers, as a subnormal float may be slow to look at.
+#[inline(always)]
+fn flushed(x: f32, least: f32) -> f32 {
+    if x.to_bits() & 0x7FFF_FFFF < least.to_bits() { 0.0 } else { x }
 }
 
 impl LowRank {
@@ -110,8 +132,11 @@ impl LowRank {
     /// What is sent: for each matrix its numbers, or those of P and those of Q, and below what they stay.
     fn parts(&self) -> impl Iterator<Item = Part> {
         self.matrices.iter().flat_map(|matrix| match matrix.factors(self.rank) {
-            Some((p, q)) => [Part { numbers: p, limit: 2.0 }, Part { numbers: q, limit: LIMIT }],
-            None => [matrix.numbers(), 0].map(|numbers| Part { numbers, limit: f32::INFINITY }),
+            Some((p, q)) => [
+                Part { numbers: p, limit: 2.0, least: LEAST_P },
+                Part { numbers: q, limit: LIMIT, least: LEAST },
+            ],
+            None => [matrix.numbers(), 0].map(|numbers| Part { numbers, limit: f32::INFINITY, least: 0.0 }),
         })
     }
 
@@ -165,6 +190,7 @@ impl LowRank {
     /// P (`[rows, rank]`) and Q (`[columns, rank]`) of the matrix `m`, row-major.
     fn factorize(&self, shape: Matrix, m: &[f32], stream: &Stream, p: &mut [f64], q: &mut [f64]) {
         let rank = self.rank;
+        let wide = |m| f64::from(flushed(m, LEAST));
         for (chunk, q) in q.chunks_mut(128).enumerate() {
             let numbers = random_u16(stream, chunk as u32);
             q.iter_mut().zip(numbers).for_each(|(q, number)| *q = f64::from(number) - 32767.5);
@@ -173,14 +199,14 @@ impl LowRank {
             for (row, p) in m.chunks_exact(shape.columns).zip(p.chunks_exact_mut(rank)) {
                 p.fill(0.0);
                 for (&m, q) in row.iter().zip(q.chunks_exact(rank)) {
-                    p.iter_mut().zip(q).for_each(|(p, q)| *p += f64::from(m) * q);
+                    p.iter_mut().zip(q).for_each(|(p, q)| *p += wide(m) * q);
                 }
             }
             orthonormalize(p, rank);
             q.fill(0.0);
             for (row, p) in m.chunks_exact(shape.columns).zip(p.chunks_exact(rank)) {
                 for (&m, q) in row.iter().zip(q.chunks_exact_mut(rank)) {
-                    q.iter_mut().zip(p).for_each(|(q, p)| *q += f64::from(m) * p);
+                    q.iter_mut().zip(p).for_each(|(q, p)| *q += wide(m) * p);
                 }
             }
         }
@@ -226,11 +252,12 @@ impl Coder for LowRank {
         }
         f32::scratch(self.sent(), |sent| {
             self.compress(x, sent, stream);
-            let (mut sent, mut out) = (&*sent, out);
+            let (mut sent, mut out) = (sent, out);
             for (at, part) in self.parts().enumerate() {
                 let (numbers, bytes);
-                (numbers, sent) = sent.split_at(part.numbers);
+                (numbers, sent) = sent.split_at_mut(part.numbers);
                 (bytes, out) = out.split_at_mut(self.part_len(part));
+                part.flush(numbers);
                 self.values.coder().encode(numbers, bytes, &stream.part(at as u32))?;
             }
             Ok(())
@@ -253,8 +280,9 @@ impl Coder for LowRank {
     fn decode(&self, payload: &[u8], out: &mut [f32]) {
         f32::scratch(self.sent(), |sent| {
             let decoded: Result<(), std::convert::Infallible> =
-                self.each(payload, sent, |_, _, bytes, numbers| {
+                self.each(payload, sent, |_, part, bytes, numbers| {
                     self.values.coder().decode(bytes, numbers);
+                    part.flush(numbers);
                     Ok(())
                 });
             let Ok(()) = decoded;

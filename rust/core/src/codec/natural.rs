@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::check::check_padding;
 use super::{Coder, Ranges, SCALE_LIMIT, TILE, decode_tiles};
 use crate::error::{Fault, Result};
 use crate::kernels::{self, CHUNK, Level, Powers, Values};
@@ -77,13 +78,5 @@ impl Ranges for Natural {
 
     fn bytes<'a>(&self, payload: &'a [u8], _: usize, range: Range<usize>) -> [&'a [u8]; 2] {
         [&payload[range], &[]]
-    }
-}
-
-/// Checks that the bits after the last of `n` are zero, so that a message has one form only.
-pub(crate) fn check_padding(bits: &[u8], n: usize) -> Result<(), Fault> {
-    match bits.last() {
-        Some(last) if !n.is_multiple_of(8) && last >> (n % 8) != 0 => Err(Fault::Padding),
-        _ => Ok(()),
     }
 }

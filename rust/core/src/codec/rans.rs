@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use super::check::check_padding;
 use crate::error::Fault;
 use crate::scratch::Scratch;
 
@@ -162,7 +163,9 @@ pub(super) fn decode(
         for slots in slots.chunks_exact_mut(TOTAL as usize) {
             let bitmap = take(BITMAP)?;
             let symbols = bitmap.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
-            read_table(bitmap, take((symbols * 3).div_ceil(2))?, slots)?;
+            let frequencies = take((symbols * 3).div_ceil(2))?;
+            check_padding(frequencies, symbols * SCALE_BITS as usize)?;
+            read_table(bitmap, frequencies, slots)?;
         }
         let mut states = [0; STATES];
         for state in &mut states {

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::natural::check_padding;
-use super::quantize::{check_scales, checked_block};
+use super::check::{check_padding, check_scales};
+use super::quantize::checked_block;
 use super::{Coder, Ranges, SCALE_LIMIT, TILE, decode_tiles};
 use crate::error::{Fault, Result};
 use crate::kernels::{self, Level, Signed, Signs};

@@ -1,7 +1,7 @@
 //! Kernels of EDEN: a block is rotated, its numbers snapped to the centroids of a normal distribution.
 
 use super::hadamard::{rotate, rotate_back};
-use super::portable::{GROUP, lane_sum, pack, unpack};
+use super::portable::{GROUP, lane_sum, max_magnitude_bits, pack, unpack};
 use super::{Body, CHUNK, Level};
 use crate::philox::Stream;
 
@@ -62,7 +62,9 @@ pub(crate) struct Rotation<'a> {
 /// A block to encode.
 pub(crate) struct Snap<'a> {
     pub rotation: Rotation<'a>,
-    /// A power of two of at least 32 numbers; rotated on return.
+    /// Where all numbers are below this in magnitude, the block is sent as zeros.
+    pub least: f32,
+    /// A power of two of at least 32 numbers; rotated on return, unless all are below `least`.
     pub x: &'a mut [f32],
     /// Exactly the codes of `x`.
     pub codes: &'a mut [u8],
@@ -88,15 +90,15 @@ pub(crate) fn snap_block(level: Level, block: Snap<'_>) -> f32 {
 
 #[inline(always)]
 fn snap<const BITS: usize>(block: Snap<'_>) -> f32 {
-    let Snap { rotation: Rotation { stream, first, rounds, .. }, x, codes } = block;
-    rotate(x, stream, first, rounds);
-    let squares = lane_sum(x, |y| f64::from(y) * f64::from(y));
-    let factor = ((x.len() as f64).sqrt() / squares.sqrt()) as f32;
-    if !factor.is_finite() {
-        // All but zero: the scale is 0, so the codes do not matter, but have one form.
+    let Snap { rotation: Rotation { stream, first, rounds, .. }, least, x, codes } = block;
+    if max_magnitude_bits(x) < least.to_bits() {
+        // The scale is 0, so the codes do not matter, but have one form.
         codes.fill(0);
         return 0.0;
     }
+    rotate(x, stream, first, rounds);
+    let squares = lane_sum(x, |y| f64::from(y) * f64::from(y));
+    let factor = ((x.len() as f64).sqrt() / squares.sqrt()) as f32;
     let (centroids, thresholds) = (const { centroids(BITS) }, const { thresholds(BITS) });
     let mut dot = 0.0;
     for (values, packed) in x.chunks(CHUNK).zip(codes.chunks_mut(CHUNK / 8 * BITS)) {

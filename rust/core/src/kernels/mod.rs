@@ -7,6 +7,7 @@
 
 mod accumulate;
 mod bits;
+mod codes;
 mod deviation;
 mod eden;
 mod hadamard;
@@ -19,6 +20,7 @@ mod x86;
 
 pub(crate) use accumulate::Accumulate;
 pub(crate) use bits::{Powers, Signed, Signs, Values, powers_of_two, round_to_powers, signed, take_signs};
+pub(crate) use codes::Codes;
 pub(crate) use deviation::Deviation;
 pub(crate) use eden::{Rotation, Snap, Unsnap, snap_block, unsnap_block};
 pub use level::{Level, with_level};

@@ -6,6 +6,7 @@ use declora_core::frame::{Delivery, HEADER_LEN, Message};
 use declora_core::{Codec, Error, Fault, Stream, crc32c};
 use proptest::prelude::*;
 
+use crate::cases::cases;
 use crate::naive::{codec, values};
 
 const DELIVERY: Delivery = Delivery { incarnation: 0x1122_3344_5566_7788, sequence: 0x99AA_BBCC_DDEE_FF00 };
@@ -140,6 +141,8 @@ fn a_frame_of_another_length_cannot_be_sealed() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn random_bytes_never_open(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(message().open(&bytes).is_err());

@@ -7,6 +7,7 @@ use declora_core::{
 };
 use proptest::prelude::*;
 
+use crate::cases::cases;
 use crate::fuzz::{self, PROPERTIES};
 use crate::naive::{CODECS, codec};
 
@@ -36,10 +37,10 @@ fn batch<'a>(codec: &'a Codec, columns: usize, senders: &'a [u32]) -> Batch<'a> 
 
 proptest! {
     // Most random cases end early; these many take a second or two.
-    #![proptest_config(ProptestConfig { cases: 4000, max_shrink_iters: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 10_000, ..cases(4000) })]
 
     #[test]
-    fn the_fuzz_targets_hold_on_random_bytes(data in prop::collection::vec(any::<u8>(), 0..1200)) {
+    fn the_fuzz_targets_hold_on_random_bytes(data in prop::collection::vec(any::<u8>(), 0..2000)) {
         for (name, _) in PROPERTIES {
             fuzz::run(name, &data);
         }
@@ -47,6 +48,8 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn any_text_names_a_codec_or_is_refused(text in "\\PC{0,40}", at in 0_usize..18, tail in "[:+=,a-z0-9.e-]{0,30}") {
         for text in [text, format!("{}{tail}", Codec::NAMES[at]), format!("{}:{tail}", Codec::NAMES[at])] {

@@ -8,6 +8,7 @@ use declora_core::{
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
+use crate::cases::cases;
 use crate::naive::{bits, codec, codecs, csr, symmetric, values};
 
 /// The levels to compare with the portable one; says which ones this CPU cannot run.
@@ -134,6 +135,8 @@ fn the_first_bad_number_is_the_same_at_every_level() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn any_floats_are_the_same_at_every_level(
         x in prop::collection::vec(any::<u32>().prop_map(f32::from_bits), 0..700),

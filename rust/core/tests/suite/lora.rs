@@ -4,6 +4,7 @@ use declora_core::{Error, GroupedLora, Level, LoraGradients, with_level};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
+use crate::cases::cases;
 use crate::naive::{bits, values};
 
 /// What a group is made of: clients' tokens, rank, inputs, outputs.
@@ -122,7 +123,8 @@ fn assert_computed(shape: &Shape) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(cases(64))]
+
     #[test]
     fn each_number_is_one_chain_at_every_level(
         counts in prop::collection::vec(0_u32..30, 0..4), rank in 1_usize..19, inputs in 1_usize..40,

@@ -3,16 +3,21 @@
 
 mod accumulate;
 mod batch;
+mod bounds;
+mod cases;
 mod codec;
 mod dropout;
+mod eden;
 mod frame;
 mod fuzz;
 mod golden;
 mod hostile;
 mod levels;
 mod lora;
+mod low_rank;
 mod mixing;
 mod naive;
+mod payloads;
 mod philox;
 mod push;
 mod quantize;
@@ -21,3 +26,5 @@ mod robust_oracle;
 mod schemes;
 mod stats;
 mod threads;
+mod tiny;
+mod trials;

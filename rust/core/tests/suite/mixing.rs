@@ -4,6 +4,7 @@ use declora_core::frame::HEADER_LEN;
 use declora_core::{Batch, Error, Fault, Frames, MixingMatrix, Real, decode_frames, encode_frames};
 use proptest::prelude::*;
 
+use crate::cases::cases;
 use crate::naive::{self, Dense, bits, csr, values};
 
 const COLUMNS: [usize; 13] = [0, 1, 2, 31, 32, 33, 127, 128, 129, 255, 257, 4097, 9001];
@@ -246,13 +247,18 @@ fn sizes_and_gamma_are_checked() {
     let frames = Frames::new(&none, &frames, 2, 1).unwrap();
     let error = matrix.mix_frames(&frames, &mut [0.0; 3], 1.0).unwrap_err();
     assert_eq!(error, Error::Length { field: "frames", have: 2, need: 3 });
-    for gamma in [f64::NAN, f64::INFINITY] {
+    // 1e39 is finite, but not in f32.
+    for gamma in [f64::NAN, f64::INFINITY, 1e39, -1e39] {
         let error = matrix.mix_in_place(&mut [0.0_f32; 3], gamma).unwrap_err();
         assert!(error.to_string().starts_with("gamma="), "{error}");
+        assert!(matrix.mix_in_place(&mut [0.0_f64; 3], gamma).is_err());
     }
+    matrix.mix_in_place(&mut [0.0_f32; 3], 3e38).unwrap();
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn any_arrays_give_a_matrix_or_an_error(
         indptr in prop::collection::vec(-2_i64..6, 0..6),

@@ -1,6 +1,6 @@
 //! Oracles: obvious, slow, one element at a time, and written from the definitions alone.
 
-use declora_core::{Codec, Norm};
+use declora_core::{Codec, Norm, Stream};
 
 /// The codec that a text names.
 pub fn codec(text: &str) -> Codec {
@@ -74,6 +74,14 @@ pub fn values(n: usize, seed: u64) -> Vec<f32> {
             }
         })
         .collect()
+}
+
+/// The payload of `x`, which can be encoded.
+pub fn encoded(codec: &Codec, x: &[f32]) -> Vec<u8> {
+    let mut payload = vec![0xAA; codec.payload_len(x.len()).unwrap()];
+    let len = codec.encode_into(x, &mut payload, &Stream::quantizer(1, 2, 3)).unwrap();
+    payload.truncate(len);
+    payload
 }
 
 /// For comparisons that tell 0.0 from -0.0.
@@ -150,7 +158,7 @@ fn l2(values: &[f32]) -> f32 {
         let (low, high) = sums.split_at(sums.len() / 2);
         low.iter().zip(high).map(|(a, b)| a + b).collect::<Vec<_>>()
     };
-    pairs(pairs(pairs(pairs(sums.to_vec()))))[0].sqrt() as f32
+    (pairs(pairs(pairs(pairs(sums.to_vec()))))[0].sqrt() as f32).min(2_f32.powi(127).next_down())
 }
 
 pub fn decode(payload: &[u8], n: usize, settings: &Settings) -> Vec<f32> {

@@ -3,6 +3,7 @@
 use declora_core::{Error, MixingMatrix};
 use proptest::prelude::*;
 
+use crate::cases::cases;
 use crate::naive::{self, Dense, csr, values};
 
 fn matrix(dense: &Dense) -> MixingMatrix {
@@ -32,6 +33,8 @@ fn wide(x: &[f32]) -> Vec<f64> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn pushing_matches_its_definition_and_keeps_the_mass(
         n in 1_usize..10, seed in 0_u64..1000, columns in prop::sample::select(vec![0, 1, 63, 64, 65, 130]),

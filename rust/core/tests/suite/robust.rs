@@ -4,6 +4,7 @@ use declora_core::{Error, Level, MixingMatrix, with_level};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
+use crate::cases::cases;
 use crate::naive::{self, Dense, bits, csr, values};
 use crate::robust_oracle as oracle;
 
@@ -55,7 +56,7 @@ fn case() -> impl Strategy<Value = (Dense, Vec<f32>, Vec<f32>, u32)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn clipping_matches_its_definition((weights, z, x, _) in case(), radius in 0.0..20.0_f64) {
@@ -255,6 +256,53 @@ fn large_neighbourhoods_are_sorted_right() {
     let mut x = z.clone();
     matrix(&weights).trimmed_mean_into(&z, &mut x, &[13; 40], 1.0).unwrap();
     assert_eq!(bits(&x), bits(&oracle::by_coordinate(&weights, &z, &z, 1.0, |k| 13..k - 13)));
+}
+
+/// On the complete graph all neighbourhoods are one, but not all numbers of bad ones.
+#[test]
+fn krum_scores_a_neighbourhood_by_each_clients_own_number_of_bad_ones() {
+    let n = 9;
+    let weights = vec![vec![1.0 / n as f64; n]; n];
+    for seed in 0..20 {
+        let z = values(n * 7, seed);
+        let bad: Vec<u32> = (0..n as u32).map(|i| (i + seed as u32) % 4).collect();
+        let have = dense(&matrix(&weights).krum(&z, &bad, Some(1)).unwrap());
+        for i in 0..n {
+            let want = oracle::krum(&weights, &rows(&wide(&z), n), i, bad[i] as usize, Some(1));
+            assert_close(&have[i], &[want], 1e-15);
+        }
+    }
+}
+
+/// Stored or not, an entry of 0 is no neighbour.
+#[test]
+fn a_stored_weight_of_zero_makes_no_neighbour() {
+    let (indptr, indices) = ([0, 3, 6, 9], [0, 1, 2, 0, 1, 2, 0, 1, 2]);
+    let stored = [0.5, 0.5, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 1.0];
+    let matrix = MixingMatrix::new(&indptr, &indices, &stored).unwrap();
+    let z = [1.0, 2.0, 1000.0_f64];
+    let mut x = z;
+    matrix.median_into(&z, &mut x, 1.0).unwrap();
+    assert_eq!(x, [1.5, 1.5, 1000.0]);
+    let unit = |weights: MixingMatrix| dense(&weights);
+    let pair = vec![vec![0.5, 0.5, 0.0], vec![0.5, 0.5, 0.0], vec![0.0, 0.0, 1.0]];
+    assert_eq!(unit(matrix.nearest(&z, &[0; 3]).unwrap()), pair);
+    assert_eq!(unit(matrix.clipped(&z, 10.0).unwrap()), pair);
+    assert!(matrix.nearest(&z, &[1; 3]).is_err(), "two values are too few for one bad");
+}
+
+/// From 2^96 on nothing is pulled; below, by the radius.
+#[test]
+fn a_neighbour_beyond_all_reach_pulls_nothing() {
+    let half = MixingMatrix::new(&[0, 2, 4], &[0, 1, 0, 1], &[0.5; 4]).unwrap();
+    let end = 2_f64.powi(96);
+    for (distance, expected) in [(end.next_down(), 0.5 * 3.0 / end.next_down()), (end, 0.0), (2.0 * end, 0.0)]
+    {
+        let weights = half.clipped(&[0.0, distance], 3.0).unwrap();
+        let mut x = [0.0, 0.0_f64];
+        weights.mix_into(&[0.0, 1.0], &mut x, 1.0).unwrap();
+        assert_eq!(x[0], expected);
+    }
 }
 
 #[test]

@@ -3,46 +3,9 @@
 use declora_core::{Codec, Error, Fault, Stream};
 use proptest::prelude::*;
 
+use crate::cases::cases;
 use crate::naive::{codec, codecs, values};
-
-fn send(codec: &Codec, x: &[f32], round: u32) -> (Vec<u8>, Vec<f32>) {
-    let mut payload = vec![0xAA; codec.payload_len(x.len()).unwrap()];
-    let len = codec.encode_into(x, &mut payload, &Stream::quantizer(5, round, 9)).unwrap();
-    assert!(payload[len..].iter().all(|&byte| byte == 0));
-    payload.truncate(len);
-    let mut z = vec![f32::NAN; x.len()];
-    codec.decode_into(&payload, &mut z).unwrap();
-    (payload, z)
-}
-
-fn squares<'a>(x: impl IntoIterator<Item = &'a f32>) -> f64 {
-    x.into_iter().map(|&x| f64::from(x) * f64::from(x)).sum()
-}
-
-fn error(x: &[f32], z: &[f32]) -> f64 {
-    x.iter().zip(z).map(|(&x, &z)| (f64::from(x) - f64::from(z)).powi(2)).sum()
-}
-
-/// Mean of what is decoded over `rounds` draws, and the mean squared error.
-fn average(codec: &Codec, x: &[f32], rounds: u32) -> (Vec<f64>, f64) {
-    let (mut mean, mut squared) = (vec![0.0; x.len()], 0.0);
-    for round in 0..rounds {
-        let (_, z) = send(codec, x, round);
-        mean.iter_mut().zip(&z).for_each(|(mean, &z)| *mean += f64::from(z) / f64::from(rounds));
-        squared += error(x, &z) / f64::from(rounds);
-    }
-    (mean, squared)
-}
-
-/// Zeros, one value, a far value among small ones, two values, equal magnitudes, about normal ones.
-fn inputs(n: usize) -> Vec<Vec<f32>> {
-    let mut far = values(n, 3);
-    far[n / 2] = 1e4;
-    let mut pair = vec![0.0; n];
-    (pair[0], pair[n - 1]) = (2.0, 1.0);
-    let equal = (0..n).map(|i| if i % 3 == 0 { -0.7 } else { 0.7 }).collect();
-    vec![vec![0.0; n], vec![1.5; n], far, pair, equal, values(n, 4)]
-}
+use crate::trials::{assert_unbiased, average, error, inputs, send, squares};
 
 #[test]
 fn sizes_are_the_closed_form() {
@@ -101,34 +64,12 @@ fn zeros_stay_zeros() {
     }
 }
 
-/// The squared error of the mean of T draws has expectation error / T. It is a sum over many numbers, or over few, of
-/// which one is above 12 times its variance once in 2000.
-fn assert_unbiased(codec: &Codec, x: &[f32], rounds: u32) {
-    let (mean, squared) = average(codec, x, rounds);
-    let bias: f64 = mean.iter().zip(x).map(|(m, &x)| (m - f64::from(x)).powi(2)).sum();
-    // Besides, probabilities are multiples of 2^-16, and numbers f32.
-    let most = 12.0 * squared / f64::from(rounds) + 2_f64.powi(-32) * squares(x);
-    assert!(bias <= most, "{codec}: {bias} > {most}");
-}
-
 #[test]
 fn the_mean_of_many_draws_is_the_input_where_a_codec_is_unbiased() {
     let n = 192;
     for codec in codecs(n).iter().filter(|codec| codec.unbiased() && codec.name() != "eden") {
         for x in inputs(n) {
             assert_unbiased(codec, &x, 2000);
-        }
-    }
-}
-
-/// V23. In short blocks small numbers beside a far one are biased, so blocks are long.
-#[test]
-fn eden_is_unbiased_in_long_blocks() {
-    let mut heavy = values(4096, 3);
-    heavy.iter_mut().for_each(|x| *x = x.powi(5));
-    for codec in ["drive", "eden:bits=2", "eden:bits=3", "eden:bits=4"].map(codec) {
-        for x in inputs(4096).iter().chain([&heavy]) {
-            assert_unbiased(&codec, x, 200);
         }
     }
 }
@@ -196,81 +137,6 @@ fn randk_keeps_one_of_every_run_times_its_length() {
         assert_eq!(z[index], x[index] * (stop - start) as f32);
     }
     assert_ne!(z, send(&codec("randk:fraction=0.1,values=none"), &x, 1).1);
-}
-
-/// <z, x> = ||x||^2 in every draw, for each block: the scale makes it so.
-#[test]
-fn eden_keeps_the_product_with_what_was_sent() {
-    for text in ["drive", "eden:bits=2,block=64", "eden:bits=3", "eden:bits=4,rotations=1"] {
-        for n in [33, 64, 1000, 5000] {
-            for x in inputs(n).into_iter().skip(1) {
-                let (_, z) = send(&codec(text), &x, 7);
-                let block = codec(text).block() as usize;
-                for (x, z) in x.chunks(block).zip(z.chunks(block)) {
-                    let product: f64 = x.iter().zip(z).map(|(&x, &z)| f64::from(x) * f64::from(z)).sum();
-                    // Rounding of the rotation there and back: some 2^-24 per step of about 50.
-                    assert!((product - squares(x)).abs() <= 3e-6 * squares(x).max(1e-30), "{text} {n}");
-                }
-            }
-        }
-    }
-}
-
-/// V23: .571, .133, .0358, .0096, within 5% at 2^14 numbers.
-#[test]
-fn eden_has_the_error_of_its_table() {
-    for (bits, expected) in [(1, 0.5708), (2, 0.1331), (3, 0.03578), (4, 0.00959)] {
-        let mut sparse = vec![0.0; 1 << 14];
-        (sparse[0], sparse[5]) = (2.0, 1.0);
-        for x in [values(1 << 14, 9), sparse] {
-            let (_, squared) = average(&codec(&format!("eden:bits={bits},block=16384")), &x, 10);
-            let found = squared / squares(&x);
-            assert!((found / expected - 1.0).abs() < 0.05, "{bits} bits: {found}");
-        }
-    }
-}
-
-/// One rotation decodes (2, 1, 0, ...) to (2.5, 0, ...) whatever the seed; two do not.
-#[test]
-fn eden_is_unbiased_on_sparse_vectors_with_two_rotations_only() {
-    let mut x = vec![0.0; 1024];
-    (x[0], x[1]) = (2.0, 1.0);
-    let first = |rotations: u32, rounds: u32| {
-        average(&codec(&format!("drive:block=1024,rotations={rotations}")), &x, rounds).0[0]
-    };
-    assert!((first(1, 50) - 2.5).abs() < 1e-4);
-    // The error of a draw is .57 * 5 spread over 1024 numbers, so .053 on one of them; over 400 draws .0026.
-    assert!((first(2, 400) - 2.0).abs() < 0.02);
-}
-
-#[test]
-fn powersgd_is_a_projection_and_exact_on_matrices_of_its_rank() {
-    let (rows, columns) = (40, 30);
-    let (a, b) = (values(rows * 2, 1), values(columns * 2, 2));
-    let exact: Vec<f32> = (0..rows * columns)
-        .map(|at| (0..2).map(|k| a[at / columns * 2 + k] * b[at % columns * 2 + k]).sum())
-        .collect();
-    let of = |text: &str| codec(text).with_shapes(&[(rows, columns)]).unwrap();
-    let (_, z) = send(&of("powersgd:rank=2"), &exact, 0);
-    assert!(error(&exact, &z) < 1e-12 * squares(&exact));
-    let x = values(rows * columns, 3);
-    let mut before = squares(&x);
-    for rank in [1, 2, 5, 10] {
-        let (_, z) = send(&of(&format!("powersgd:rank={rank},iterations=4")), &x, 0);
-        let left = error(&x, &z);
-        // Pythagoras: what is kept and what is left are orthogonal.
-        assert!((left + squares(&z) - squares(&x)).abs() < 1e-4 * squares(&x));
-        assert!(left < before);
-        before = left;
-    }
-}
-
-#[test]
-fn powersgd_sends_zeros_and_equal_columns() {
-    let of = codec("powersgd:rank=3").with_shapes(&[(20, 20)]).unwrap();
-    assert_eq!(send(&of, &[0.0; 400], 0).1, [0.0; 400]);
-    let (_, z) = send(&of, &[1.5; 400], 0);
-    assert!(z.iter().all(|z| (z - 1.5).abs() < 1e-5));
 }
 
 #[test]
@@ -377,6 +243,21 @@ fn numbers_at_their_limit_decode_to_finite_ones_and_beyond_it_are_refused() {
 }
 
 #[test]
+fn randk_takes_all_that_its_longest_run_leaves_finite() {
+    for (n, longest) in [(20, 20.0), (1000, 10.0), (1003, 11.0)] {
+        let codec =
+            codec(if n == 20 { "randk:fraction=1e-9,values=none" } else { "randk:fraction=0.1,values=none" });
+        let limit = (f32::MAX / longest).next_down();
+        let refused = |x: f32| {
+            let mut payload = vec![0; codec.payload_len(n).unwrap()];
+            codec.encode_into(&vec![x; n], &mut payload, &Stream::quantizer(1, 2, 3)).is_err()
+        };
+        assert!(refused(limit) && refused(-limit) && !refused(limit.next_down()), "{n}");
+        assert!(send(&codec, &vec![limit.next_down(); n], 0).1.iter().all(|z| z.is_finite()));
+    }
+}
+
+#[test]
 fn damaged_indices_padding_and_factors_are_rejected() {
     let x = values(1000, 1);
     let fault = |text: &str, damage: &dyn Fn(&mut Vec<u8>)| {
@@ -406,6 +287,8 @@ fn damaged_indices_padding_and_factors_are_rejected() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn any_bytes_give_an_error_or_finite_numbers(
         n in 0_usize..300, seed: u64, bytes in prop::collection::vec(any::<u8>(), 0..2000), cut in 0_usize..40,

@@ -3,11 +3,12 @@
 use arbitrary::{Result, Unstructured};
 use declora_core::{Codec, Stream};
 
-use crate::naive::{CODECS, Dense, codec_for, csr};
+use crate::naive::{Dense, csr};
 
-/// Any codec of [`CODECS`] for messages of `n` numbers.
-pub fn codec(u: &mut Unstructured<'_>, n: usize) -> Result<Codec> {
-    Ok(codec_for(u.choose(&CODECS)?, n))
+/// A number of numbers, to `most`, but small ones mostly: so that there are bytes for all of them.
+pub fn length(u: &mut Unstructured<'_>, most: usize) -> Result<usize> {
+    let most = if u.ratio(1, 8)? { most } else { most.min(200) };
+    u.int_in_range(0..=most)
 }
 
 /// `n` bytes, zeros after the end of the input.
@@ -30,12 +31,47 @@ pub fn floats(u: &mut Unstructured<'_>, n: usize) -> Result<Vec<f32>> {
     Ok(words.as_chunks().0.iter().map(float).collect())
 }
 
-/// Changes some bytes, and perhaps the length, to at most `longest`.
+/// Bits of floats at which something ends: zeros, subnormal numbers, the limits of the schemes, infinity, NaN.
+const ENDS: [u32; 18] = [
+    0,
+    0x8000_0000,
+    1,
+    0x007F_FFFF,
+    0x0080_0000,
+    0x1780_0000,
+    0x1C80_0000,
+    0x2F80_0000,
+    0x3F80_0000,
+    0x4000_0000,
+    0x6780_0000,
+    0x6D80_0000,
+    0x7EFF_FFFF,
+    0x7F00_0000,
+    0x7F00_0001,
+    0x7F7F_FFFF,
+    0x7F80_0000,
+    0x7FC0_0000,
+];
+
+/// Changes some bytes, perhaps whole floats or all to the end, and perhaps the length, to at most `longest`.
 pub fn damage(u: &mut Unstructured<'_>, message: &mut Vec<u8>, longest: usize) -> Result<()> {
     for _ in 0..u.int_in_range(0..=6)? {
-        let (at, byte) = (u.arbitrary::<usize>()?, u.arbitrary()?);
-        let at = at.checked_rem(message.len());
-        at.and_then(|at| message.get_mut(at)).into_iter().for_each(|old| *old = byte);
+        let at = u.arbitrary::<usize>()?.checked_rem(message.len()).unwrap_or(0);
+        let rest = &mut message[at..];
+        match u.int_in_range(0..=5)? {
+            0 => rest.fill(u.arbitrary()?),
+            1 | 2 => {
+                // Where a float begins, mostly: all of a message begin at a multiple of four, or of eight after its header.
+                let float =
+                    u.choose(&ENDS)?.wrapping_add(u.int_in_range(0..=2)?).wrapping_sub(1).to_le_bytes();
+                let rest = message.get_mut(at / 4 * 4..).unwrap_or(&mut []);
+                rest.iter_mut().zip(float).for_each(|(old, new)| *old = new);
+            }
+            _ => {
+                let byte = u.arbitrary()?;
+                rest.first_mut().into_iter().for_each(|old| *old = byte);
+            }
+        }
     }
     if u.ratio(1, 4)? {
         message.resize(u.int_in_range(0..=longest)?, u.arbitrary()?);

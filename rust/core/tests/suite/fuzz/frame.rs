@@ -4,14 +4,14 @@ use arbitrary::{Result, Unstructured};
 use declora_core::frame::{Delivery, HEADER_LEN, Message};
 use declora_core::{Batch, Codec, Error, Frames, MixingMatrix, check_frames, crc32c, decode_frames};
 
-use super::case;
+use super::{case, spec};
 use crate::naive::bits;
 
 const UNTOUCHED: f32 = -7.0;
 
 pub fn frame(u: &mut Unstructured<'_>) -> Result<()> {
-    let n = u.int_in_range(0..=300)?;
-    let codec = case::codec(u, n)?;
+    let n = case::length(u, 2000)?;
+    let codec = spec::codec(u, n)?;
     let message =
         Message { run_id: [7; 16], manifest: [9; 16], round: 5, sender: 3, codec: &codec, elements: n };
     let bytes = hostile(u, &message)?;

@@ -3,12 +3,14 @@
 //! `rust/fuzz` lets libFuzzer look for inputs that break them, `hostile.rs` runs them on random ones with every test run.
 //! Each reads its case from the bytes of an [`Unstructured`], which gives zeros, or an error, where they have run out.
 
+pub mod bound;
 mod case;
 mod frame;
 mod matrix;
 mod payload;
 mod robust;
 mod round_trip;
+pub mod spec;
 
 use arbitrary::Unstructured;
 

@@ -3,7 +3,7 @@
 use arbitrary::{Result, Unstructured};
 use declora_core::{Codec, Error, MAX_ELEMENTS};
 
-use super::case;
+use super::{bound, case, spec};
 use crate::naive::bits;
 
 const UNTOUCHED: f32 = -7.0;
@@ -18,49 +18,53 @@ pub fn payload(u: &mut Unstructured<'_>) -> Result<()> {
             return Ok(());
         }
     };
-    let Ok(codec) = codec.with_shapes(&shapes(u)?) else { return Ok(()) };
+    let shapes = shapes(u)?;
+    let Ok(codec) = codec.with_shapes(&shapes) else { return Ok(()) };
     if codec.name() != "powersgd" {
         assert_eq!(codec.to_string().parse(), Ok(codec.clone()));
     }
     sizes(u, &codec)?;
     let n = match codec.elements() {
         Some(n) => n,
-        None => u.int_in_range(0..=LONGEST)?,
+        None => case::length(u, LONGEST)?,
     };
     if n > LONGEST {
         return Ok(());
     }
-    let bytes = hostile(u, &codec, n)?;
-    let out = case::floats(u, n)?;
-    decodes(&codec, &bytes, &out);
+    let scheme = text.trim_end_matches("+rans").parse::<Codec>().unwrap().with_shapes(&shapes).unwrap();
+    let before = case::floats(u, n)?;
+    let plain = hostile(u, &scheme, n)?;
+    if !codec.variable_length() {
+        return Ok(decodes(&codec, &plain, Some(&plain), &before));
+    }
+    // What the entropy stage wrote, damaged; or its form for what it cannot shorten, which may hold any bytes.
+    match u.arbitrary()? {
+        true => decodes(&codec, &hostile(u, &codec, n)?, None, &before),
+        false => decodes(&codec, &[&[0], &*plain].concat(), Some(&plain), &before),
+    }
     Ok(())
 }
 
-/// Any text, or a name with options that it may have.
+/// Any text, that of a codec, or a name with some options that it may not have.
 fn text(u: &mut Unstructured<'_>) -> Result<String> {
     const OPTIONS: [&str; 9] =
         ["block", "norm", "levels", "fraction", "values", "bits", "rotations", "rank", "iterations"];
-    const VALUES: [&str; 16] = [
-        "max", "l2", "none", "fp16", "bf16", "q2", "q3", "q8", "1", "2", "4", "32", "64", "96", "0.3", "1e-9",
-    ];
-    if u.ratio(1, 8)? {
-        return Ok(u.arbitrary::<&str>()?.to_owned());
-    }
-    let mut text = (*u.choose(&Codec::NAMES)?).to_owned();
-    for option in 0..u.int_in_range(0..=3)? {
-        text.push(if option == 0 { ':' } else { ',' });
-        text.push_str(u.choose(&OPTIONS)?);
-        text.push('=');
-        match u.int_in_range(0..=9)? {
-            0 => text.push_str(&u.arbitrary::<u64>()?.to_string()),
-            1 => text.push_str(&u.arbitrary::<f64>()?.to_string()),
-            _ => text.push_str(u.choose(&VALUES)?),
+    const VALUES: [&str; 8] = ["max", "none", "q8", "1", "2", "32", "0.3", "1e-9"];
+    match u.int_in_range(0..=7)? {
+        0 => Ok(u.arbitrary::<&str>()?.to_owned()),
+        1 => {
+            let (option, value) = (
+                *u.choose(&OPTIONS)?,
+                match u.int_in_range(0..=2)? {
+                    0 => u.arbitrary::<u64>()?.to_string(),
+                    1 => u.arbitrary::<f64>()?.to_string(),
+                    _ => (*u.choose(&VALUES)?).to_owned(),
+                },
+            );
+            Ok(spec::text(u)?.replace(':', &format!(":{option}={value},")))
         }
+        _ => spec::text(u),
     }
-    if u.ratio(1, 3)? {
-        text.push_str("+rans");
-    }
-    Ok(text)
 }
 
 /// A few shapes, small or of any size.
@@ -98,15 +102,21 @@ fn hostile(u: &mut Unstructured<'_>, codec: &Codec, n: usize) -> Result<Vec<u8>>
     Ok(payload)
 }
 
-fn decodes(codec: &Codec, bytes: &[u8], before: &[f32]) {
+/// Decodes `bytes`, which hold the bytes `plain` of the scheme where that is known.
+fn decodes(codec: &Codec, bytes: &[u8], plain: Option<&[u8]>, before: &[f32]) {
     let n = before.len();
     let mut z = vec![UNTOUCHED; n];
     let decoded = codec.decode_into(bytes, &mut z);
     assert_eq!(codec.check_payload(bytes, n), decoded);
     let mut sum = before.to_vec();
     assert_eq!(codec.decode_add_into(bytes, 0.5, &mut sum), decoded);
+    let plain = plain.filter(|_| bytes.len() == codec.payload_len(n).unwrap());
+    if let Some(expected) = plain.and_then(|plain| bound::decodes(codec, plain, n)) {
+        assert_eq!(decoded.is_ok(), expected, "{codec}: {decoded:?}");
+    }
     match decoded {
         Ok(()) => {
+            plain.into_iter().for_each(|plain| bound::holds(codec, plain, &z));
             assert!(z.iter().all(|z| z.is_finite()), "{codec}");
             for ((sum, z), before) in sum.iter().zip(&z).zip(before) {
                 let want = before + 0.5 * z;

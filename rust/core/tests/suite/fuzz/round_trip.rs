@@ -3,12 +3,12 @@
 use arbitrary::{Result, Unstructured};
 use declora_core::{Codec, Error, Level, Stream, with_level};
 
-use super::case;
+use super::{bound, case, spec};
 use crate::naive::bits;
 
 pub fn round_trip(u: &mut Unstructured<'_>) -> Result<()> {
-    let n = u.int_in_range(0..=700)?;
-    let codec = case::codec(u, n)?;
+    let n = case::length(u, 2000)?;
+    let codec = spec::codec(u, n)?;
     let stream = Stream::quantizer(u.arbitrary()?, u.arbitrary()?, u.arbitrary()?);
     let x = case::floats(u, n)?;
     let sent: Vec<_> =
@@ -75,22 +75,14 @@ fn keeps_its_promise(codec: &Codec, payload: &[u8], x: &[f32], z: &[f32]) {
         "topk" if text.contains("values=none") => {
             each(&|x, z| *z == 0.0 || bits(&[*x]) == bits(&[*z]));
         }
-        "qsgd" if !codec.variable_length() => within_a_step(codec, levels(&text), payload, x, z),
-        name if name.starts_with('q') && !codec.variable_length() => {
-            let bits = name[1..].parse::<u32>().unwrap();
-            within_a_step(codec, f64::from((1 << (bits - 1)) - 1), payload, x, z);
-        }
+        name if name.starts_with('q') && !codec.variable_length() => within_a_step(codec, payload, x, z),
         _ => {}
     }
 }
 
-fn levels(text: &str) -> f64 {
-    text.split(['=', ',']).nth(1).unwrap().parse().unwrap()
-}
-
 /// |z - x| is at most one step s / L of the block, and a block whose s is 0 had numbers below L 2^16 / 2^128.
-fn within_a_step(codec: &Codec, levels: f64, payload: &[u8], x: &[f32], z: &[f32]) {
-    let block = codec.block() as usize;
+fn within_a_step(codec: &Codec, payload: &[u8], x: &[f32], z: &[f32]) {
+    let (block, levels) = (codec.block() as usize, f64::from(bound::levels(codec)));
     for (b, (x, z)) in x.chunks(block).zip(z.chunks(block)).enumerate() {
         let scale = f64::from(f32::from_le_bytes(payload[4 * b..][..4].try_into().unwrap()));
         let step = if scale == 0.0 { levels * 2_f64.powi(16 - 127) } else { scale / levels };

@@ -1,0 +1,193 @@
+//! What no encoder writes is refused before anything is written; what is not refused stays within its scale.
+
+use declora_core::frame::{Delivery, HEADER_LEN, Message};
+use declora_core::{
+    Batch, Codec, Error, Fault, Frames, Level, MixingMatrix, check_frames, decode_frames, with_level,
+};
+
+use crate::naive::{codec, encoded, values};
+
+const SENDERS: [u32; 2] = [4, 9];
+
+/// Writes `code` as code `at` of `bits` each.
+fn put(bytes: &mut [u8], at: usize, bits: usize, code: usize) {
+    for bit in 0..bits {
+        let place = at * bits + bit;
+        bytes[place / 8] &= !(1 << (place % 8));
+        bytes[place / 8] |= ((code >> bit & 1) as u8) << (place % 8);
+    }
+}
+
+fn fault(codec: &Codec, payload: &[u8], n: usize) -> Option<Fault> {
+    let mut z = vec![-7.0; n];
+    match codec.decode_into(payload, &mut z) {
+        Ok(()) => None,
+        Err(Error::Frame { row: None, fault }) => {
+            assert!(z.iter().all(|&z| z == -7.0), "something was written");
+            Some(fault)
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Every quantizer: its name, bits and L.
+fn quantizers() -> impl Iterator<Item = (String, usize, usize)> {
+    let plain = (2..=8).map(|bits| (format!("q{bits}:block=96"), bits, (1 << (bits - 1)) - 1));
+    let levels = (1..=127_usize)
+        .map(|levels| (format!("qsgd:levels={levels},block=96"), (2 * levels).ilog2() as usize + 1, levels));
+    plain.chain(levels)
+}
+
+#[test]
+fn a_code_beyond_the_levels_is_refused_wherever_it_stands() {
+    for (text, bits, levels) in quantizers() {
+        let codec = codec(&text);
+        for n in [1, 7, 33, 300] {
+            let good = encoded(&codec, &values(n, 1));
+            let scales = 4 * n.div_ceil(96);
+            for at in (0..n).filter(|at| at % 37 < 9 || at + 9 > n) {
+                let mut payload = good.clone();
+                for code in [2 * levels + 1, (1 << bits) - 1] {
+                    put(&mut payload[scales..], at, bits, code);
+                    for &level in Level::available() {
+                        let found = with_level(level, || fault(&codec, &payload, n));
+                        assert_eq!(found, Some(Fault::Code { index: at }), "{text}, {n}, {}", level.name());
+                    }
+                }
+                put(&mut payload[scales..], at, bits, 2 * levels);
+                assert_eq!(fault(&codec, &payload, n), None, "{text}: L itself");
+            }
+        }
+    }
+}
+
+#[test]
+fn in_a_long_message_the_first_bad_code_is_named_whatever_thread_finds_it() {
+    let n = 300_001;
+    for (text, bits) in [("q3", 3), ("q4", 4), ("qsgd:levels=9", 5), ("q8", 8)] {
+        let codec = codec(text);
+        let good = encoded(&codec, &values(n, 1));
+        let scales = 4 * n.div_ceil(codec.block() as usize);
+        for at in [0, 65_535, 65_536, 200_000, n - 1] {
+            let mut payload = good.clone();
+            for at in (at..n).step_by(50_000) {
+                put(&mut payload[scales..], at, bits, (1 << bits) - 1);
+            }
+            assert_eq!(fault(&codec, &payload, n), Some(Fault::Code { index: at }), "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_largest_codes_of_the_largest_scale_decode_to_it() {
+    let scale = 2_f32.powi(127).next_down();
+    for (text, bits, levels) in quantizers() {
+        let (codec, n) = (codec(&text), 96);
+        let mut payload = vec![0; codec.payload_len(n).unwrap()];
+        payload[..4].copy_from_slice(&scale.to_le_bytes());
+        (0..n).for_each(|i| put(&mut payload[4..], i, bits, if i % 2 == 0 { 2 * levels } else { 0 }));
+        let mut z = vec![0.0; n];
+        codec.decode_into(&payload, &mut z).unwrap();
+        for (i, z) in z.iter().enumerate() {
+            // s / L and its product with L are rounded: 2^-24 each.
+            assert!((z.abs() / scale - 1.0).abs() <= f32::EPSILON, "{text}: {z:e}");
+            assert_eq!(z.is_sign_positive(), i % 2 == 0);
+        }
+    }
+}
+
+#[test]
+fn spare_bits_are_refused() {
+    let set_last = |codec: &Codec, n: usize| {
+        let mut payload = encoded(codec, &values(n, 1));
+        *payload.last_mut().unwrap() |= 0x80;
+        fault(codec, &payload, n)
+    };
+    for (text, bits, _) in quantizers() {
+        // As many numbers as leave one bit or more.
+        for n in (1..300).step_by(13).filter(|n| n * bits % 8 > 0) {
+            assert_eq!(set_last(&codec(&text), n), Some(Fault::Padding), "{text}, {n}");
+        }
+    }
+    for text in ["sign", "natural", "topk:fraction=0.3,values=q3", "randk:fraction=0.3,values=q5"] {
+        assert_eq!(set_last(&codec(text), 251), Some(Fault::Padding), "{text}");
+    }
+    let low_rank = codec("powersgd:values=q3").with_shapes(&[(1, 11)]).unwrap();
+    assert_eq!(set_last(&low_rank, 11), Some(Fault::Padding));
+}
+
+#[test]
+fn the_values_of_other_codecs_and_what_the_entropy_stage_holds_are_checked_too() {
+    let x = values(400, 1);
+    for (text, bits, levels, from) in [
+        ("topk:fraction=1,values=q5", 5, 15, 100),
+        ("randk:fraction=1,values=q4", 4, 7, 8),
+        ("powersgd:values=q6", 6, 31, 0),
+    ] {
+        let codec = codec(text).with_shapes(&[(1, 400)]).unwrap();
+        let mut payload = encoded(&codec, &x);
+        let codes = from + 4 * 2; // two scales
+        put(&mut payload[codes..], 399, bits, 2 * levels + 1);
+        assert_eq!(fault(&codec, &payload, 400), Some(Fault::Code { index: 399 }), "{text}");
+        // As the entropy stage stores what it cannot shorten.
+        let stage = crate::naive::codec(&format!("{text}+rans")).with_shapes(&[(1, 400)]).unwrap();
+        let stored = [&[0], &*payload].concat();
+        assert_eq!(fault(&stage, &stored, 400), Some(Fault::Code { index: 399 }), "{text}+rans");
+    }
+}
+
+/// A frame with right checksums, of a code that is beyond the levels: nobody mixes it.
+#[test]
+fn a_sealed_frame_of_bad_codes_is_refused_and_moves_no_row() {
+    for text in ["qsgd:levels=4,block=32", "q2", "q3", "q8", "qsgd:levels=4,block=32+rans"] {
+        let (codec, n) = (&codec(text), 32);
+        let batch =
+            Batch { codec, columns: n, run_id: [1; 16], manifest: [2; 16], round: 3, senders: &SENDERS };
+        let slot = HEADER_LEN + codec.payload_len(n).unwrap();
+        let mut frames = vec![0; 2 * slot];
+        declora_core::encode_frames(&batch, &values(2 * n, 1), &mut frames, 0).unwrap();
+        let evil = &mut frames[slot..];
+        let stage = usize::from(codec.variable_length());
+        evil[HEADER_LEN..].fill(0xFF);
+        evil[HEADER_LEN] = 0; // the entropy stage's mark of plain bytes; elsewhere a byte of the scale
+        evil[HEADER_LEN + stage..][..4].copy_from_slice(&2_f32.powi(127).next_down().to_le_bytes());
+        let (run_id, manifest) = (batch.run_id, batch.manifest);
+        let message = Message { run_id, manifest, round: 3, sender: SENDERS[1], codec, elements: n };
+        message.seal(evil, Delivery::default()).unwrap();
+
+        let expected = Error::Frame { row: Some(1), fault: Fault::Code { index: 0 } };
+        assert_eq!(check_frames(&batch, &frames).unwrap_err(), expected, "{text}");
+        let view = Frames::new(codec, &frames, 2, n).unwrap();
+        let mut x = vec![1.0; 2 * n];
+        assert_eq!(decode_frames(&view, &mut x).unwrap_err(), expected, "{text}");
+        let half = MixingMatrix::new(&[0, 2, 4], &[0, 1, 0, 1], &[0.5; 4]).unwrap();
+        assert_eq!(half.mix_frames(&view, &mut x, 1.0).unwrap_err(), expected, "{text}");
+        assert!(x.iter().all(|&x| x == 1.0));
+    }
+}
+
+/// 1000 equal numbers by "natural": the mark, 125 bytes of signs, a table of one value (32 bytes and 12 bits), four
+/// states, and no words, as a value that always occurs tells nothing.
+#[test]
+fn the_entropy_stage_has_one_form_of_a_table_and_ends_where_an_encoder_begins() {
+    let codec = codec("natural+rans");
+    let good = encoded(&codec, &[1.0; 1000]);
+    let (frequency, states) = (158, 160);
+    assert_eq!(good.len(), states + 16);
+    assert_eq!(fault(&codec, &good, 1000), None);
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut payload = good.clone();
+        change(&mut payload);
+        fault(&codec, &payload, 1000)
+    };
+    assert_eq!(changed(&|payload| payload[frequency + 1] |= 0x10), Some(Fault::Padding));
+    assert_eq!(changed(&|payload| payload.push(0)), Some(Fault::Entropy));
+    // The state stays as it is, and so does not end as it must.
+    assert_eq!(changed(&|payload| payload[states] = 5), Some(Fault::Entropy));
+    // A state of 1 takes a word of 0 at once and becomes the right one: another form of the same message.
+    let one = |payload: &mut Vec<u8>| {
+        payload[states..].copy_from_slice(&[1, 0, 0, 0].repeat(4));
+        payload.extend([0; 8]);
+    };
+    assert_eq!(changed(&one), Some(Fault::Entropy));
+}
