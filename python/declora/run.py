@@ -14,7 +14,7 @@ from peft import LoraConfig
 
 from declora import _bridge, seeds
 from declora.config import SimulationConfig
-from declora.errors import ConfigError
+from declora.errors import ConfigError, TrainingError
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
 from declora.metrics import choose_metric
@@ -215,7 +215,15 @@ class Run:
             self._optimizer.reset_moments()
         learning_rate = self._optimizer.learning_rate
         start = time.perf_counter()
-        work = self._trainer.run(round_index=t + 1)
+        try:
+            work = self._trainer.run(round_index=t + 1)
+        except TrainingError as error:
+            if t == 0 or not self.federation.attackers:
+                raise
+            attack, mixer = str(self.federation.attack), str(self.federation.mixer)
+            raise TrainingError(
+                f"{error} Or keep out attack={attack!r}: mixer={mixer!r} may let it through."
+            ) from error
         trained = time.perf_counter()
         traffic = self._gossip.round(t, self.bank.P)
         record: RoundRecord = {
