@@ -245,7 +245,15 @@ class Run:
             self._optimizer.reset_moments()
         learning_rate = self._optimizer.learning_rate
         start = time.perf_counter()
-        work = self._trainer.run(round_index=t + 1)
+        try:
+            work = self._trainer.run(round_index=t + 1)
+        except TrainingError as error:
+            if t == 0 or not self.federation.attackers:
+                raise
+            attack, mixer = str(self.federation.attack), str(self.federation.mixer)
+            raise TrainingError(
+                f"{error} Or keep out attack={attack!r}: mixer={mixer!r} may let it through."
+            ) from error
         trained = time.perf_counter()
         traffic = self._gossip.round(t, self.bank.P)
         record: RoundRecord = {

@@ -111,7 +111,9 @@ class ErrorFeedback(Memory):
 
     def remember(self, outgoing: Rows, public: Rows, refused: Mask) -> None:
         """Owes what z lacks; where nothing was taken, what was owed before, since x goes out again by itself."""
-        np.subtract(outgoing, public, out=self.state, where=~refused[:, None])
+        before = self.state[refused]
+        np.subtract(outgoing, public, out=self.state)
+        self.state[refused] = before
 
 
 class PublicCopies(Memory):

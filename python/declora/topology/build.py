@@ -139,7 +139,7 @@ def _law_notes(law: Law) -> tuple[str, ...]:
     if law is None:
         return ()
     return (
-        f"Clients count by their samples, {law.min():.2g} to {law.max():.2g} of the whole: so does the averaged model.",
+        f"Clients count by their samples, {law.min():.2g} to {law.max():.2g} of the whole, in the averaged model, too.",
     )
 
 
