@@ -1,6 +1,7 @@
 """Whether clients share passes: tried on the model, and none of them sees in its result who was beside it."""
 
 import copy
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -16,6 +17,7 @@ from declora.model.batched import BatchedLinear, BatchedLora, Rows
 from declora.model.row_axes import row_axis
 from declora.prepare import prepare
 from declora.run import Run
+from declora.train.tokens import tokenize
 from tiny_families import compare, tiny_model
 
 
@@ -117,24 +119,35 @@ def test_one_client_is_not_said_to_be_slow(tokenizer):
     assert run.notes == ()
 
 
-def test_padding_is_on_the_tokenizers_side_where_the_model_reads_the_end_of_a_row(tokenizer):
-    tokenizer.padding_side = "left"
-    run = run_of(tiny_model("xlnet", "classification"), tokenizer)
+def test_a_model_that_reads_the_end_of_a_row_shares_passes_where_padding_is_on_the_left(tokenizer):
+    """XLNet, whose tokens come first."""
+    data = datasets.DatasetDict(train=tiny_texts(36), validation=tiny_texts(6, seed=1))
+    model = tiny_model("xlnet", "classification")
+    config = SimulationConfig(model=model, tokenizer=tokenizer, data=data, clients=3, lora={"r": 2})
+    material = prepare(config)
+    for side, together in (("left", True), ("right", False)):
+        run = Run(config, replace(material, train=replace(material.train, padding_side=side)))
+        run.discard()
+        assert run.sharing.together is together
+
+
+def test_rows_that_are_padded_on_the_left_are_not_unpadded(tokenizer):
+    data = datasets.DatasetDict(train=tiny_texts(36), validation=tiny_texts(6, seed=1))
+    config = SimulationConfig(model=tiny_bert(), tokenizer=tokenizer, data=data, clients=3, lora={"r": 2})
+    material = prepare(config)
+    run = Run(config, replace(material, train=replace(material.train, padding_side="left")))
     run.discard()
-    assert run.sharing.together
-    assert run.sharing.padding_side == "left"
-    other = run_of(tiny_model("llama", "classification"), tokenizer)
-    other.discard()
-    assert other.sharing.padding_side == "right"  # it finds the last token itself
+    assert run.sharing.unpadding is None
 
 
 def test_padding_on_the_left_is_that_of_the_tokenizer(tokenizer):
+    texts = tiny_texts(6)
+    tokens = tokenize(
+        texts, tokenizer, task="classification", text_columns=["text"], label_column="label", max_length=32
+    )
+    batch = replace(tokens, padding_side="left").batch(np.arange(6), torch.device("cpu"))
     tokenizer.padding_side = "left"
-    run = run_of(tiny_model("xlnet", "classification"), tokenizer)
-    run.discard()
-    tokens = run._evaluator.tokens
-    batch = tokens.batch(np.arange(6), torch.device("cpu"))
-    expected = tokenizer(tiny_texts(6, seed=1)["text"][:], padding=True, return_tensors="pt")
+    expected = tokenizer(texts["text"][:], padding=True, return_tensors="pt")
     assert torch.equal(batch.inputs["input_ids"], expected["input_ids"])
     assert torch.equal(batch.inputs["attention_mask"], expected["attention_mask"])
 

@@ -44,7 +44,7 @@ _SIZES = {
     "topk_group": 1,
     "mamba_d_state": 8, "mamba_n_heads": 2, "mamba_d_head": 32, "mamba_chunk_size": 16, "mamba_num_heads": 2,
     "mamba_head_dim": 32, "mamba_dt_rank": 4, "state_size": 8, "ssm_state_size": 8, "time_step_rank": 4,
-    "linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+    "linear_head_dim": 16, "linear_num_heads": 2, "linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
     "pad_token_id": 0, "bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3, "num_labels": 2,
     "decoder_start_token_id": 0, "initializer_range": 0.2,
 }  # fmt: skip
@@ -52,6 +52,7 @@ _ALWAYS = {"pad_token_id", "bos_token_id", "eos_token_id", "num_labels"}
 _LATENT = {"qk_rope_head_dim": 16, "head_dim": 16}
 _HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
 _RELATIVE = {"relative_attention": True, "max_relative_positions": -1}
+_MILD = {"initializer_range": 0.05}  # else what is rounded off is more than a hundred-thousandth
 # What a family needs besides: sizes that must fit each other, or what its checkpoints have and its default has not.
 _OWN = {
     "codegen": {"num_attention_heads": 4},
@@ -62,6 +63,7 @@ _OWN = {
     "falcon_h1": {"mamba_d_ssm": 64},
     "cohere_compass_text": {"layer_types": ["full_attention", "full_attention"]},
     "gemma3n_text": {"layer_types": ["sliding_attention", "full_attention"], "num_kv_shared_layers": 0},
+    "gemma4_text": _MILD, "gemma4_unified_text": _MILD,
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
     "layoutlmv3": {"coordinate_size": 5, "shape_size": 6},
@@ -83,7 +85,7 @@ _OWN = {
         "pronunciation_vocab_size": 16, "pronunciation_embed_dim": 8, "shape_vocab_size": 16, "shape_embed_dim": 8,
     },
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
-    "zaya": {"num_experts_per_tok": 1},
+    "zaya": {"num_experts_per_tok": 1, **_MILD},
 }  # fmt: skip
 
 

@@ -17,11 +17,14 @@ from declora.model.checkpoint import reason
 from declora.model.limits import check_positions, check_vocabulary, padding_of
 from declora.model.tokenizer import check_words_known
 from declora.train.loss import forward
-from declora.train.tokens import Tokens
+from declora.train.tokens import Side, Tokens
 
 __all__ = ["fit_causal", "fit_classifier"]
 
+# What does not hold is off by thousandths of the scale and more (as in `train.packing.check_packing`).
+_CLOSE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 _TRIED_TOKENS = 32
+_SIDES: tuple[Side, ...] = ("right", "left")
 
 
 def fit_classifier(
@@ -42,14 +45,20 @@ def fit_classifier(
     note = check_words_known(base.tokenizer, ids)
     check_vocabulary(model, ids)
     check_positions(model, max(int(tokens.lengths.max(initial=0)) for tokens in splits), max_length)
-    _check_ends(model, splits)
     pad_id = padding_of(model, base.tokenizer.pad_token_id, ids)
     typed = _takes(model, "token_type_ids")
     splits = tuple(replace(part, pad_id=pad_id, types=part.types if typed else None) for part in splits)
     base = _noting(replace(base, pad_id=pad_id), note)
     with base.lent():
+        for part in splits:
+            _check_ends(model, part, base.device)
         _check_classifies(model, splits[0], classes, base.device)
-    return base, splits
+        sides = (tuple(replace(part, padding_side=side) for part in splits) for side in _SIDES)
+        fitting = next((side for side in sides if _ignores_padding(model, side[0], base.device)), None)
+    if fitting is None:
+        kind = type(model).__name__
+        base = _noting(base, f"{kind} reads padding, too: what it makes of a text depends on its batch's longest text.")
+    return base, fitting or splits
 
 
 def fit_causal(base: BaseModel, splits: Sequence[Tokens]) -> BaseModel:
@@ -73,19 +82,24 @@ def _takes(model: PreTrainedModel, name: str) -> bool:
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def _check_ends(model: PreTrainedModel, splits: Sequence[Tokens]) -> None:
-    """Checks the ends of texts, at the last of which a classifier with encoder and decoder looks."""
+def _check_ends(model: PreTrainedModel, tokens: Tokens, device: torch.device) -> None:
+    """Checks the ends of texts, at the last of which most classifiers with encoder and decoder look."""
     end = getattr(model.config, "eos_token_id", None)
     if not model.config.is_encoder_decoder or not isinstance(end, int):
         return
-    before = [np.concatenate([[0], np.cumsum(part.ids == end)]) for part in splits]
-    ends = np.unique(np.concatenate([np.diff(count[part.starts]) for count, part in zip(before, splits, strict=True)]))
-    if len(ends) > 1 or not ends[0]:
+    before = np.concatenate([[0], np.cumsum(tokens.ids == end)])
+    ends = np.diff(before[tokens.starts])
+    few, many = int(ends.min()), int(ends.max())
+    if few == many and few > 0:
+        return
+    try:
+        _tried(model, tokens, np.array([ends.argmin(), ends.argmax()]), device)
+    except ModelError as error:
         raise ModelError(
             f"model={type(model).__name__} classifies a text by its last end-of-text token ({end}), and wants as many "
-            f"in each; the texts have {' or '.join(str(count) for count in ends[:4])}. Use the model's own tokenizer, "
-            "and leave that token out of the texts themselves."
-        )
+            f"in each; the texts have {few} to {many}. Use the model's own tokenizer, and leave that token out of the "
+            "texts themselves."
+        ) from error
 
 
 def _check_classifies(model: PreTrainedModel, tokens: Tokens, classes: int, device: torch.device) -> None:
@@ -96,6 +110,13 @@ def _check_classifies(model: PreTrainedModel, tokens: Tokens, classes: int, devi
             f"model={type(model).__name__} gives {_shape(found)} for two texts, and a classifier of {classes} classes "
             f"2x{classes}. Load it with AutoModelForSequenceClassification.from_pretrained(..., num_labels={classes})."
         )
+
+
+def _ignores_padding(model: PreTrainedModel, tokens: Tokens, device: torch.device) -> bool:
+    """Returns whether the shortest text is to the model beside the longest one what it is alone."""
+    extremes = _extremes(tokens)
+    both, alone = (_tried(model, tokens, texts, device) for texts in (extremes, extremes[1:]))
+    return _close(both[1], alone[0], both, model)
 
 
 def _extremes(tokens: Tokens) -> NDArray[np.int64]:
@@ -146,6 +167,12 @@ def _tried(model: PreTrainedModel, tokens: Tokens, texts: NDArray[np.int64], dev
             "config.json and weights."
         )
     return found.float()
+
+
+def _close(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor, model: PreTrainedModel) -> bool:
+    quantized = getattr(model, "is_quantized", False)
+    close = 5e-2 if quantized else _CLOSE.get(model.dtype, 5e-2)
+    return bool((a - b).abs().max() <= close * scale.abs().max()) if a.numel() else True
 
 
 def _shape(found: torch.Tensor) -> str:

@@ -74,10 +74,13 @@ def _bytes_per_token(model: PreTrainedModel) -> int:
 
 def _size(model: PreTrainedModel) -> tuple[int, int]:
     """Returns hidden size and number of layers, from the modules where the configuration has no such names."""
-    config, embeddings = model.config.get_text_config(), next(model.get_input_embeddings().parameters())
-    lists = (len(module) for module in model.modules() if isinstance(module, nn.ModuleList))
-    hidden = getattr(config, "hidden_size", None) or embeddings.shape[-1]
-    return int(hidden), int(getattr(config, "num_hidden_layers", None) or max(lists, default=1))
+    config = model.config.get_text_config()
+    hidden, layers = (getattr(config, name, None) for name in ("hidden_size", "num_hidden_layers"))
+    if hidden is None:
+        hidden = next(model.get_input_embeddings().parameters()).shape[-1]
+    if layers is None:
+        layers = max((len(module) for module in model.modules() if isinstance(module, nn.ModuleList)), default=1)
+    return int(hidden), int(layers)
 
 
 def _memory_of(device: torch.device) -> int:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from declora.errors import DecloraError, ModelError, TrainingError
 from declora.model.bank import AdapterBank
 from declora.model.batched import BatchedLora
 from declora.model.row_axes import learning_row_axes, per_client
 from declora.model.unpad import Unpadding
-from declora.train.tokens import Side, Tokens
+from declora.train.tokens import Tokens
 from declora.train.trial import Trial
 
 __all__ = ["Sharing", "find_sharing"]
@@ -32,8 +32,6 @@ class Sharing:
     """Whether those of several clients, or a part of one client's batch, may be computed in any company."""
     unpadding: Unpadding | None
     """What leaves out the padding; None where it is kept."""
-    padding_side: Side = "right"
-    """Where it is: on the right, unless that matters to the model (XLNet reads the end of a row)."""
     notes: tuple[str, ...] = ()
     """What is worth knowing of it, in whole sentences."""
 
@@ -42,8 +40,8 @@ def find_sharing(
     model: PreTrainedModel,
     bank: AdapterBank,
     tokens: Tokens,
-    tokenizer: PreTrainedTokenizerBase,
     *,
+    special: Sequence[int],
     unpad: bool,
     base_dropout: bool,
 ) -> Sharing:
@@ -53,7 +51,7 @@ def find_sharing(
         model: With batched layers in place; what they learn of their inputs stays with them.
         bank: Of the run; its layers are left bound to others.
         tokens: What the run trains on.
-        tokenizer: That of the model.
+        special: Token ids that stay where they are, since a model may look for them.
         unpad: Whether padding is to be left out, where the model allows it.
         base_dropout: Whether the base's own dropout is on in training.
 
@@ -61,15 +59,14 @@ def find_sharing(
         ModelError: The model does not train even with one client alone, not twice alike, or no adapter of it; or it is
             to continue text and sees what follows.
     """
-    trial = Trial(model, bank, tokens, tokenizer.all_special_ids)
+    trial = Trial(model, bank, tokens, special)
     with _refused(model, "compute text"), learning_row_axes(model, len(trial.tokens)):
         trial.logits(trial.tokens)
     if tokens.task == "causal-lm":
         _check_causal(model, trial)
     padded = Sharing(True, None)
-    ways = [Sharing(True, trial.unpadding()) if unpad else padded, padded]
-    if tokens.task == "classification":
-        ways.append(replace(padded, padding_side="left"))
+    packed_rows = unpad and tokens.padding_side == "right"  # packing takes a text from where its row begins
+    ways = [Sharing(True, trial.unpadding()) if packed_rows else padded, padded]
     try:
         found = _first_that_holds(model, trial, ways, base_dropout)
     except TrainingError:
@@ -91,21 +88,21 @@ def find_sharing(
 
 
 def _first_that_holds(model: PreTrainedModel, trial: Trial, ways: Sequence[Sharing], base_dropout: bool) -> Sharing:
-    """Returns the first of `ways` in which clients can share passes; apart, padded on the right, if there is none."""
+    """Returns the first of `ways` in which clients can share passes, none of which is apart, or else that."""
     reason = ""
     for way in dict.fromkeys(ways):
         if not (reason := _entangled(model, trial, way, base_dropout)):
             return way
     _check_alone(model, trial)
-    note = f"{_kind(model)} is trained one client at a time, which is slower: {reason}."
-    return Sharing(False, None, notes=(note,))
+    return Sharing(False, None, (f"{_kind(model)} is trained one client at a time, which is slower: {reason}.",))
 
 
 def _check_causal(model: PreTrainedModel, trial: Trial) -> None:
     """Raises ModelError where the logits of a token change with what follows it."""
     found, changed = trial.logits(trial.tokens), trial.logits(trial.continued)
     before = torch.from_numpy(np.arange(found.shape[1]) < trial.tokens.lengths[:, None] - 1).to(found.device)
-    if not _close(model, [found[before]], [changed[before]]):
+    counts = before.unsqueeze(2) & found.isfinite() & changed.isfinite()
+    if not _close([found[counts]], [changed[counts]], _same_shapes(model)):
         raise ModelError(
             f"model={_kind(model)} sees the tokens that it would have to predict, so it cannot learn to "
             "continue text. Use a decoder (GPT-2, Llama), or data with labels."
@@ -121,22 +118,21 @@ def _entangled(model: PreTrainedModel, trial: Trial, way: Sharing, base_dropout:
     """
     if unclear := [layer.name for layer in per_client(model) if layer.row_axis is None]:
         return f"what goes into its layer {unclear[0]!r} belongs to no sequence alone"
-    texts, changed = (replace(t, padding_side=way.padding_side) for t in (trial.tokens, trial.changed))
     try:
         one, other = (
             trial.gradients(tokens, together=True, unpadding=way.unpadding, base_dropout=base_dropout)
-            for tokens in (texts, changed)
+            for tokens in (trial.tokens, trial.changed)
         )
-        together = trial.gradients(texts, together=True, unpadding=way.unpadding) if base_dropout else one
+        together = trial.gradients(trial.tokens, together=True, unpadding=way.unpadding) if base_dropout else one
     except TrainingError:
         raise
     except Exception as error:  # whatever a model's code makes of a batch that it was not written for
         return f"its pass over several clients fails ({_first_line(error)})"
     one, other = ([block[trial.others] for block in blocks] for blocks in (one, other))
     on_cpu = model.device.type == "cpu"
-    if not (all(map(torch.equal, one, other)) if on_cpu else _close(model, one, other)):
+    if not (all(map(torch.equal, one, other)) if on_cpu else _close(one, other, _same_shapes(model))):
         return "what it computes for one text changes with the texts beside it"
-    if not _close(model, trial.gradients(texts, together=False), together):
+    if not _close(trial.gradients(trial.tokens, together=False), together, _other_shapes(model)):
         return "what it computes for one text changes with the padding beside it"
     return ""
 
@@ -145,7 +141,7 @@ def _check_alone(model: PreTrainedModel, trial: Trial) -> None:
     """Raises ModelError where a client alone does not train, or not twice alike."""
     with _refused(model, "train these adapters on text"):
         first, second = (trial.gradients(trial.tokens, together=False) for _ in range(2))
-    if not _close(model, first, second):
+    if not _close(first, second, _same_shapes(model)):
         raise ModelError(
             f"model={_kind(model)} computes something else each time, from torch's global random generator, so "
             "no seed gives its results again. Use a model that is the same each time."
@@ -166,16 +162,24 @@ def _refused(model: PreTrainedModel, what: str) -> Iterator[None]:
         ) from error
 
 
-def _close(model: PreTrainedModel, one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
-    """Whether two results are the same but for rounding, part by part."""
-    # As in `packing.check_packing`: what is not the same is off by thousandths of the scale and more. What is zero but
-    # for rounding is measured by the largest part.
-    close, floor = (1e-4, 1e-2) if model.dtype == torch.float32 else (5e-2, 1e-1)
-    largest = max(float(part.abs().max()) for part in one)
-    return all(
-        float((a - b).abs().max()) <= close * max(float(a.abs().max()), floor * largest)
-        for a, b in zip(one, other, strict=True)
-    )
+def _close(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor], rounding: float) -> bool:
+    """Whether two results are the same, part by part, but for `rounding` in units of a part's norm."""
+    # A part that is zero but for rounding is measured by the largest.
+    floor = 0.01 * max(float(part.norm()) for part in one)
+    return all(float((a - b).norm()) <= rounding * max(float(a.norm()), floor) for a, b in zip(one, other, strict=True))
+
+
+# The gradients of tiny models of which what is computed did change with the padding were off by 0.18 of a part's norm
+# and more. Of others, by 4e-5 at most in float32, and in bfloat16 by 0.04 where weights were trained (all-MiniLM-L6-v2;
+# by 0.5 in 24 layers of large random ones, whose clients are then trained apart).
+def _other_shapes(model: PreTrainedModel) -> float:
+    """How far results may be from each other where the same sums are taken in another order."""
+    return 1e-3 if model.dtype == torch.float32 else 0.15
+
+
+def _same_shapes(model: PreTrainedModel) -> float:
+    """How far they may be where shapes are the same: experts may take another number of tokens, or a GPU its time."""
+    return 1e-4 if model.dtype == torch.float32 else 1e-2
 
 
 def _kind(model: PreTrainedModel) -> str:
