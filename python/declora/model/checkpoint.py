@@ -24,12 +24,12 @@ from declora.errors import DecloraError, ModelError
 
 __all__ = [
     "Lacking",
+    "auto_class",
     "class_settings",
     "lacking",
     "load_config",
     "load_tokenizer",
     "load_weights",
-    "make",
     "quiet",
     "reason",
     "reported",
