@@ -44,12 +44,13 @@ def fit_classifier(
     note = check_words_known(base.tokenizer, ids)
     check_vocabulary(model, ids)
     check_positions(model, max(int(tokens.lengths.max(initial=0)) for tokens in splits), max_length)
-    _check_ends(model, splits)
     pad_id = padding_of(model, base.tokenizer.pad_token_id, ids)
     typed = _takes(model, "token_type_ids")
     splits = tuple(replace(part, pad_id=pad_id, types=part.types if typed else None) for part in splits)
     base = _noting(replace(base, pad_id=pad_id), note)
     with base.lent():
+        for part in splits:
+            _check_ends(model, part, base.device)
         _check_classifies(model, splits[0], classes, base.device)
         sides = (tuple(replace(part, padding_side=side) for part in splits) for side in _SIDES)
         fitting = next((side for side in sides if _ignores_padding(model, side[0], base.device)), None)
@@ -80,19 +81,24 @@ def _takes(model: PreTrainedModel, name: str) -> bool:
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def _check_ends(model: PreTrainedModel, splits: Sequence[Tokens]) -> None:
-    """Checks the ends of texts, at the last of which a classifier with encoder and decoder looks."""
+def _check_ends(model: PreTrainedModel, tokens: Tokens, device: torch.device) -> None:
+    """Checks the ends of texts, at the last of which most classifiers with encoder and decoder look."""
     end = getattr(model.config, "eos_token_id", None)
     if not model.config.is_encoder_decoder or not isinstance(end, int):
         return
-    before = [np.concatenate([[0], np.cumsum(part.ids == end)]) for part in splits]
-    ends = np.unique(np.concatenate([np.diff(count[part.starts]) for count, part in zip(before, splits, strict=True)]))
-    if len(ends) > 1 or not ends[0]:
+    before = np.concatenate([[0], np.cumsum(tokens.ids == end)])
+    ends = np.diff(before[tokens.starts])
+    few, many = int(ends.min()), int(ends.max())
+    if few == many and few > 0:
+        return
+    try:
+        _tried(model, tokens, np.array([ends.argmin(), ends.argmax()]), device)
+    except ModelError as error:
         raise ModelError(
             f"model={type(model).__name__} classifies a text by its last end-of-text token ({end}), and wants as many "
-            f"in each; the texts have {' or '.join(str(count) for count in ends[:4])}. Use the model's own tokenizer, "
-            "and leave that token out of the texts themselves."
-        )
+            f"in each; the texts have {few} to {many}. Use the model's own tokenizer, and leave that token out of the "
+            "texts themselves."
+        ) from error
 
 
 def _check_classifies(model: PreTrainedModel, tokens: Tokens, classes: int, device: torch.device) -> None:
