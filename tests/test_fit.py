@@ -203,7 +203,7 @@ def test_a_classifier_that_looks_for_the_end_of_a_text_needs_one_in_each(run, to
     torch.manual_seed(0)
     model = transformers.BartForSequenceClassification(transformers.BartConfig(**seq2seq, **ENDS)).eval()
     twice = datasets.Dataset.from_dict({"text": ["w1 [SEP] w2", "w3", "w4", "w5"], "label": [0, 1, 0, 1]})
-    with pytest.raises(ModelError, match=r"wants as many in each; the texts have 1 or 2"):
+    with pytest.raises(ModelError, match=r"wants as many in each; the texts have 1 to 2"):
         run(model, data=twice, eval_data=twice)
     # Where padding would be taken for another end, rows are filled with something else.
     model.config.pad_token_id = 3

@@ -24,6 +24,7 @@ from declora.errors import DecloraError, ModelError
 
 __all__ = [
     "Lacking",
+    "auto_class",
     "class_settings",
     "lacking",
     "load_config",
@@ -128,6 +129,7 @@ def lacking(model: PreTrainedModel) -> Lacking:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
                 local_files_only=True,
+                trust_remote_code=False,
             )
     except Exception:
         return Lacking()  # moved, or not in this machine's cache
@@ -173,11 +175,8 @@ def reason(error: Exception) -> str:
     """Returns what `error` says, in one line that is not too long, with its kind where it says little otherwise."""
     text = " ".join(str(error).split()) or "no reason given"
     text = f"{text[:_LONGEST_REASON]}..." if len(text) > _LONGEST_REASON else f"{text.rstrip('.:')}."
-    return (
-        text
-        if isinstance(error, OSError | ImportError) or type(error) is ValueError
-        else f"{type(error).__name__}: {text}"
-    )
+    is_sentence = isinstance(error, OSError | ImportError) or type(error) is ValueError
+    return text if is_sentence else f"{type(error).__name__}: {text}"
 
 
 def _way_out(name: str) -> str:
