@@ -7,7 +7,7 @@ import torch
 from declora import _bridge
 from declora.attacks import parse_attack
 from declora.codec import CODECS
-from declora.errors import FrameError
+from declora.errors import CodecError, FrameError
 from federations import Damaged, Recorded, federation_of, gossip_of, rows_of
 
 CLIENTS, COLUMNS = 16, 64
@@ -47,6 +47,18 @@ def test_forged_frames_are_refused_for_their_content_not_their_checksum(codec, a
         one = NAMES | {"senders": NAMES["senders"][client : client + 1]}
         with pytest.raises(FrameError, match="frame 0: payload: "):
             _bridge.check_frames(core, frames[client : client + 1], COLUMNS, **one)
+
+
+@pytest.mark.parametrize("codec", [*CODECS, "topk+rans", "randk:fraction=0.5,values=none", "powersgd:rank=1"])
+def test_the_limit_of_a_codec_is_where_it_ceases_to_encode(codec):
+    core = _bridge.Codec(codec, shapes=[(8, COLUMNS // 8)])
+    limit, payload = core.limit(COLUMNS), np.empty(core.payload_bytes(COLUMNS), np.uint8)
+    rows = np.zeros(COLUMNS, np.float32)
+    rows[5] = -np.nextafter(np.float32(limit), np.float32(0))
+    core.encode(rows, payload, seed=0, round=0, client=0)
+    rows[5] = limit
+    with pytest.raises(CodecError, match="cannot be encoded"):
+        core.encode(rows, payload, seed=0, round=0, client=0)
 
 
 @pytest.mark.parametrize("codec", [*CODECS, "qsgd:levels=5,norm=l2", "eden:bits=2,block=32", "q2+rans", "topk+rans"])
