@@ -106,3 +106,12 @@ def test_a_damaged_saved_data_set_is_an_error(tmp_path: Path, damage: str) -> No
 def test_the_rows_of_a_saved_data_set_are_those_that_it_had(tmp_path: Path) -> None:
     datasets.DatasetDict(train=data(ROWS).select([3, 1, 2, 0]), test=data(ROWS[:2])).save_to_disk(tmp_path / "saved")
     assert pairs(load(tmp_path / "saved").train) == [ROWS[i] for i in (3, 1, 2, 0)]
+
+
+def test_a_folder_that_cannot_be_entered_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"Folder .* cannot be read: Permission denied\."):
+        load(tmp_path)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,9 +69,15 @@ def read_corpus(
     else:
         train, train_rows = _plain(text, splits[0], tokenizer, None if packing else max_length)
         evaluation, rows = _plain(text, splits[1], tokenizer, max_length)
-    for name, split, kept in (("training", splits[0], train_rows), ("evaluation", splits[1], rows)):
-        _warn_of_lost(name, split.num_rows - len(kept), split.num_rows, max_length)
-    text = text.keep(train_rows, rows)
+    lost = [
+        f"{split.num_rows - len(kept)} of {split.num_rows} {name} rows are left out: their first "
+        f"max_length={max_length} tokens hold nothing to predict. Raise max_length to keep them."
+        for name, split, kept in (("training", splits[0], train_rows), ("evaluation", splits[1], rows))
+        if len(kept) < split.num_rows
+    ]
+    for note in lost:
+        warnings.warn(note, stacklevel=2)
+    text = replace(text.keep(train_rows, rows), notes=(*text.notes, *lost))
     _check_model(model, (train, evaluation), max_length, questions)
     return Corpus(text, train, evaluation, questions)
 
@@ -94,15 +100,6 @@ def _plain(
     tokens = tokens_of(split)
     kept = np.flatnonzero(tokens.targets(np.arange(len(tokens))))
     return (tokens if len(kept) == len(tokens) else tokens_of(split.select(kept))), kept
-
-
-def _warn_of_lost(name: str, lost: int, rows: int, max_length: int) -> None:
-    if lost:
-        warnings.warn(
-            f"{lost} of {rows} {name} rows are left out: their first max_length={max_length} tokens hold nothing to "
-            "predict. Raise max_length to keep them.",
-            stacklevel=2,
-        )
 
 
 def _check_model(
