@@ -91,7 +91,8 @@ def refuse(name: str, value: object, wanted: str) -> NoReturn:
 def unknown_name(field: str, value: object, known: Iterable[str]) -> ConfigError:
     """Returns the error for a name that is not in `known`: it shows the nearest match and the whole list."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(value)[:_LONGEST_VALUE], names, n=1, cutoff=0.5)
+    text = value if isinstance(value, str) else shown(value)
+    near = difflib.get_close_matches(text[:_LONGEST_VALUE], names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ConfigError(f"{field}={shown(value)} is not known.{hint} Known: {', '.join(names)}.")
 
