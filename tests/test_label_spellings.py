@@ -133,6 +133,9 @@ def test_negative_numbers_are_classes_by_value_but_not_the_mark_of_hidden_labels
     assert read([-3, 2, 0]).label_names == ("-3", "0", "2")
     with pytest.raises(DataError, match="is -1, the mark of a hidden label"):
         read([-1, 1, 0])
+    for hidden in ("-1", "-1.0", " -1 ", -1.0):
+        with pytest.raises(DataError, match="is -1, the mark of a hidden label"):
+            read([hidden, hidden])
 
 
 def test_long_numbers_and_names_are_names_and_shown_cut() -> None:
