@@ -80,6 +80,15 @@ def test_a_transform_that_gives_no_rows_is_an_error(transform: Any, message: str
         load(data(ROWS).with_transform(transform))
 
 
+def test_a_data_set_of_texts_that_are_none_is_an_error() -> None:
+    bytes_only = pa.array([b"fine", b"w1 \xff\xfe"], pa.binary()).cast(pa.string(), safe=False)
+    given = datasets.Dataset(pa.table({"text": bytes_only, "label": [0, 1]}))
+    with pytest.raises(DataError, match=r"data is damaged \(.*UTF8"):
+        load(given)
+    with pytest.raises(DataError, match=r"eval_data is damaged \(.*UTF8"):
+        load(data(ROWS), eval_data=given)
+
+
 # --- tables
 
 

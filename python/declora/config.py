@@ -233,8 +233,9 @@ class SimulationConfig:
         return dataclasses.replace(self, **changes)
 
     def describe(self) -> dict[str, object]:
-        """Returns the settings as JSON values; objects (a model, a graph) by a short description."""
-        return {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        """Returns the settings as JSON values; objects (a model, a graph, rows of data) by a short description."""
+        described = {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return described | {name: _describe_data(getattr(self, name)) for name in ("data", "eval_data")}
 
 
 SETTINGS = read_fields(SimulationConfig)
@@ -261,3 +262,13 @@ def describe(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return f"<{type(value).__name__}>"
+
+
+def _describe_data(data: Any) -> Any:
+    """Returns data as `describe` does, but lists of rows or conversations by their length: they are no settings."""
+    if isinstance(data, Mapping):
+        return {str(split): _describe_data(rows) for split, rows in data.items()}
+    if not isinstance(data, list | tuple):
+        return describe(data)
+    rows = [isinstance(item, Mapping) and "train" not in item for item in data]
+    return f"<{len(data)} rows>" if any(rows) else [_describe_data(item) for item in data]

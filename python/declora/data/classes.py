@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from declora.data.display import listed
 from declora.errors import DataError, shown
 
-__all__ = ["check_kinds", "class_names", "index_of", "one_spelling", "tidy"]
+__all__ = ["check_kinds", "class_names", "index_of", "one_spelling", "tidy", "whole_number"]
 
 _WHOLE = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.I)
@@ -27,6 +27,12 @@ def tidy(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
+def whole_number(text: str) -> int | None:
+    """Returns the whole number that a text writes; None: it writes none, or one beyond 18 digits."""
+    match = _WHOLE.fullmatch(text)
+    return None if match is None else int(match[1])
+
+
 def one_spelling(column: str, texts: AbstractSet[str]) -> tuple[dict[str, str], list[str]]:
     """Returns the one spelling of each label, and what was taken for the same (whole sentences).
 
@@ -39,7 +45,7 @@ def one_spelling(column: str, texts: AbstractSet[str]) -> tuple[dict[str, str], 
     spelling, notes = {text: tidy(text) for text in texts}, []
     if alike := _groups(texts, tidy):
         notes.append(f"Labels in column {column!r} that differ in white space only, as {listed(alike[0])}, are one.")
-    numbers = {text: number for text in spelling.values() if (number := _whole(text)) is not None}
+    numbers = {text: number for text in spelling.values() if (number := whole_number(text)) is not None}
     if alike := _groups(numbers, lambda text: str(numbers[text])):
         notes.append(f"Labels in column {column!r} that write one number, as {listed(alike[0])}, are one class.")
         spelling = {text: str(numbers.get(way, way)) for text, way in spelling.items()}
@@ -69,7 +75,7 @@ def check_kinds(column: str, found: Mapping[str, AbstractSet[str]]) -> None:
             "whole numbers or names; declora does not learn to predict a quantity."
         )
     fix = f"Write the labels of column {column!r} alike, as names or as a datasets.ClassLabel."
-    whole = {where: {_whole(text) for text in texts} for where, texts in found.items()}
+    whole = {where: {whole_number(text) for text in texts} for where, texts in found.items()}
     numbers = {where: {n for n in values if n is not None} for where, values in whole.items() if None not in values}
     named = next((where for where, values in whole.items() if values == {None}), None)
     if named is not None and numbers:
@@ -93,7 +99,7 @@ def index_of(text: str, names: Sequence[str]) -> int | None:
     known = [tidy(name) for name in names]
     if tidy(text) in known:
         return known.index(tidy(text))
-    number = _whole(tidy(text))
+    number = whole_number(tidy(text))
     return number if number is not None and number >= 0 else None
 
 
@@ -103,9 +109,3 @@ def _groups(texts: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
     for text in sorted(texts):
         groups.setdefault(key(text), []).append(text)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _whole(text: str) -> int | None:
-    """Returns the whole number that a text writes; None: it writes none, or one beyond 18 digits."""
-    match = _WHOLE.fullmatch(text)
-    return None if match is None else int(match[1])

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from declora.data.classes import check_kinds, class_names, index_of, one_spelling, tidy
+from declora.data.classes import check_kinds, class_names, index_of, one_spelling, tidy, whole_number
 from declora.data.display import listed
 from declora.data.parts import Part
 from declora.data.presets import Preset
@@ -121,9 +121,10 @@ def _texts(part: Part, column: str) -> list[str]:
     texts = []
     for row, value in enumerate(part.dataset[column][:]):
         text = _text(value)
-        if text is None or text == "-1":
+        hidden = text is not None and whole_number(tidy(text)) == -1
+        if text is None or hidden:
             reason = "is null" if value is None or not str(value).strip() else f"is {shown(value)}, not a class"
-            if text == "-1":
+            if hidden:
                 reason = "is -1, the mark of a hidden label (the test splits of GLUE)"
             raise DataError(
                 f"{part.where}: the label in column {column!r} of row {row} (the first is 0) {reason}. Use "

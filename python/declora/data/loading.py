@@ -88,7 +88,11 @@ def load(
         prompt_template=prompt_template,
     )
     notes = [note for part in (*train, *evaluation) for note in part.notes]
-    if text_columns is None or not (task or label_column or completion_column):
+    if (
+        text_columns is None
+        or (columns.label, columns.completion) != (label_column, completion_column)
+        or not (task or label_column or completion_column)
+    ):
         notes.append(columns_note(train[0], columns))
     labels = Labels.none(train, evaluation)
     if columns.label is not None:

@@ -25,7 +25,7 @@ def read_dataset(where: str, dataset: datasets.Dataset) -> Part:
     rows, so it is asked for all of them, once.
 
     Raises:
-        DataError: There are no rows, or the transform fails.
+        DataError: There are no rows, a text is not UTF-8, or the transform fails.
     """
     if dataset.num_rows == 0:
         raise DataError(f"{where} has no rows. Give at least one, or leave it out.")
@@ -35,6 +35,10 @@ def read_dataset(where: str, dataset: datasets.Dataset) -> Part:
     plain = dataset.with_format(None)
     if not form["output_all_columns"] and set(form["columns"]) < set(plain.column_names):
         plain = plain.select_columns(form["columns"])
+    try:
+        plain.data.validate(full=True)
+    except pa.ArrowException as error:
+        raise DataError(f"{where} is damaged ({cut(error)}). Write it again from its source.") from error
     return Part(where, plain)
 
 

@@ -1,5 +1,7 @@
 """One data set, whatever it was read from: plain rows, what to call it, and what was guessed in reading it."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,19 +27,18 @@ class Part:
         return replace(self, notes=(*self.notes, note))
 
 
-def check_names(where: str, names: Iterable[str]) -> None:
+def check_names(where: str, columns: Iterable[str]) -> None:
     """Checks that columns can be told apart and have names that Arrow can hold.
 
     Raises:
         DataError: A name is there twice, or holds a NUL or half a surrogate pair.
     """
-    names = list(names)
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    names = Counter(iter(columns))  # of a mapping, its names
+    if repeated := sorted(name for name, times in names.items() if times > 1):
         raise DataError(f"{where} has the columns {listed(repeated)} more than once. Give each column its own name.")
-    if bad := [name for name in names if "\0" in name or not _is_text(name)]:
+    if bad := next((name for name in names if re.search("[\0\ud800-\udfff]", name)), None):
         raise DataError(
-            f"{where} has a column of the name {shown(bad[0])}, which is no text. Save it as UTF-8, with names of "
-            "letters."
+            f"{where} has a column of the name {shown(bad)}, which is no text. Save it as UTF-8, with names of letters."
         )
 
 
@@ -58,7 +59,3 @@ def part_of_table(where: str, table: pa.Table, notes: Sequence[str] = ()) -> Par
         raise DataError(
             f"{where} is damaged ({type(error).__name__}: {cut(error)}). Write it again from its source."
         ) from error
-
-
-def _is_text(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)

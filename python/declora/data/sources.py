@@ -112,7 +112,7 @@ def _from_name(name: str | Path, field: str, evaluation: str | None = None) -> S
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{field}={shown(str(name))} is no path that can be read: {cut(reason)}.") from error
     if is_folder:
-        return _from_splits(path.resolve().name, read_folder(path), evaluation)
+        return _from_splits(path.name or path.resolve().name, read_folder(path), evaluation)
     if exists or isinstance(name, Path) or format_of(path):
         return Source(cut(path.name, 60), (read_file(path),), ())
     if not _HUB_NAME.fullmatch(name):

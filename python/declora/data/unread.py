@@ -22,7 +22,7 @@ def check_unread(parts: Sequence[Part], columns: Columns, *, task_given: bool, t
     Args:
         parts: The training parts.
         columns: What would be read.
-        task_given: Whether the user said what the task is (also by a label or completion column, or a template).
+        task_given: Whether the user named the task.
         texts_given: Whether the user named the text columns.
 
     Raises:

@@ -1,7 +1,7 @@
 """The data of a causal language model, from rows of text to token ids: what is learned, and what is asked."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from datasets import Dataset
@@ -68,9 +68,15 @@ def read_corpus(
     else:
         train, train_rows = _plain(text, splits[0], tokenizer, None if packing else max_length)
         evaluation, rows = _plain(text, splits[1], tokenizer, max_length)
-    for name, split, kept in (("training", splits[0], train_rows), ("evaluation", splits[1], rows)):
-        _warn_of_lost(name, split.num_rows - len(kept), split.num_rows, max_length)
-    text = text.keep(train_rows, rows)
+    lost = [
+        f"{split.num_rows - len(kept)} of {split.num_rows} {name} rows are left out: their first "
+        f"max_length={max_length} tokens hold nothing to predict. Raise max_length to keep them."
+        for name, split, kept in (("training", splits[0], train_rows), ("evaluation", splits[1], rows))
+        if len(kept) < split.num_rows
+    ]
+    for note in lost:
+        warnings.warn(note, stacklevel=2)
+    text = replace(text.keep(train_rows, rows), notes=(*text.notes, *lost))
     longest = max(int(tokens.lengths.max(initial=0)) for tokens in (train, evaluation))
     if packing and not text.has_prompts:
         longest = max(longest, len(train.ids))  # a row is cut of all texts of a client
@@ -99,15 +105,6 @@ def _plain(
     tokens = tokens_of(split)
     kept = np.flatnonzero(tokens.targets(np.arange(len(tokens))))
     return (tokens if len(kept) == len(tokens) else tokens_of(split.select(kept))), kept
-
-
-def _warn_of_lost(name: str, lost: int, rows: int, max_length: int) -> None:
-    if lost:
-        warnings.warn(
-            f"{lost} of {rows} {name} rows are left out: their first max_length={max_length} tokens hold nothing to "
-            "predict. Raise max_length to keep them.",
-            stacklevel=2,
-        )
 
 
 def _check_answers(model: PreTrainedModel, questions: Questions) -> None:
