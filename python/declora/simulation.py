@@ -13,7 +13,7 @@ from typing import Any, overload
 import torch
 from matplotlib.figure import Figure
 
-from declora import report
+from declora import process, report
 from declora.config import SimulationConfig
 from declora.errors import ConfigError
 from declora.model.held import held
@@ -151,6 +151,7 @@ def _write_comparison(folder: RunFolder, config: SimulationConfig, comparison: C
     folder.write_text("report.html", report.comparison_report(summaries, title="declora: comparison"))
 
 
+@process.alone()  # matplotlib reads its settings while it draws
 def _save_figure(folder: RunFolder, name: str, figure: Figure) -> None:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=150)
