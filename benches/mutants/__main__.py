@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "train": (
         ["train/*.py", "run.py"],
-        ["order", "optimizer", "evaluate", "local_steps", "train", "run", "causal*", "generate", "unpad"],
+        ["order", "optimizer", "evaluate", "local_steps", "train", "run", "causal*", "generate", "unpad", "group_size"],
     ),
     "gossip": (["gossip.py"], ["gossip*", "attacks*"]),
     "codec": (["codec/*.py"], ["codec*", "gossip*", "testing"]),
