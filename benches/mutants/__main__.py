@@ -12,7 +12,7 @@ import platform
 import random
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from changes import Change, changed, changes
@@ -78,7 +78,7 @@ def _start(suite: Suite, file: Path, change: Change) -> Trial:
     return Trial(file, changed(file.read_text(), change.number), tests, seconds)
 
 
-def page(scores: Mapping[str, Score], minutes: float) -> str:
+def page(scores: Mapping[str, Score], rooms: Sequence[str], minutes: float) -> str:
     """Returns docs/mutants.md."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
@@ -86,7 +86,7 @@ def page(scores: Mapping[str, Score], minutes: float) -> str:
         *INTRODUCTION.strip().splitlines(),
         "",
         f"- date: {datetime.date.today().isoformat()}, commit {commit or 'unknown'}",
-        f"- command: `MUTANTS_MINUTES={minutes:g} make mutants`",
+        f"- command: `python benches/mutants {' '.join(rooms)} --minutes {minutes:g}`",
         f"- machine: {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
         "",
         "| room | changes | tried | killed | lived | equivalent | killed of killed and lived |",
@@ -116,7 +116,7 @@ def main() -> None:
     scores: dict[str, Score] = {}
     for name in rooms:
         scores |= score_core(ROOT, seconds) if name == CORE else {name: score(name, seconds, options.jobs)}
-    options.page.write_text(page(scores, options.minutes))
+    options.page.write_text(page(scores, rooms, options.minutes))
 
 
 if __name__ == "__main__":
