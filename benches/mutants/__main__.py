@@ -113,6 +113,7 @@ def main() -> None:
     seconds = 60 * options.minutes / len(rooms)
     if CORE in rooms:
         check_installed()
+    os.chdir(ROOT)  # the names that pytest has for tests begin there
     scores: dict[str, Score] = {}
     for name in rooms:
         scores |= score_core(ROOT, seconds) if name == CORE else {name: score(name, seconds, options.jobs)}
