@@ -287,6 +287,13 @@ def tiny(kind, **fields):
     return transformers.AutoModelForCausalLM.from_config(kind(vocab_size=64, **fields)).eval()
 
 
+class WithoutPositions(transformers.GPT2LMHeadModel):
+    """A model whose forward takes no position_ids."""
+
+    def forward(self, input_ids, use_cache=None):
+        return super().forward(input_ids, use_cache=use_cache)
+
+
 def test_packing_is_measured_on_the_model_and_refused_where_examples_see_each_other():
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     for make in (tiny_gpt2, tiny_llama):
@@ -295,6 +302,6 @@ def test_packing_is_measured_on_the_model_and_refused_where_examples_see_each_ot
     check_packing(tiny(transformers.MistralConfig, **sizes, num_key_value_heads=1, sliding_window=4))
     bloom = tiny(transformers.BloomConfig, hidden_size=32, n_layer=2, n_head=2)  # relative positions from its mask
     mamba = tiny(transformers.MambaConfig, hidden_size=32, num_hidden_layers=2)  # a state, no attention
-    for model in (bloom, mamba):
+    for model in (bloom, mamba, tiny_gpt2(WithoutPositions)):
         with pytest.raises(ModelError, match=r"packing=True: in \w+ the examples .* see each other.*packing=False"):
             check_packing(model)

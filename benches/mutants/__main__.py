@@ -12,7 +12,7 @@ import platform
 import random
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from changes import Change, changed, changes
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "train": (
         ["train/*.py", "run.py"],
-        ["order", "optimizer", "evaluate", "local_steps", "train", "run", "causal*", "generate", "unpad"],
+        ["order", "optimizer", "evaluate", "local_steps", "train", "run", "causal*", "generate", "unpad", "group_size"],
     ),
     "gossip": (["gossip.py"], ["gossip*", "attacks*"]),
     "codec": (["codec/*.py"], ["codec*", "gossip*", "testing"]),
@@ -78,7 +78,7 @@ def _start(suite: Suite, file: Path, change: Change) -> Trial:
     return Trial(file, changed(file.read_text(), change.number), tests, seconds)
 
 
-def page(scores: Mapping[str, Score], minutes: float) -> str:
+def page(scores: Mapping[str, Score], rooms: Sequence[str], minutes: float) -> str:
     """Returns docs/mutants.md."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
@@ -86,7 +86,7 @@ def page(scores: Mapping[str, Score], minutes: float) -> str:
         *INTRODUCTION.strip().splitlines(),
         "",
         f"- date: {datetime.date.today().isoformat()}, commit {commit or 'unknown'}",
-        f"- command: `MUTANTS_MINUTES={minutes:g} make mutants`",
+        f"- command: `python benches/mutants {' '.join(rooms)} --minutes {minutes:g}`",
         f"- machine: {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
         "",
         "| room | changes | tried | killed | lived | equivalent | killed of killed and lived |",
@@ -113,10 +113,11 @@ def main() -> None:
     seconds = 60 * options.minutes / len(rooms)
     if CORE in rooms:
         check_installed()
+    os.chdir(ROOT)  # the names that pytest has for tests begin there
     scores: dict[str, Score] = {}
     for name in rooms:
         scores |= score_core(ROOT, seconds) if name == CORE else {name: score(name, seconds, options.jobs)}
-    options.page.write_text(page(scores, options.minutes))
+    options.page.write_text(page(scores, rooms, options.minutes))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from matplotlib.figure import Figure
 
-from declora import report
+from declora import process, report
 from declora.errors import ConfigError, RunFolderError
 from declora.report import RunFolder, RunLog
 from declora.result import Comparison, SimulationResult
@@ -114,6 +114,7 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}, {report.reason(error)}"
 
 
+@process.alone()  # matplotlib reads its settings while it draws
 def _save_figure(folder: RunFolder, name: str, figure: Figure) -> None:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=150)

@@ -8,6 +8,7 @@ import re
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from declora import process
 from declora.report.style import DARK, INK, MUTED, PAPER
 
 __all__ = ["color_variables", "inline_svg"]
@@ -25,7 +26,7 @@ def inline_svg(figure: Figure, label: str) -> str:
         label: what a screen reader says.
     """
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "declora"}):
+    with process.alone(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "declora"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

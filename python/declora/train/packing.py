@@ -56,7 +56,7 @@ def pack_blocks(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_leng
         ids=tokens.ids[np.concatenate(places)],
         starts=starts,
         scored=scored,
-        packed=np.concatenate(begun),
+        counts=np.concatenate(begun),
     )
     return packed, _shards(counts)
 
@@ -84,7 +84,7 @@ def pack_examples(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_le
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         scored=None if tokens.scored is None else tokens.scored[places],
         positions=np.concatenate([np.arange(length) for length in tokens.lengths[texts]]),
-        packed=np.array([len(row) for row in order], dtype=np.int64),
+        counts=np.array([len(row) for row in order], dtype=np.int64),
     )
     return packed, _shards(counts)
 

@@ -45,7 +45,7 @@ class Tokens:
     """Flat: which tokens are targets of the loss (causal LM); the first of a text never is."""
     positions: NDArray[np.int64] | None = None
     """Flat: each token's place in its own text, where a row holds several texts that do not see each other."""
-    packed: NDArray[np.int64] | None = None
+    counts: NDArray[np.int64] | None = None
     """`[texts]`: how many samples begin in each row, where rows are packed of several; None where each is one."""
     padding_side: Side = "right"
 
@@ -63,7 +63,7 @@ class Tokens:
 
     def samples(self, texts: NDArray[np.int64]) -> int:
         """Returns how many samples `texts` are: as many as they hold where they are packed."""
-        return len(texts) if self.packed is None else int(self.packed[texts].sum())
+        return len(texts) if self.counts is None else int(self.counts[texts].sum())
 
     @cached_property
     def _scored_before(self) -> NDArray[np.int64]:
