@@ -369,9 +369,7 @@ def test_a_missing_folder_or_model_is_named(reproduce, counted, tmp_path):
     assert not (tmp_path / "out" / "cells").exists()
 
 
-def test_a_folder_for_the_tables_that_cannot_be_had_is_refused_before_anything_is_trained(
-    reproduce, counted, tmp_path
-):
+def test_a_folder_for_the_tables_that_cannot_be_had_is_refused_before_anything_is_trained(reproduce, counted, tmp_path):
     (tmp_path / "out" / "table1").mkdir(parents=True)
     (tmp_path / "out" / "table1" / "mine.txt").write_text("precious")
     with pytest.raises(RunFolderError, match="holds files that declora did not write"):
