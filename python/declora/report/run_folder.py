@@ -130,6 +130,7 @@ class RunFolder:
                 try:
                     write(stage)
                 except Exception as error:  # whatever the library that writes it raises
+                    shutil.rmtree(stage, ignore_errors=True)  # room for the list of what is whole
                     cause = error.__cause__ or error
                     failure = RunFolderError(f"{self._field}: {name!r} cannot be written: {reason(cause)}. {_FIX}.")
                     failure.__cause__ = error
