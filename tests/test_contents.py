@@ -117,3 +117,8 @@ def test_a_file_that_cannot_be_read_is_named(site, monkeypatch):
     monkeypatch.setattr("declora.experiments.contents.open", refuse, raising=False)
     with pytest.raises(ConfigError, match=r"x\.bin' cannot be read: Permission denied"):
         of(site / "model")
+
+
+@pytest.mark.parametrize("name", ["user/model", "x" * 5000, "a\0b", "~nobody-here/x"])
+def test_what_is_no_path_here_is_itself(name):
+    assert of(name) == name
