@@ -12,7 +12,7 @@ from conftest import tiny_bert, tiny_texts
 from declora import cli
 from declora.config import SimulationConfig
 from declora.data import load
-from declora.errors import ConfigError, DataError, ModelError
+from declora.errors import ConfigError, DataError, ModelError, RunFolderError
 from declora.experiments import EXPERIMENTS, PRINTED, SCALES, Cell, Experiment, grid, overview
 from declora.experiments.choices import open_choices
 from declora.experiments.experiment import Grid
@@ -367,6 +367,24 @@ def test_a_missing_folder_or_model_is_named(reproduce, counted, tmp_path):
         reproduce("table1", model=str(tmp_path / "none"))
     assert counted == []
     assert not (tmp_path / "out" / "cells").exists()
+
+
+def test_a_folder_for_the_tables_that_cannot_be_had_is_refused_before_anything_is_trained(reproduce, counted, tmp_path):
+    (tmp_path / "out" / "table1").mkdir(parents=True)
+    (tmp_path / "out" / "table1" / "mine.txt").write_text("precious")
+    with pytest.raises(RunFolderError, match="holds files that declora did not write"):
+        reproduce("table1")
+    assert counted == []
+
+
+def test_a_run_that_cannot_be_kept_is_in_the_error_and_is_run_again(run, counted, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("declora.experiments.store._facts", lambda result: 1 / 0)
+        with pytest.raises(RunFolderError, match=r"ZeroDivisionError.*its result is in the error's `result`") as caught:
+            run("local-steps", seeds=1)
+    assert len(caught.value.result.history) == 4
+    run("local-steps", seeds=1)
+    assert len(counted) == 1 + 3
 
 
 def test_the_overview_counts_the_work_of_every_experiment(capsys):

@@ -149,7 +149,7 @@ def test_a_folder_that_lost_files_while_it_was_written_is_not_finished(tmp_path)
     folder = RunFolder(tmp_path / "run")
     folder.write_text("a.txt", "a")
     (tmp_path / "run" / "a.txt").unlink()
-    with pytest.raises(RunFolderError, match=r"a\.txt removed while the run was going"):
+    with pytest.raises(RunFolderError, match=r"lacks a\.txt, removed while the run was going"):
         folder.finish()
 
 

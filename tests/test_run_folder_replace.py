@@ -33,6 +33,7 @@ def write_run(path, text, *, overwrite=False):
 def quick(monkeypatch):
     """Nothing here pulls the plug: that files reach the disk is slow and would change nothing."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
+    monkeypatch.setattr(os, "sync", lambda: None)
 
 
 @pytest.fixture

@@ -153,6 +153,9 @@ def test_a_comparisons_page_and_its_table_say_the_same_of_the_codecs(simulate, t
     for method, codec in zip(table["method"], table["codec"], strict=True):
         assert f"<tr><td>{method}</td><td>{codec}</td>" in results
         assert f"| {method:<11} | {codec:<5} |" in (out / "comparison.md").read_text()
+    differ = page[page.index("Where the runs differ") : page.index("The same in all")]
+    assert "<td>method</td>" in differ
+    assert "<td>out</td>" not in differ
 
 
 def test_an_inner_run_can_be_run_again_alone(simulate, tmp_path):
@@ -188,6 +191,7 @@ LABELS = [
     (["Report.HTML", "b"], "label 'Report.HTML', which is a file"),
     (["ok", "declora-run.json"], "which is a file"),
     (["ok", ".declora"], "which is a file"),
+    (["ok", "ok.declora-new"], "which is a file"),
     (["ok", "x" * 300], "label of 300 characters"),
 ]
 

@@ -193,7 +193,8 @@ class SimulationConfig:
     out: Annotated[str | None, Place()] = None
     """Run folder for config, metrics.jsonl, adapters, plots and report.html; none: nothing is written."""
     overwrite: bool = False
-    """Whether a run folder that exists is replaced."""
+    """Whether an earlier run in `out` is replaced. It stays until the new one has finished; until then the new one is
+    beside it, in a folder whose name ends with .declora-new."""
     tensorboard: bool = False
     """Whether metrics are also written for TensorBoard, into the run folder."""
     progress: bool | None = None

@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from declora import process, report
 from declora.errors import ConfigError, RunFolderError
 from declora.report import RunFolder, RunLog
+from declora.report.belongings import MARKER, OWN
+from declora.report.json_lines import METRICS
 from declora.result import Comparison, SimulationResult
 
 __all__ = ["folder_names", "keeping", "write_comparison", "write_run"]
 
 _COMPARISON = ("config.json", "comparison.md", "comparison.png", "report.html")
-_RESERVED = {*_COMPARISON, "declora-run.json", ".declora", "metrics.jsonl"}
+_RESERVED = {*_COMPARISON, MARKER, METRICS}
 _LONGEST = 200
 """Bytes of a folder's name: file systems take 255, and a run that is replaced has a longer name for a while."""
 
@@ -35,7 +37,7 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
         folded = name.casefold()
         if not name.strip("."):
             raise ConfigError(f"compare has the label {label!r}, which cannot name a folder. Give the run another.")
-        if folded in _RESERVED:
+        if folded in _RESERVED or folded.endswith(OWN):
             raise ConfigError(f"compare has the label {label!r}, which is a file of its folder. Give the run another.")
         if len(name.encode(errors="replace")) > _LONGEST:
             raise ConfigError(
@@ -86,6 +88,8 @@ def write_comparison(folder: RunFolder, comparison: Comparison) -> None:
     _save_figure(folder, "comparison.png", comparison.plot())
     histories = {label: result.history for label, result in comparison.results.items()}
     configs = {label: result.config.describe() for label, result in comparison.results.items()}
+    for config in configs.values():
+        del config["out"]  # each run's own, and no difference between them
     page = report.comparison_report(comparison.table, histories, configs, title="declora: comparison")
     folder.write_text("report.html", page)
 

@@ -29,15 +29,15 @@ class Contents:
         Raises:
             ConfigError: A file cannot be read.
         """
-        path = Path(name).expanduser()
-        if not path.exists():
+        path = os.path.expanduser(name)
+        if not os.path.exists(path):
             return name
         place = os.path.realpath(path)
         if place not in self._digests:
             try:
                 self._digests[place] = _digest(Path(place))
             except OSError as error:
-                raise ConfigError(f"{str(error.filename or path)!r} cannot be read: {error.strerror}.") from error
+                raise ConfigError(f"{str(error.filename or name)!r} cannot be read: {error.strerror}.") from error
         return self._digests[place]
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,7 @@ def _files_of(config: SimulationConfig, contents: Contents) -> dict[str, str]:
 def _content_of(name: str, contents: Contents) -> str:
     """Returns the content of a path, also of one that is given as `TASK=PATH`."""
     task, equals, path = name.partition("=")
-    return contents.of(name) if Path(name).exists() or not equals else f"{task}={contents.of(path)}"
+    return contents.of(name) if os.path.exists(name) or not equals else f"{task}={contents.of(path)}"
 
 
 def _named(settings: Mapping[str, Any], k: str) -> dict[str, Any]:

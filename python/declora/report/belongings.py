@@ -8,7 +8,7 @@ from pathlib import Path
 
 from declora.report.lock import LOCK, PRIVATE, FolderLock
 
-__all__ = ["MARKER", "PARTIAL", "Belongings", "find_foreign", "new_beside", "old_beside", "remove_run"]
+__all__ = ["MARKER", "OWN", "PARTIAL", "Belongings", "find_foreign", "new_beside", "old_beside", "remove_run"]
 
 MARKER = "declora-run.json"
 """Names the folder as declora's and lists what declora wrote into it."""
@@ -16,6 +16,8 @@ PARTIAL = f"{PRIVATE}/partial"
 """What is being written, until it is whole and moved to its place."""
 _FORMAT, _VERSION = "declora-run", 2
 _NEW, _OLD = ".declora-new", ".declora-old"
+OWN = (PRIVATE, _NEW, _OLD)
+"""How the names of folders end that are there for a while, in a run's folder or beside it."""
 
 
 def new_beside(folder: Path) -> Path:

@@ -118,24 +118,25 @@ class RunFolder:
         Where one cannot be written, those before it are there all the same.
 
         Args:
-            writers: by name (relative, not there yet), what writes the folder that it is given.
+            writers: by name (relative, not there yet; at least one), what writes the folder that it is given.
         """
         whole: dict[str, Path] = {}
         failure: RunFolderError | None = None
         names = [_inside(name) for name in writers]
-        with self._writing(", ".join(names[:1])):
+        with self._writing(names[0]):
             aside = self._aside()
             for number, (name, write) in enumerate(zip(names, writers.values(), strict=True)):
                 stage = aside / str(number)
                 try:
                     write(stage)
                 except Exception as error:  # whatever the library that writes it raises
+                    shutil.rmtree(stage, ignore_errors=True)  # room for the list of what is whole
                     cause = error.__cause__ or error
                     failure = RunFolderError(f"{self._field}: {name!r} cannot be written: {reason(cause)}. {_FIX}.")
                     failure.__cause__ = error
                     break
                 whole[name] = stage
-            self._own(f"{path}/{file.name}" for path, stage in whole.items() for file in stage.iterdir())
+            self._own(f"{path}/{file}" for path, stage in whole.items() for file in _files(stage))
             for path, stage in whole.items():
                 (self.work / path).parent.mkdir(parents=True, exist_ok=True)
                 os.rename(stage, self.work / path)
@@ -146,9 +147,7 @@ class RunFolder:
         """Counts the files that a library keeps in the folder `name` as the run's own, and returns its path."""
         path = _inside(name)
         with self._writing(name):
-            self._own(
-                file.relative_to(self.work).as_posix() for file in (self.work / path).rglob("*") if file.is_file()
-            )
+            self._own(f"{path}/{file}" for file in _files(self.work / path))
         return self.work / path
 
     def append_metrics(self, record: Mapping[str, object]) -> None:
@@ -184,14 +183,15 @@ class RunFolder:
 
         Raises:
             RunFolderError: something that the run wrote is not there any more, or the earlier run cannot go: a user
-                put files there meanwhile, or one of its inner runs is being replaced. All stays where it is.
+                put files there meanwhile, or one of its inner runs is being replaced. Then all stays where it is.
         """
         with reporting(self._field, " cannot be completed", f"The run is in {str(self.work)!r}"):
             self._hold()
             if missing := self._missing():
-                raise RunFolderError(f"{self._field}: {listed(missing)} removed while the run was going.")
+                raise RunFolderError(f"{self._field} lacks {listed(missing)}, removed while the run was going.")
             if self.work != self._place:
                 self._swap()
+                self._remove_earlier()
         self.close()
 
     def close(self) -> None:
@@ -223,8 +223,8 @@ class RunFolder:
 
     def _swap(self) -> None:
         place, old = self._place, old_beside(self._place)
-        for file in (file for file in self.work.rglob("*") if file.is_file()):
-            _sync(file)  # the earlier run goes for good: the new one must be on the disk
+        if hasattr(os, "sync"):
+            os.sync()  # the earlier run goes for good: the new one, with files of libraries, must be on the disk
         with contextlib.ExitStack() as locks:
             if place.exists():
                 if not self._earlier_lock.holds(place):
@@ -237,9 +237,13 @@ class RunFolder:
                 os.rename(place, old)
             os.rename(self.work, place)
             self.work = place
-        self._earlier_lock.release(old)
-        if old.exists():
-            remove_run(old)
+
+    def _remove_earlier(self) -> None:
+        old = old_beside(self._place)
+        with reporting(self._field, " is whole, but the earlier run cannot be removed", f"Remove {str(old)!r}"):
+            self._earlier_lock.release(old)
+            if old.exists():
+                remove_run(old)
 
     def _hold(self) -> None:
         """Makes sure that the folder is this run's; one that was removed is made again.
@@ -297,9 +301,9 @@ class RunFolder:
             yield
 
 
-def _sync(path: Path) -> None:
-    with open(path, "r+b") as file:
-        os.fsync(file.fileno())
+def _files(folder: Path) -> list[str]:
+    """Returns the paths in a folder of the files at any depth."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def _inside(name: str) -> str:
