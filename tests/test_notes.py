@@ -31,8 +31,7 @@ def test_a_result_has_its_notes_once_and_in_order_and_so_has_the_report(run, tmp
     assert "is taken as the text." in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_a_run_without_notes_has_no_word_of_them(run, monkeypatch):
-    monkeypatch.setattr(prepare, "prepare", prepare.prepare)
+def test_a_run_without_notes_has_no_word_of_them(run):
     result = run(progress=False)
     silent = replace(result, _outcome=replace(result._outcome, notes=()))
     assert silent.notes == ()

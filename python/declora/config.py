@@ -63,11 +63,12 @@ class SimulationConfig:
     """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2. The path of a config.json,
     or a `PretrainedConfig`: that architecture with random weights, drawn from the seed."""
     data: Annotated[Any, Source(), LOADED] = "stdlib-docstrings"
-    """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file(s), folder,
-    `datasets.Dataset`/`DatasetDict`, or a list with one per client. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte,
+    """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file, folder,
+    `datasets.Dataset`/`DatasetDict`, or a list with one of these per client. "stdlib-docstrings" needs no download:
+    docstrings of Python's own library, to be told apart by subject. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte,
     boolq, wic, copa, ag_news, gsm8k."""
     clients: Annotated[int, Whole(1, _MILLION)] = 10
-    """Number of clients."""
+    """Number of clients, at most as many as there are training rows."""
     rounds: Annotated[int, Whole(1, _MILLION)] = 20
     """Rounds of local steps and gossip (T)."""
     local_steps: Annotated[int | None, Whole(1, _MILLION)] = None
@@ -84,22 +85,24 @@ class SimulationConfig:
     """linear, clipped[:f=1|:tau=X], trimmed-mean:f=1, median, krum:f=1, multi-krum:f=1,m=2, nna:f=1 (f: neighbours of a
     client that may be bad), or push-sum, for any strongly connected digraph."""
     lora: Annotated[Any, LORA] = field(default_factory=lambda: {"r": 8})
-    """A `peft.LoraConfig`, or a table of its fields. lora_alpha defaults to r, so that the scale is 1;
+    """A `peft.LoraConfig`, or a table of its fields. In a table, lora_alpha defaults to r, so that the scale is 1;
     target_modules to PEFT's choice for the kind of model (query and value; q_proj and v_proj; c_attn ...), or where it
     has none to all linear layers."""
     partition: Annotated[Any | None, Given(Name(_read_partition))] = None
-    """iid, dirichlet:ALPHA, shards:S, labels:[[..], ..], quantity:ALPHA, column:NAME, or a table of proportions of the
-    labels; none: natural where the data is a list with one per client, else iid."""
+    """iid, dirichlet:ALPHA, shards:S, quantity:ALPHA, column:NAME, natural (as given, a list with one per client), or
+    labels:[[..], ..], each client's proportions of the labels, which may be an array, too; none: natural where the
+    data is such a list, else iid."""
     method: Annotated[str, Name(build_method)] = "dec-lora"
-    """dec-lora, centralized (pooled data, same total work), fedavg (exact average by a server, weighted by samples),
-    local (no gossip)."""
+    """dec-lora, centralized (pooled data, with batches as large as all clients' together, so as many samples a round),
+    fedavg (exact average by a server, weighted by samples), local (no gossip)."""
     compare: Annotated[Any | None, Given(Text())] = None
-    """Several runs from the same seeds: method names, each with overrides if need be ("dec-lora codec=none")."""
+    """Several runs from the same seeds: method names, each with overrides if need be ("dec-lora codec=none"), in a list
+    or in one text with commas; or labels with their settings."""
     seed: Annotated[int, Whole(0, 2**64 - 1), LOADED] = 0
-    """Names every random choice of the run."""
+    """Names every random choice of the run; below 2^64."""
 
     batch_size: Annotated[int, Whole(1, _MILLION)] = 8
-    """Samples of one client's local step."""
+    """Samples of one client's local step. Where a client has fewer, they repeat (with `local_epochs` they do not)."""
     learning_rate: Annotated[float, Real(above=0)] = 5e-3
     """Peak learning rate."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -107,15 +110,17 @@ class SimulationConfig:
     weight_decay: Annotated[float, Real(least=0)] = 0.0
     """Decoupled (adamw) or L2 (sgd), of matrices; biases and scales of norms have none, as in transformers' Trainer."""
     momentum: Annotated[float, Real(least=0, below=1)] = 0.0
-    """Of sgd."""
+    """Of sgd; adamw has moments of its own, on which this has no effect."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """linear (decay to 0), cosine or constant, over all local steps of the run."""
+    """What follows the warm-up: linear or cosine, both down to 0, or constant; over all local steps of a client."""
     warmup: Annotated[float, Real(least=0, most=1)] = 0.06
-    """Share of the steps in which the learning rate rises to its peak."""
+    """Share of the steps, rounded to whole ones, in which the learning rate rises to its peak. As transformers does it,
+    step s of a warm-up of w (from 0 on) has s/w of the peak, so that the first does not move anything: of a warm-up of
+    one step that is all."""
     clip_norm: Annotated[float | None, Real(above=0)] = 1.0
     """Largest gradient norm of one client's step; none: no clipping."""
     reset_moments: bool = False
-    """Whether every round starts with fresh optimizer moments."""
+    """Whether every round starts with fresh optimizer moments (and momentum); the schedule goes on."""
     base_dropout: bool = False
     """Whether the frozen base keeps its own dropout in training. LoRA dropout is as configured."""
 
@@ -129,15 +134,15 @@ class SimulationConfig:
 
     attack: str | None = None
     """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian, dissensus (all with :scale=S),
-    mimic, stale, replay (both with :delay=N), crafted, nan, inf. The others are what is evaluated then; none: all are
-    honest."""
+    mimic (with :target=C), stale, replay (both with :delay=N), crafted, nan, inf. The others are what is evaluated
+    then; none: all are honest."""
     attackers: Annotated[Any, Wholes(0)] = 1
-    """How many clients attack, chosen by the seed, or which ones ([3, 7])."""
+    """How many clients attack, chosen by the seed, or which ones ([3, 7]); nobody without `attack`."""
 
     eval_data: Annotated[Any | None, Source(), LOADED] = None
     """Data to evaluate on; none: the data's validation or test split, else a held-out `eval_fraction`."""
     eval_fraction: Annotated[float, Real(above=0, below=1), LOADED] = 0.1
-    """Share held out where the data has no evaluation split."""
+    """Share of each class that is held out where the data has no evaluation split."""
     eval_every: Annotated[int, Whole(1)] = 5
     """Rounds between evaluations; the last round is always evaluated."""
     eval_samples: Annotated[int | None, Whole(1)] = None
@@ -145,11 +150,11 @@ class SimulationConfig:
     client_eval_samples: Annotated[int | None, Whole(0)] = 200
     """Samples each client's own model is evaluated on (the same for all); none: all; 0: clients are not evaluated."""
     task: Annotated[Literal["classification", "causal-lm"] | None, LOADED] = None
-    """classification or causal-lm; none: classification where the data has labels."""
+    """classification or causal-lm; none: classification where the data has labels, else causal-lm."""
     metric: Annotated[str | None, Choice(METRICS)] = None
     """Headline metric: accuracy, f1 (of class 1; the mean over classes where there are more than two), matthews,
     perplexity, or exact_match (of generated answers, see max_new_tokens); none: the named task's own (f1 for mrpc,
-    matthews for cola), else accuracy or perplexity."""
+    matthews for cola), else accuracy or perplexity, by `task`."""
     text_columns: Annotated[Any | None, Texts(), LOADED] = None
     """Names of the text columns; none: found by their usual names."""
     label_column: Annotated[str | None, LOADED] = None
@@ -183,7 +188,8 @@ class SimulationConfig:
     device: Annotated[str, Name(_read_device), LOADED] = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:N."""
     group_size: Annotated[int | None, Whole(1, _MILLION)] = None
-    """Clients computed together; none: chosen from the size of the model and batch."""
+    """Clients computed together; none: chosen from the sizes of model, batch and texts, not from free memory, since
+    the last bits of a result depend on it."""
     unpad: bool = True
     """Whether the blocks of a classifier compute sequences without their padding, one token after another, in training
     and evaluation; on a CPU, and where the model allows it (which is measured)."""
@@ -196,9 +202,9 @@ class SimulationConfig:
     """Whether an earlier run in `out` is replaced. It stays until the new one has finished; until then the new one is
     beside it, in a folder whose name ends with .declora-new."""
     tensorboard: bool = False
-    """Whether metrics are also written for TensorBoard, into the run folder."""
+    """Whether metrics are also written for TensorBoard, into the run folder; needs `out`."""
     progress: bool | None = None
-    """Whether to show a progress bar; none: where standard error is a terminal."""
+    """Whether to show notes and a progress bar on standard error; none: where that is a terminal."""
 
     def __post_init__(self) -> None:
         """Checks every setting that can be checked on its own, and keeps it as plain Python where it is a value."""

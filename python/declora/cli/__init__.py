@@ -20,7 +20,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     """
     try:
         # Loaded here, so that an interruption finds somebody who handles it.
-        from declora.cli.process import Stopped, handling_signals
+        from declora.cli.edges import Stopped, handling_signals
 
         try:
             with handling_signals():

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import declora
 from declora.cli import conformance, reproduce, simulate, topology
-from declora.cli.process import discard_output, prepare_streams
+from declora.cli.edges import discard_output, prepare_streams
 from declora.errors import DecloraError, shorten
 
 __all__ = ["run"]

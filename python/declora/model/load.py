@@ -143,4 +143,7 @@ def resolve_device(device: str) -> torch.device:
         raise ConfigError(f"device={device!r} is not a torch device. Use 'auto', 'cpu', 'cuda' or 'cuda:N'.") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device={device!r}: torch sees no CUDA GPU here. Use device='cpu' or 'auto'.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ConfigError(f"device={device!r}: the last of the GPUs that torch sees here is 'cuda:{last}'. Use that.")
     return found

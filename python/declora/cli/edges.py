@@ -33,11 +33,11 @@ def handling_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # Who ignores a signal (nohup, a shell's background job) goes on ignoring it.
-    before = {number: signal.getsignal(number) for number in _NAMES}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+    # Who ignores a signal (nohup, a shell's background job) goes on ignoring it; None is no handler of Python's.
+    found = {number: signal.getsignal(number) for number in _NAMES}
+    before = {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, _stop)
     try:
         yield
     finally:

@@ -1,0 +1,15 @@
+"""Kinds of settings: what each may be, how a text of the command line is read as one, and as what it is kept.
+
+A kind judges values that may be anything, before anything is loaded or written. What it returns is plain Python: a
+numpy integer is the whole number that it is, so that files and digests do not depend on what made it.
+"""
+
+from declora.kinds.kind import Kind, parse_value
+from declora.kinds.objects import Given, Source, Table
+from declora.kinds.texts import Choice, Name, Place, Text, Texts
+from declora.kinds.values import Real, Switch, Whole, Wholes
+
+__all__ = [
+    "Choice", "Given", "Kind", "Name", "Place", "Real", "Source", "Switch", "Table", "Text", "Texts", "Whole", "Wholes",
+    "parse_value",
+]  # fmt: skip

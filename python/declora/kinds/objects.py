@@ -1,0 +1,88 @@
+"""Objects that only their own rooms can judge, and what may stand in their place."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from declora.errors import ConfigError, DecloraError, refuse
+from declora.kinds.kind import Kind, parse_value
+from declora.kinds.texts import Place
+
+__all__ = ["Given", "Source", "Table"]
+
+_PLAIN = (type(None), bool, int, float, complex, bytes, np.generic)
+"""What stands for no object: a number where a graph or a model is expected is a mistake."""
+
+
+class Given(Kind):
+    """An object that only its own room can judge (a graph, a data set), or a text in its place.
+
+    Args:
+        text: The kind of such a text; by default none is taken.
+    """
+
+    def __init__(self, text: Kind | None = None) -> None:
+        self._text = text
+
+    def check(self, name: str, value: Any) -> Any:
+        """Returns the object, or the text."""
+        if self._text is not None and isinstance(value, str | Path):
+            return self._text.check(name, value)
+        if isinstance(value, (*_PLAIN, str)):
+            refuse(name, value, "an object" if self._text is None else "a text or an object")
+        return value
+
+
+class Source(Given):
+    """A path or a name, or a loaded object in its place, or a list of these. A `Path` is never a name, so it stays."""
+
+    def __init__(self) -> None:
+        super().__init__(Place())
+
+    def check(self, name: str, value: Any) -> Any:
+        """Returns what was given, the same object: runs that were given one object share what is loaded of it."""
+        if not isinstance(value, list | tuple):
+            super().check(name, value)
+            return value
+        for i, item in enumerate(value):
+            if isinstance(item, str | Path):
+                super().check(f"{name}[{i}]", item)
+        return value
+
+
+class Table(Kind):
+    """A table of fields, or the object that is made of them.
+
+    Args:
+        whole: The class of that object, for messages.
+        error: What is raised, with the message of a `ConfigError`.
+        fields: The kinds of some of its fields, by name; the object's own room judges the others.
+    """
+
+    def __init__(self, whole: str, error: type[DecloraError] = ConfigError, **fields: Kind) -> None:
+        self._whole, self._error, self.fields = whole, error, fields
+
+    def check(self, name: str, value: Any) -> Any:
+        """Returns the object, or a table of its own."""
+        try:
+            return self._check(name, value)
+        except ConfigError as error:
+            raise self._error(str(error)) from None
+
+    def _check(self, name: str, value: Any) -> Any:
+        if isinstance(value, (*_PLAIN, str, list, tuple)):
+            refuse(name, value, f"a table of the fields of {self._whole}, or a {self._whole}")
+        if not isinstance(value, Mapping):
+            return value
+        checked = {
+            field: kind.check(f"{name}.{field}", value[field])
+            for field, kind in self.fields.items()
+            if value.get(field) is not None
+        }
+        return {**value, **checked}
+
+    def parse(self, text: str) -> Any:
+        """Returns the table that `text` is in TOML, else what else it means."""
+        return parse_value(text)

@@ -1,0 +1,99 @@
+"""Texts: plain ones, names and paths."""
+
+import errno
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from declora.errors import ConfigError, refuse, shown, unknown_name
+from declora.kinds.kind import Kind, parse_value
+
+__all__ = ["Choice", "Name", "Place", "Text", "Texts"]
+
+
+class Text(Kind):
+    """A text that is not empty."""
+
+    _wanted: ClassVar[str] = "a name, in quotes"
+
+    def check(self, name: str, value: Any) -> Any:
+        """Returns the text."""
+        if not isinstance(value, str):
+            refuse(name, value, self._wanted)
+        if not value.strip():
+            raise ConfigError(f"{name}={shown(value)} is empty. Leave {name} out, or say what it should be.")
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair, or a file name of another encoding
+            refuse(name, value, "a text that UTF-8 can write")
+        return str(value)
+
+
+class Texts(Text):
+    """A text, or a list of texts."""
+
+    def check(self, name: str, value: Any) -> Any:
+        """Returns the text, or the list."""
+        value = value.tolist() if isinstance(value, np.ndarray) else value
+        if isinstance(value, list | tuple | set | frozenset):
+            texts = [super(Texts, self).check(f"{name}[{i}]", text) for i, text in enumerate(value)]
+            return sorted(texts) if isinstance(value, set | frozenset) else texts  # a set has no order of its own
+        return super().check(name, value)
+
+    def parse(self, text: str) -> Any:
+        """Returns the text, or the list that is written in brackets or with commas."""
+        if text.startswith("["):
+            return parse_value(text)
+        return text.split(",") if "," in text else text
+
+
+class Choice(Text):
+    """One of a few names."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+
+    def check(self, name: str, value: Any) -> Any:
+        """Returns the name."""
+        text = super().check(name, value)
+        if text not in self._names:
+            raise unknown_name(name, text, self._names)
+        return text
+
+
+class Name(Text):
+    """A name with a grammar of its own, such as `"topk:fraction=0.01+choco"`.
+
+    Args:
+        read: Reads it; what it cannot read, it refuses by an error that names setting, value and fix.
+    """
+
+    def __init__(self, read: Callable[[str], object]) -> None:
+        self._read = read
+
+    def check(self, name: str, value: Any) -> Any:
+        """Returns the name, which can be read."""
+        text = super().check(name, value)
+        self._read(text)
+        return text
+
+
+class Place(Text):
+    """Where something is: a path, or a name that is looked up."""
+
+    _wanted = "a path, in quotes"
+
+    def check(self, name: str, value: Any) -> Any:
+        """Returns it as text."""
+        text = super().check(name, str(value) if isinstance(value, Path) else value)
+        try:
+            os.lstat(text)
+        except ValueError as error:  # a NUL
+            raise ConfigError(f"{name}={shown(value)} can be no path: {error}. Check how it was made.") from error
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise ConfigError(f"{name}={shown(value)} is too long for a path. Check how it was made.") from error
+        return text
