@@ -97,6 +97,19 @@ fn the_largest_codes_of_the_largest_scale_decode_to_it() {
 }
 
 #[test]
+fn the_largest_scales_of_sign_are_sent_and_larger_ones_refused() {
+    let (n, largest) = (1 << 20, 2_f32.powi(127).next_down());
+    let codec = codec("sign:block=1048576");
+    let mut payload = encoded(&codec, &vec![largest; n]);
+    assert_eq!(payload[..4], largest.to_le_bytes(), "the mean of 2^20 equal numbers");
+    assert_eq!(fault(&codec, &payload, n), None);
+    for bad in [2_f32.powi(127), f32::MAX, f32::INFINITY, f32::NAN, -1.0] {
+        payload[..4].copy_from_slice(&bad.to_le_bytes());
+        assert_eq!(fault(&codec, &payload, n), Some(Fault::Scale { block: 0 }), "{bad}");
+    }
+}
+
+#[test]
 fn spare_bits_are_refused() {
     let set_last = |codec: &Codec, n: usize| {
         let mut payload = encoded(codec, &values(n, 1));
