@@ -1,5 +1,5 @@
-//! Encode, check, decode, decode and add: bits x length x level, in bytes moved per second, beside a copy of the float32 input; the
-//! other codecs in numbers per second.
+//! Encode, check, decode, decode and add: bits x length x level, in bytes moved per second, beside a copy of the float32
+//! input; the other codecs in numbers per second.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 

@@ -112,6 +112,20 @@ fn eden_states_more_of_short_blocks_and_needs_it() {
     assert_eq!(codec("drive").error_bound(4096 + 20), codec("drive:block=32").error_bound(32));
 }
 
+/// Of the identity any 4 of 32 directions keep an eighth: all its singular values are equal.
+#[test]
+fn powersgd_reaches_its_bound_on_the_identity() {
+    let of = |shapes: &[(usize, usize)]| codec("powersgd:rank=4").with_shapes(shapes).unwrap();
+    let square = of(&[(32, 32)]);
+    let identity: Vec<f32> = (0..1024).map(|at| if at % 33 == 0 { 1.0 } else { 0.0 }).collect();
+    assert_near(square.error_bound(1024), 1.0 - 4.0 / 32.0, 1e-12);
+    assert_near(error(&square, &identity, 3), 1.0 - 4.0 / 32.0, 1e-6);
+    // The shorter side counts, and the matrix that loses most; one that is sent whole loses nothing.
+    assert_near(of(&[(32, 32), (16, 500), (1, 9)]).error_bound(0), 1.0 - 4.0 / 32.0, 1e-12);
+    assert_near(of(&[(16, 500), (500, 16)]).error_bound(0), 1.0 - 4.0 / 16.0, 1e-12);
+    assert_eq!(of(&[(1, 9)]).error_bound(9), 0.0);
+}
+
 /// Half precision: relative 2^-11 of its normal numbers, from 2^-14 on, and 2^-25 below; bfloat16 2^-8 of f32's.
 #[test]
 fn halves_reach_their_bound_above_their_least_normal_number_only() {
