@@ -59,7 +59,9 @@ results: $(INSTALLED) ## measure the tables of docs/results again (DATA=folder w
 	$(BIN)/python benches/results.py $(DATA)
 
 SECONDS_EACH ?= 30
-fuzz: ## look for inputs that break the core (cargo-fuzz, nightly; SECONDS_EACH=30 a target)
+CASES ?= 20000
+fuzz: ## look for inputs that break the core: CASES=20000 new ones a property, then cargo-fuzz (nightly; SECONDS_EACH=30 a target)
+	PROPTEST_CASES=$(CASES) cargo test --locked --quiet --test suite
 	for target in frame payload round_trip matrix robust; do \
 		cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(SECONDS_EACH) -max_len=4096 || exit 1; \
 	done

@@ -1,5 +1,5 @@
-//! Encode, decode, decode and add: bits x length x level, in bytes moved per second, beside a copy of the float32 input; the
-//! other codecs in numbers per second.
+//! Encode, check, decode, decode and add: bits x length x level, in bytes moved per second, beside a copy of the float32
+//! input; the other codecs in numbers per second.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 
@@ -28,6 +28,10 @@ fn quantize(criterion: &mut Criterion) {
             for &level in Level::available() {
                 group.bench_function(BenchmarkId::new(format!("encode/{name}"), level.name()), |bencher| {
                     with_level(level, || bencher.iter(|| codec.encode_into(&x, &mut payload, &stream)));
+                });
+                // A part of each decode: by the bytes of the whole, so that their times compare.
+                group.bench_function(BenchmarkId::new(format!("check/{name}"), level.name()), |bencher| {
+                    with_level(level, || bencher.iter(|| codec.check_payload(&payload, n)));
                 });
                 group.bench_function(BenchmarkId::new(format!("decode/{name}"), level.name()), |bencher| {
                     with_level(level, || bencher.iter(|| codec.decode_into(&payload, &mut y)));

@@ -86,14 +86,14 @@ impl Eden {
 
     /// 1 / (1 - D) - 1, with D the distortion of the Lloyd-Max quantizer of a standard normal number.
     ///
-    /// One rotation does not make few numbers normal: with 1 bit the worst are two equal ones (Szarek 1976, "On the best
-    /// constants in the Khinchin inequality"), with more those found by a search of up to seven numbers. Nor are the d
-    /// numbers of a short block normal: what was found on vectors of few numbers (.82 for 1 bit and 32 numbers) is below
-    /// 1 + 16 / d times as much.
+    /// One rotation does not make few numbers normal: the values are the most that a search of up to eight has found. (Of
+    /// four equal ones side by side half the draws make one number, whose error is 3 with one bit, and the others four.)
+    /// Nor are the d numbers of a short block normal: what was found there with two rotations (.82 for 1 bit and 32
+    /// numbers) is below 1 + 16 / d times as much.
     pub(crate) fn error_bound(self, n: usize) -> f64 {
         let at = self.bits as usize - 1;
         let long = match self.rotations {
-            1 => [1.0, 0.283, 0.0734, 0.0201][at],
+            1 => [1.5, 0.292, 0.0734, 0.0201][at],
             _ => 1.0 / (1.0 - [0.363_380_2, 0.117_481_8, 0.034_547_8, 0.009_501_0][at]) - 1.0,
         };
         let shortest = match self.rest(n) {

@@ -148,7 +148,7 @@ pub(super) fn decode(
     plain: &mut [u8],
 ) -> Result<(), Fault> {
     let mut rest = match payload.split_first() {
-        Some((&CODED, rest)) if !part.is_empty() => rest,
+        Some((&CODED, rest)) => rest,
         Some((&STORED, rest)) if rest.len() == plain.len() => {
             plain.copy_from_slice(rest);
             return Ok(());

@@ -33,29 +33,29 @@ fn powersgd_sends_zeros_and_equal_columns() {
     assert!(z.iter().all(|z| (z - 1.5).abs() < 1e-5));
 }
 
-/// The columns of M Q0 are all but parallel: M is of rank 1 but for rows of 2^-32. A column is cleared of those before it
-/// twice, so that P is orthonormal to the rounding of f32; once would leave 2^-53 over 2^-32, 5e-7 and more.
+/// The columns of M Q0 are all but parallel: M is of rank 1 but for rows of 2^-31. A column is cleared of those before it
+/// twice, so that P is orthonormal to the rounding of f32, 2e-8 here; once leaves the rounding of f64 as a part of 2^-31,
+/// 5e-7 in some of 20 draws.
 #[test]
 fn the_first_factor_is_orthonormal_where_columns_are_all_but_parallel() {
     let (rows, columns, rank) = (64, 48, 3);
     let noise = values(rows * columns, 5);
     let x: Vec<f32> = (0..rows * columns)
-        .map(|at| if at / columns < rows / 2 { 1.0 } else { noise[at] * 2_f32.powi(-32) })
+        .map(|at| if at / columns < rows / 2 { 1.0 } else { noise[at] * 2_f32.powi(-31) })
         .collect();
     let low_rank = codec("powersgd:rank=3,iterations=1").with_shapes(&[(rows, columns)]).unwrap();
-    let (payload, _) = send(&low_rank, &x, 0);
-    let p: Vec<f64> = payload[..4 * rows * rank]
-        .chunks_exact(4)
-        .map(|bytes| f64::from(f32::from_le_bytes(bytes.try_into().unwrap())))
-        .collect();
-    for a in 0..rank {
-        for b in 0..rank {
-            let product: f64 = p.chunks(rank).map(|row| row[a] * row[b]).sum();
-            // Each number is rounded to 2^-25 of itself, of which a product sums 64 at random.
-            assert!(
-                (product - f64::from(u8::from(a == b))).abs() < 1.5e-7,
-                "columns {a} and {b}: {product:e}"
-            );
+    for round in 0..20 {
+        let (payload, _) = send(&low_rank, &x, round);
+        let p: Vec<f64> = payload[..4 * rows * rank]
+            .chunks_exact(4)
+            .map(|bytes| f64::from(f32::from_le_bytes(bytes.try_into().unwrap())))
+            .collect();
+        for a in 0..rank {
+            for b in 0..rank {
+                let product: f64 = p.chunks(rank).map(|row| row[a] * row[b]).sum();
+                let off = (product - f64::from(u8::from(a == b))).abs();
+                assert!(off < 1e-7, "columns {a} and {b}: {off:e}");
+            }
         }
     }
 }

@@ -97,6 +97,19 @@ fn the_largest_codes_of_the_largest_scale_decode_to_it() {
 }
 
 #[test]
+fn the_largest_scales_of_sign_are_sent_and_larger_ones_refused() {
+    let (n, largest) = (1 << 20, 2_f32.powi(127).next_down());
+    let codec = codec("sign:block=1048576");
+    let mut payload = encoded(&codec, &vec![largest; n]);
+    assert_eq!(payload[..4], largest.to_le_bytes(), "the mean of 2^20 equal numbers");
+    assert_eq!(fault(&codec, &payload, n), None);
+    for bad in [2_f32.powi(127), f32::MAX, f32::INFINITY, f32::NAN, -1.0] {
+        payload[..4].copy_from_slice(&bad.to_le_bytes());
+        assert_eq!(fault(&codec, &payload, n), Some(Fault::Scale { block: 0 }), "{bad}");
+    }
+}
+
+#[test]
 fn spare_bits_are_refused() {
     let set_last = |codec: &Codec, n: usize| {
         let mut payload = encoded(codec, &values(n, 1));
@@ -190,4 +203,34 @@ fn the_entropy_stage_has_one_form_of_a_table_and_ends_where_an_encoder_begins() 
         payload.extend([0; 8]);
     };
     assert_eq!(changed(&one), Some(Fault::Entropy));
+}
+
+/// What the entropy stage would write of 1000 numbers 1.0 by "natural" (exponent 127) if their frequency were another than
+/// all of 4096: a right message in every other respect.
+fn coded(frequency: u32) -> Vec<u8> {
+    let (mut states, mut words) = ([1_u32 << 16; 4], Vec::new());
+    for i in (0..1000).rev() {
+        let state = &mut states[i % 4];
+        if u64::from(*state) >= u64::from(frequency) << 20 {
+            words.push(*state as u16);
+            *state >>= 16;
+        }
+        *state = (*state / frequency << 12) + *state % frequency;
+    }
+    let mut payload = vec![1];
+    payload.extend([0; 125]);
+    payload.extend((0..32).map(|byte| if byte == 127 / 8 { 1 << (127 % 8) } else { 0 }));
+    payload.extend(((frequency - 1) as u16).to_le_bytes());
+    payload.extend(states.iter().flat_map(|state| state.to_le_bytes()));
+    payload.extend(words.iter().rev().flat_map(|word| word.to_le_bytes()));
+    payload
+}
+
+#[test]
+fn a_table_whose_frequencies_do_not_add_up_is_refused() {
+    let codec = codec("natural+rans");
+    assert_eq!(coded(4096), encoded(&codec, &[1.0; 1000]));
+    for frequency in [4095, 4000, 2048] {
+        assert_eq!(fault(&codec, &coded(frequency), 1000), Some(Fault::Entropy), "{frequency}");
+    }
 }

@@ -9,16 +9,16 @@ pub fn decodes(codec: &Codec, payload: &[u8], n: usize) -> Option<bool> {
         0 => 0,
         block => 4 * n.div_ceil(block as usize),
     };
-    let scales_below = |limit: u32| {
-        payload[..scales].chunks(4).all(|scale| u32::from_le_bytes(scale.try_into().unwrap()) < limit)
-    };
+    // Bits of a float from 0 to below 2^127.
+    let good = |scale: &[u8]| u32::from_le_bytes(scale.try_into().unwrap()) < 0x7F00_0000;
+    let scales_are_good = payload[..scales].chunks(4).all(good);
     match codec.name() {
         "natural" => {
             Some(payload[..n].iter().all(|&exponent| exponent < 255) && unused_are_zero(&payload[n..], n))
         }
-        "sign" => Some(scales_below(0x7F00_0001) && unused_are_zero(&payload[scales..], n)),
+        "sign" => Some(scales_are_good && unused_are_zero(&payload[scales..], n)),
         name if name.starts_with('q') => {
-            Some(scales_below(0x7F00_0000) && codes_are_good(&payload[scales..], n, levels(codec)))
+            Some(scales_are_good && codes_are_good(&payload[scales..], n, levels(codec)))
         }
         _ => None,
     }
