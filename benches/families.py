@@ -34,18 +34,18 @@ PAGE = """\
 # Families of models
 
 What clients that are trained together end with must be what each would end with alone. This page says for every family
-of models in transformers {transformers} whether it is so: three clients, whose adapters start at random, take three
-steps of SGD in one run of declora, and then each of them with PEFT {peft} and torch {torch} alone. Models are tiny and
-random. `python benches/families.py` writes this page, and fails where a family neither agrees nor is refused.
+of models in transformers {transformers} whether it is so: three clients, whose adapters start at random, take three steps of
+SGD in one run of declora, and then each of them with PEFT {peft} and torch {torch} alone. Models are tiny and random.
+`python benches/families.py` writes this page, and fails where a family neither agrees nor is refused.
 
 - **packed**: clients share passes, without padding.
 - **padded**: clients share passes.
-- **apart**: one client at a time, since a pass would mix them (which the run says): as fast as PEFT.
+- **apart**: one client at a time, since a pass would mix them; the run says so, and is as fast as PEFT.
 - **refused**: by a message, below.
 
 Of {trained} ways to train, the adapters of each differ from PEFT's by at most {worst:.0e} of the way that they moved
-(float32; in another order of sums). "default" is what `lora` adapts where it names no `target_modules`, "all" is
-`"all-linear"`. A dash: transformers has no such model, or no tiny one could be made of it ({unmade}).
+(float32, in another order of sums). "default" is what `lora` adapts where it names no `target_modules`, "all" is
+`"all-linear"`. A dash: transformers has no such model, or no tiny one was made of it.
 
 | family | classification, default | all | causal LM, default | all |
 |---|---|---|---|---|
@@ -54,6 +54,10 @@ Of {trained} ways to train, the adapters of each differ from PEFT's by at most {
 ## Refused
 
 {refused}
+
+## Not tried
+
+No tiny model was made of these, since they need sizes that fit each other, images or sound: {unmade}.
 """
 
 

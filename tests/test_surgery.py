@@ -1,5 +1,7 @@
 """The layers that adapters take the place of: which those are, and that the model has them back whatever happens."""
 
+import ast
+
 import datasets
 import peft
 import pytest
@@ -137,6 +139,18 @@ def test_mamba_keeps_the_layer_whose_weight_its_kernel_reads():
 def test_a_target_that_cannot_be_adapted_is_refused_with_those_that_can():
     with pytest.raises(ModelError, match=r"lora.target_modules=qery can.*from its linear layers, dense, key, query, v"):
         adapted(tiny_bert(), ["qery"])
+
+
+def test_layers_whose_adapters_peft_would_not_load_again_are_refused_with_a_way_out_that_works():
+    """PEFT renames Laguna's shared experts in what it loads, but not in what it saves."""
+    with pytest.raises(
+        ModelError, match=r"PEFT does not load adapters of LagunaForCausalLM's .*exclude_modules"
+    ) as refused:
+        adapted(tiny_model("laguna", "causal-lm"), None, "CAUSAL_LM")
+    names = ast.literal_eval(str(refused.value).partition("exclude_modules=")[2].rstrip("."))
+    left = adapted(tiny_model("laguna", "causal-lm"), None, "CAUSAL_LM", exclude_modules=names)
+    assert any("self_attn" in name for name in left)
+    assert not any("shared_experts" in name for name in left)
 
 
 def test_models_may_look_at_the_weight_of_an_adapted_layer():

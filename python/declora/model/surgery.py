@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
@@ -101,6 +102,7 @@ class Surgery:
             state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
             self.layout = Layout.of(state)
             self.initial = self.layout.flatten(state)
+            _check_loads(wrapped, self.layout)
             self.slots: list[Slot] = []
             self._replace(wrapped.get_base_model(), rows, seed)
             if unknown := [block.name for block in self.layout if block.name not in {s.block for s in self.slots}]:
@@ -171,6 +173,25 @@ def _tied(model: nn.Module, slots: list[Slot]) -> list[str]:
     owners = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
     layers = [slot.layer for slot in slots if isinstance(slot.layer, BatchedLora) and slot.attribute == "lora_a"]
     return [layer.name for layer in layers if owners[id(layer.base.weight)] > 1]
+
+
+def _check_loads(wrapped: PeftModel, layout: Layout) -> None:
+    """Checks that PEFT loads an adapter of these layers again: it renames some, and tells nobody what it did not find.
+
+    Raises:
+        ModelError: It does not, and what a run trains there would be lost.
+    """
+    given = torch.arange(layout.columns) % 251 + 1.0  # whole numbers that bfloat16 has, too
+    set_peft_model_state_dict(wrapped, layout.unflatten(given))
+    found = layout.flatten(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+    lost = [block.name for block in layout if not torch.equal(*(x[block.start : block.stop] for x in (found, given)))]
+    if lost:
+        layers = sorted({name.removeprefix(PEFT_ROOT).partition(".lora_")[0] for name in lost})
+        ends = sorted({".".join(name.split(".")[-2:]) for name in layers})
+        raise ModelError(
+            f"PEFT does not load adapters of {type(wrapped.get_base_model()).__name__}'s {layers[0]} again, nor of "
+            f"{len(layers) - 1} other layers. Leave them out: lora.exclude_modules={ends}."
+        )
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -36,6 +36,7 @@ class Sharing:
     """What is worth knowing of it, in whole sentences."""
 
 
+@torch.random.fork_rng(devices=[])  # some models draw numbers whenever they compute
 def find_sharing(
     model: PreTrainedModel,
     bank: AdapterBank,
@@ -88,7 +89,7 @@ def find_sharing(
 
 
 def _first_that_holds(model: PreTrainedModel, trial: Trial, ways: Sequence[Sharing], base_dropout: bool) -> Sharing:
-    """Returns the first of `ways` in which clients can share passes, none of which is apart, or else that."""
+    """Returns the first of `ways` in which clients can share passes, or where there is none, that they cannot."""
     reason = ""
     for way in dict.fromkeys(ways):
         if not (reason := _entangled(model, trial, way, base_dropout)):
