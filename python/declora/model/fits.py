@@ -50,7 +50,11 @@ def _finite(weight: torch.Tensor) -> bool:
 
 def check_task(model: PreTrainedModel, task: str) -> None:
     """Refuses an encoder for next-token prediction: it sees the token that it should predict."""
-    if task == "causal-lm" and model.config.model_type in MASKED_LM_TYPES and not model.config.is_decoder:
+    if (
+        task == "causal-lm"
+        and model.config.model_type in MASKED_LM_TYPES
+        and not getattr(model.config, "is_decoder", False)
+    ):
         raise ModelError(
             f"model={type(model).__name__} is an encoder and cannot continue text. Use a decoder (GPT-2, Llama), or "
             "data with labels."
