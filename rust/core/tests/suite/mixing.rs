@@ -205,12 +205,13 @@ fn relabelled_clients_are_relabelled_results() {
 #[test]
 fn matrices_that_do_not_average_are_refused_with_their_row() {
     type Case = (&'static [i64], &'static [i64], &'static [f64], usize, &'static str);
-    let cases: [Case; 14] = [
+    let cases: [Case; 15] = [
         (&[], &[], &[], 0, "indptr has 0 items"),
         (&[0], &[], &[], 0, "indptr has 1 items"),
         (&[0, 1], &[0], &[], 0, "indices has 1 items and weights 0"),
         (&[1, 1], &[0], &[1.0], 0, "indptr[0]=1"),
         (&[0, 2], &[0], &[1.0], 0, "indptr[1]=2"),
+        (&[0, 1], &[0, 0], &[1.0, 0.5], 0, "indptr[1]=1"),
         (&[0, 2, 1, 2], &[0, 1], &[0.5, 0.5], 1, "indptr[2]=1"),
         (&[0, -1, 1], &[0], &[1.0], 0, "indptr[1]=-1"),
         (&[0, 1, 2], &[0, 2], &[1.0, 1.0], 1, "index 2 is not a client"),

@@ -258,6 +258,31 @@ fn large_neighbourhoods_are_sorted_right() {
     assert_eq!(bits(&x), bits(&oracle::by_coordinate(&weights, &z, &z, 1.0, |k| 13..k - 13)));
 }
 
+/// k values are too few for k / 2 bad ones, and enough for fewer; Krum needs 2 bad + 3.
+#[test]
+fn rules_need_one_value_more_than_twice_the_bad_ones() {
+    for k in 2..8_u32 {
+        let n = k as usize;
+        let matrix = matrix(&vec![vec![1.0 / f64::from(k); n]; n]);
+        let z = values(n * 3, 1);
+        for bad in 0..k {
+            let each = vec![bad; n];
+            let enough = [
+                matrix.clipped_beyond(&z, &each).is_ok(),
+                matrix.nearest(&z, &each).is_ok(),
+                matrix.trimmed_mean_into(&z, &mut z.clone(), &each, 1.0).is_ok(),
+            ];
+            assert_eq!(enough, [k > 2 * bad; 3], "{k} values, {bad} bad");
+            let own = k < 3 && bad == 0; // nobody to choose among
+            assert_eq!(
+                matrix.krum(&z, &each, None).is_ok(),
+                own || k >= 2 * bad + 3,
+                "{k} values, {bad} bad"
+            );
+        }
+    }
+}
+
 /// On the complete graph all neighbourhoods are one, but not all numbers of bad ones.
 #[test]
 fn krum_scores_a_neighbourhood_by_each_clients_own_number_of_bad_ones() {
@@ -365,8 +390,10 @@ fn neighbourhoods_too_small_for_the_rule_are_refused_with_their_row() {
     refused(matrix.nearest(&z, &bad).unwrap_err(), "3 values");
     refused(matrix.krum(&z, &[0, 0, 1, 0, 0], None).unwrap_err(), "2 bad + 3");
     refused(matrix.trimmed_mean_into(&z, &mut z.clone(), &bad, 1.0).unwrap_err(), "bad=2");
-    let error = matrix.nearest(&z, &[0; 4]).unwrap_err();
-    assert_eq!(error, Error::Length { field: "bad", have: 4, need: 5 });
+    for have in [4, 6] {
+        let error = matrix.nearest(&z, &vec![0; have]).unwrap_err();
+        assert_eq!(error, Error::Length { field: "bad", have, need: 5 });
+    }
     assert!(matrix.krum(&z, &[0; 5], Some(0)).unwrap_err().to_string().starts_with("average=0"));
     for radius in [f64::NAN, -1.0] {
         assert!(matrix.clipped(&z, radius).unwrap_err().to_string().starts_with("radius="));
