@@ -5,14 +5,9 @@ use declora_core::{Batch, Error, Fault, Frames, MixingMatrix, Real, decode_frame
 use proptest::prelude::*;
 
 use crate::cases::cases;
-use crate::naive::{self, Dense, bits, csr, values};
+use crate::naive::{self, Dense, bits, matrix, values};
 
 const COLUMNS: [usize; 13] = [0, 1, 2, 31, 32, 33, 127, 128, 129, 255, 257, 4097, 9001];
-
-fn matrix(dense: &Dense) -> MixingMatrix {
-    let (indptr, indices, weights) = csr(dense);
-    MixingMatrix::new(&indptr, &indices, &weights).unwrap()
-}
 
 fn ring(n: usize) -> Dense {
     let mut rows = vec![vec![0.0; n]; n];
