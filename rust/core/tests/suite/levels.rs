@@ -2,14 +2,14 @@
 
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Codec, Error, Frames, Level, MixingMatrix, Real, Stream, consensus_distance, dropout_mask_into,
-    encode_frames, with_level,
+    Batch, Codec, Error, Frames, Level, Real, Stream, consensus_distance, dropout_mask_into, encode_frames,
+    with_level,
 };
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
 use crate::cases::cases;
-use crate::naive::{bits, codec, codecs, csr, symmetric, values};
+use crate::naive::{bits, codec, codecs, matrix, symmetric, values};
 
 /// The levels to compare with the portable one; says which ones this CPU cannot run.
 fn wider() -> impl Iterator<Item = Level> {
@@ -161,8 +161,7 @@ proptest! {
 }
 
 fn mixed<T: Real + Default>(rows: usize, z: &[T], x: &[T]) -> Vec<Vec<T>> {
-    let (indptr, indices, weights) = csr(&symmetric(rows, 2));
-    let matrix = MixingMatrix::new(&indptr, &indices, &weights).unwrap();
+    let matrix = matrix(&symmetric(rows, 2));
     let (mut apart, mut in_place) = (x.to_vec(), x.to_vec());
     matrix.mix_into(z, &mut apart, 0.3).unwrap();
     matrix.mix_in_place(&mut in_place, 0.9).unwrap();
@@ -184,8 +183,7 @@ fn mixing_is_the_same_at_every_level() {
 #[test]
 fn mixing_frames_is_the_same_at_every_level() {
     let senders = [0, 1, 2, 3];
-    let (indptr, indices, weights) = csr(&symmetric(4, 2));
-    let matrix = MixingMatrix::new(&indptr, &indices, &weights).unwrap();
+    let matrix = matrix(&symmetric(4, 2));
     for columns in [1, 31, 64, 65, 600, 5000] {
         let x = values(4 * columns, 7);
         for codec in quantizers() {

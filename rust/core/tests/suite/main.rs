@@ -23,6 +23,7 @@ mod push;
 mod quantize;
 mod robust;
 mod robust_oracle;
+mod robust_refusals;
 mod schemes;
 mod stats;
 mod threads;

@@ -5,14 +5,9 @@ use declora_core::{Batch, Error, Fault, Frames, MixingMatrix, Real, decode_frame
 use proptest::prelude::*;
 
 use crate::cases::cases;
-use crate::naive::{self, Dense, bits, csr, values};
+use crate::naive::{self, Dense, bits, matrix, values};
 
 const COLUMNS: [usize; 13] = [0, 1, 2, 31, 32, 33, 127, 128, 129, 255, 257, 4097, 9001];
-
-fn matrix(dense: &Dense) -> MixingMatrix {
-    let (indptr, indices, weights) = csr(dense);
-    MixingMatrix::new(&indptr, &indices, &weights).unwrap()
-}
 
 fn ring(n: usize) -> Dense {
     let mut rows = vec![vec![0.0; n]; n];
@@ -205,12 +200,13 @@ fn relabelled_clients_are_relabelled_results() {
 #[test]
 fn matrices_that_do_not_average_are_refused_with_their_row() {
     type Case = (&'static [i64], &'static [i64], &'static [f64], usize, &'static str);
-    let cases: [Case; 14] = [
+    let cases: [Case; 15] = [
         (&[], &[], &[], 0, "indptr has 0 items"),
         (&[0], &[], &[], 0, "indptr has 1 items"),
         (&[0, 1], &[0], &[], 0, "indices has 1 items and weights 0"),
         (&[1, 1], &[0], &[1.0], 0, "indptr[0]=1"),
         (&[0, 2], &[0], &[1.0], 0, "indptr[1]=2"),
+        (&[0, 1], &[0, 0], &[1.0, 0.5], 0, "indptr[1]=1"),
         (&[0, 2, 1, 2], &[0, 1], &[0.5, 0.5], 1, "indptr[2]=1"),
         (&[0, -1, 1], &[0], &[1.0], 0, "indptr[1]=-1"),
         (&[0, 1, 2], &[0, 2], &[1.0, 1.0], 1, "index 2 is not a client"),

@@ -1,6 +1,6 @@
 //! Oracles: obvious, slow, one element at a time, and written from the definitions alone.
 
-use declora_core::{Codec, Norm, Stream};
+use declora_core::{Codec, MixingMatrix, Norm, Stream};
 
 /// The codec that a text names.
 pub fn codec(text: &str) -> Codec {
@@ -210,4 +210,10 @@ pub fn csr(dense: &Dense) -> (Vec<i64>, Vec<i64>, Vec<f64>) {
         indptr.push(indices.len() as i64);
     }
     (indptr, indices, weights)
+}
+
+/// The matrix of these rows.
+pub fn matrix(dense: &Dense) -> MixingMatrix {
+    let (indptr, indices, weights) = csr(dense);
+    MixingMatrix::new(&indptr, &indices, &weights).unwrap()
 }

@@ -149,6 +149,50 @@ fn the_values_of_other_codecs_and_what_the_entropy_stage_holds_are_checked_too()
     }
 }
 
+/// Indices 1, 3, 40 and 50 of 64: four low bits each, then a one for each among the high bits, at its high part plus its
+/// place, 0, 1, 2 + 2 and 3 + 3; then the numbers.
+#[test]
+fn indices_have_one_form_and_increase() {
+    let codec = codec("topk:fraction=0.0625,values=none");
+    let mut x = vec![0.0; 64];
+    for at in [1, 3, 40, 50] {
+        x[at] = 2.0;
+    }
+    let good = encoded(&codec, &x);
+    assert_eq!(good, [&[0x31, 0x28, 0x53], &*2_f32.to_le_bytes().repeat(4)].concat());
+    let changed = |at: usize, byte: u8| {
+        let mut payload = good.clone();
+        payload[at] = byte;
+        fault(&codec, &payload, 64)
+    };
+    assert_eq!(changed(0, 0x21), None, "2 for 3");
+    assert_eq!(changed(0, 0x13), Some(Fault::Indices), "3, then 1");
+    assert_eq!(changed(0, 0x11), Some(Fault::Indices), "1 twice");
+    assert_eq!(changed(2, 0x13), Some(Fault::Indices), "three indices");
+    assert_eq!(changed(2, 0x57), Some(Fault::Indices), "five indices");
+    assert_eq!(changed(2, 0xD3), Some(Fault::Padding), "a bit after the last of seven");
+    // Three of 48: the low bits end within a byte.
+    let three = crate::naive::codec("topk:fraction=0.0625,values=none");
+    let mut payload = encoded(&three, &x[..48]);
+    payload[1] |= 0x80;
+    assert_eq!(fault(&three, &payload, 48), Some(Fault::Padding));
+}
+
+/// Of 33 numbers the last is the third; its low bits and the place of its one make it 47 as well.
+#[test]
+fn an_index_beyond_the_last_number_is_refused() {
+    let codec = codec("topk:fraction=0.0625,values=none");
+    let mut x = vec![0.0; 33];
+    x[32] = 2.0;
+    let good = encoded(&codec, &x);
+    // Two of 33: four low bits each, and high bits for (33 - 1) >> 4 = 2.
+    assert_eq!(good[..2], [0x00, 0b1001]);
+    let mut payload = good.clone();
+    payload[0] = 0xF0; // 0 and 47
+    assert_eq!(fault(&codec, &good, 33), None);
+    assert_eq!(fault(&codec, &payload, 33), Some(Fault::Indices));
+}
+
 /// A frame with right checksums, of a code that is beyond the levels: nobody mixes it.
 #[test]
 fn a_sealed_frame_of_bad_codes_is_refused_and_moves_no_row() {
@@ -215,7 +259,7 @@ fn coded(frequency: u32) -> Vec<u8> {
             words.push(*state as u16);
             *state >>= 16;
         }
-        *state = (*state / frequency << 12) + *state % frequency;
+        *state = ((*state / frequency) << 12) + *state % frequency;
     }
     let mut payload = vec![1];
     payload.extend([0; 125]);

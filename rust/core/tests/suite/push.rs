@@ -1,15 +1,10 @@
 //! Push-sum (V27): nothing is lost, and the mean is right where averaging by rows is not.
 
-use declora_core::{Error, MixingMatrix};
+use declora_core::Error;
 use proptest::prelude::*;
 
 use crate::cases::cases;
-use crate::naive::{self, Dense, csr, values};
-
-fn matrix(dense: &Dense) -> MixingMatrix {
-    let (indptr, indices, weights) = csr(dense);
-    MixingMatrix::new(&indptr, &indices, &weights).unwrap()
-}
+use crate::naive::{self, Dense, matrix, values};
 
 /// A strongly connected digraph: a cycle with random chords; each row splits the sender's mass evenly.
 fn digraph(n: usize, seed: u64) -> Dense {

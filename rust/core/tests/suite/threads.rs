@@ -2,19 +2,17 @@
 
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Frames, MixingMatrix, check_frames, consensus_distance, decode_frames, dropout_mask_into,
-    encode_frames,
+    Batch, Frames, check_frames, consensus_distance, decode_frames, dropout_mask_into, encode_frames,
 };
 use rayon::ThreadPoolBuilder;
 
-use crate::naive::{codecs, csr, symmetric, values};
+use crate::naive::{codecs, matrix, symmetric, values};
 
 /// Everything the core computes, as bits.
 fn everything() -> Vec<Vec<u8>> {
     let (rows, columns) = (4, 30_001);
     let x = values(rows * columns, 1);
-    let (indptr, indices, weights) = csr(&symmetric(rows, 2));
-    let matrix = MixingMatrix::new(&indptr, &indices, &weights).unwrap();
+    let matrix = matrix(&symmetric(rows, 2));
     let bits = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let mut results = Vec::new();
     for codec in &codecs(columns) {

@@ -35,12 +35,13 @@ pub fn payload(u: &mut Unstructured<'_>) -> Result<()> {
     let before = case::floats(u, n)?;
     let plain = hostile(u, &scheme, n)?;
     if !codec.variable_length() {
-        return Ok(decodes(&codec, &plain, Some(&plain), &before));
-    }
-    // What the entropy stage wrote, damaged; or its form for what it cannot shorten, which may hold any bytes.
-    match u.arbitrary()? {
-        true => decodes(&codec, &hostile(u, &codec, n)?, None, &before),
-        false => decodes(&codec, &[&[0], &*plain].concat(), Some(&plain), &before),
+        decodes(&codec, &plain, Some(&plain), &before);
+    } else if u.arbitrary()? {
+        // What the entropy stage wrote, damaged.
+        decodes(&codec, &hostile(u, &codec, n)?, None, &before);
+    } else {
+        // Its form for what it cannot shorten, which may hold any bytes.
+        decodes(&codec, &[&[0], &*plain].concat(), Some(&plain), &before);
     }
     Ok(())
 }
