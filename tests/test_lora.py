@@ -88,7 +88,7 @@ def test_an_object_is_checked_like_a_table_and_left_as_it_is(bert):
         {"target_modules": "all-linear"},
         {"target_modules": r".*\.(query|value)"},
         {"target_modules": ["attention.self.query"], "rank_pattern": {r"layer\.1\..*query": 2}},
-        {"target_modules": ["query"], "layers_to_transform": [1], "layers_pattern": "layer"},
+        {"target_modules": ["query"], "layers_to_transform": (1,), "layers_pattern": "layer"},
         {"target_modules": "all-linear", "exclude_modules": ["pooler.dense"]},
         {"modules_to_save": ["pooler"]},
     ],
