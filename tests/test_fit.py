@@ -181,6 +181,18 @@ def test_a_token_without_an_embedding_is_refused(kind, run):
         run(model, **settings)
 
 
+def test_a_padding_token_that_the_model_does_not_know_is_not_used(run, tokenizer):
+    """It was added to the tokenizer alone; nobody looks at the places that it fills."""
+    plain = tiny_texts(12).remove_columns("label")
+    usual = run(tiny_gpt2(), data=plain, eval_data=plain)
+    tokenizer.add_special_tokens({"pad_token": "[NEW]"})
+    assert tokenizer.pad_token_id == 64
+    assert torch.equal(run(tiny_gpt2(), data=plain, eval_data=plain).average.row, usual.average.row)
+    model = classifier()
+    model.config.pad_token_id = None
+    run(model)
+
+
 def test_texts_that_the_tokenizer_does_not_know_are_refused_or_named(run):
     strange = {"text": ["x y z", "u v", "r s t", "q"], "label": [0, 1, 0, 1]}
     mixed = {"text": ["x y w1", "u v w2", "r s w3", "q w4"], "label": [0, 1, 0, 1]}

@@ -9,6 +9,8 @@ import declora
 from conftest import tiny_bert, tiny_llama, tiny_texts
 from declora.errors import ModelError
 from declora.model import adapter_config, load_base
+from declora.model.batched import Rows
+from declora.model.surgery import Surgery
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_an_object_is_checked_like_a_table_and_left_as_it_is(bert):
         {"target_modules": "all-linear"},
         {"target_modules": r".*\.(query|value)"},
         {"target_modules": ["attention.self.query"], "rank_pattern": {r"layer\.1\..*query": 2}},
-        {"target_modules": ["query"], "layers_to_transform": [1], "layers_pattern": "layer"},
+        {"target_modules": ["query"], "layers_to_transform": (1,), "layers_pattern": "layer"},
         {"target_modules": "all-linear", "exclude_modules": ["pooler.dense"]},
         {"modules_to_save": ["pooler"]},
     ],
@@ -117,3 +119,6 @@ def test_adapters_of_a_tied_layer_come_with_pefts_warning_and_others_with_none(t
         declora.simulate(model=model, data=plain, eval_data=plain, lora=lora, task="causal-lm", **few)
         assert sum("tie" in str(warning.message) for warning in recwarn) == expected
         assert not [warning for warning in recwarn if "renamed from" in str(warning.message)]
+        surgery = Surgery(model, peft.LoraConfig(task_type="CAUSAL_LM", **lora), Rows(), seed=0)
+        surgery.undo()
+        assert [note.split()[0] for note in surgery.notes] == ["lm_head"] * expected

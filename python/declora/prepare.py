@@ -90,8 +90,8 @@ def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel) -> Mat
                 packing=config.packing,
                 max_new_tokens=config.max_new_tokens,
             )
-        base = fit_causal(base, (corpus.train, corpus.evaluation))
-        return Material(corpus.text, base, corpus.train, corpus.evaluation, corpus.questions)
+        base, (train, evaluation) = fit_causal(base, (corpus.train, corpus.evaluation))
+        return Material(corpus.text, base, train, evaluation, corpus.questions)
     splits = [
         tokenize(
             split,

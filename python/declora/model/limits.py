@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from declora.errors import ModelError
 
-__all__ = ["check_positions", "check_vocabulary", "padding_of", "positions"]
+__all__ = ["check_positions", "check_vocabulary", "filler", "padding_of", "positions"]
 
 _POSITIONS = re.compile(r"(embed_positions?|position_embeddings?|positions_embed|wpe)$")
 
@@ -59,6 +59,15 @@ def check_positions(model: PreTrainedModel, longest: int, max_length: int) -> No
             f"max_length={max_length} lets a text of {longest} tokens through, but {type(model).__name__} has "
             f"{places} positions. Set max_length={places} or less."
         )
+
+
+def filler(model: PreTrainedModel, pad_id: int | None) -> int:
+    """Returns a token for places that nobody looks at: the tokenizer's `pad_id` if the model knows it, else the first.
+
+    Padding tokens are often added to a tokenizer alone.
+    """
+    size = vocabulary(model)
+    return pad_id if pad_id is not None and (size is None or pad_id < size) else 0
 
 
 def padding_of(model: PreTrainedModel, pad_id: int | None, ids: Sequence[NDArray[np.int64]]) -> int:

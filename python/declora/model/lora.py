@@ -91,9 +91,16 @@ def _check_fields(config: LoraConfig) -> None:
         if isinstance(value := getattr(config, field), str):
             _compile(field, value)
     layers = config.layers_to_transform
-    for layer in layers if isinstance(layers, list | tuple) else [layers]:
-        if layer is not None and (not isinstance(layer, Integral) or isinstance(layer, bool) or layer < 0):
-            _refuse("layers_to_transform", layer, "the number of a layer, or a list of them")
+    if isinstance(layers, list | tuple):
+        config.layers_to_transform = [_layer(layer) for layer in layers]
+    elif layers is not None:
+        config.layers_to_transform = _layer(layers)
+
+
+def _layer(value: Any) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+        _refuse("layers_to_transform", value, "the number of a layer, or a list of them")
+    return int(value)
 
 
 def _rank(field: str, value: Any) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from declora.model.bank import AdapterBank
+from declora.model.limits import filler
 from declora.train.generate import greedy
 from declora.train.instructions import Encoded
 from declora.train.segments import Example
@@ -79,7 +80,7 @@ def exact_match(
         np.repeat(np.arange(clients), len(rows)),
         max_new_tokens=questions.max_new_tokens,
         stop=questions.stop,
-        pad_id=int(tokenizer.pad_token_id or 0),
+        pad_id=filler(model, tokenizer.pad_token_id),
     )
     texts = tokenizer.batch_decode([answer.tolist() for answer in answers], skip_special_tokens=True)
     right = [is_right(text, questions.answers[row]) for text, row in zip(texts, asked, strict=True)]

@@ -14,7 +14,7 @@ from declora import process
 from declora.errors import DecloraError, ModelError
 from declora.model import BaseModel
 from declora.model.checkpoint import reason
-from declora.model.limits import check_positions, check_vocabulary, padding_of
+from declora.model.limits import check_positions, check_vocabulary, filler, padding_of
 from declora.model.tokenizer import check_words_known
 from declora.train.loss import forward
 from declora.train.tokens import Side, Tokens
@@ -61,8 +61,8 @@ def fit_classifier(
     return base, fitting or splits
 
 
-def fit_causal(base: BaseModel, splits: Sequence[Tokens]) -> BaseModel:
-    """Returns `base`, which scores the next token at each token of a text.
+def fit_causal(base: BaseModel, splits: Sequence[Tokens]) -> tuple[BaseModel, tuple[Tokens, ...]]:
+    """Returns `base`, which scores the next token at each token of a text, and the tokens of its texts.
 
     Raises:
         ModelError: It does not; or its tokenizer knows nothing of the texts.
@@ -70,7 +70,8 @@ def fit_causal(base: BaseModel, splits: Sequence[Tokens]) -> BaseModel:
     note = check_words_known(base.tokenizer, [tokens.ids for tokens in splits])
     with base.lent():
         _check_continues(base.model, splits[0], base.device)
-    return _noting(base, note)
+    pad_id = filler(base.model, base.tokenizer.pad_token_id)
+    return _noting(base, note), tuple(replace(part, pad_id=pad_id) for part in splits)
 
 
 def _noting(base: BaseModel, note: str | None) -> BaseModel:
