@@ -178,7 +178,7 @@ def test_the_path_of_a_config_file_is_that_architecture_with_weights_from_the_se
     (tmp_path / "config.json").write_text('{"model_type": "nonsense"}')
     with pytest.raises(ModelError, match="no causal-lm model can be made"):
         run(model=path)
-    with pytest.raises(ModelError, match=r"model is a int\. Give a hub id"):
+    with pytest.raises(ModelError, match=r"model=5 must be a name or a path, in quotes, or an object"):
         run(model=5)
 
 

@@ -42,8 +42,10 @@ def test_what_an_encoding_lacks_is_replaced():
     assert (done.returncode, done.stdout[0], done.stderr) == (0, "?", "")
 
 
+# A job in the background of a shell, as a test run may be, ignores SIGINT.
 IN_AN_IMPORT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Finder:
     def find_spec(self, name, path, target=None):
         if name == "declora.kinds":
@@ -56,6 +58,7 @@ sys.meta_path.insert(0, Finder())
 """
 IN_A_RUN = """
 import os, signal, declora
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def simulate(config):
     os.kill(os.getpid(), {number})
     os.getpid()

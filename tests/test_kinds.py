@@ -93,9 +93,9 @@ def test_texts_of_the_command_line_mean_what_the_kind_says(kind, text, value):
         (Name(int), 3, "x=3 must be a name, in quotes"),
         (Place(), "a\0b", "can be no path"),
         (Place(), "a" * 5000, "too long for a path"),
-        (Place(), 5, "x=5 must be a path"),
+        (Place(), 5, "x=5 must be a name or a path"),
         (Given(), "a", "x='a' must be an object"),
-        (Given(Text()), 5, "x=5 must be a text or an object"),
+        (Given(Text()), 5, "x=5 must be a name, in quotes, or an object"),
         (Source(), ["a", ""], r"x\[1\]='' is empty"),
         (Table("T"), "r8", "x='r8' must be a table of the fields of T"),
         (Table("T", r=Whole(1)), {"r": "4"}, "x.r='4' must be a whole number"),
@@ -107,7 +107,9 @@ def test_whatever_else_is_refused_by_name_value_and_fix(kind, value, message):
         kind.check("x", value)
 
 
-def test_a_table_may_have_errors_of_its_own_room():
+def test_tables_and_objects_may_have_errors_of_their_own_room():
+    with pytest.raises(ModelError, match="x=5 must be a name, in quotes, or an object"):
+        Given(Text(), ModelError).check("x", 5)
     with pytest.raises(ModelError, match=r"x\.r=0"):
         Table("T", error=ModelError, r=Whole(1)).check("x", {"r": 0})
 

@@ -310,7 +310,7 @@ def test_a_model_that_is_quantized_already_is_taken_as_it_is(run, tokenizer, tmp
     ("settings", "message"),
     [
         ({"load_in_4bit": "nf4"}, r"load_in_4bit='nf4' must be true or false"),
-        ({"quantization_config": "nf4"}, "quantization_config is a str"),
+        ({"quantization_config": "nf4"}, "quantization_config='nf4' must be a table"),
         ({"quantization_config": {"bnb_4bit_quant_typ": "nf4"}}, "Did you mean 'bnb_4bit_quant_type'"),
         ({"quantization_config": {"bnb_4bit_quant_type": "nf5"}}, "Did you mean 'nf4'"),
         ({"quantization_config": {"bnb_4bit_compute_dtype": "float33"}}, "float33"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from declora.attacks import parse_attack
 from declora.codec import parse_codec
-from declora.errors import ConfigError, ModelError, shown, unknown_name
+from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
 from declora.fields import LOADED, read_fields
 from declora.kinds import Choice, Given, Name, Place, Real, Source, Switch, Table, Text, Texts, Whole, Wholes
 from declora.methods import build_method
@@ -59,10 +59,10 @@ LORA = Table(
 class SimulationConfig:
     """Every setting of `declora.simulate`. The defaults are the embedded run, which needs no download."""
 
-    model: Annotated[Any, Given(Place()), LOADED] = "minilm"
+    model: Annotated[Any, Given(Place(), ModelError), LOADED] = "minilm"
     """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2. The path of a config.json,
     or a `PretrainedConfig`: that architecture with random weights, drawn from the seed."""
-    data: Annotated[Any, Source(), LOADED] = "stdlib-docstrings"
+    data: Annotated[Any, Source(DataError), LOADED] = "stdlib-docstrings"
     """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file, folder,
     `datasets.Dataset`/`DatasetDict`, or a list with one of these per client. "stdlib-docstrings" needs no download:
     docstrings of Python's own library, to be told apart by subject. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte,
@@ -76,7 +76,7 @@ class SimulationConfig:
     local_epochs: Annotated[int | None, Whole(1, _MILLION)] = None
     """Passes of each client over its own data in a round, instead of `local_steps`: ceil(samples / batch_size) steps
     each, the last of a pass on what is left. A client that is done waits for the others."""
-    topology: Annotated[Any, Given(Name(parse_name))] = "ring"
+    topology: Annotated[Any, Given(Name(parse_name), TopologyError)] = "ring"
     """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), or `declora.Topology`."""
     codec: Annotated[str, Name(parse_codec)] = "q4"
     """none, fp16, bf16, q2..q8, qsgd, natural, eden, drive, randk; with a memory (+choco, +ef21, +ef) also sign, topk,
@@ -139,7 +139,7 @@ class SimulationConfig:
     attackers: Annotated[Any, Wholes(0)] = 1
     """How many clients attack, chosen by the seed, or which ones ([3, 7]); nobody without `attack`."""
 
-    eval_data: Annotated[Any | None, Source(), LOADED] = None
+    eval_data: Annotated[Any | None, Source(DataError), LOADED] = None
     """Data to evaluate on; none: the data's validation or test split, else a held-out `eval_fraction`."""
     eval_fraction: Annotated[float, Real(above=0, below=1), LOADED] = 0.1
     """Share of each class that is held out where the data has no evaluation split."""
@@ -174,7 +174,7 @@ class SimulationConfig:
     max_new_tokens: Annotated[int, Whole(0, 10 * _MILLION), LOADED] = 0
     """Most tokens generated (greedily) to answer an evaluation prompt, for exact match; 0: no exact match."""
 
-    tokenizer: Annotated[Any | None, Given(Place()), LOADED] = None
+    tokenizer: Annotated[Any | None, Given(Place(), ModelError), LOADED] = None
     """A tokenizer, its path or hub id; none: the model's own."""
     trust_remote_code: Annotated[bool, LOADED] = False
     """Whether Python code that comes with a model or tokenizer may run; false: one that needs it is refused."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from declora.errors import ConfigError, DecloraError, refuse
+from declora.errors import ConfigError, DecloraError, refuse, shown
 from declora.kinds.kind import Kind, parse_value
-from declora.kinds.texts import Place
+from declora.kinds.texts import Place, Text
 
 __all__ = ["Given", "Source", "Table"]
 
@@ -21,25 +21,27 @@ class Given(Kind):
 
     Args:
         text: The kind of such a text; by default none is taken.
+        error: What is raised where it is neither: the error of that room.
     """
 
-    def __init__(self, text: Kind | None = None) -> None:
-        self._text = text
+    def __init__(self, text: Text | None = None, error: type[DecloraError] = ConfigError) -> None:
+        self._text, self._error = text, error
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the object, or the text."""
         if self._text is not None and isinstance(value, str | Path):
             return self._text.check(name, value)
         if isinstance(value, (*_PLAIN, str)):
-            refuse(name, value, "an object" if self._text is None else "a text or an object")
+            wanted = "an object" if self._text is None else f"{self._text.wanted}, or an object"
+            raise self._error(f"{name}={shown(value)} must be {wanted}.")
         return value
 
 
 class Source(Given):
     """A path or a name, or a loaded object in its place, or a list of these. A `Path` is never a name, so it stays."""
 
-    def __init__(self) -> None:
-        super().__init__(Place())
+    def __init__(self, error: type[DecloraError] = ConfigError) -> None:
+        super().__init__(Place(), error)
 
     def check(self, name: str, value: Any) -> Any:
         """Returns what was given, the same object: runs that were given one object share what is loaded of it."""

@@ -17,12 +17,13 @@ __all__ = ["Choice", "Name", "Place", "Text", "Texts"]
 class Text(Kind):
     """A text that is not empty."""
 
-    _wanted: ClassVar[str] = "a name, in quotes"
+    wanted: ClassVar[str] = "a name, in quotes"
+    """What it must be, in words."""
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the text."""
         if not isinstance(value, str):
-            refuse(name, value, self._wanted)
+            refuse(name, value, self.wanted)
         if not value.strip():
             raise ConfigError(f"{name}={shown(value)} is empty. Leave {name} out, or say what it should be.")
         try:
@@ -84,7 +85,7 @@ class Name(Text):
 class Place(Text):
     """Where something is: a path, or a name that is looked up."""
 
-    _wanted = "a path, in quotes"
+    wanted = "a name or a path, in quotes"
 
     def check(self, name: str, value: Any) -> Any:
         """Returns it as text."""
