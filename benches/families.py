@@ -34,8 +34,9 @@ PAGE = """\
 # Families of models
 
 What clients that are trained together end with must be what each would end with alone. This page says for every family
-of models in transformers {transformers} whether it is so: three clients, whose adapters start at random, take three steps of
-SGD in one run of declora, and then each of them with PEFT {peft} and torch {torch} alone. Models are tiny and random.
+of models in transformers {transformers} whether it is so: three clients, whose adapters start at random, take three
+steps of SGD in one run of declora, and then each of them with PEFT {peft} and torch {torch} alone. Models are tiny
+and random.
 `python benches/families.py` writes this page, and fails where a family neither agrees nor is refused.
 
 - **packed**: clients share passes, without padding.

@@ -21,8 +21,7 @@ WAYS = {
     ("roberta", "classification"): PACKED,
     ("t5", "classification"): PADDED,
     ("umt5", "classification"): PADDED,
-    # It reads the end of a row: with padding on the right, a client must have passes of its own.
-    ("xlnet", "classification"): APART,
+    ("xlnet", "classification"): PADDED,
     ("gpt2", "classification"): PACKED,
     ("bloom", "causal-lm"): PADDED,
     ("falcon", "causal-lm"): PADDED,

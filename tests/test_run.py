@@ -118,9 +118,14 @@ def test_a_round_counts_the_messages_that_were_refused_where_it_goes_on_without_
     assert "frames_refused" not in run(rounds=2, local_steps=1, method="dec-lora").history
 
 
-@pytest.mark.parametrize("where", ["LocalTrainer.run", "Evaluator.average"])
+@pytest.mark.parametrize("where", ["Gossip.round", "Evaluator.average"])
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), MemoryError()]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
 )
 def test_memory_that_runs_out_is_one_error_and_the_model_has_its_layers_back(run, monkeypatch, where, error):
     def fail(*_, **__):
@@ -130,6 +135,18 @@ def test_memory_that_runs_out_is_one_error_and_the_model_has_its_layers_back(run
     model = tiny_bert()
     with pytest.raises(TrainingError, match=r"memory ran out in round 1\. Lower group_size \(here 1\)"):
         run(model=model, eval_every=1)
+    assert type(model.classifier) is torch.nn.Linear
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_memory_that_runs_out_before_the_first_round_is_the_same_error(run, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("declora.run.LocalTrainer.run", fail)
+    model = tiny_bert()
+    with pytest.raises(TrainingError, match=r"memory ran out.*\. Use a smaller model"):
+        run(model=model)
     assert type(model.classifier) is torch.nn.Linear
 
 

@@ -89,7 +89,7 @@ def test_a_model_that_mixes_rows_is_trained_one_client_at_a_time_and_says_why(be
     run = run_of(with_blocks(MIXED[beside]), tokenizer, group_size=3)
     run.discard()
     assert run.group_size == 1
-    assert run.notes == (
+    assert run.sharing.notes == (
         "BertForSequenceClassification is trained one client at a time, which is slower: what it computes for one text "
         f"changes with {beside}.",
     )
@@ -109,14 +109,14 @@ def test_where_rows_of_a_batch_mix_a_client_alone_trains_as_with_peft(tokenizer)
 def test_a_model_whose_clients_share_passes_has_nothing_to_say(tokenizer):
     run = run_of(tiny_bert(), tokenizer)
     run.discard()
-    assert run.notes == ()
+    assert run.sharing.notes == ()
     assert run.group_size == 3
 
 
 def test_one_client_is_not_said_to_be_slow(tokenizer):
     run = run_of(with_blocks(MIXED["the texts beside it"]), tokenizer, method="centralized")
     run.discard()
-    assert run.notes == ()
+    assert run.sharing.notes == ()
 
 
 def test_a_model_that_reads_the_end_of_a_row_shares_passes_where_padding_is_on_the_left(tokenizer):
@@ -162,7 +162,7 @@ def test_a_model_that_does_not_compute_is_refused_with_its_own_reason(tokenizer)
     def fail(x):
         raise KeyError("bbox is missing\nand more")
 
-    with pytest.raises(ModelError, match="cannot compute text: KeyError: 'bbox is missing"):
+    with pytest.raises(ModelError, match="cannot compute a text of the data: KeyError: 'bbox is missing"):
         run_of(with_blocks(fail), tokenizer)
 
 
@@ -171,7 +171,7 @@ def test_adapters_that_no_gradient_comes_back_to_are_said(tokenizer):
     model.bert.encoder.layer[0].register_forward_hook(lambda module, args, output: output.detach())
     run = run_of(model, tokenizer, lora={"target_modules": ["query"]})
     run.discard()
-    assert run.notes == (
+    assert run.sharing.notes == (
         "In a trial no gradient came back to 1 of 2 adapted layers of BertForSequenceClassification: "
         "bert.encoder.layer.0.attention.self.query.",
     )

@@ -128,15 +128,17 @@ def test_classes_may_have_any_name(simulate, tmp_path, pictures):
     data, model = datasets.DatasetDict(train=named, validation=named), tiny_bert(len(NAMES), width=16)
     result = simulate(data=data, model=model, out=str(out), clients=2)
     classes = list(result.partition.counts.columns[:-1])
-    assert sorted(classes) == sorted(NAMES)
+    # White space of another kind makes no other class, and `total` is the column of a client's rows.
+    read = {"one\ntwo": "one two", "total": "'total'"}
+    assert sorted(classes) == sorted(read.get(name, name) for name in NAMES)
     counts = pd.read_csv(out / "samples-by-client-and-label.csv", header=None)
     assert counts.iloc[0].tolist() == ["client", *classes, "total"]
     assert counts.iloc[1:, 1:-1].astype(int).to_numpy().sum() == 10 * len(NAMES)
     page = (out / "report.html").read_text()
     words = Text(page).words
     assert "<script" not in page
-    for name in NAMES[:-1]:
-        assert name in words, name
+    for name in classes:
+        assert len(name) > 100 or name in words, name
     assert f"{'x' * 40}… (100,000 characters)" in words
     assert len(page) < 1_000_000
 

@@ -21,6 +21,7 @@ __all__ = [
     "RunFolderError",
     "TopologyError",
     "TrainingError",
+    "out_of_memory",
     "refuse",
     "shorten",
     "shown",
@@ -102,6 +103,16 @@ def unknown_name(field: str, value: object, known: Iterable[str]) -> ConfigError
     near = difflib.get_close_matches(text[:_LONGEST_VALUE], names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ConfigError(f"{field}={shown(value)} is not known.{hint} Known: {', '.join(names)}.")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out: Python's, a GPU's, or what torch asked of the machine."""
+    # By name, since torch is not loaded here; of the machine's memory torch says so in a RuntimeError.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator" in str(error)
+    )
 
 
 def shorten(text: str, most: int = 1500) -> str:

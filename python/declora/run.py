@@ -14,7 +14,7 @@ from peft import LoraConfig
 
 from declora import _bridge, process, seeds
 from declora.config import SimulationConfig
-from declora.errors import ConfigError, TrainingError
+from declora.errors import ConfigError, TrainingError, out_of_memory
 from declora.gossip import Gossip, Traffic
 from declora.methods import Federation, build_method
 from declora.metrics import choose_metric
@@ -179,6 +179,7 @@ class Run:
             base.model,
             self.bank,
             train,
+            clients=self.federation.clients,
             special=base.tokenizer.all_special_ids,
             unpad=config.unpad and train.task == "classification" and self.bank.P.device.type == "cpu",
             base_dropout=config.base_dropout,
@@ -233,7 +234,9 @@ class Run:
             for t in range(self.config.rounds):
                 record = self._round(t, record)
                 yield record
-        except (MemoryError, torch.OutOfMemoryError) as error:
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             raise TrainingError(
                 f"memory ran out in round {t + 1}. Lower group_size (here {self.group_size}), batch_size or max_length."
             ) from error

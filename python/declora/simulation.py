@@ -12,7 +12,7 @@ import torch
 
 from declora import process
 from declora.config import SimulationConfig
-from declora.errors import ConfigError, RunFolderError, shown
+from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, out_of_memory, shorten, shown
 from declora.model.held import held
 from declora.outputs import folder_names, keeping, write_comparison, write_run
 from declora.prepare import Material, prepare, shareable
@@ -58,7 +58,7 @@ def simulate(
     Raises:
         ConfigError, TopologyError, DataError, ModelError, CodecError, RunFolderError: A setting cannot be run; it is
             named, and nothing was trained or written.
-        TrainingError: A loss, gradient or adapter left the finite numbers; names client and round.
+        TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names client and round.
         RunFolderError: The folder could not be completed after the last round. Nothing is lost: the error's `result`
             is what would have been returned (of a comparison that stopped there, the runs that had finished).
     """
@@ -70,7 +70,8 @@ def simulate(
     changes = settings if compare is None else {**settings, "compare": compare}
     base = (config or SimulationConfig()).override(**changes)
     overrides = {} if base.compare is None else parse_overrides(base.compare)
-    with held([base.model, *(changes.get("model") for changes in overrides.values())]), process.usual_torch():
+    models = [base.model, *(changes.get("model") for changes in overrides.values())]
+    with _within_memory(), held(models), process.usual_torch():
         if base.compare is None:
             return _simulate_one(base)
         return _simulate_several(dataclasses.replace(base, compare=None), overrides)
@@ -188,6 +189,22 @@ def _discarding(run: Run) -> Iterator[None]:
     except BaseException:
         run.discard()
         raise
+
+
+@contextmanager
+def _within_memory() -> Iterator[None]:
+    """Makes one error of memory that runs out while something is loaded, tried or written."""
+    try:
+        yield
+    except DecloraError:
+        raise
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        said = shorten(" ".join(str(error).split()), 200)
+        raise TrainingError(
+            f"memory ran out{': ' + said.rstrip('.') if said else ''}. Use a smaller model, fewer clients or less data."
+        ) from error
 
 
 def environment(run: Run) -> dict[str, str]:

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from declora import process
-from declora.errors import DecloraError, ModelError
+from declora.errors import DecloraError, ModelError, out_of_memory
 
 __all__ = [
     "Lacking",
@@ -160,9 +160,11 @@ def reported(failure: str, subject: str, *, fix: str | None = None) -> Iterator[
     with quiet():
         try:
             yield
-        except (DecloraError, MemoryError):
+        except DecloraError:
             raise
         except Exception as error:
+            if out_of_memory(error):
+                raise
             if "trust_remote_code" in str(error):
                 raise ModelError(
                     f"{subject!r} brings Python code of its own, which is not run unless you say so. Read it, then set "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from declora import process
-from declora.errors import DecloraError, ModelError
+from declora.errors import DecloraError, ModelError, out_of_memory
 from declora.model import BaseModel
 from declora.model.checkpoint import reason
 from declora.model.limits import check_positions, check_vocabulary, filler, padding_of
@@ -148,9 +148,11 @@ def _tried(model: PreTrainedModel, tokens: Tokens, texts: NDArray[np.int64], dev
     with torch.no_grad(), process.seeded(0):
         try:
             found: Any = forward(model, tokens.batch(texts, device))
-        except (DecloraError, MemoryError):
+        except DecloraError:
             raise
         except Exception as error:
+            if out_of_memory(error):
+                raise
             if isinstance(error, AttributeError) and error.name == "logits":
                 raise ModelError(
                     f"model={kind} has no head that scores classes or tokens. Load it with "

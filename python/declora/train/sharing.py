@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from declora.errors import DecloraError, ModelError, TrainingError
+from declora import process
+from declora.errors import DecloraError, ModelError, TrainingError, out_of_memory
 from declora.model.bank import AdapterBank
 from declora.model.batched import BatchedLora
 from declora.model.row_axes import learning_row_axes, per_client
@@ -36,12 +37,12 @@ class Sharing:
     """What is worth knowing of it, in whole sentences."""
 
 
-@torch.random.fork_rng(devices=[])  # some models draw numbers whenever they compute
 def find_sharing(
     model: PreTrainedModel,
     bank: AdapterBank,
     tokens: Tokens,
     *,
+    clients: int,
     special: Sequence[int],
     unpad: bool,
     base_dropout: bool,
@@ -52,6 +53,7 @@ def find_sharing(
         model: With batched layers in place; what they learn of their inputs stays with them.
         bank: Of the run; its layers are left bound to others.
         tokens: What the run trains on.
+        clients: How many are to share passes: nothing is said of passes that one alone cannot share.
         special: Token ids that stay where they are, since a model may look for them.
         unpad: Whether padding is to be left out, where the model allows it.
         base_dropout: Whether the base's own dropout is on in training.
@@ -60,32 +62,28 @@ def find_sharing(
         ModelError: The model does not train even with one client alone, not twice alike, or no adapter of it; or it is
             to continue text and sees what follows.
     """
-    trial = Trial(model, bank, tokens, special)
-    with _refused(model, "compute text"), learning_row_axes(model, len(trial.tokens)):
-        trial.logits(trial.tokens)
+    with process.seeded(0, model.device):  # some models draw numbers whenever they compute
+        trial = Trial(model, bank, tokens, special)
+        _check_computes(model, trial)
+        padded = Sharing(True, None)
+        packed_rows = unpad and tokens.padding_side == "right"  # packing takes a text from where its row begins
+        ways = [Sharing(True, trial.unpadding()) if packed_rows else padded, padded]
+        try:
+            found = _first_that_holds(model, trial, ways, base_dropout)
+        except TrainingError:
+            return ways[0]  # not finite before anything is learned: the first step says whose, and where
+    if clients == 1:
+        found = replace(found, notes=())
+    return replace(found, notes=(*found.notes, *_idle_adapters(model, trial)))
+
+
+def _check_computes(model: PreTrainedModel, trial: Trial) -> None:
+    """Raises ModelError where the model does not compute text, or is to continue it and sees what follows."""
+    tokens = trial.tokens
+    with _refused(model, "compute text"), learning_row_axes(model, len(tokens)):
+        trial.logits(tokens)
     if tokens.task == "causal-lm":
         _check_causal(model, trial)
-    padded = Sharing(True, None)
-    packed_rows = unpad and tokens.padding_side == "right"  # packing takes a text from where its row begins
-    ways = [Sharing(True, trial.unpadding()) if packed_rows else padded, padded]
-    try:
-        found = _first_that_holds(model, trial, ways, base_dropout)
-    except TrainingError:
-        return ways[0]  # not finite before anything is learned: the first step says whose, and where
-    adapted = [layer.name for layer in per_client(model) if isinstance(layer, BatchedLora)]
-    idle = [name for name in adapted if name not in trial.reached]
-    if idle == adapted:
-        raise ModelError(
-            f"model={_kind(model)}: no gradient comes back to its adapters, so nothing would train them. "
-            "Choose other lora.target_modules, or another model."
-        )
-    if not idle:
-        return found
-    named = ", ".join(idle[:3]) + ", ..." * (len(idle) > 3)
-    note = (
-        f"In a trial no gradient came back to {len(idle)} of {len(adapted)} adapted layers of {_kind(model)}: {named}."
-    )
-    return replace(found, notes=(*found.notes, note))
 
 
 def _first_that_holds(model: PreTrainedModel, trial: Trial, ways: Sequence[Sharing], base_dropout: bool) -> Sharing:
@@ -96,6 +94,27 @@ def _first_that_holds(model: PreTrainedModel, trial: Trial, ways: Sequence[Shari
             return way
     _check_alone(model, trial)
     return Sharing(False, None, (f"{_kind(model)} is trained one client at a time, which is slower: {reason}.",))
+
+
+def _idle_adapters(model: PreTrainedModel, trial: Trial) -> list[str]:
+    """Returns what is to be said of adapted layers that no gradient came back to.
+
+    Raises:
+        ModelError: These are all of them.
+    """
+    adapted = [layer.name for layer in per_client(model) if isinstance(layer, BatchedLora)]
+    idle = [name for name in adapted if name not in trial.reached]
+    if idle == adapted:
+        raise ModelError(
+            f"model={_kind(model)}: no gradient comes back to its adapters, so nothing would train them. "
+            "Choose other lora.target_modules, or another model."
+        )
+    if not idle:
+        return []
+    named = ", ".join(idle[:3]) + ", ..." * (len(idle) > 3)
+    return [
+        f"In a trial no gradient came back to {len(idle)} of {len(adapted)} adapted layers of {_kind(model)}: {named}."
+    ]
 
 
 def _check_causal(model: PreTrainedModel, trial: Trial) -> None:
@@ -128,6 +147,8 @@ def _entangled(model: PreTrainedModel, trial: Trial, way: Sharing, base_dropout:
     except TrainingError:
         raise
     except Exception as error:  # whatever a model's code makes of a batch that it was not written for
+        if out_of_memory(error):
+            raise
         return f"its pass over several clients fails ({_first_line(error)})"
     one, other = ([block[trial.others] for block in blocks] for blocks in (one, other))
     on_cpu = model.device.type == "cpu"
@@ -157,6 +178,8 @@ def _refused(model: PreTrainedModel, what: str) -> Iterator[None]:
     except DecloraError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise ModelError(
             f"model={_kind(model)} cannot {what}: {type(error).__name__}: {_first_line(error)}. Choose other "
             "lora.target_modules, or another model."

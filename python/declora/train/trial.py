@@ -82,8 +82,8 @@ class Trial:
         bank.G = torch.zeros_like(bank.P)
         # No client takes a step of an optimizer.
         optimizer = ClientOptimizer(
-            bank.P, bank.G, name="sgd", learning_rate=0.0, weight_decay=0.0, momentum=0.0, schedule="constant",
-            warmup=0.0, steps=np.empty(0, dtype=np.int64), clip_norm=None,
+            bank.P, bank.G, name="sgd", learning_rate=0.0, weight_decay=np.zeros(bank.P.shape[1]), momentum=0.0,
+            schedule="constant", warmup=0.0, steps=np.empty(0, dtype=np.int64), clip_norm=None,
         )  # fmt: skip
         trainer = LocalTrainer(
             self._model,
