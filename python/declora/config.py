@@ -63,10 +63,10 @@ class SimulationConfig:
     """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2. The path of a config.json,
     or a `PretrainedConfig`: that architecture with random weights, drawn from the seed."""
     data: Annotated[Any, Source(DataError), LOADED] = "stdlib-docstrings"
-    """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file, folder,
-    `datasets.Dataset`/`DatasetDict`, or a list with one of these per client. "stdlib-docstrings" needs no download:
-    docstrings of Python's own library, to be told apart by subject. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte,
-    boolq, wic, copa, ag_news, gsm8k."""
+    """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file (csv, tsv, json,
+    jsonl, txt, parquet) or several, folder, `datasets.Dataset`/`DatasetDict`, `pandas.DataFrame`, a list of row dicts,
+    or a list with one of these per client. "stdlib-docstrings" needs no download: docstrings of Python's own library,
+    to be told apart by subject. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte, boolq, wic, copa, ag_news, gsm8k."""
     clients: Annotated[int, Whole(1, _MILLION)] = 10
     """Number of clients, at most as many as there are training rows."""
     rounds: Annotated[int, Whole(1, _MILLION)] = 20
@@ -150,7 +150,8 @@ class SimulationConfig:
     client_eval_samples: Annotated[int | None, Whole(0)] = 200
     """Samples each client's own model is evaluated on (the same for all); none: all; 0: clients are not evaluated."""
     task: Annotated[Literal["classification", "causal-lm"] | None, LOADED] = None
-    """classification or causal-lm; none: classification where the data has labels, else causal-lm."""
+    """classification or causal-lm; none: classification where there is a label column, else causal-lm where no other
+    column may be a label."""
     metric: Annotated[str | None, Choice(METRICS)] = None
     """Headline metric: accuracy, f1 (of class 1; the mean over classes where there are more than two), matthews,
     perplexity, or exact_match (of generated answers, see max_new_tokens); none: the named task's own (f1 for mrpc,
