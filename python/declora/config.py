@@ -64,9 +64,9 @@ class SimulationConfig:
     or a `PretrainedConfig`: that architecture with random weights, drawn from the seed."""
     data: Annotated[Any, Source(DataError), LOADED] = "stdlib-docstrings"
     """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file (csv, tsv, json,
-    jsonl, txt, parquet) or several, folder, `datasets.Dataset`/`DatasetDict`, `pandas.DataFrame`, a list of row dicts,
-    or a list with one of these per client. "stdlib-docstrings" needs no download: docstrings of Python's own library,
-    to be told apart by subject. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte, boolq, wic, copa, ag_news, gsm8k."""
+    jsonl, txt, parquet), folder, `datasets.Dataset`/`DatasetDict`, `pandas.DataFrame`, a list of row dicts, or a list
+    with one of these per client. "stdlib-docstrings" needs no download: docstrings of Python's own library, to be told
+    apart by subject. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte, boolq, wic, copa, ag_news, gsm8k."""
     clients: Annotated[int, Whole(1, _MILLION)] = 10
     """Number of clients, at most as many as there are training rows."""
     rounds: Annotated[int, Whole(1, _MILLION)] = 20
