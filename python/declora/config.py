@@ -11,7 +11,7 @@ from declora.attacks import parse_attack
 from declora.codec import parse_codec
 from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
 from declora.fields import LOADED, read_fields
-from declora.kinds import Choice, Given, Name, Place, Real, Source, Switch, Table, Text, Texts, Whole, Wholes
+from declora.kinds import LORA_FIELDS, Choice, Given, Name, Place, Real, Source, Table, Text, Texts, Whole, Wholes
 from declora.methods import build_method
 from declora.metrics import METRICS
 from declora.mixer import parse_mixer
@@ -43,16 +43,8 @@ def _read_device(text: str) -> None:
         raise ConfigError(f"device={shown(text)} is not known. Use 'auto', 'cpu', 'cuda' or 'cuda:N'.")
 
 
-LORA = Table(
-    "peft.LoraConfig",
-    error=ModelError,
-    r=Whole(1, 2**16),
-    lora_alpha=Real(above=0),
-    lora_dropout=Real(least=0, below=1),
-    target_modules=Texts(),
-    use_rslora=Switch(),
-)
-"""The fields of a LoRA configuration that are flags of the command line."""
+LORA = Table("peft.LoraConfig", error=ModelError, **LORA_FIELDS)
+"""A LoRA configuration; each of its fields here is a flag of the command line, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
