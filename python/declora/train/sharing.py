@@ -17,6 +17,7 @@ from declora import process
 from declora.errors import DecloraError, ModelError, TrainingError, out_of_memory
 from declora.model.bank import AdapterBank
 from declora.model.batched import BatchedLora
+from declora.model.checkpoint import reason
 from declora.model.row_axes import learning_row_axes, per_client
 from declora.model.unpad import Unpadding
 from declora.train.tokens import Tokens
@@ -149,7 +150,7 @@ def _entangled(model: PreTrainedModel, trial: Trial, way: Sharing, base_dropout:
     except Exception as error:  # whatever a model's code makes of a batch that it was not written for
         if out_of_memory(error):
             raise
-        return f"its pass over several clients fails ({_first_line(error)})"
+        return f"its pass over several clients fails ({reason(error).rstrip('.')})"
     one, other = ([block[trial.others] for block in blocks] for blocks in (one, other))
     on_cpu = model.device.type == "cpu"
     if not (all(map(torch.equal, one, other)) if on_cpu else _close(one, other, _same_shapes(model))):
@@ -181,8 +182,7 @@ def _refused(model: PreTrainedModel, what: str) -> Iterator[None]:
         if out_of_memory(error):
             raise
         raise ModelError(
-            f"model={_kind(model)} cannot {what}: {type(error).__name__}: {_first_line(error)}. Choose other "
-            "lora.target_modules, or another model."
+            f"model={_kind(model)} cannot {what}: {reason(error)} Choose other lora.target_modules, or another model."
         ) from error
 
 
@@ -208,7 +208,3 @@ def _same_shapes(model: PreTrainedModel) -> float:
 
 def _kind(model: PreTrainedModel) -> str:
     return type(model).__name__
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:160].rstrip(".")
