@@ -98,3 +98,10 @@ def test_a_text_file_is_one_text_a_line_and_says_so(tmp_path: Path) -> None:
     loaded = load(path, eval_data=path)
     assert (loaded.task, loaded.train["text"][:]) == ("causal-lm", ["one line", "  two, and\tmore  ", "three"])
     assert any("one text a line (blank lines left out: 1)" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=,"', "SEP=\t"])
+def test_the_line_that_tells_a_spreadsheet_the_separator_is_no_header(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "a.csv", f"{line}\r\ntext;label\r\none;0\r\ntwo;1\r\n")
+    with pytest.raises(DataError, match="line 1 tells a spreadsheet the separator"):
+        load(path, eval_data=path)

@@ -150,3 +150,38 @@ def test_long_numbers_and_names_are_names_and_shown_cut() -> None:
 
 def test_what_was_guessed_of_the_labels_is_said() -> None:
     assert "Classes found in column 'label': ['0', '1']." in load(data(ROWS)).notes
+
+
+def test_whole_numbers_are_classes_in_the_order_of_their_values_however_they_are_written() -> None:
+    assert read(["10.0", "2.0", "0.0"]).label_names == ("0.0", "2.0", "10.0")
+    assert read(["10", "9", "b"]).label_names == ("10", "9", "b")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["good", "bad", "nan"], ["1.0", "0.0", "NaN"], ["1", "0", "<NA>"], ["1", "0", "null"], ["1", "0", "None"]],
+)
+def test_what_programs_write_where_there_is_no_label_is_no_class(labels: list[str]) -> None:
+    with pytest.raises(DataError, match=rf"'{labels[2]}' in column 'label' is what programs write where there is none"):
+        read(labels)
+
+
+@pytest.mark.parametrize("labels", [["support", "deny", "none"], ["na", "yes", "no"], ["null", "none"]])
+def test_a_word_for_nothing_among_names_is_a_class(labels: list[str]) -> None:
+    assert read(labels).label_names == tuple(sorted(labels))
+
+
+def declared(labels: list[int], names: list[str]) -> datasets.Dataset:
+    return labelled(labels).cast_column("label", datasets.ClassLabel(names=names))
+
+
+def test_numbers_beside_classes_that_have_numbers_as_names_are_all_names_or_all_count() -> None:
+    train = declared([0, 1], ["1", "2"])
+    assert load(train, eval_data=labelled([1, 2, 1])).evaluation["label"][:] == [0, 1, 0]
+    assert load(train, eval_data=labelled([1, 0, 1])).evaluation["label"][:] == [1, 0, 1]
+    with pytest.raises(DataError, match=r"eval_data: the labels \['1'\] may be names .* or count them from 0"):
+        load(train, eval_data=labelled([1, 1]))
+    turned = declared([0, 1], ["1", "0"])
+    assert load(turned, eval_data=turned).train["label"][:] == [0, 1]
+    with pytest.raises(DataError, match="may be names of the classes"):
+        load(turned, eval_data=labelled([1, 0]))

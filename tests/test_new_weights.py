@@ -195,6 +195,33 @@ def test_a_module_whose_name_ends_like_others_is_told_apart_as_peft_does():
     assert saved_with(model, ["cls_head.classifier"], ["classifier", "score"]) == []
 
 
+@pytest.mark.parametrize("sharded", [False, True], ids=["one file", "several files"])
+def test_adapters_over_a_model_that_was_changed_since_it_was_loaded_name_no_base(sharded, run, tokenizer, tmp_path):
+    path = str(tmp_path / "base")
+    tiny_bert().save_pretrained(path, max_shard_size="20KB" if sharded else "1GB")
+    tokenizer.save_pretrained(path)
+    lora = peft.LoraConfig(r=2, target_modules=["value"], task_type="SEQ_CLS", init_lora_weights=False)
+    merged = peft.get_peft_model(AutoClassifier.from_pretrained(path), lora).merge_and_unload()
+    result = run(merged)
+    assert result.average.config.base_model_name_or_path is None
+    (note,) = [note for note in result.notes if "adapters name no base" in note]
+    assert f"{path!r} holds any more (bert.encoder.layer.0.attention.self.value.weight was changed)" in note
+    again = loss(
+        reloaded(saved(merged, tokenizer, tmp_path / "merged"), result, tmp_path / "adapter", 1),
+        tokenizer,
+        tiny_texts(8, seed=1),
+    )
+    assert again == pytest.approx(result.history["average_loss"].iloc[-1], abs=1e-5)
+
+
+@pytest.mark.parametrize("rounded", [torch.float16, torch.bfloat16], ids=str)
+def test_a_model_that_was_rounded_or_got_a_new_head_still_has_its_base(rounded, run, checkpoint):
+    path = checkpoint("BERT, masked")
+    model = AutoClassifier.from_pretrained(path, num_labels=2).to(rounded).float()
+    torch.nn.init.ones_(model.classifier.weight)
+    assert run(model).average.config.base_model_name_or_path == path
+
+
 # --- what is refused
 
 
@@ -268,3 +295,11 @@ def test_weights_that_are_no_numbers_are_named(run, checkpoint, tokenizer, tmp_p
         model.roberta.embeddings.word_embeddings.weight[3, 1] = float("inf")
     with pytest.raises(ModelError, match=r"'roberta\.embeddings\.word_embeddings\.weight' has values"):
         run(model)
+
+
+def test_a_module_within_one_that_is_trained_anyway_is_refused(run):
+    model = tiny_roberta(2)
+    with pytest.raises(ModelError, match=r"modules_to_save: 'classifier\.dense' is in 'classifier', which is trained"):
+        run(model, lora={"r": 2, "modules_to_save": ["classifier.dense"]})
+    with pytest.raises(ModelError, match=r"'classifier\.dense' is in 'classifier'"):
+        run(model, lora={"r": 2, "modules_to_save": ["dense"]})

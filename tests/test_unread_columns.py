@@ -5,6 +5,7 @@ from typing import Any
 import datasets
 import pytest
 
+from data_rows import data
 from declora.data import load
 from declora.errors import DataError
 
@@ -140,3 +141,25 @@ def test_nothing_is_said_of_columns_that_the_user_named() -> None:
     assert any(note.startswith("Read as") for note in load(given).notes)
     named = load(given, text_columns="text", label_column="label")
     assert not any(note.startswith("Read as") for note in named.notes)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (("text", "label"), r"data\[1\]: beside the text in \['text'\] there is 'label', which may be a label"),
+        (("text", "sentiment"), r"data\[1\]: beside the text in \['text'\] there is 'sentiment'"),
+        (("text", "context"), r"data\[1\]: \['text'\] would be read without \['context'\]"),
+    ],
+)
+def test_columns_that_only_a_later_client_has_are_not_passed_over(columns: tuple[str, ...], message: str) -> None:
+    texts = data([("one",), ("two",), ("three",)], ("text",))
+    later = data([("four", "a"), ("five", "b"), ("six", "a")], columns)
+    with pytest.raises(DataError, match=message):
+        load([texts, later])
+    assert load([texts, later], task="causal-lm", text_columns="text").task == "causal-lm"
+
+
+def test_what_is_not_read_of_a_later_client_is_said() -> None:
+    usual = data([("one", 0), ("two", 1), ("three", 0), ("four", 1)])
+    more = data([("five", 0, 1), ("six", 1, 0)], ("text", "label", "labels"))
+    assert any("(not read: ['labels'])" in note for note in load([usual, more], eval_data=usual).notes)

@@ -8,18 +8,20 @@ from collections.abc import Set as AbstractSet
 from declora.data.display import listed
 from declora.errors import DataError, shown
 
-__all__ = ["check_kinds", "class_names", "index_of", "one_spelling", "tidy", "whole_number"]
+__all__ = ["check_kinds", "check_present", "class_names", "index_of", "one_spelling", "tidy", "whole_number"]
 
 _WHOLE = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
+_NO_LABEL = ("nan", "<na>", "na", "n/a", "null", "none")
+"""How programs write that there is nothing, in lower case; the first two are no words of any language."""
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.I)
 
 
 def class_names(texts: Iterable[str]) -> tuple[str, ...]:
-    """Returns the classes among the labels: by value if all are integers, so 0..C-1 keep their index, else by name."""
-    seen = set(texts)
-    if all(re.fullmatch(r"[+-]?[0-9]{1,18}", text) for text in seen):
-        return tuple(sorted(seen, key=lambda text: (int(text), text)))
-    return tuple(sorted(seen))
+    """Returns the classes among the labels: by value if all are whole, so 0..C-1 keep their index, else by name."""
+    numbers = {text: whole_number(text) for text in set(texts)}
+    if None in numbers.values():
+        return tuple(sorted(numbers))
+    return tuple(sorted(numbers, key=lambda text: (numbers[text], text)))
 
 
 def tidy(text: str) -> str:
@@ -55,6 +57,21 @@ def one_spelling(column: str, texts: AbstractSet[str]) -> tuple[dict[str, str], 
             "everywhere, or declare both as a datasets.ClassLabel if they are two classes."
         )
     return spelling, notes
+
+
+def check_present(column: str, texts: AbstractSet[str]) -> None:
+    """Checks that no label is what a program writes where there is none.
+
+    Raises:
+        DataError: One is "nan" or "<NA>", or among whole numbers a word for nothing, as "null".
+    """
+    words = {text for text in texts if whole_number(tidy(text)) is None}
+    absent = _NO_LABEL if words < texts and all(tidy(w).casefold() in _NO_LABEL for w in words) else _NO_LABEL[:2]
+    if found := next((text for text in sorted(words) if tidy(text).casefold() in absent), None):
+        raise DataError(
+            f"The label {shown(found)} in column {column!r} is what programs write where there is none. Drop those "
+            "rows, or declare it as a class (datasets.ClassLabel)."
+        )
 
 
 def check_kinds(column: str, found: Mapping[str, AbstractSet[str]]) -> None:

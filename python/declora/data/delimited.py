@@ -1,6 +1,7 @@
 """csv and tsv files: which separator the header has, and rows of exactly as many fields as it names."""
 
 import csv
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ def read_csv(where: str, file: IO[str]) -> tuple[pa.Table, list[str]]:
         DataError: The header can be read with several separators, or a row (its line is named) does not fit it.
     """
     header = file.readline()
+    if re.fullmatch(r"\"?sep=.?\"?\s*", header, re.I):
+        raise DataError(f"{where}, line 1 tells a spreadsheet the separator and names no columns. Remove that line.")
     file.seek(0)
     separator = _separator(where, header)
     # A space after each separator of the header belongs to the separator, and then does so in the rows, too.

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from declora.data.classes import check_kinds, class_names, index_of, one_spelling, tidy, whole_number
+from declora.data.classes import check_kinds, check_present, class_names, index_of, one_spelling, tidy, whole_number
 from declora.data.display import listed
 from declora.data.parts import Part
 from declora.data.presets import Preset
@@ -59,9 +59,14 @@ def read_labels(
     texts = [_texts(part, column) for part in parts]
     if declared:
         names, notes = declared, _counting_note(column, texts, declared)
-        texts = [_by_name(part, rows, names) for part, rows in zip(parts, texts, strict=True)]
+        texts = [
+            rows if _declared_names([part], column) == names else _by_name(part, rows, names)
+            for part, rows in zip(parts, texts, strict=True)
+        ]
     else:
-        spelling, notes = one_spelling(column, {text for rows in texts for text in rows})
+        found = {text for rows in texts for text in rows}
+        check_present(column, found)
+        spelling, notes = one_spelling(column, found)
         texts = [[spelling[text] for text in rows] for rows in texts]
         check_kinds(column, {part.where: set(rows) for part, rows in zip(train, texts, strict=False)})
         names = class_names(text for rows in texts[: len(train)] for text in rows)
@@ -143,10 +148,24 @@ def _counting_note(column: str, texts: Sequence[Sequence[str]], names: Sequence[
 
 
 def _by_name(part: Part, texts: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Returns the class names that the labels write in another way, or count."""
-    found = {text: index_of(text, names) for text in set(texts)}
+    """Returns the class names that the labels write in another way, or count.
+
+    Raises:
+        DataError: They may do either, with another result, where the classes have numbers as names.
+    """
+    labels = set(texts)
+    counts = {text: whole_number(tidy(text)) for text in labels}
+    counted = all(count is not None and 0 <= count < len(names) for count in counts.values())
+    named = {text: index_of(text, names) for text in labels}
+    if counted and named != counts:
+        if labels <= set(names):
+            raise DataError(
+                f"{part.where}: the labels {listed(sorted(labels))} may be names of the classes {listed(names)}, or "
+                "count them from 0. Declare them as a datasets.ClassLabel."
+            )
+        named = counts
     return [
-        text if (index := found[text]) is None else _name(part, row, str(index), names)
+        text if (index := named[text]) is None else _name(part, row, str(index), names)
         for row, text in enumerate(texts)
     ]
 

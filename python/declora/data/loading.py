@@ -93,7 +93,7 @@ def load(
         or (columns.label, columns.completion) != (label_column, completion_column)
         or not (task or label_column or completion_column)
     ):
-        notes.append(columns_note(train[0], columns))
+        notes.append(columns_note(train, columns))
     labels = Labels.none(train, evaluation)
     if columns.label is not None:
         labels = read_labels(train, evaluation, columns.label, source.preset, named=label_column is not None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import transformers
 from transformers import (
@@ -30,6 +30,7 @@ __all__ = [
     "load_config",
     "load_tokenizer",
     "load_weights",
+    "loaded_again",
     "quiet",
     "reason",
     "reported",
@@ -114,27 +115,36 @@ def lacking(model: PreTrainedModel) -> Lacking:
 
     The checkpoint is asked again, since the model does not know it any more; its weights are not read.
     """
-    source, config = model.config._name_or_path, copy.deepcopy(model.config)
-    if not source:
+    if not model.config._name_or_path:
         return Lacking()
-    if quantized := hasattr(config, "quantization_config"):
-        del config.quantization_config
-    build: Any = type(model)
     try:
-        with quiet(), process.seeded(0):
-            _, report = build.from_pretrained(
-                source,
-                config=config,
-                device_map="meta",
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                local_files_only=True,
-                trust_remote_code=False,
-            )
+        _, report = _again(model, device_map="meta")
     except Exception:
         return Lacking()  # moved, or not in this machine's cache
     found = Lacking.of(report)
-    return Lacking(found.missing) if quantized else found  # codes have shapes of their own
+    return Lacking(found.missing) if hasattr(model.config, "quantization_config") else found  # codes have other shapes
+
+
+def loaded_again(model: PreTrainedModel) -> PreTrainedModel:
+    """Returns what the checkpoint that a loaded `model` names gives, on the CPU and in that model's dtype."""
+    return _again(model, dtype=model.dtype)[0]
+
+
+def _again(model: PreTrainedModel, **settings: Any) -> tuple[PreTrainedModel, Mapping[str, Any]]:
+    config, build = copy.deepcopy(model.config), cast(Any, type(model))
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with quiet(), process.seeded(0):
+        again: tuple[PreTrainedModel, Mapping[str, Any]] = build.from_pretrained(
+            model.config._name_or_path,
+            config=config,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            **settings,
+        )
+        return again
 
 
 def load_tokenizer(path: str, name: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:

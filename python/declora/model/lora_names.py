@@ -13,7 +13,7 @@ from torch import nn
 from transformers import Conv1D, PreTrainedModel
 
 from declora.errors import ModelError
-from declora.model.targets import PEFT_ROOT, adapted_layers, is_all_linear
+from declora.model.targets import PEFT_ROOT, adapted_layers, is_all_linear, trained_wholes
 
 __all__ = ["check_names", "check_rank"]
 
@@ -37,6 +37,7 @@ def check_names(config: LoraConfig, model: PreTrainedModel) -> None:
     _check_each(
         "modules_to_save", config.modules_to_save or (), model, rooted, lambda wanted, name: name.endswith(wanted)
     )
+    _check_nested(config, modules)
     for field in ("rank_pattern", "alpha_pattern"):
         patterns = getattr(config, field) or ()
         _check_each(field, patterns, model, adapted, lambda wanted, name: re.match(rf"(.*\.)?({wanted})$", name))
@@ -62,6 +63,19 @@ def check_rank(config: LoraConfig, model: nn.Module) -> None:
             raise ModelError(
                 f"lora.{field}={rank} is more than the rows and columns of any layer of {type(model).__name__} "
                 f"({largest} at most). 8 to 64 are usual."
+            )
+
+
+def _check_nested(config: LoraConfig, modules: list[str]) -> None:
+    """Checks that no module to save is in another that is trained as a whole: PEFT would wrap it twice."""
+    wholes, named = trained_wholes(config), tuple(config.modules_to_save or ())
+    outer = {name for name in modules if (PEFT_ROOT + name).endswith(wholes)}
+    for name in modules:
+        around = next((whole for whole in outer if name.startswith(f"{whole}.")), None)
+        if around is not None and named and (PEFT_ROOT + name).endswith(named):
+            raise ModelError(
+                f"lora.modules_to_save: {name!r} is in {around!r}, which is trained as a whole anyway. Leave it out, "
+                "or name it so that it is not meant (by more of its path)."
             )
 
 

@@ -17,6 +17,7 @@ from declora.model.minilm import MINILM_HUB, minilm
 from declora.model.new_weights import check_same_shapes, new_modules
 from declora.model.quantized import keep_head
 from declora.model.targets import SAVED_HEADS
+from declora.model.unchanged import changed_weight
 
 __all__ = ["Found", "Wanted", "from_checkpoint", "from_config", "is_config_file", "passed_in"]
 
@@ -78,7 +79,14 @@ def passed_in(model: PreTrainedModel, wanted: Wanted) -> Found:
             f"({', '.join(wanted.label_names)}). Load it with num_labels={count}."
         )
     new = new_modules(model, checkpoint.lacking(model), place)
-    return Found(model, kind, place, place, new, _notes(place or kind, new, model.config, wanted))
+    notes = _notes(place or kind, new, model.config, wanted)
+    if changed := changed_weight(model, place):
+        note = (
+            f"{kind} is not what {place!r} holds any more ({changed} was changed), so adapters name no base: save it "
+            "(`model.save_pretrained(path)`), and load them over that."
+        )
+        return Found(model, kind, "", place, new, (*notes, note))
+    return Found(model, kind, place, place, new, notes)
 
 
 def from_config(config: str | PretrainedConfig, wanted: Wanted) -> Found:
