@@ -45,6 +45,29 @@ FAMILIES = {
     "ALBERT, masked": (transformers.AlbertConfig(**SMALL, embedding_size=16), MASKED, {"albert.pooler"}),
     "RoBERTa, masked": (transformers.RobertaConfig(**SMALL), MASKED, set()),
     "DeBERTa-v2": (transformers.DebertaV2Config(**SMALL, type_vocab_size=0), BASE, {"pooler"}),
+    "DistilBERT": (
+        transformers.DistilBertConfig(
+            vocab_size=64, dim=32, n_layers=1, n_heads=2, hidden_dim=64, max_position_embeddings=64, pad_token_id=0
+        ),
+        BASE,
+        set(),  # PEFT takes `pre_classifier` for its `classifier`
+    ),
+    # What reads padding is evaluated without any, as here one by one.
+    "FNet": (transformers.FNetConfig(**{k: v for k, v in SMALL.items() if k != "num_attention_heads"}), BASE, set()),
+    "MobileBERT": (
+        transformers.MobileBertConfig(
+            **SMALL, embedding_size=16, intra_bottleneck_size=16, true_hidden_size=16, type_vocab_size=2
+        ),
+        BASE,
+        set(),
+    ),
+    "Longformer": (transformers.LongformerConfig(**SMALL, attention_window=4), BASE, set()),
+    "XLNet": (
+        transformers.XLNetConfig(vocab_size=64, d_model=32, n_layer=1, n_head=2, d_inner=64, pad_token_id=0),
+        BASE,
+        {"sequence_summary", "logits_proj"},
+    ),
+    "UMT5": (transformers.UMT5Config(**T5), BASE, {"classification_head"}),
     "ModernBERT": (transformers.ModernBertConfig(**SMALL, **ENDS), BASE, {"head"}),
     "XLM": (transformers.XLMConfig(**XLM), BASE, {"sequence_summary"}),
     "FlauBERT": (transformers.FlaubertConfig(**XLM), BASE, {"sequence_summary"}),

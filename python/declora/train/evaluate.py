@@ -56,7 +56,8 @@ def evaluate(
 ) -> Score:
     """Returns what the adapter `row [D]` scores on `texts` (indices into `tokens`), `metric` being the headline.
 
-    Texts are computed in order of length, so that little of a batch is padding; none with `unpadding` (of `model`).
+    Texts are computed in order of length, so that little of a batch is padding; none with `unpadding` (of `model`), or
+    where the model reads padding.
     """
     device = bank.P.device
     bank.bind(row.to(device).unsqueeze(0))
@@ -64,7 +65,8 @@ def evaluate(
     loss = 0.0
     counts: NDArray[np.int64] | None = None
     with torch.inference_mode(), nullcontext() if unpadding is None else unpadding.installed():
-        for part in _batches(tokens.lengths[order], TOKENS_PER_BATCH.get(device.type, 2048)):
+        most = TOKENS_PER_BATCH.get(device.type, 2048)
+        for part in _batches(tokens.lengths[order], most, padded=not tokens.reads_padding):
             batch = tokens.batch(order[part], device)
             bank.rows.owner, bank.rows.count = None, len(batch.labels)
             if unpadding is not None:
@@ -98,11 +100,13 @@ def sample_texts(tokens: Tokens, most: int | None, *, seed: int) -> NDArray[np.i
     return np.sort(seeds.generator(seed, "evaluation").permutation(count)[:most])
 
 
-def _batches(lengths: NDArray[np.int64], tokens: int) -> list[slice]:
-    """Cuts rows sorted by falling length into runs of at most `tokens` padded tokens."""
+def _batches(lengths: NDArray[np.int64], tokens: int, *, padded: bool) -> list[slice]:
+    """Cuts rows sorted by falling length into runs of at most `tokens` padded tokens; `padded` or all of one length."""
     parts, start = [], 0
     while start < len(lengths):
-        stop = min(len(lengths), start + max(1, tokens // int(lengths[start])))
+        longest = int(lengths[start])
+        alike = len(lengths) if padded else int(np.searchsorted(-lengths, -longest, side="right"))
+        stop = min(alike, start + max(1, tokens // longest))
         parts.append(slice(start, stop))
         start = stop
     return parts

@@ -55,10 +55,13 @@ def fit_classifier(
         _check_classifies(model, splits[0], classes, base.device)
         sides = (tuple(replace(part, padding_side=side) for part in splits) for side in _SIDES)
         fitting = next((side for side in sides if _ignores_padding(model, side[0], base.device)), None)
-    if fitting is None:
-        kind = type(model).__name__
-        base = _noting(base, f"{kind} reads padding, too: what it makes of a text depends on its batch's longest text.")
-    return base, fitting or splits
+    if fitting is not None:
+        return base, fitting
+    note = (
+        f"{type(model).__name__} reads padding, too: in training, what it makes of a text depends on the longest text "
+        "of its batch. Texts are evaluated beside others of their length alone."
+    )
+    return _noting(base, note), tuple(replace(part, reads_padding=True) for part in splits)
 
 
 def fit_causal(base: BaseModel, splits: Sequence[Tokens]) -> tuple[BaseModel, tuple[Tokens, ...]]:

@@ -48,6 +48,8 @@ class Tokens:
     counts: NDArray[np.int64] | None = None
     """`[texts]`: how many samples begin in each row, where rows are packed of several; None where each is one."""
     padding_side: Side = "right"
+    reads_padding: bool = False
+    """Whether the model does, so that a text is to it what it is alone only beside texts of the same length."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
