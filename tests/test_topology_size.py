@@ -46,3 +46,9 @@ def test_more_peers_than_there_are_clients_are_all_of_them(clients):
     topology = Topology.build(f"base:{2**31 - 1}", clients)
     assert topology.period == 1
     assert topology.weights(0).toarray() == pytest.approx(1 / clients)
+
+
+@pytest.mark.parametrize("probability", ["1e-17", "1e-320", "-0.0"])
+def test_a_probability_that_is_0_beside_1_draws_no_edges(probability):
+    with pytest.raises(TopologyError, match="none of 100 graphs drawn for clients=10 and seed=0 was connected"):
+        Topology.build(f"erdos-renyi:{probability}", 10)

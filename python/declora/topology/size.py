@@ -12,7 +12,7 @@ __all__ = ["check_dense", "check_fits"]
 _BYTES_PER_WEIGHT = 56
 """What a weight takes while its matrix is made, checked and its spectral gap computed (measured: 57 to 80)."""
 _BYTES_PER_LINK = 180
-"""What a link of a graph object takes on its way to the same, counted once in each direction (measured: 190 to 540)."""
+"""What a link of a graph object takes on its way to there, once in each direction (measured: 190 to 540)."""
 
 
 def check_fits(name: TopologyName, clients: int) -> None:
