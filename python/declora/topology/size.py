@@ -34,7 +34,8 @@ def _check(name: str, clients: int, size: int) -> None:
     if size > memory:
         raise TopologyError(
             f"topology={name!r} of {clients:,} clients needs {size:,} bytes ({size / 1e9:,.1f} GB) or more; this "
-            f"machine has {memory / 1e9:,.1f} GB. Use fewer clients, or a graph with fewer links, such as ring or exponential."
+            f"machine has {memory / 1e9:,.1f} GB. Use fewer clients, or a graph with fewer links, such as ring or "
+            "exponential."
         )
 
 
