@@ -116,6 +116,8 @@ def test_a_biased_codec_without_memory_is_refused(name):
         ("q4:block=many", 'block="many" cannot be used: it must be a whole number'),
         ("q4:norm=l3", "l3"),
         ("q4+choco+rans", "codec stage='choco\\+rans' is not known"),
+        ("q4\u00e9", "codec='q4\u00e9' is not known. Did you mean 'q4'"),
+        ("\ud800", r"codec='\\ud800' is not known"),
     ],
 )
 def test_a_codec_that_does_not_exist_is_refused(text, message):

@@ -3,12 +3,16 @@
 import os
 import shutil
 
+import networkx as nx
+import numpy as np
 import pytest
+from scipy import sparse
 
 from declora.errors import ConfigError
-from declora.experiments import EXPERIMENTS, SCALES
+from declora.experiments import EXPERIMENTS, SCALES, Cell, Experiment
 from declora.experiments.contents import Contents
 from declora.experiments.plan import make_plan
+from declora.topology import Topology
 
 
 @pytest.fixture
@@ -55,6 +59,27 @@ def test_files_that_a_setting_names_count_too(site):
     evaluation.write_text("b")
     assert not set(keys(site, settings={"eval_data": str(evaluation)})) & set(before)
     assert not set(keys(site)) & set(before)
+
+
+@pytest.mark.parametrize("graph", [nx.cycle_graph(3), sparse.eye_array(3, format="csr"), Topology.build("ring", 3)])
+def test_a_row_with_an_object_that_no_name_finds_again_is_refused(site, graph):
+    """Rows with two graphs would have one name, and the second the results of the first."""
+    rows = Experiment("mine", "Mine", "?", lambda grid: [Cell("a", {"clients": 3, "rounds": 1, "topology": graph})])
+    with pytest.raises(ConfigError, match=r"row 'a': topology is a \w+, and nothing by which .* found again"):
+        make_plan(rows, SCALES["small"], model="x", data=site / "data", tasks=["sst2"], seeds=1)
+
+
+def test_rows_with_two_matrices_are_two_runs(site):
+    cells = [Cell(f"{n}", {"clients": 3, "rounds": 1, "topology": np.full((3, 3), n / 6)}) for n in (1, 2)]
+    plan = make_plan(
+        Experiment("mine", "Mine", "?", lambda grid: cells),
+        SCALES["small"],
+        model="x",
+        data=site / "data",
+        tasks=["sst2"],
+        seeds=1,
+    )
+    assert len({job.key for job in plan.jobs}) == 2
 
 
 def test_a_task_from_a_path_is_its_content_and_one_from_the_hub_its_name(site):

@@ -1,10 +1,13 @@
 """Progress: a bar where somebody looks, and nothing elsewhere."""
 
+import errno
 import io
 import logging
 import sys
 
-from declora.report import Progress
+import pytest
+
+from declora.report import Progress, announce
 from report_rows import make_history
 
 
@@ -57,3 +60,26 @@ def test_verbose_progress_logs_one_line_per_evaluated_round(monkeypatch, caplog)
         "sst2: round 2/4: loss 0.5, accuracy 60.0%, consensus 0.25, sent 8.00 kB",
         "sst2: round 4/4: loss 0.25, accuracy 70.0%, consensus 0.0625, sent 16.0 kB",
     ]
+
+
+class Gone(Terminal):
+    """A stream whose reader has gone, or whose disk is full."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    flush = property()  # nor can it be flushed: AttributeError
+
+
+def _closed():
+    stream = Terminal()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [Gone(), _closed(), None, io.TextIOWrapper(io.BytesIO(), "ascii")])
+@pytest.mark.parametrize("enabled", [True, None])
+def test_no_run_ends_because_its_progress_cannot_be_shown(monkeypatch, stream, enabled):
+    monkeypatch.setattr(sys, "stderr", stream)
+    announce(["A note with an ae: \u00e6."], enabled)
+    run_progress(make_history(), enabled=enabled)

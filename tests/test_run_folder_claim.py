@@ -58,7 +58,7 @@ def test_a_folder_without_permission_is_a_clear_error(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("path", ["a\0b", "n" * 5000])
+@pytest.mark.parametrize("path", ["a\0b", "n" * 5000, "a/" * 1999 + "a"])
 def test_a_path_that_no_file_system_takes_is_a_clear_error(path):
     with pytest.raises(RunFolderError, match=r"out='.*' cannot be created"):
         RunFolder(path)
@@ -75,6 +75,17 @@ def test_where_this_process_works_is_not_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "run")
     with pytest.raises(RunFolderError, match=r"out='\.' is where this process works and cannot be replaced"):
         RunFolder(".", overwrite=True)
+
+
+def test_a_run_is_replaced_from_a_removed_working_folder(tmp_path, monkeypatch):
+    with RunFolder(tmp_path / "run") as first:
+        first.write_text("a.txt", "first")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with RunFolder(tmp_path / "run", overwrite=True) as second:
+        second.write_text("a.txt", "second")
+    assert (tmp_path / "run" / "a.txt").read_text() == "second"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["alone", "seeded", "usual_torch"]
+__all__ = ["alone", "memory", "seeded", "usual_torch"]
 
 _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
@@ -29,6 +29,11 @@ def alone() -> Iterator[None]:
     """Keeps the other threads of this process out of all that is done `alone`; a thread may be so more than once."""
     with _lock:
         yield
+
+
+def memory() -> int:
+    """Returns how many bytes of memory the machine has in all."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager

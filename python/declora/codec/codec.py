@@ -90,6 +90,8 @@ def parse_codec(text: str) -> Codec:
     name = plain.partition(":")[0].partition("+")[0]
     if name[:1] == "q" and name[1:].lstrip("-").isdigit() and name not in CODECS:
         raise CodecError(f"codec={text!r}: {name[1:]} bits are outside 2..8. Use q2, q3, ... q8.")
+    if not plain.isascii():  # no codec is called so, and half of a surrogate pair cannot be handed to the core
+        raise unknown_name("codec", plain, CODECS)
     core = _bridge.Codec(plain)
     if core.needs_memory and memory is NoMemory:
         raise CodecError(

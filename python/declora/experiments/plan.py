@@ -134,7 +134,14 @@ def make_plan(
 
 def _config(experiment: Experiment, cell: Cell, settings: Mapping[str, Any]) -> SimulationConfig:
     try:
-        return SimulationConfig().override(**settings)
+        config = SimulationConfig().override(**settings)
+        for name, described in config.describe().items():
+            if isinstance(described, str) and not isinstance(value := getattr(config, name), str):
+                raise ConfigError(
+                    f"{name} is a {type(value).__name__}, and nothing by which a finished run could be found again. "
+                    "Give text, numbers or an array."
+                )
+        return config
     except ConfigError as error:
         raise ConfigError(f"experiment={experiment.name!r}, row {cell.label!r}: {error}") from error
 

@@ -1,7 +1,6 @@
 """Progress over many runs, and the time left by what was measured so far."""
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from declora.experiments.plan import Job
 from declora.experiments.store import Finished
 from declora.report import format_seconds
+from declora.report.messages import Messages
 from declora.report.records import last_measured, metric_of
 from declora.report.tables import format_value
 
@@ -70,10 +70,10 @@ class GridProgress:
         self._last = time.perf_counter()
         self._show = enabled is not False
         self._bar: tqdm[Any] | None = None
-        if self._show and sys.stderr.isatty():
+        if self._show and Messages().isatty():
             rounds = sum(job.config.rounds for job in jobs)
             form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-            self._bar = tqdm(total=rounds, bar_format=form, file=sys.stderr, dynamic_ncols=True)
+            self._bar = tqdm(total=rounds, bar_format=form, file=Messages(), dynamic_ncols=True)
 
     def round(self, job: Job) -> None:
         """Counts a round."""
@@ -90,7 +90,7 @@ class GridProgress:
         self._done += 1
         if self._show and self._bar is None:
             left = format_seconds(self._pace.seconds_left)
-            print(f"{self._done}/{self._total} {job}: {_score(run)}; {left} left", file=sys.stderr, flush=True)
+            print(f"{self._done}/{self._total} {job}: {_score(run)}; {left} left", file=Messages(), flush=True)
 
     def __enter__(self) -> Self:
         return self

@@ -40,7 +40,7 @@ def check_path(path: str | os.PathLike[str], *, overwrite: bool) -> None:
                 f"{field} holds {listed(foreign)}: declora did not write that and will not delete it. Move it away "
                 "or use another path."
             )
-        if os.path.ismount(place) or Path.cwd().is_relative_to(place):
+        if os.path.ismount(place) or _is_working_in(place):
             what = "the root of a file system" if os.path.ismount(place) else "where this process works"
             raise RunFolderError(f"{field} is {what} and cannot be replaced. Use a folder in it.")
         _check_writable(field, place.parent)
@@ -66,6 +66,13 @@ def finish_swap(place: Path) -> None:
             lock.release(old if old.exists() else place)
     if old.exists():
         remove_run(old)
+
+
+def _is_working_in(place: Path) -> bool:
+    try:
+        return Path.cwd().is_relative_to(place)
+    except FileNotFoundError:  # it was removed
+        return False
 
 
 def _check_writable(field: str, folder: Path) -> None:

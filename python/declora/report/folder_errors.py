@@ -39,5 +39,5 @@ def reporting(field: str, what: str, fix: str) -> Iterator[None]:
         raise
     except FolderInUse as error:
         raise RunFolderError(f"{field} is in use by {error}. Wait for its end, or use another path.") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+    except (OSError, ValueError, RecursionError) as error:  # a NUL byte in the path, a path of a thousand folders
         raise RunFolderError(f"{field}{what}: {reason(error)}. {fix}.") from error

@@ -1,7 +1,6 @@
 """What a run says while it runs: its notes, then a progress bar over the rounds; quiet where nobody looks."""
 
 import logging
-import sys
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -9,6 +8,7 @@ from typing import Self
 from tqdm import tqdm
 
 from declora.metrics import METRICS
+from declora.report.messages import Messages
 from declora.report.records import finite
 from declora.report.tables import format_value
 
@@ -34,7 +34,7 @@ def announce(notes: Iterable[str], enabled: bool | None = None) -> None:
     """
     for note in notes:
         if _is_shown(enabled):
-            print(f"note: {note}", file=sys.stderr)
+            print(f"note: {note}", file=Messages())
         else:
             _LOG.info("note: %s", note)
 
@@ -63,7 +63,7 @@ class Progress:
                 total=total_rounds,
                 desc=description or None,
                 unit="round",
-                file=sys.stderr,
+                file=Messages(),
                 dynamic_ncols=True,
             )
             if show
@@ -110,7 +110,7 @@ class Progress:
 
 def _is_shown(enabled: bool | None) -> bool:
     if enabled is None:
-        return sys.stderr is not None and sys.stderr.isatty()
+        return Messages().isatty()
     return enabled
 
 

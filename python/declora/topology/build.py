@@ -13,6 +13,7 @@ from declora.topology.check import as_matrix, check_clients, check_connected
 from declora.topology.graphs import is_static, named_graph
 from declora.topology.labels import label_notes, ordered_nodes
 from declora.topology.names import TopologyName, parse_name
+from declora.topology.size import check_dense, check_fits
 from declora.topology.topology import Topology
 from declora.topology.weights import (
     EVEN_SPLIT,
@@ -84,8 +85,9 @@ def server(clients: int, samples: ArrayLike | None = None) -> Topology:
         samples: Whole numbers `[clients]` that the mean is weighted by (n_k / n); the plain mean where None.
 
     Raises:
-        TopologyError: `samples` are not a whole number of at least 1 for each client.
+        TopologyError: `samples` are not a whole number of at least 1 for each client, or its weights do not fit memory.
     """
+    check_dense("complete", clients)
     law = None if samples is None else law_of(samples, clients)
     if law is None:
         return Topology("complete", clients, (complete_weights(clients, "uniform"),), rule="uniform")
@@ -94,6 +96,7 @@ def server(clients: int, samples: ArrayLike | None = None) -> Topology:
 
 
 def _from_name(name: TopologyName, clients: int, rule: str, seed: int, law: Law) -> Topology:
+    check_fits(name, clients)
     if not is_static(name):
         _refuse_weights(str(name), rule)
         if clients == 1:

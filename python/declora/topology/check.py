@@ -15,6 +15,8 @@ __all__ = ["TOLERANCE", "as_matrix", "check_clients", "check_connected", "check_
 
 TOLERANCE = 1e-9
 """Largest distance of a row or column sum from 1, and of w_ij from w_ji."""
+_MOST = 2**31 - 1
+"""Clients are numbered in int32."""
 
 
 def check_clients(clients: object) -> int:
@@ -22,7 +24,9 @@ def check_clients(clients: object) -> int:
     if isinstance(clients, bool) or not isinstance(clients, (int, np.integer)):
         raise TopologyError(f"clients={shown(clients)} must be an integer, not {type(clients).__name__}.")
     if clients < 1:
-        raise TopologyError(f"clients={clients} must be at least 1.")
+        raise TopologyError(f"clients={shown(clients)} must be at least 1.")
+    if clients > _MOST:
+        raise TopologyError(f"clients={shown(clients)} must be at most {_MOST:,}.")
     return int(clients)
 
 

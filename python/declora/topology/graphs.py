@@ -93,9 +93,10 @@ def _random_regular(name: TopologyName, clients: int, seed: int) -> "nx.Graph[An
 
 def _erdos_renyi(name: TopologyName, clients: int, seed: int) -> "nx.Graph[Any]":
     probability = float(name.parameters[0])
+    drawn = probability if 1.0 - probability < 1.0 else 0.0  # networkx divides by log(1 - P)
     threshold = math.log(clients) / clients
     return _connected(
-        lambda seed: nx.fast_gnp_random_graph(clients, probability, seed=seed),
+        lambda seed: nx.fast_gnp_random_graph(clients, drawn, seed=seed),
         name,
         clients,
         seed,

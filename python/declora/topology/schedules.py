@@ -33,6 +33,7 @@ def base(clients: int, peers: int) -> tuple[csr_array, ...]:
     share to the later blocks one round at a time, then spreads inside the sub-blocks what it got back.
     """
     everyone = list(range(clients))
+    peers = min(peers, clients - 1)  # there are no more
     if _is_smooth(clients, peers + 1):
         return tuple(_matrix(clients, _averaging(step)) for step in _hypercube_rule(everyone, peers + 1))
     blocks = _blocks(everyone, peers + 1)

@@ -127,8 +127,8 @@ class Topology:
             samples: whole numbers `[n]`, how many samples each client has, for weights="samples".
 
         Raises:
-            TopologyError: the topology does not exist for so many clients, is not connected, or a check
-            fails.
+            TopologyError: the topology does not exist for so many clients, needs more than all memory, is not
+            connected, or a check fails.
         """
         from declora.topology.build import build_topology
 

@@ -1,11 +1,10 @@
 """What a run needs of memory: whether it can fit at all, and how many clients to compute at once."""
 
-import os
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from declora import process
 from declora.errors import ConfigError
 
 __all__ = ["check_fits", "choose_group_size"]
@@ -87,7 +86,7 @@ def _memory_of(device: torch.device) -> int:
     """Returns how many bytes the device has in all."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return process.memory()
 
 
 def _gigabytes(size: int) -> str:

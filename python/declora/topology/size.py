@@ -1,0 +1,60 @@
+"""Whether a topology fits memory: checked before it is built, by estimates that are rather too low."""
+
+import math
+from collections.abc import Callable
+
+from declora import process
+from declora.errors import TopologyError
+from declora.topology.names import TopologyName
+
+__all__ = ["check_dense", "check_fits"]
+
+_BYTES_PER_WEIGHT = 56
+"""What a weight takes while its matrix is made, checked and its spectral gap computed (measured: 57 to 80)."""
+_BYTES_PER_LINK = 180
+"""What a link of a graph object takes on its way to there, once in each direction (measured: 190 to 540)."""
+
+
+def check_fits(name: TopologyName, clients: int) -> None:
+    """Raises `TopologyError` where the graph or the schedule `name` needs more than all memory of the machine."""
+    if name.name == "complete":
+        check_dense(str(name), clients)
+        return
+    links = math.ceil(clients * min(_LINKS[name.name](name.parameters, clients), clients - 1))
+    _check(str(name), clients, links * (_BYTES_PER_WEIGHT if name.name in _SCHEDULES else _BYTES_PER_LINK))
+
+
+def check_dense(name: str, clients: int) -> None:
+    """Raises `TopologyError` where `clients` x `clients` weights need more than all memory of the machine."""
+    _check(name, clients, clients**2 * _BYTES_PER_WEIGHT)
+
+
+def _check(name: str, clients: int, size: int) -> None:
+    memory = process.memory()
+    if size > memory:
+        raise TopologyError(
+            f"topology={name!r} of {clients:,} clients needs {size:,} bytes ({size / 1e9:,.1f} GB) or more; this "
+            f"machine has {memory / 1e9:,.1f} GB. Use fewer clients, or a graph with fewer links, such as ring or "
+            "exponential."
+        )
+
+
+def _hops(parameters: tuple[int | float, ...], clients: int) -> float:
+    return (clients - 1).bit_length()
+
+
+_SCHEDULES = {"one-peer-exponential", "base"}
+_LINKS: dict[str, Callable[[tuple[int | float, ...], int], float]] = {
+    "ring": lambda parameters, clients: 2,
+    "torus": lambda parameters, clients: 4,
+    "path": lambda parameters, clients: 2,
+    "star": lambda parameters, clients: 2,
+    "hypercube": _hops,
+    "random-regular": lambda parameters, clients: parameters[0],
+    "erdos-renyi": lambda parameters, clients: parameters[0] * (clients - 1),
+    "watts-strogatz": lambda parameters, clients: parameters[0],
+    "exponential": _hops,
+    "one-peer-exponential": _hops,
+    "base": lambda parameters, clients: parameters[0],
+}
+"""How many links a client has, on average; of a schedule, in the rounds of a period together, at least."""
