@@ -1,6 +1,7 @@
 """Kinds of settings: what each takes and keeps, what a text of the command line means, and what is refused."""
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,6 +40,7 @@ KEPT = [
     (Text(), np.str_("a"), "a"),
     (Texts(), ("a", np.str_("b")), ["a", "b"]),
     (Place(), Path("a/b"), "a/b"),
+    (Place(), "~/runs", os.path.expanduser("~/runs")),
     (Source(), Path("a/b"), Path("a/b")),
     (Table("T", r=Whole(1)), {"r": np.int64(2), "bias": "none"}, {"r": 2, "bias": "none"}),
 ]

@@ -88,8 +88,8 @@ class Place(Text):
     wanted = "a name or a path, in quotes"
 
     def check(self, name: str, value: Any) -> Any:
-        """Returns it as text."""
-        text = super().check(name, str(value) if isinstance(value, Path) else value)
+        """Returns it as text, `~` written out."""
+        text = os.path.expanduser(super().check(name, str(value) if isinstance(value, Path) else value))
         try:
             os.lstat(text)
         except ValueError as error:  # a NUL
