@@ -8,7 +8,7 @@ from declora import _bridge
 from declora.codec import parse_codec
 from declora.mixer import PushSum
 from declora.topology import Topology
-from federations import Recorded, federation_of, gossip_of, rows_of
+from federations import MANIFEST, Recorded, federation_of, gossip_of, rows_of
 
 CLIENTS, COLUMNS = 12, 60
 
@@ -28,7 +28,7 @@ def test_each_round_of_a_schedule_has_its_own_weights_edges_and_bytes(name):
     assert any(not np.array_equal(recorded.edges[0], pairs) for pairs in recorded.edges)
 
 
-def test_headers_name_run_round_and_sender():
+def test_headers_name_run_manifest_round_and_sender():
     recorded = [Recorded(), Recorded(), Recorded()]
     for exchange, seed in zip(recorded, (0, 0, 1), strict=True):
         gossip, rows = (
@@ -43,6 +43,7 @@ def test_headers_name_run_round_and_sender():
     assert ids[0] == ids[1]
     assert ids[0] != ids[2]
     for t, frames in enumerate(first):
+        assert {bytes(frame[24:40]) for frame in frames} == {MANIFEST}
         assert frames[:, 40:48].copy().view("<u8")[:, 0].tolist() == [t] * 10
         assert frames[:, 48:52].copy().view("<u4")[:, 0].tolist() == list(range(10))
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from declora import _bridge
-from declora.errors import FrameError, TrainingError
+from declora.errors import CodecError, FrameError, TrainingError
 from declora.exchange import Delivery, LocalExchange
+from declora.mixer import ClippedGossip
 from federations import Damaged, federation_of, gossip_of, rows_of
 
 CLIENTS, COLUMNS = 10, 256
@@ -90,6 +91,23 @@ def test_a_message_that_would_sum_a_public_copy_to_infinity_is_refused_and_count
     assert all(clients in ([], [2]) for clients in refused)
 
 
+@pytest.mark.parametrize("codec", ["none", "q4"])
+def test_nothing_of_a_refused_message_reaches_the_mixer(codec):
+    """It decodes to 0, also where its payload would have decoded to numbers."""
+    seen = []
+
+    class Watched(ClippedGossip):
+        def mix(self, weights, public, rows, **arguments):
+            seen.append(public.copy())
+            super().mix(weights, public, rows, **arguments)
+
+    exchange = Damaged([5], rounds=[0])
+    gossip = gossip_of(federation_of("complete", codec=codec, mixer=Watched(tau=1.0), exchange=exchange), start(0.0))
+    gossip.round(0, rows_of(CLIENTS, COLUMNS, centre=1))
+    assert not seen[0][5].any()
+    assert (np.delete(seen[0], 5, axis=0) != 0).any(axis=1).all()
+
+
 class Summed(LocalExchange):
     """Makes client 2's messages proper ones of 1.2e38 in every number: three of them add up to infinity."""
 
@@ -154,3 +172,10 @@ def test_where_lies_drive_the_honest_out_of_the_numbers_the_error_names_attack_a
 
     with pytest.raises(TrainingError, match=r"^round \d+: .*mixer='linear'.*attack='crafted'"):
         play()
+
+
+def test_what_the_honest_cannot_send_before_any_lie_was_heard_is_not_blamed_on_the_attack():
+    federation = federation_of("complete", codec="fp16", mixer="median", attack="sign-flip", attackers=[1])
+    with pytest.raises(CodecError, match=r"^x\[0, 0\]=.*cannot be encoded by codec \"fp16\"") as caught:
+        gossip_of(federation, start(0.0)).round(0, start(1e6))
+    assert "attack" not in str(caught.value)

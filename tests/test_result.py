@@ -47,6 +47,10 @@ def test_the_facts_are_those_of_the_run(simulate):
     assert facts["one message"] == f"{format_bytes(message)} ({message:,} bytes)"
     assert facts["float32 message"] == format_bytes(parse_codec("none").frame_bytes(columns))
     assert facts["clients"] == "4"
+    layout = result.average.layout
+    head, lora = layout.size("head"), layout.size("A") + layout.size("B")
+    assert head > 0
+    assert facts["trained parameters of a client"] == f"{head + lora:,} (LoRA {lora:,})"
 
 
 def test_the_step_size_is_the_codecs_own_or_the_one_that_is_set(simulate):

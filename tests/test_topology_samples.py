@@ -135,3 +135,13 @@ def test_weigh_takes_the_law_itself():
     law = np.array([0.1, 0.2, 0.3, 0.4])
     matrix = weigh(adjacency(nx.cycle_graph(4)), "samples", name="ring", law=law).toarray()
     np.testing.assert_allclose(law @ matrix, law, atol=1e-16)
+
+
+def test_samples_without_a_rule_that_uses_them_are_refused():
+    with pytest.raises(TopologyError, match=r"^samples has no effect with weights='metropolis'. Leave it out, or use"):
+        Topology.build("ring", 4, samples=[1, 2, 3, 4])
+
+
+def test_samples_whose_sum_is_beyond_64_bits_are_weighed_too():
+    few, many = ([3, 1, 2, 2], [3 << 61, 1 << 61, 2 << 61, 2 << 61])
+    assert built("ring", few).law.tolist() == built("ring", many).law.tolist() == [0.375, 0.125, 0.25, 0.25]

@@ -70,6 +70,16 @@ def test_gossip_by_samples_keeps_the_weighted_mean_which_is_the_averaged_model(r
     torch.testing.assert_close(metropolis.average.row.double(), alone.mean(0), atol=1e-7, rtol=1e-6)
 
 
+def test_what_is_evaluated_as_the_average_is_the_weighted_mean(run):
+    """Gossip keeps that mean, so on any graph it scores as fedavg's does; the plain mean scores otherwise."""
+    weighted, fedavg, plain = (
+        run(**settings).history["average_loss"].iloc[-1]
+        for settings in ({"weights": "samples", "topology": "ring"}, {"method": "fedavg"}, {"topology": "ring"})
+    )
+    assert weighted == pytest.approx(fedavg, abs=1e-6)
+    assert abs(plain - fedavg) > 1e-4
+
+
 def test_equal_shards_give_fedavg_the_bits_of_the_plain_mean(tokenizer):
     settings = {"data": tiny_texts(80), "eval_data": tiny_texts(24, seed=1), "tokenizer": tokenizer, "partition": "iid"}
     few = {"clients": 4, "rounds": 2, "client_eval_samples": 0, "progress": False, "lora": {"r": 2}}

@@ -26,9 +26,9 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
         ["train/*.py", "run.py"],
         ["order", "optimizer", "evaluate", "local_steps", "train", "run", "causal*", "generate", "unpad", "group_size"],
     ),
-    "gossip": (["gossip.py"], ["gossip*", "attacks*"]),
-    "codec": (["codec/*.py"], ["codec*", "gossip*", "testing"]),
-    "mixer": (["mixer/*.py"], ["mixer*", "gossip*", "attacks*"]),
+    "gossip": (["gossip.py"], ["gossip*", "refusals", "attack*", "copies", "dissensus"]),
+    "codec": (["codec/*.py"], ["codec*", "gossip*", "refusals", "testing"]),
+    "mixer": (["mixer/*.py"], ["mixer*", "gossip*", "refusals", "attack*"]),
 }
 """By name: the files below the package, and the tests that are about them, by the rest of their names.
 

@@ -118,7 +118,7 @@ class Gossip:
         try:
             _bridge.encode_frames(self._codec, outgoing, self._frames, seed=self._seed, **self._names(t))
         except CodecError as error:
-            if attack is None:
+            if attack is None or t == 0:  # nobody has heard a lie yet
                 raise
             raise self._overcome(t, str(error)) from error
         if attack is not None:

@@ -150,13 +150,14 @@ def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation,
         )
     partition = data.partition(config.partition, text, config.clients, seed=config.seed)  # first: it bounds clients
     over_graph = build_method(config.method).over_graph
+    weights = (config.weights if over_graph else None) or "metropolis"
     topology = Topology.build(
         config.topology,
         config.clients,
-        weights=(config.weights if over_graph else None) or "metropolis",
+        weights=weights,
         seed=config.seed,
         column_stochastic=isinstance(mixer, PushSum),
-        samples=[len(shard) for shard in partition.shards],
+        samples=[len(shard) for shard in partition.shards] if weights == "samples" else None,
     )
     if over_graph:
         _check_nodes(topology, partition.name)

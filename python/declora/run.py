@@ -189,7 +189,7 @@ class Run:
     def notes(self) -> tuple[str, ...]:
         """What was guessed or decided for the user, in whole sentences, each once."""
         rooms = (self.material.text, self.material.base, self.federation, self._surgery, self.sharing)
-        return tuple(dict.fromkeys(note for room in rooms for note in room.notes))
+        return tuple(dict.fromkeys([*(note for room in rooms for note in room.notes), *self.federation.cautions]))
 
     def discard(self) -> None:
         """Gives the base model back as it came, for a run that will not be executed."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora.attacks import Attack
-from declora.codec import Codec
+from declora.codec import Codec, PublicCopies
 from declora.exchange import Exchange
 from declora.mixer import Linear, Mixer
 from declora.topology import Topology
@@ -49,6 +49,28 @@ class Federation:
     def attackers(self) -> tuple[int, ...]:
         """Clients that lie; nobody does where nobody talks."""
         return () if self.attack is None or self.exchange is None else self.attack.attackers
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What may go wrong though each part is sound, in whole sentences.
+
+        A rule that chooses among values does not keep the mean: what the codec did to the chosen ones moves all clients
+        together, anew each round. Public copies come ever closer to what is sent, so little is left to add up. In 100
+        rounds at rest, 8 clients on the complete graph, the mean moved by this share of its norm:
+
+                    q4      q2      q4+ef   q4+choco
+            linear  3e-7    1e-7    1e-7    1e-7
+            median  .43     11      .15     .002
+            krum    3.0     .90     .54     .009
+        """
+        exact = self.codec.core.name in ("none", "fp16", "bf16") or issubclass(self.codec.memory, PublicCopies)
+        if self.exchange is None or self.mixer.weighted or exact:
+            return ()
+        return (
+            f"mixer={str(self.mixer)!r} does not keep the mean, so that what codec={self.codec.name!r} loses adds up "
+            "over the rounds and may move all clients away from what they learned; with codec="
+            f"{str(self.codec.core) + '+choco'!r} ever less is lost, and mixer='clipped' nearly keeps the mean.",
+        )
 
 
 class Method:

@@ -14,8 +14,7 @@ class Centralized(Method):
     """One client holds all data and does all clients' work: each step is on as many samples as one of all of theirs.
 
     So it sees as many samples in a round. With `local_steps` it takes as many steps as each of them; with
-    `local_epochs`, ceil(all samples / (batch_size x clients)) a pass: where shards are unequal, fewer than the largest
-    client.
+    `local_epochs`, ceil(all samples / (batch_size x clients)) a pass, never more than the largest client.
     """
 
     name = "centralized"

@@ -54,8 +54,10 @@ def build_topology(
         raise TopologyError(
             "weights='samples' needs how many samples each client has: a run knows it, elsewhere pass samples=[...]."
         )
+    if weights != SAMPLES and samples is not None:
+        raise TopologyError(f"samples has no effect with weights={weights!r}. Leave it out, or use weights='samples'.")
     rule = EVEN_SPLIT if column_stochastic else weights
-    law = law_of(samples, clients) if weights == SAMPLES and samples is not None else None
+    law = None if samples is None else law_of(samples, clients)
     if isinstance(spec, str):
         return _from_name(parse_name(spec), clients, rule, seed, law)
     if isinstance(spec, nx.Graph):

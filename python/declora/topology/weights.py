@@ -95,7 +95,7 @@ def law_of(samples: ArrayLike, clients: int) -> NDArray[np.float64] | None:
         raise TopologyError(
             f"samples={shown(samples)} must be a whole number of at least 1 for each of the {clients} clients."
         )
-    law: NDArray[np.float64] = counts / counts.sum()
+    law: NDArray[np.float64] = counts / counts.sum(dtype=np.float64)  # int64 would overflow
     return None if (counts == counts[0]).all() else law
 
 

@@ -83,7 +83,7 @@ class ClientOptimizer:
             ]
             optimizer = _optimizer(name, parameters, lr=learning_rate, momentum=momentum)
             scheduler = transformers.get_scheduler(
-                schedule if schedule != "constant" or not warmup else "constant_with_warmup",
+                "constant_with_warmup" if schedule == "constant" else schedule,
                 optimizer,
                 num_warmup_steps=round(warmup * int(count)),
                 num_training_steps=int(count),

@@ -249,7 +249,9 @@ fn sizes_and_gamma_are_checked() {
         assert!(error.to_string().starts_with("gamma="), "{error}");
         assert!(matrix.mix_in_place(&mut [0.0_f64; 3], gamma).is_err());
     }
-    matrix.mix_in_place(&mut [0.0_f32; 3], 3e38).unwrap();
+    for gamma in [3e38, 0.0, 1e-40] {
+        matrix.mix_in_place(&mut [0.0_f32; 3], gamma).unwrap();
+    }
 }
 
 proptest! {
