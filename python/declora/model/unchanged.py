@@ -34,7 +34,7 @@ def changed_weight(model: PreTrainedModel, source: str) -> str | None:
         model: Loaded, and perhaps trained or merged since.
         source: The path or hub id that it names; empty where there is none.
     """
-    weights = {name: weight for name, weight in model.state_dict().items() if not set(name.split(".")) & {*SAVED_HEADS}}
+    weights = {name: weight for name, weight in _weights(model).items() if not set(name.split(".")) & {*SAVED_HEADS}}
     prefix = f"{model.base_model_prefix}."
     suspect = [
         here
@@ -42,8 +42,13 @@ def changed_weight(model: PreTrainedModel, source: str) -> str | None:
         for here in (name, prefix + name, name.removeprefix(prefix))
         if here in weights and not _alike(weights[here], there)
     ]
-    again = loaded_again(model).state_dict() if suspect else {}
+    again = _weights(loaded_again(model)) if suspect else {}
     return next((name for name in suspect if name in again and not _alike(weights[name], again[name])), None)
+
+
+def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Returns the weights as they are held: `state_dict` would have layers in 4 bits write themselves down."""
+    return dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
 
 
 def _beginnings(source: str) -> Iterator[tuple[str, torch.Tensor]]:
