@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from declora import process
-from declora.errors import DecloraError, ModelError, out_of_memory
+from declora.errors import DecloraError, ModelError, out_of_memory, shown
 from declora.model import BaseModel
 from declora.model.checkpoint import reason
 from declora.model.limits import check_positions, check_vocabulary, filler, padding_of
@@ -162,8 +162,8 @@ def _tried(model: PreTrainedModel, tokens: Tokens, texts: NDArray[np.int64], dev
                     "AutoModelForSequenceClassification, for text to continue with AutoModelForCausalLM."
                 ) from error
             raise ModelError(
-                f"model={kind} cannot compute a text of the data: {reason(error)} Use a model of text, with its own "
-                "tokenizer."
+                f"model={kind} cannot compute texts of the data (of {shown(tokens.lengths[texts].tolist())} tokens): "
+                f"{reason(error)} Use a model of text, with its own tokenizer."
             ) from error
     if not isinstance(found, torch.Tensor):
         raise ModelError(f"model={kind} gives {type(found).__name__} as logits. Use a classifier or a decoder.")
