@@ -24,8 +24,23 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "train": (
         ["train/*.py", "run.py"],
-        ["order", "optimizer", "evaluate", "local_steps", "train", "run", "causal*", "generate", "unpad", "group_size"],
-    ),
+        [
+            "order",
+            "optimizer",
+            "evaluate",
+            "local_steps",
+            "train",
+            "run",
+            "causal*",
+            "generate",
+            "unpad",
+            "group_size",
+            "memory",
+            "tokenize",
+            "fit",
+            "sharing",
+        ],
+    ),  # fmt: skip
     "gossip": (["gossip.py"], ["gossip*", "refusals", "attack*", "copies", "dissensus"]),
     "codec": (["codec/*.py"], ["codec*", "gossip*", "refusals", "testing"]),
     "mixer": (["mixer/*.py"], ["mixer*", "gossip*", "refusals", "attack*"]),
