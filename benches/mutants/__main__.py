@@ -25,26 +25,14 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "train": (
         ["train/*.py", "run.py"],
         [
-            "order",
-            "optimizer",
-            "evaluate",
-            "local_steps",
-            "train",
-            "run",
-            "causal*",
-            "generate",
-            "unpad",
-            "group_size",
-            "memory",
-            "tokenize",
-            "fit",
-            "sharing",
+            "order", "optimizer", "evaluate", "local_steps", "train", "run", "causal*", "generate", "unpad", "group_size",
+            "memory", "tokenize", "fit", "sharing",
         ],
-    ),  # fmt: skip
+    ),
     "gossip": (["gossip.py"], ["gossip*", "refusals", "attack*", "copies", "dissensus"]),
     "codec": (["codec/*.py"], ["codec*", "gossip*", "refusals", "testing"]),
     "mixer": (["mixer/*.py"], ["mixer*", "gossip*", "refusals", "attack*"]),
-}
+}  # fmt: skip
 """By name: the files below the package, and the tests that are about them, by the rest of their names.
 
 Whole runs (test_simulation and the like) notice much by luck; a room's own tests are to say what it promises.
