@@ -25,8 +25,8 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "train": (
         ["train/*.py", "run.py"],
         [
-            "order", "optimizer", "evaluate", "local_steps", "train", "run", "causal*", "generate", "unpad", "group_size",
-            "memory", "tokenize", "fit", "sharing",
+            "order", "optimizer", "evaluate", "local_steps", "train", "run", "causal*", "generate", "unpad",
+            "group_size", "memory", "tokenize", "fit", "sharing",
         ],
     ),
     "gossip": (["gossip.py"], ["gossip*", "refusals", "attack*", "copies", "dissensus"]),
