@@ -235,11 +235,11 @@ WRONG = {
     "a head for tokens": (transformers.BertForTokenClassification(BERT), "classification", "gives 2x.*2x2"),
     "a masked language model": (transformers.BertForMaskedLM(BERT), "classification", "gives 2x.*2x2"),
     "a head for answers": (transformers.BertForQuestionAnswering(BERT), "classification", "has no head"),
-    "a vision model": (transformers.ViTForImageClassification(VIT), "classification", "cannot compute a text"),
+    "a vision model": (transformers.ViTForImageClassification(VIT), "classification", "cannot compute texts"),
     "an encoder": (transformers.BertForMaskedLM(BERT), "causal-lm", "is an encoder and cannot continue text"),
     "no language head": (transformers.GPT2Model(GPT2), "causal-lm", "has no head .*AutoModelForCausalLM"),
     "a classifier": (transformers.GPT2ForSequenceClassification(GPT2), "causal-lm", "no scores of the next token"),
-    "encoder and decoder": (transformers.T5ForConditionalGeneration(T5), "causal-lm", "cannot compute a text"),
+    "encoder and decoder": (transformers.T5ForConditionalGeneration(T5), "causal-lm", "cannot compute texts"),
 }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def score(name: str, seconds: float, jobs: int) -> Score:
     tests = [str(test) for part in names for test in sorted((ROOT / "tests").glob(f"test_{part}.py"))]
     suite = Suite(files, list(dict.fromkeys(tests)))
     if suite.failed:
-        raise SystemExit(f"mutants: a test of {name} fails without any change. Run `make python-test` first.")
+        raise SystemExit(f"mutants: tests of {name} fail without any change: {', '.join(suite.failed)}.")
     todo = [(file, change) for file in files for change in changes(file.read_text())]
     found = Score(len(todo))
     random.Random(0).shuffle(todo)

@@ -54,6 +54,11 @@ class _Trace:
     def __init__(self, files: set[str]) -> None:
         self._files = files
         self.found: dict[str, tuple[float, set[tuple[str, int]]]] = {}
+        self.failed: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -80,7 +85,7 @@ class Suite:
 
     Attributes:
         seconds: How long each test takes, by its id.
-        failed: Whether a test fails without a change.
+        failed: Tests that fail without a change.
     """
 
     def __init__(self, files: Sequence[Path], tests: Sequence[str]) -> None:
@@ -88,16 +93,16 @@ class Suite:
         trace, read, write = _Trace({str(file) for file in files}), *os.pipe()
         if (child := os.fork()) == 0:
             os.close(read)
-            status = _pytest([*tests, "--timeout=0"], [trace])
+            if _pytest([*tests, "--timeout=0"], [trace]) and not trace.failed:
+                trace.failed.append("pytest itself")
             used = [name for name in sys.modules if name.split(".")[0] in _LIBRARIES]
             with os.fdopen(write, "wb") as pipe:
-                pickle.dump((status, used, trace.found), pipe)
+                pickle.dump((trace.failed, used, trace.found), pipe)
             os._exit(0)
         os.close(write)
         with os.fdopen(read, "rb") as pipe:
-            status, used, found = pickle.load(pipe)
+            self.failed, used, found = pickle.load(pipe)
         os.waitpid(child, 0)
-        self.failed = status != 0
         self.seconds = {test: seconds for test, (seconds, _) in found.items()}
         self._lines = {test: lines for test, (_, lines) in found.items()}
         for name in used:
