@@ -12,45 +12,15 @@
 mod schedule;
 mod tiles;
 
-use std::ops::{Add, Mul, Sub};
-
 use schedule::Schedule;
 
 use crate::batch::{Frames, check_len, decode_frames};
 use crate::codec::Ranges;
 use crate::error::{Error, Result};
-use crate::kernels;
+use crate::kernels::{self, Mixed};
+use crate::real::Real;
 
 const ROW_SUM_TOLERANCE: f64 = 1e-9;
-
-/// The two types of floats that can be mixed.
-pub trait Real:
-    Copy + Send + Sync + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + private::Sealed
-{
-    /// Zero.
-    const ZERO: Self;
-    /// The nearest number of this type.
-    fn from_f64(value: f64) -> Self;
-}
-
-mod private {
-    pub trait Sealed: crate::kernels::Mixed + crate::scratch::Scratch {}
-}
-
-macro_rules! real {
-    ($($type:ident)*) => { $(
-        impl Real for $type {
-            const ZERO: Self = 0.0;
-            #[inline(always)]
-            fn from_f64(value: f64) -> Self {
-                value as Self
-            }
-        }
-
-        impl private::Sealed for $type {}
-    )* };
-}
-real!(f32 f64);
 
 /// A mixing matrix in compressed sparse rows that was checked: non-negative rows that sum to 1.
 #[derive(Debug, Clone)]
@@ -157,7 +127,7 @@ impl MixingMatrix {
     ///
     /// # Errors
     /// [`Error::Length`] where the sizes do not fit, [`Error::Argument`] where `gamma` is not finite.
-    pub fn mix_into<T: Real>(&self, z: &[T], x: &mut [T], gamma: f64) -> Result<()> {
+    pub fn mix_into<T: Mixed>(&self, z: &[T], x: &mut [T], gamma: f64) -> Result<()> {
         let columns = self.columns_of("z", z.len())?;
         check_len("x", x.len(), self.clients(), columns)?;
         let gamma = checked_gamma(gamma)?;
@@ -169,7 +139,7 @@ impl MixingMatrix {
     ///
     /// # Errors
     /// As [`MixingMatrix::mix_into`].
-    pub fn mix_in_place<T: Real>(&self, x: &mut [T], gamma: f64) -> Result<()> {
+    pub fn mix_in_place<T: Mixed>(&self, x: &mut [T], gamma: f64) -> Result<()> {
         let columns = self.columns_of("x", x.len())?;
         let gamma = checked_gamma(gamma)?;
         tiles::mix(self, x, columns, gamma, &Itself);

@@ -1,6 +1,6 @@
 //! The class `MixingMatrix`.
 
-use declora_core::{Frames, Real};
+use declora_core::{Frames, Mixed};
 use numpy::{Element, Ix1, Ix2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
@@ -67,7 +67,7 @@ impl MixingMatrix {
 }
 
 impl MixingMatrix {
-    fn mix_as<T: Real + Element>(
+    fn mix_as<T: Mixed + Element>(
         &self,
         z: &Bound<'_, PyAny>,
         x: &Bound<'_, PyAny>,
@@ -80,7 +80,7 @@ impl MixingMatrix {
         run(py, || self.0.mix_into(z, x, gamma))
     }
 
-    fn mix_in_place_as<T: Real + Element>(&self, x: &Bound<'_, PyAny>, gamma: f64) -> PyResult<()> {
+    fn mix_in_place_as<T: Mixed + Element>(&self, x: &Bound<'_, PyAny>, gamma: f64) -> PyResult<()> {
         let mut x = output::<T, Ix2>("x", x)?;
         let py = x.py();
         let x = x.as_slice_mut()?;

@@ -2,7 +2,7 @@
 
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Codec, Error, Frames, Level, Real, Stream, consensus_distance, dropout_mask_into, encode_frames,
+    Batch, Codec, Error, Frames, Level, Mixed, Stream, consensus_distance, dropout_mask_into, encode_frames,
     with_level,
 };
 use proptest::prelude::*;
@@ -160,7 +160,7 @@ proptest! {
     }
 }
 
-fn mixed<T: Real + Default>(rows: usize, z: &[T], x: &[T]) -> Vec<Vec<T>> {
+fn mixed<T: Mixed + Default>(rows: usize, z: &[T], x: &[T]) -> Vec<Vec<T>> {
     let matrix = matrix(&symmetric(rows, 2));
     let (mut apart, mut in_place) = (x.to_vec(), x.to_vec());
     matrix.mix_into(z, &mut apart, 0.3).unwrap();
