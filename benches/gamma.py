@@ -40,7 +40,7 @@ def distance(name: str, topology: Topology, gamma: float, drift: float) -> float
         _bridge.decode_frames(codec.core, frames, decoded)
         public = memory.public(decoded)
         memory.remember(outgoing, public, nobody)
-        _bridge.mix(matrix, public, rows, gamma)
+        matrix.mix(public, rows, gamma)
         found.append(_bridge.consensus_distance(rows))
         if not found[-1] < 1e6:
             return float("inf")

@@ -4,6 +4,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from declora import _bridge
+from declora import _core as core  # noqa: TID251 (tests also call what the package does not)
+
+__all__ = ["DRAWS", "IDS", "NAMES", "core", "decoded", "encoded", "framed", "matrix", "normal", "ring"]
 
 NAMES = ("none", "fp16", "bf16", "q2", "q3", "q4", "q5", "q6", "q7", "q8")
 DRAWS = {"seed": 7, "round": 3, "client": 11}

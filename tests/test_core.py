@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import quantizer_oracle as oracle
-from core_calls import IDS, NAMES, decoded, encoded, framed, matrix, normal, ring
+from core_calls import IDS, NAMES, core, decoded, encoded, framed, matrix, normal, ring
 from declora import _bridge, errors
 from declora.codec import CODECS
 
@@ -56,7 +56,7 @@ def test_philox_gives_the_published_vectors():
         ),
     ]
     for counter, key, words in known:
-        assert _bridge.philox4x32_10(counter, key) == words == oracle.philox4x32_10(counter, key)
+        assert core.philox4x32_10(counter, key) == words == oracle.philox4x32_10(counter, key)
 
 
 def test_crc32c_is_that_of_rfc_3720():
@@ -74,16 +74,16 @@ def test_halves_are_those_of_torch(name):
 
 @pytest.mark.parametrize("name", ["none", "bf16", "q4", "topk"])
 def test_adding_a_message_is_decoding_and_adding_bit_for_bit(name):
-    codec, x, z = _bridge.Codec(name), torch.from_numpy(normal(5000)), normal(5000, seed=1)
+    codec, x, z = _bridge.Codec(name), normal(5000), normal(5000, seed=1)
     payload = encoded(codec, z)
-    expected = x.numpy() + np.float32(0.3) * decoded(codec, payload, 5000)
-    _bridge.decode_add(codec, payload, x, 0.3)
-    np.testing.assert_array_equal(x.numpy(), expected)
+    expected = x + np.float32(0.3) * decoded(codec, payload, 5000)
+    codec.decode_add(payload, x, 0.3)
+    np.testing.assert_array_equal(x, expected)
     with pytest.raises(errors.ConfigError, match="weight=inf cannot be used: it must be a finite number"):
-        _bridge.decode_add(codec, payload, x, 1e39)
+        codec.decode_add(payload, x, 1e39)
     with pytest.raises(errors.FrameError):
-        _bridge.decode_add(codec, payload[1:], x, 1.0)
-    np.testing.assert_array_equal(x.numpy(), expected)
+        codec.decode_add(payload[1:], x, 1.0)
+    np.testing.assert_array_equal(x, expected)
 
 
 def test_the_level_is_one_of_the_known():

@@ -26,7 +26,7 @@ def results(_=None):
         frames = np.zeros((n, _bridge.HEADER_BYTES + codec.payload_bytes(d)), np.uint8)
         _bridge.encode_frames(codec, x, frames, seed=1, **ids)
         _bridge.check_frames(codec, frames, d, **ids)
-        _bridge.mix_frames(w, codec, frames, mixed, 0.7)
+        w.mix_frames(codec, frames, mixed, 0.7)
         found += [frames, mixed]
     median, mask = x.copy(), np.empty_like(x)
     _bridge.median(w, x, median, 1.0)
