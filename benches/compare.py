@@ -142,14 +142,16 @@ def mixing(name: str, clients: int, columns: int, offsets: list[int], goals: dic
     single = weights.astype(np.float32)
     warnings.filterwarnings("ignore", "Sparse", UserWarning)  # that torch's is a beta
     sparse = torch.sparse_csr_tensor(indptr, indices, single.data, weights.shape)
-    codec, senders = _bridge.Codec(f"q4:block={BLOCK}"), np.arange(clients, dtype=np.uint32)
+    codec = _bridge.Codec(f"q4:block={BLOCK}")
     frames = np.empty((clients, _bridge.HEADER_BYTES + codec.payload_bytes(columns)), np.uint8)
-    ids = {"run_id": bytes(16), "manifest": bytes(16), "round": 0}
-    _bridge.encode_frames(codec, x, frames, senders=senders, seed=1, **ids)
+    rounds, senders = np.zeros(clients, np.uint64), np.arange(clients, dtype=np.uint32)
+    ids = {"run_id": bytes(16), "manifest": bytes(16), "rounds": rounds, "senders": senders}
+    _bridge.encode_frames(codec, x, frames, seed=1, **ids)
+    checked = _bridge.check_frames(codec, frames, columns, **ids)
     candidates: dict[str, Work] = {
         "copy": lambda: y.copy_(x),
         "declora, in place": lambda: matrix.mix_in_place(y.numpy(), 1.0),
-        "declora, from q4 frames": lambda: matrix.mix_frames(codec, frames, y.numpy(), 1e-3),
+        "declora, from q4 frames": lambda: matrix.mix_frames(checked, y.numpy(), 1e-3),
         "scipy CSR @ dense": lambda: single @ x.numpy(),
         "torch.sparse CSR @ dense": lambda: sparse @ x,
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from core_calls import DRAWS, IDS, NAMES, decoded, encoded, framed, matrix, normal, ring
+from core_calls import DRAWS, NAMES, checked, decoded, encoded, framed, ids, matrix, normal, ring
 from declora import _bridge, errors
 
 
@@ -90,9 +90,18 @@ def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(errors.ConfigError, match="n=34359738369 cannot be used: it must be at most 2"):
         codec.payload_bytes(2**35 + 1)
     with pytest.raises(errors.ConfigError, match="run_id has 3 bytes; it must have 16"):
-        _bridge.check_frames(
-            codec, np.zeros((1, 132), np.uint8), 64, senders=np.zeros(1, np.uint32), **(IDS | {"run_id": b"abc"})
-        )
+        _bridge.check_frames(codec, np.zeros((1, 132), np.uint8), 64, **(ids(1) | {"run_id": b"abc"}))
+    for name in ("rounds", "senders"):
+        names = ids(2) | {name: ids(1)[name]}
+        with pytest.raises(errors.ConfigError, match=f"{name} has 1 items, but the other arguments ask for 2"):
+            _bridge.check_frames(codec, np.zeros((2, 132), np.uint8), 64, **names)
+    frames = checked(codec, framed(codec, normal(2, 64)), 64)
+    with pytest.raises(errors.ConfigError, match="out has 64 items, but the other arguments ask for 128"):
+        _bridge.decode_frames(frames, np.empty((1, 64), np.float32))
+    with pytest.raises(errors.ConfigError, match="out has 32 columns, but each of the frames has 64 numbers"):
+        _bridge.decode_frames(frames, np.empty((4, 32), np.float32))
+    with pytest.raises(errors.ConfigError, match="x has 128 columns, but each of the frames has 64 numbers"):
+        matrix(ring(2)).mix_frames(frames, np.empty((1, 128), np.float32), 1.0)
 
 
 def test_gamma_must_be_finite():
@@ -237,7 +246,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
             assert _bridge.threads() == threads
             mixed = x.copy()
             frames = framed(codec, x)
-            w.mix_frames(codec, frames, mixed, 0.9)
+            w.mix_frames(checked(codec, frames, x.shape[1]), mixed, 0.9)
             results.append((frames.tobytes(), mixed.tobytes(), _bridge.consensus_distance(x)))
     finally:
         _bridge.set_threads(0)

@@ -1,5 +1,6 @@
 """Hostile arguments to every function of the core: a refusal or a result, never a panic, nothing half written."""
 
+import contextlib
 import inspect
 import math
 
@@ -9,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core_calls import IDS, core, framed, matrix, normal, ring
+from core_calls import checked, core, framed, ids, matrix, normal, ring
 from declora import _bridge, errors
 
 N, D = 5, 70
@@ -30,6 +31,10 @@ def csr():
 
 def frames():
     return framed(CODEC, normal(N, D))
+
+
+def proof():
+    return checked(CODEC, frames(), D)
 
 
 def payload():
@@ -73,14 +78,14 @@ CALLS = {
     ),
     "encode_frames": (
         _bridge.encode_frames,
-        lambda: {"codec": CODEC, "x": normal(N, D), "out": frames(), "senders": COUNTS, "seed": 1, **IDS},
+        lambda: {"codec": CODEC, "x": normal(N, D), "out": frames(), "seed": 1, **ids(N)},
     ),
     "check_frames": (
         _bridge.check_frames,
-        lambda: {"codec": CODEC, "frames": frames(), "d": D, "senders": COUNTS, **IDS},
+        lambda: {"codec": CODEC, "frames": frames(), "d": D, **ids(N)},
     ),
     "frame_bytes": (_bridge.frame_bytes, lambda: {"codec": CODEC, "frames": frames(), "d": D}),
-    "decode_frames": (_bridge.decode_frames, lambda: {"codec": CODEC, "frames": frames(), "out": normal(N, D)}),
+    "decode_frames": (_bridge.decode_frames, lambda: {"frames": proof(), "out": normal(N, D)}),
     "MixingMatrix": (_bridge.MixingMatrix, csr),
     "mix": (method("matrix", "mix"), lambda: {**values(), "x": normal(N, D), "gamma": 0.7}),
     "mix_in_place": (
@@ -89,7 +94,7 @@ CALLS = {
     ),
     "mix_frames": (
         method("matrix", "mix_frames"),
-        lambda: {"matrix": matrix(ring(N)), "codec": CODEC, "frames": frames(), "x": normal(N, D), "gamma": 0.7},
+        lambda: {"matrix": matrix(ring(N)), "frames": proof(), "x": normal(N, D), "gamma": 0.7},
     ),
     "clipped": (_bridge.clipped, lambda: {**values(), "radius": 1.0}),
     "clipped_beyond": (_bridge.clipped_beyond, lambda: {**values(), "bad": BAD}),
@@ -122,7 +127,7 @@ CALLS = {
     "philox4x32_10": (core.philox4x32_10, lambda: {"counter": (1, 2, 3, 4), "key": (5, 6)}),
     "set_threads": (_bridge.set_threads, lambda: {"count": _bridge.threads()}),
 }
-WITHOUT_ARGUMENTS = {"level", "threads"}
+WITHOUT_ARGUMENTS = {"level", "threads", "CheckedFrames"}
 # Methods have a receiver, which is no argument.
 RECEIVER = dict.fromkeys(("payload_bytes", "error_bound", "limit", "encode", "decode", "decode_add"), "codec")
 RECEIVER |= dict.fromkeys(("mix", "mix_in_place", "mix_frames"), "matrix")
@@ -254,8 +259,8 @@ def test_a_hostile_scalar_is_refused_or_computed(name):
     ("name", "one", "other"),
     [
         ("encode", "x", "out"), ("decode", "payload", "out"), ("decode_add", "payload", "out"),
-        ("encode_frames", "x", "out"), ("encode_frames", "senders", "out"), ("decode_frames", "frames", "out"),
-        ("mix", "z", "x"), ("mix_frames", "frames", "x"), ("trimmed_mean", "z", "x"), ("trimmed_mean", "bad", "x"),
+        ("encode_frames", "x", "out"), ("encode_frames", "senders", "out"), ("encode_frames", "rounds", "out"),
+        ("mix", "z", "x"), ("trimmed_mean", "z", "x"), ("trimmed_mean", "bad", "x"),
         ("median", "z", "x"), ("push", "z", "x"),
         ("dropout_mask", "clients", "out"), ("dropout_mask", "samples", "out"),
         ("lora_forward", "y", "out"), ("lora_forward", "x", "down"), ("lora_forward", "down", "out"),
@@ -274,6 +279,34 @@ def test_what_is_written_shares_no_memory_with_what_else_is_given(name, one, oth
             memory = storage.numpy() if through_torch else array
             arguments[key] = memory[: values.nbytes].view(values.dtype).reshape(values.shape)
         assert call(name, function, arguments)
+
+
+@pytest.mark.parametrize(("name", "written"), [("decode_frames", "out"), ("mix_frames", "x")])
+def test_what_frames_are_decoded_to_shares_no_memory_with_them(name, written):
+    function, good = CALLS[name]
+    arguments = good()
+    storage = torch.zeros(max(frames().nbytes, arguments[written].nbytes), dtype=torch.uint8)
+    bytes_of = storage.numpy()[: frames().nbytes].reshape(frames().shape)
+    bytes_of[:] = frames()
+    arguments["frames"] = checked(CODEC, bytes_of, D)
+    values = arguments[written]
+    arguments[written] = storage.numpy()[: values.nbytes].view(values.dtype).reshape(values.shape)
+    assert call(name, function, arguments)
+
+
+def test_bytes_that_change_behind_a_check_cause_no_panic():
+    generator = np.random.default_rng(0)
+    for spec in ("none", "q4", "q2+rans", "topk", "topk:values=q3+rans", "randk", "eden:bits=3", "natural", "sign"):
+        codec, out = _bridge.Codec(spec), normal(N, D)
+        bytes_of = framed(codec, normal(N, D))
+        view = bytes_of[:]  # one that is still writeable
+        found = checked(codec, bytes_of, D)
+        for _ in range(20):
+            view[:, _bridge.HEADER_BYTES :] = generator.integers(256, size=view[:, _bridge.HEADER_BYTES :].shape)
+            with contextlib.suppress(errors.FrameError):  # from the entropy stage
+                _bridge.decode_frames(found, out)
+            with contextlib.suppress(errors.FrameError):
+                matrix(ring(N)).mix_frames(found, out, 1.0)
 
 
 @pytest.mark.parametrize("name", ["lora_forward", "lora_backward"])

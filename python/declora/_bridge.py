@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from declora import _core  # noqa: TID251 (this is the one place)
 from declora._core import (  # noqa: TID251
     HEADER_BYTES,
+    CheckedFrames,
     Codec,
     MixingMatrix,
     level,
@@ -28,6 +29,7 @@ Array: TypeAlias = Union[NDArray[Any], "torch.Tensor"]
 __all__ = [
     "HEADER_BYTES",
     "Array",
+    "CheckedFrames",
     "Codec",
     "MixingMatrix",
     "check_frames",
@@ -59,7 +61,7 @@ def encode_frames(
     *,
     run_id: bytes,
     manifest: bytes,
-    round: int,
+    rounds: Array,
     senders: Array,
     seed: int,
 ) -> None:
@@ -70,23 +72,23 @@ def encode_frames(
         _array("out", out),
         run_id=run_id,
         manifest=manifest,
-        round=round,
+        rounds=_array("rounds", rounds),
         senders=_array("senders", senders),
         seed=seed,
     )
 
 
 def check_frames(
-    codec: Codec, frames: Array, d: int, *, run_id: bytes, manifest: bytes, round: int, senders: Array
-) -> None:
-    """Checks that row i of `frames`, uint8 `[N, 96 + L]`, is the message of `senders[i]`, undamaged."""
-    _core.check_frames(
+    codec: Codec, frames: Array, d: int, *, run_id: bytes, manifest: bytes, rounds: Array, senders: Array
+) -> CheckedFrames:
+    """Checks whether row i of `frames`, uint8 `[N, 96 + L]`, is the message of `senders[i]` in `rounds[i]`."""
+    return _core.check_frames(
         codec,
         _array("frames", frames),
         d,
         run_id=run_id,
         manifest=manifest,
-        round=round,
+        rounds=_array("rounds", rounds),
         senders=_array("senders", senders),
     )
 
@@ -96,9 +98,9 @@ def frame_bytes(codec: Codec, frames: Array, d: int) -> NDArray[np.int64]:
     return _core.frame_bytes(codec, _array("frames", frames), d)
 
 
-def decode_frames(codec: Codec, frames: Array, out: Array) -> None:
-    """Decodes the payloads of `frames`, uint8 `[N, 96 + L]` (checked), to `out`, float32 `[N, D]`."""
-    _core.decode_frames(codec, _array("frames", frames), _array("out", out))
+def decode_frames(frames: CheckedFrames, out: Array) -> None:
+    """Decodes the payloads of N frames to `out`, float32 `[N, D]`; zeros for those that were refused."""
+    _core.decode_frames(frames, _array("out", out))
 
 
 def clipped(matrix: MixingMatrix, z: Array, radius: float) -> MixingMatrix:

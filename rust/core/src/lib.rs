@@ -51,7 +51,7 @@ mod robust;
 mod scratch;
 mod stats;
 
-pub use batch::{Batch, Frames, check_frames, decode_frames, encode_frames};
+pub use batch::{Batch, CheckedFrames, Frames, check_frames, decode_frames, encode_frames};
 pub use codec::{Codec, MAX_ELEMENTS};
 pub use dropout::{MAX_SAMPLES, dropout_mask_into};
 pub use error::{Error, Fault, Result};
