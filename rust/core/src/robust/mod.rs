@@ -9,8 +9,7 @@
 //! which is linear gossip for R_i = sum_j w_ij z_j. Clipping and the rules that select neighbours by distance only
 //! set other weights, so they return a [`MixingMatrix`] to mix with; the rules by coordinate sort.
 //!
-//! The neighbours of a row are its entries above 0. `bad[i]` is how many of row i's are assumed to be bad. Where rows are
-//! equal the lower place among the known counts.
+//! The neighbours of a row are its entries above 0. `bad[i]` is how many of them are assumed to be bad.
 
 mod clipped;
 mod coordinate;
@@ -22,29 +21,28 @@ use crate::mixing::MixingMatrix;
 use crate::real::Real;
 
 impl MixingMatrix {
-    /// The places of the client of row i and its neighbours, rising.
+    /// Client i and its neighbours, by rising client.
     fn neighbourhood(&self, i: usize) -> Vec<usize> {
-        let (own, mut places) = (self.own()[i], self.neighbours(i).map(|(j, _)| j).collect::<Vec<_>>());
-        places.insert(places.partition_point(|&j| j < own), own);
-        places
+        let mut clients: Vec<usize> = self.neighbours(i).map(|(j, _)| j).collect();
+        clients.insert(clients.partition_point(|&j| j < i), i);
+        clients
     }
 
-    /// The neighbours of the client of row i, by rising place, and their weights.
+    /// The neighbours of client i and their weights, by rising client.
     fn neighbours(&self, i: usize) -> impl Iterator<Item = (usize, f64)> {
-        let own = self.own()[i];
-        self.row(i).filter(move |&(j, weight)| j != own && weight > 0.0)
+        self.row(i).filter(move |&(j, weight)| j != i && weight > 0.0)
     }
 
-    /// All (client, neighbour), by their places.
+    /// All (client, neighbour).
     fn edges(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.own().iter().enumerate().flat_map(|(i, &own)| self.neighbours(i).map(move |(j, _)| (own, j)))
+        (0..self.clients()).flat_map(|i| self.neighbours(i).map(move |(j, _)| (i, j)))
     }
 
     /// Checks that `z` is whole rows of finite numbers and `bad` has one number per row; returns the columns.
     fn check_values<T: Real + Into<f64>>(&self, z: &[T], bad: Option<&[u32]>) -> Result<usize> {
         let columns = self.columns_of("z", z.len())?;
-        if let Some(bad) = bad.filter(|bad| bad.len() != self.local()) {
-            return Err(Error::Length { field: "bad", have: bad.len(), need: self.local() });
+        if let Some(bad) = bad.filter(|bad| bad.len() != self.clients()) {
+            return Err(Error::Length { field: "bad", have: bad.len(), need: self.clients() });
         }
         // Without a branch per number the search of a good matrix is vectorised.
         let infinite = |&z: &T| !z.into().is_finite();
@@ -60,6 +58,18 @@ impl MixingMatrix {
             });
         }
         Ok(columns)
+    }
+
+    /// Returns the matrix of rows of (client, weight), by rising client.
+    fn of_rows(rows: &[Vec<(usize, f64)>]) -> Result<Self> {
+        let mut indptr = vec![0];
+        let (mut indices, mut weights) = (Vec::new(), Vec::new());
+        for row in rows {
+            indices.extend(row.iter().map(|&(client, _)| client as i64)); // an index of a slice: no overflow
+            weights.extend(row.iter().map(|&(_, weight)| weight));
+            indptr.push(indices.len() as i64);
+        }
+        Self::new(&indptr, &indices, &weights)
     }
 }
 

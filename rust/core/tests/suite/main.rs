@@ -21,7 +21,6 @@ mod payloads;
 mod philox;
 mod push;
 mod quantize;
-mod rectangle;
 mod robust;
 mod robust_oracle;
 mod robust_refusals;
