@@ -81,15 +81,16 @@ class Mixer(ABC):
     def mix_frames(
         self,
         weights: sp.csr_array,
-        frames: _bridge.CheckedFrames,
+        codec: _bridge.Codec,
+        frames: NDArray[np.uint8],
         rows: Rows,
         *,
         gamma: float = 1.0,
     ) -> None:
-        """Decodes the frames, one of each client, to z, then mixes without those that were refused."""
+        """Decodes the frames `[clients, frame bytes]` (checked) to z, then mixes."""
         public = np.empty_like(rows)
-        _bridge.decode_frames(frames, public)
-        self.mix(weights, public, rows, gamma=gamma, refused=frames.refused)
+        _bridge.decode_frames(codec, frames, public)
+        self.mix(weights, public, rows, gamma=gamma)
 
     def __str__(self) -> str:
         """The rule with its options, as settings write it."""

@@ -13,8 +13,7 @@ use rayon::prelude::*;
 use crate::batch::check_len;
 use crate::error::Result;
 use crate::kernels::{Level, Push};
-use crate::mixing::{MixingMatrix, checked_gamma};
-use crate::real::Real;
+use crate::mixing::{MixingMatrix, Real, checked_gamma};
 
 /// Columns of a row that one thread takes at a time.
 const WIDTH: usize = 4096;

@@ -28,9 +28,11 @@ pub(crate) use portable::GROUP;
 pub(crate) use product::{Factor, Product};
 pub(crate) use robust::{Push, Settle, Sort, Squared};
 
+use crate::codec::Quantizer;
 use crate::philox::Stream;
-use crate::quantizer::Quantizer;
-use crate::real::Real;
+
+/// Elements whose random numbers come from one group of 16 Philox counters (see [`portable::random_u16`]).
+pub(crate) const CHUNK: usize = 128;
 
 /// Elements of a row that are mixed together.
 pub(crate) const STRIP: usize = 64;
@@ -139,9 +141,8 @@ pub struct Mix<'a, T> {
 }
 
 /// Floats that can be mixed.
-pub trait Mixed: Real {
+pub trait Mixed: Sized {
     /// Moves one piece of a row.
-    #[doc(hidden)]
     fn mix_row(level: Level, piece: Mix<'_, Self>);
 }
 

@@ -17,8 +17,7 @@ mod distances;
 mod selection;
 
 use crate::error::{Error, Result};
-use crate::mixing::MixingMatrix;
-use crate::real::Real;
+use crate::mixing::{MixingMatrix, Real};
 
 impl MixingMatrix {
     /// Client i and its neighbours, by rising client.

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::mixing::MixingMatrix;
-use crate::real::Real;
+use crate::mixing::{MixingMatrix, Real};
 use crate::robust::distances::Distances;
 use crate::robust::too_few;
 

@@ -24,7 +24,6 @@ mod quantize;
 mod robust;
 mod robust_oracle;
 mod robust_refusals;
-mod rooms;
 mod schemes;
 mod stats;
 mod threads;

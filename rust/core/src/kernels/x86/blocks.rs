@@ -1,9 +1,8 @@
 //! What the quantizers of all levels share: blocks against chunks, and the end of a message.
 
-use crate::kernels::GROUP;
+use crate::codec::Quantizer;
 use crate::kernels::portable::read_f32;
-use crate::philox::CHUNK;
-use crate::quantizer::Quantizer;
+use crate::kernels::{CHUNK, GROUP};
 
 /// The multipliers of the groups of one span, in order.
 pub(super) struct Multipliers<'a> {
