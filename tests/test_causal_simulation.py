@@ -220,7 +220,7 @@ def byte_tokenizer():
 @pytest.mark.filterwarnings("ignore:.*rows are left out")
 def test_gsm8k_trains_packed_and_is_asked_for_its_numbers(real_data, tmp_path):
     head = {
-        split: read_file(real_data / "gsm8k" / f"{split}.tsv.gz").select(range(120))
+        split: read_file(real_data / "gsm8k" / f"{split}.tsv.gz").dataset.select(range(120))
         for split in ("train", "validation")
     }
     torch.manual_seed(0)

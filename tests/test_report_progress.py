@@ -4,6 +4,7 @@ import errno
 import io
 import logging
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -17,7 +18,7 @@ class Terminal(io.StringIO):
 
 
 def run_progress(history, **settings):
-    with Progress(len(history), "sst2", **settings) as progress:
+    with closing(Progress(len(history), "sst2", **settings)) as progress:
         for record in history.to_dict("records"):
             progress.update(record)
 

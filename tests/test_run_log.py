@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -29,7 +30,7 @@ def full(*_, **__):
 
 
 def test_each_round_is_there_at_once(folder):
-    with RunLog(folder, CONFIG) as log:
+    with closing(RunLog(folder, CONFIG)) as log:
         assert json.loads((folder.work / "config.json").read_text()) == CONFIG
         for t in (1, 2, 3):
             log.add({"round": t})
@@ -85,7 +86,7 @@ def test_what_is_removed_while_the_run_goes_on_is_written_again(folder, tmp_path
 
 def test_tensorboards_events_are_the_runs_own(folder):
     pytest.importorskip("tensorboard")
-    with RunLog(folder, CONFIG, tensorboard=True) as log:
+    with closing(RunLog(folder, CONFIG, tensorboard=True)) as log:
         log.add({"round": 1, "train_loss": 0.5, "clients": [{"client": 0}]})
         log.complete()
     folder.finish()

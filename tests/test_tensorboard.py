@@ -1,6 +1,7 @@
 """TensorBoard: the curves read back, and what is asked for without the package is refused."""
 
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from report_rows import make_history
 def test_tensorboard_events_read_back(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     history = make_history()
-    with TensorBoardLog(tmp_path / "events") as log:
+    with closing(TensorBoardLog(tmp_path / "events")) as log:
         for record in history.to_dict("records"):
             log.log(record)
     events = accumulator.EventAccumulator(str(tmp_path / "events"))

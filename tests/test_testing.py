@@ -173,14 +173,16 @@ def test_what_gives_no_bytes_is_refused():
 
 @pytest.mark.parametrize("draws", [-1, 0, 1, 2**32, 2.5, "64", None, True])
 def test_a_number_of_draws_that_shows_nothing_is_refused(draws):
-    with pytest.raises(ConfigError, match=r"draws=.* must be a whole number from 2 to 4294967295"):
+    with pytest.raises(ConfigError, match=r"draws=.* must be a whole number of at (least 2|most 4,294,967,295)\."):
         testing.check_codec("q4", draws=draws)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 0.5, "0", None, False])
 def test_a_seed_that_is_none_is_refused(seed):
     for check in (lambda: testing.check_codec("q4", seed=seed), lambda: testing.check_matrix(ring(), seed=seed)):
-        with pytest.raises(ConfigError, match=r"seed=.* must be a whole number from 0 to 18446744073709551615"):
+        with pytest.raises(
+            ConfigError, match=r"seed=.* must be a whole number of at (least 0|most 18,446,744,073,709,551,615)\."
+        ):
             check()
 
 

@@ -81,7 +81,7 @@ def _start(suite: Suite, file: Path, change: Change) -> Trial:
     return Trial(file, changed(file.read_text(), change.number), tests, seconds)
 
 
-def page(scores: Mapping[str, Score], rooms: Sequence[str], minutes: float) -> str:
+def page(scores: Mapping[str, Score], rooms: Sequence[str], minutes: float, jobs: int) -> str:
     """Returns docs/mutants.md."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
@@ -89,7 +89,7 @@ def page(scores: Mapping[str, Score], rooms: Sequence[str], minutes: float) -> s
         *INTRODUCTION.strip().splitlines(),
         "",
         f"- date: {datetime.date.today().isoformat()}, commit {commit or 'unknown'}",
-        f"- command: `python benches/mutants {' '.join(rooms)} --minutes {minutes:g}`",
+        f"- command: `python benches/mutants {' '.join(rooms)} --minutes {minutes:g} --jobs {jobs}`",
         f"- machine: {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
         "",
         "| room | changes | tried | killed | lived | equivalent | killed of killed and lived |",
@@ -120,7 +120,7 @@ def main() -> None:
     scores: dict[str, Score] = {}
     for name in rooms:
         scores |= score_core(ROOT, seconds) if name == CORE else {name: score(name, seconds, options.jobs)}
-    options.page.write_text(page(scores, rooms, options.minutes))
+    options.page.write_text(page(scores, rooms, options.minutes, options.jobs))
 
 
 if __name__ == "__main__":

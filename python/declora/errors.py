@@ -7,7 +7,8 @@ by `shown`, and what is too long all the same is cut in its middle.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 __all__ = [
@@ -21,10 +22,12 @@ __all__ = [
     "RunFolderError",
     "TopologyError",
     "TrainingError",
+    "cut",
     "out_of_memory",
     "refuse",
     "shorten",
     "shown",
+    "translated",
     "unknown_name",
 ]
 
@@ -85,10 +88,15 @@ class RunFolderError(DecloraError, OSError):
 def shown(value: object) -> str:
     """Returns `value` as an error shows it: its `repr` in one line, cut in its middle where it is long."""
     try:
-        text = " ".join(repr(value).split())
+        text = repr(value)
     except Exception:  # a whole number of 5,000 digits, or a class that fails to describe itself
         text = f"<{type(value).__name__}>"
-    return shorten(text, _LONGEST_VALUE)
+    return cut(text, _LONGEST_VALUE)
+
+
+def cut(text: object, most: int = 200) -> str:
+    """Returns a path, or what a library says, on one line of at most `most` characters."""
+    return shorten(" ".join(str(text).split()), most)
 
 
 def refuse(name: str, value: object, wanted: str) -> NoReturn:
@@ -113,6 +121,19 @@ def out_of_memory(error: BaseException) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or "DefaultCPUAllocator" in str(error)
     )
+
+
+@contextmanager
+def translated(make: Callable[[Exception], DecloraError]) -> Iterator[None]:
+    """Raises what `make` makes of a library's error inside; declora's own, and that memory ran out, pass through."""
+    try:
+        yield
+    except DecloraError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise make(error) from error
 
 
 def shorten(text: str, most: int = 1500) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from declora import process
 from declora.config import SimulationConfig
-from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, out_of_memory, shorten, shown
+from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, cut, out_of_memory, shown
 from declora.model.held import held
 from declora.outputs import folder_names, keeping, write_comparison, write_run
 from declora.prepare import Material, prepare, shareable
@@ -164,8 +164,9 @@ def _execute(run: Run, label: str, within: RunFolder | None = None) -> Simulatio
             folder = _open_folder(config, within)
             if folder is not None:
                 stack.callback(folder.close)
-                log = stack.enter_context(RunLog(folder, config.describe(), tensorboard=config.tensorboard))
-            progress = stack.enter_context(Progress(config.rounds, label, config.progress))
+                log = RunLog(folder, config.describe(), tensorboard=config.tensorboard)
+                stack.enter_context(closing(log))
+            progress = stack.enter_context(closing(Progress(config.rounds, label, config.progress)))
 
         def observe(record: RoundRecord) -> None:
             progress.update(record)
@@ -201,9 +202,9 @@ def _within_memory() -> Iterator[None]:
     except Exception as error:
         if not out_of_memory(error):
             raise
-        said = shorten(" ".join(str(error).split()), 200)
+        said = cut(error).rstrip(".")
         raise TrainingError(
-            f"memory ran out{': ' + said.rstrip('.') if said else ''}. Use a smaller model, fewer clients or less data."
+            f"memory ran out{': ' + said if said else ''}. Use a smaller model, fewer clients or less data."
         ) from error
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 import declora
 from declora.cli import conformance, reproduce, simulate, topology
 from declora.cli.edges import discard_output, prepare_streams
-from declora.errors import DecloraError, shorten
+from declora.errors import DecloraError, cut
 
 __all__ = ["run"]
 
@@ -42,7 +42,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _fail(message: str, status: int) -> int:
     """Says why in one line and returns the exit status."""
-    print(f"declora: {shorten(' '.join(message.split()))}", file=sys.stderr)
+    print(f"declora: {cut(message, 1500)}", file=sys.stderr)
     return status
 
 

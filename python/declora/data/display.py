@@ -1,10 +1,10 @@
-"""Names of columns and words of libraries in messages: cut, since a name or a text of the data may be of any length."""
+"""Lists of names in messages: cut, since a name or a text of the data may be of any length."""
 
 from collections.abc import Iterable
 
-from declora.errors import shorten, shown
+from declora.errors import shown
 
-__all__ = ["cut", "listed"]
+__all__ = ["listed"]
 
 _NAMES = 12
 
@@ -14,8 +14,3 @@ def listed(names: Iterable[object]) -> str:
     items = list(names)
     more = f", ... ({len(items)} in all)" if len(items) > _NAMES else ""
     return f"[{', '.join(shown(item) for item in items[:_NAMES])}{more}]"
-
-
-def cut(text: object, most: int = 200) -> str:
-    """Returns a path, or what a library says, on one line of at most `most` characters."""
-    return shorten(" ".join(str(text).split()), most)

@@ -19,10 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from declora.data.delimited import read_csv, read_tsv
-from declora.data.display import cut
 from declora.data.json_rows import read_json
 from declora.data.parts import Part, part_of_table
-from declora.errors import DataError
+from declora.errors import DataError, cut
 
 __all__ = ["FORMATS", "format_of", "read_file"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import datasets
 
-from declora.data.display import cut, listed
+from declora.data.display import listed
 from declora.data.files import FORMATS, read_file
-from declora.data.memory import read_dataset
+from declora.data.loaded import read_dataset
 from declora.data.parts import Part
-from declora.errors import DataError
+from declora.errors import DataError, cut
 
 __all__ = ["EVALUATION_SPLITS", "read_folder"]
 

@@ -6,9 +6,8 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from declora.data.display import cut
 from declora.data.tables import table_of_rows
-from declora.errors import DataError, shown
+from declora.errors import DataError, cut, shown
 
 __all__ = ["read_json"]
 

@@ -9,7 +9,7 @@ from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.container import BarContainer
 from matplotlib.ticker import MaxNLocator
 
-from declora.data.display import cut
+from declora.errors import cut
 
 __all__ = ["plot_counts"]
 

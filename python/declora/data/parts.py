@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import datasets
 import pyarrow as pa
 
-from declora.data.display import cut, listed
-from declora.errors import DataError, shown
+from declora.data.display import listed
+from declora.errors import DataError, cut, shown
 
 __all__ = ["Part", "check_names", "part_of_table"]
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import datasets
 
-from declora.data.display import cut, listed
+from declora.data.display import listed
 from declora.data.files import format_of, read_file
 from declora.data.folders import EVALUATION_SPLITS, read_folder
-from declora.data.memory import holds_conversations, holds_rows, is_table, read_dataset, read_rows, read_table
+from declora.data.loaded import holds_conversations, holds_rows, is_table, read_dataset, read_rows, read_table
 from declora.data.parts import Part
 from declora.data.presets import PRESETS, Preset, split_name
 from declora.data.stdlib_docstrings import load_stdlib_docstrings
-from declora.errors import DataError, shown
+from declora.errors import DataError, cut, shown
 
 __all__ = ["STDLIB_DOCSTRINGS", "Source", "find", "find_evaluation"]
 

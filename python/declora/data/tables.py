@@ -5,9 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from declora.data.display import cut
 from declora.data.parts import check_names
-from declora.errors import DataError, shown
+from declora.errors import DataError, cut, shown
 
 __all__ = ["table_of_columns", "table_of_rows"]
 

@@ -46,7 +46,7 @@ def _digest(path: Path) -> str:
     for name, file in _files(path):
         with open(file, "rb") as content:
             inner = hashlib.file_digest(content, "sha256").hexdigest()
-        digest.update(f"{name}\\0{inner}\\n".encode(errors="surrogateescape"))
+        digest.update(f"{name}\0{inner}\n".encode(errors="surrogateescape"))
     return f"content:{digest.hexdigest()}"
 
 

@@ -1,5 +1,7 @@
 """Runs what is missing of a plan, one run after the other, over one loaded base where they can share it."""
 
+from contextlib import closing
+
 from declora.errors import DecloraError
 from declora.experiments.plan import Job, Plan
 from declora.experiments.progress import GridProgress
@@ -66,7 +68,7 @@ def _execute(job: Job, shelf: _Shelf, store: Store, shown: GridProgress) -> Fini
         recorder.round(record)
         shown.round(job)
 
-    with recorder:
+    with closing(recorder):
         try:
             outcome = run.execute(observe)
         except DecloraError as error:

@@ -4,8 +4,7 @@ import datetime
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
@@ -63,10 +62,7 @@ class Store:
 
 
 class Recorder:
-    """Writes one run: its settings first, a line a round, and last of all `result.json`.
-
-    Leaving a `with` block gives the folder up; a run that did not finish is run again.
-    """
+    """Writes one run: its settings first, a line a round, and last of all `result.json`."""
 
     def __init__(self, folder: RunFolder, job: Job) -> None:
         self._folder = folder
@@ -90,12 +86,8 @@ class Recorder:
             self._folder.finish()
         return Finished(result.history, facts)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Gives the folder up; a run that did not finish is run again."""
         self._folder.close()
 
 

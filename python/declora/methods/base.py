@@ -55,13 +55,7 @@ class Federation:
         """What may go wrong though each part is sound, in whole sentences.
 
         A rule that chooses among values does not keep the mean: what the codec did to the chosen ones moves all clients
-        together, anew each round. Public copies come ever closer to what is sent, so little is left to add up. In 100
-        rounds at rest, 8 clients on the complete graph, the mean moved by this share of its norm:
-
-                    q4      q2      q4+ef   q4+choco
-            linear  3e-7    1e-7    1e-7    1e-7
-            median  .43     11      .15     .002
-            krum    3.0     .90     .54     .009
+        together, anew each round. Public copies come ever closer to what is sent, so little is left to add up.
         """
         exact = self.codec.core.name in ("none", "fp16", "bf16") or issubclass(self.codec.memory, PublicCopies)
         if self.exchange is None or self.mixer.weighted or exact:

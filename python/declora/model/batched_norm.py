@@ -25,9 +25,8 @@ class BatchedNorm(PerClient):
             return functional.layer_norm(
                 x.float(), self.shape, self.weight[0], None if self.bias is None else self.bias[0], self.eps
             )
-        y = functional.layer_norm(self.by_row(x.float()), self.shape, eps=self.eps) * self.pick(self.weight).unsqueeze(
-            1
-        )
+        normed = functional.layer_norm(self.by_row(x.float()), self.shape, eps=self.eps)
+        y = normed * self.pick(self.weight).unsqueeze(1)
         if self.bias is not None:
             y = y + self.pick(self.bias).unsqueeze(1)
         return self.as_input(y, x.shape)

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from declora import process
-from declora.errors import DecloraError, ModelError, out_of_memory
+from declora.errors import ModelError, cut, translated
 
 __all__ = [
     "Lacking",
@@ -35,8 +35,6 @@ __all__ = [
     "reason",
     "reported",
 ]
-
-_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -167,26 +165,22 @@ def reported(failure: str, subject: str, *, fix: str | None = None) -> Iterator[
         subject: The path or hub id, for a way out.
         fix: Another way out.
     """
-    with quiet():
-        try:
-            yield
-        except DecloraError:
-            raise
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            if "trust_remote_code" in str(error):
-                raise ModelError(
-                    f"{subject!r} brings Python code of its own, which is not run unless you say so. Read it, then set "
-                    "trust_remote_code=True; or give a model that transformers knows."
-                ) from error
-            raise ModelError(f"{failure}: {reason(error)} {fix or _way_out(subject)}") from error
+
+    def made(error: Exception) -> ModelError:
+        if "trust_remote_code" in str(error):
+            return ModelError(
+                f"{subject!r} brings Python code of its own, which is not run unless you say so. Read it, then set "
+                "trust_remote_code=True; or give a model that transformers knows."
+            )
+        return ModelError(f"{failure}: {reason(error)} {fix or _way_out(subject)}")
+
+    with quiet(), translated(made):
+        yield
 
 
 def reason(error: Exception) -> str:
     """Returns what `error` says, in one line that is not too long, with its kind where it says little otherwise."""
-    text = " ".join(str(error).split()) or "no reason given"
-    text = f"{text[:_LONGEST_REASON]}..." if len(text) > _LONGEST_REASON else f"{text.rstrip('.:')}."
+    text = f"{cut(error).rstrip('.:') or 'no reason given'}."
     is_sentence = isinstance(error, OSError | ImportError) or type(error) is ValueError
     return text if is_sentence else f"{type(error).__name__}: {text}"
 

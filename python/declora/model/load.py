@@ -11,8 +11,8 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from declora.errors import ConfigError, ModelError, unknown_name
 from declora.model.borrowed import borrowed
+from declora.model.check import check_task, check_weights
 from declora.model.checkpoint import quiet
-from declora.model.fits import check_task, check_weights
 from declora.model.quantized import (
     check_readable,
     check_same,

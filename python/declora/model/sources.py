@@ -11,8 +11,8 @@ from transformers import AutoConfig, BitsAndBytesConfig, PretrainedConfig, PreTr
 from declora import process
 from declora.errors import ModelError
 from declora.model import checkpoint
+from declora.model.check import check_class_names
 from declora.model.checkpoint import Lacking
-from declora.model.fits import check_class_names
 from declora.model.minilm import MINILM_HUB, minilm
 from declora.model.new_weights import check_same_shapes, new_modules
 from declora.model.quantized import keep_head

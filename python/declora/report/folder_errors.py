@@ -4,13 +4,10 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
-from declora.errors import RunFolderError
+from declora.errors import RunFolderError, cut
 from declora.report.lock import FolderInUse
 
 __all__ = ["listed", "out_field", "reason", "reporting"]
-
-_LENGTH = 200
-"""Characters of a reason; some libraries put whole files into theirs."""
 
 
 def out_field(path: str | os.PathLike[str]) -> str:
@@ -21,8 +18,7 @@ def out_field(path: str | os.PathLike[str]) -> str:
 def reason(error: BaseException) -> str:
     """Returns why something failed, in one short line: the system's word for it, else the error's own."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    line = " ".join(str(text).split()).rstrip(".")
-    return line.lower() if len(line) <= _LENGTH else f"{line[:_LENGTH].lower()}..."
+    return cut(text).rstrip(".").lower()
 
 
 def listed(names: Sequence[str]) -> str:

@@ -2,8 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Self
 
 from tqdm import tqdm
 
@@ -98,14 +96,6 @@ class Progress:
         """Leaves the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _is_shown(enabled: bool | None) -> bool:

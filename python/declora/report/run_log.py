@@ -2,8 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
 from declora.errors import RunFolderError
 from declora.report.folder_errors import reason
@@ -78,14 +76,6 @@ class RunLog:
                 board.close()
             except Exception as error:  # of its writer's thread, at the first call after it
                 self._lose_board(error)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _rewrite(self) -> None:
         self._folder.write_json("config.json", self._config)

@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
 from declora.errors import ConfigError
 from declora.report.records import finite
@@ -44,14 +42,6 @@ class TensorBoardLog:
     def close(self) -> None:
         """Closes the event file."""
         self._writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def tag(name: str) -> str:

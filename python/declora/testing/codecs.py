@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from declora import _bridge, seeds
 from declora.codec.memory import MEMORIES
 from declora.errors import ConfigError, ConformanceError
-from declora.testing.arguments import SEEDS, whole_number
+from declora.kinds import Whole
 from declora.testing.inputs import INPUTS, LENGTH
 
 __all__ = ["CodecLike", "CodecReport", "check_codec"]
@@ -91,8 +91,8 @@ def check_codec(codec: "str | CodecLike", *, draws: int = 64, seed: int = 0) -> 
     Raises:
         ConfigError: An unknown name, an object that is no codec, or a number out of range.
     """
-    draws = whole_number("draws", draws, least=2, most=_MOST_DRAWS)
-    seed = whole_number("seed", seed, least=0, most=SEEDS)
+    draws = Whole(2, _MOST_DRAWS).check("draws", draws)
+    seed = Whole(0, 2**64 - 1).check("seed", seed)
     subject = _subject(codec)
     failures = _check_lengths(subject, seed)
     errors, biases = {}, {}

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array, issparse, load_npz
 
 from declora import seeds
 from declora.errors import ConfigError, ConformanceError
-from declora.testing.arguments import SEEDS, whole_number
+from declora.kinds import Whole
 from declora.topology import Topology
 from declora.topology.spectrum import second_modulus
 
@@ -85,7 +85,7 @@ def check_matrix(
     Raises:
         ConfigError: Something that is not square, or not finite, matrices of several sizes, or a seed out of range.
     """
-    seed = whole_number("seed", seed, least=0, most=SEEDS)
+    seed = Whole(0, 2**64 - 1).check("seed", seed)
     matrices = [_dense(matrix) for matrix in _sequence(weights)]
     n = len(matrices[0])
     if any(len(matrix) != n for matrix in matrices):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from declora import process
-from declora.errors import DecloraError, ModelError, out_of_memory, shown
+from declora.errors import ModelError, shown, translated
 from declora.model import BaseModel
 from declora.model.checkpoint import reason
 from declora.model.limits import check_positions, check_vocabulary, filler, padding_of
@@ -147,24 +147,21 @@ def _check_continues(model: PreTrainedModel, tokens: Tokens, device: torch.devic
 def _tried(model: PreTrainedModel, tokens: Tokens, texts: NDArray[np.int64], device: torch.device) -> torch.Tensor:
     """Returns the logits of some texts, float32."""
     kind = type(model).__name__
+
+    def refusal(error: Exception) -> ModelError:
+        if isinstance(error, AttributeError) and error.name == "logits":
+            return ModelError(
+                f"model={kind} has no head that scores classes or tokens. Load it with "
+                "AutoModelForSequenceClassification, for text to continue with AutoModelForCausalLM."
+            )
+        return ModelError(
+            f"model={kind} cannot compute texts of the data (of {shown(tokens.lengths[texts].tolist())} tokens): "
+            f"{reason(error)} Use a model of text, with its own tokenizer."
+        )
+
     # Not in inference mode: a 4-bit layer casts its bias in its first pass, for good.
-    with torch.no_grad(), process.seeded(0):
-        try:
-            found: Any = forward(model, tokens.batch(texts, device))
-        except DecloraError:
-            raise
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            if isinstance(error, AttributeError) and error.name == "logits":
-                raise ModelError(
-                    f"model={kind} has no head that scores classes or tokens. Load it with "
-                    "AutoModelForSequenceClassification, for text to continue with AutoModelForCausalLM."
-                ) from error
-            raise ModelError(
-                f"model={kind} cannot compute texts of the data (of {shown(tokens.lengths[texts].tolist())} tokens): "
-                f"{reason(error)} Use a model of text, with its own tokenizer."
-            ) from error
+    with torch.no_grad(), process.seeded(0), translated(refusal):
+        found: Any = forward(model, tokens.batch(texts, device))
     if not isinstance(found, torch.Tensor):
         raise ModelError(f"model={kind} gives {type(found).__name__} as logits. Use a classifier or a decoder.")
     if found.isnan().any():

@@ -8,9 +8,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from declora.data import TextData
-from declora.data.display import cut, listed
+from declora.data.display import listed
 from declora.data.prompts import CHAT, separator, write_prompt
-from declora.errors import DataError, ModelError
+from declora.errors import DataError, ModelError, cut
 
 __all__ = ["Example", "Segment", "write_examples"]
 

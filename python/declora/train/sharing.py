@@ -5,8 +5,8 @@ were alone. Architectures differ in what they make of a batch (tokens first, pos
 that take tokens of all), so this is not looked up but tried, by the very path that the run takes.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from declora import process
-from declora.errors import DecloraError, ModelError, TrainingError, out_of_memory
+from declora.errors import ModelError, TrainingError, out_of_memory, translated
 from declora.model.bank import AdapterBank
 from declora.model.batched import BatchedLora
 from declora.model.checkpoint import reason
@@ -171,19 +171,13 @@ def _check_alone(model: PreTrainedModel, trial: Trial) -> None:
         )
 
 
-@contextmanager
-def _refused(model: PreTrainedModel, what: str) -> Iterator[None]:
+def _refused(model: PreTrainedModel, what: str) -> AbstractContextManager[None]:
     """Makes a ModelError of what the model's own code raises inside."""
-    try:
-        yield
-    except DecloraError:
-        raise
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        raise ModelError(
+    return translated(
+        lambda error: ModelError(
             f"model={_kind(model)} cannot {what}: {reason(error)} Choose other lora.target_modules, or another model."
-        ) from error
+        )
+    )
 
 
 def _close(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor], rounding: float) -> bool:

@@ -1,4 +1,4 @@
-"""Data in memory to one part: data sets as the user sees them, tables of pandas and Arrow, lists of row dicts."""
+"""Data that is loaded already to one part: data sets as the user sees them, tables, lists of row dicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ import datasets
 import pandas as pd
 import pyarrow as pa
 
-from declora.data.display import cut, listed
+from declora.data.display import listed
 from declora.data.names import MESSAGES, first_of
 from declora.data.parts import Part, part_of_table
 from declora.data.tables import table_of_columns, table_of_rows
-from declora.errors import DataError, shown
+from declora.errors import DataError, cut, shown
 
 __all__ = ["holds_conversations", "holds_rows", "is_table", "read_dataset", "read_rows", "read_table"]
 
