@@ -71,15 +71,15 @@ def quantizer() -> list[Row]:
     y = torch.empty_like(x)
     codec = _bridge.Codec(f"q4:block={BLOCK}")
     payload = np.empty(codec.payload_bytes(ELEMENTS), np.uint8)
-    x_numpy, generator = x.numpy(), np.random.default_rng(0)
+    x_numpy, y_numpy, generator = x.numpy(), y.numpy(), np.random.default_rng(0)
     encoders: dict[str, Work] = {
         "copy": lambda: y.copy_(x),
-        "declora": lambda: _bridge.encode(codec, x, payload, seed=1, round=2, client=3),
+        "declora": lambda: codec.encode(x_numpy, payload, seed=1, round=2, client=3),
         "torch eager": lambda: torch_encode(x),
         "numpy": lambda: numpy_encode(x_numpy, generator),
         **pi_quant(x),
     }
-    decoders: dict[str, Work] = {"copy": encoders["copy"], "declora": lambda: _bridge.decode(codec, payload, y)}
+    decoders: dict[str, Work] = {"copy": encoders["copy"], "declora": lambda: codec.decode(payload, y_numpy)}
     moved, copied = 4 * ELEMENTS + payload.nbytes, 8 * ELEMENTS
     rows = group("q4 encode, 16 Mi", moved, copied, encoders, {"declora": ">= 0.6; 40 x torch eager"})
     if not any(name.startswith("pi-quant") for name in encoders):
@@ -142,14 +142,16 @@ def mixing(name: str, clients: int, columns: int, offsets: list[int], goals: dic
     single = weights.astype(np.float32)
     warnings.filterwarnings("ignore", "Sparse", UserWarning)  # that torch's is a beta
     sparse = torch.sparse_csr_tensor(indptr, indices, single.data, weights.shape)
-    codec, senders = _bridge.Codec(f"q4:block={BLOCK}"), np.arange(clients, dtype=np.uint32)
+    codec = _bridge.Codec(f"q4:block={BLOCK}")
     frames = np.empty((clients, _bridge.HEADER_BYTES + codec.payload_bytes(columns)), np.uint8)
-    ids = {"run_id": bytes(16), "manifest": bytes(16), "round": 0}
-    _bridge.encode_frames(codec, x, frames, senders=senders, seed=1, **ids)
+    rounds, senders = np.zeros(clients, np.uint64), np.arange(clients, dtype=np.uint32)
+    ids = {"run_id": bytes(16), "manifest": bytes(16), "rounds": rounds, "senders": senders}
+    _bridge.encode_frames(codec, x, frames, seed=1, **ids)
+    checked = _bridge.check_frames(codec, frames, columns, **ids)
     candidates: dict[str, Work] = {
         "copy": lambda: y.copy_(x),
-        "declora, in place": lambda: _bridge.mix_in_place(matrix, y, 1.0),
-        "declora, from q4 frames": lambda: _bridge.mix_frames(matrix, codec, frames, y, 1e-3),
+        "declora, in place": lambda: matrix.mix_in_place(y.numpy(), 1.0),
+        "declora, from q4 frames": lambda: matrix.mix_frames(checked, y.numpy(), 1e-3),
         "scipy CSR @ dense": lambda: single @ x.numpy(),
         "torch.sparse CSR @ dense": lambda: sparse @ x,
     }
@@ -169,9 +171,9 @@ def calls() -> list[Row]:
 
     medians = back_to_back(
         {
-            "encode": repeat(lambda: _bridge.encode(codec, x, payload, seed=1, round=2, client=3)),
-            "decode": repeat(lambda: _bridge.decode(codec, payload, x)),
-            "mix_in_place": repeat(lambda: _bridge.mix_in_place(matrix, pair, 1.0)),
+            "encode": repeat(lambda: codec.encode(x, payload, seed=1, round=2, client=3)),
+            "decode": repeat(lambda: codec.decode(payload, x)),
+            "mix_in_place": repeat(lambda: matrix.mix_in_place(pair, 1.0)),
         }
     )
     return [

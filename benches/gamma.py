@@ -30,17 +30,17 @@ def distance(name: str, topology: Topology, gamma: float, drift: float) -> float
     weights = topology.weights(0)
     matrix = _bridge.MixingMatrix(weights.indptr.astype(np.int64), weights.indices.astype(np.int64), weights.data)
     frames, nobody = np.empty((CLIENTS, codec.frame_bytes(COLUMNS)), np.uint8), np.zeros(CLIENTS, np.bool_)
-    names = {"run_id": bytes(16), "manifest": bytes(16), "senders": np.arange(CLIENTS, dtype=np.uint32), "seed": 1}
+    names = {"run_id": bytes(16), "manifest": bytes(16), "senders": np.arange(CLIENTS, dtype=np.uint32)}
     found = []
     for t in range(ROUNDS):
         rows += np.float32(drift) * draws.standard_normal(rows.shape, dtype=np.float32)
         outgoing = memory.outgoing(rows)
-        _bridge.encode_frames(codec.core, outgoing, frames, round=t, **names)
-        decoded = np.empty_like(rows)
-        _bridge.decode_frames(codec.core, frames, decoded)
+        rounds, decoded = np.full(CLIENTS, t, np.uint64), np.empty_like(rows)
+        _bridge.encode_frames(codec.core, outgoing, frames, rounds=rounds, seed=1, **names)
+        _bridge.decode_frames(_bridge.check_frames(codec.core, frames, COLUMNS, rounds=rounds, **names), decoded)
         public = memory.public(decoded)
         memory.remember(outgoing, public, nobody)
-        _bridge.mix(matrix, public, rows, gamma)
+        matrix.mix(public, rows, gamma)
         found.append(_bridge.consensus_distance(rows))
         if not found[-1] < 1e6:
             return float("inf")

@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use declora_benches::{circulant, copy, values};
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Codec, Frames, Level, MixingMatrix, consensus_distance, encode_frames, with_level,
+    Batch, Codec, Level, MixingMatrix, check_frames, consensus_distance, encode_frames, with_level,
 };
 
 fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize, offsets: &[usize]) {
@@ -20,11 +20,12 @@ fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize,
 
     let codec = "q4".parse::<Codec>().expect("a known codec");
     let senders: Vec<u32> = (0..clients as u32).collect();
-    let batch =
-        Batch { codec: &codec, columns, run_id: [0; 16], manifest: [0; 16], round: 0, senders: &senders };
+    let rounds = vec![0; clients];
+    let (run_id, manifest) = ([0; 16], [0; 16]);
+    let batch = Batch { codec: &codec, columns, run_id, manifest, rounds: &rounds, senders: &senders };
     let mut bytes = vec![0; clients * (HEADER_LEN + codec.payload_len(columns).expect("a short message"))];
     encode_frames(&batch, &z, &mut bytes, 1).expect("finite values");
-    let frames = Frames::new(&codec, &bytes, clients, columns).expect("whole frames");
+    let frames = check_frames(&batch, &bytes).expect("whole frames");
 
     let mut group = criterion.benchmark_group(format!("mixing/{name}/{clients}x{columns}"));
     // Of a copy, for all of them: the question is how many copies of the matrix a round of gossip costs.

@@ -4,10 +4,30 @@ import numpy as np
 import scipy.sparse as sp
 
 from declora import _bridge
+from declora import _core as core  # noqa: TID251 (tests also call what the package does not)
+
+__all__ = [
+    "DRAWS",
+    "NAMES",
+    "checked",
+    "core",
+    "decoded",
+    "encoded",
+    "framed",
+    "ids",
+    "matrix",
+    "normal",
+    "ring",
+]
 
 NAMES = ("none", "fp16", "bf16", "q2", "q3", "q4", "q5", "q6", "q7", "q8")
 DRAWS = {"seed": 7, "round": 3, "client": 11}
-IDS = {"run_id": b"0123456789abcdef", "manifest": bytes(range(16)), "round": 4}
+RUN = {"run_id": b"0123456789abcdef", "manifest": bytes(range(16))}
+
+
+def ids(n, round=4):
+    """What the headers of `n` messages say, those of clients 0 to n - 1."""
+    return RUN | {"rounds": np.full(n, round, np.uint64), "senders": np.arange(n, dtype=np.uint32)}
 
 
 def normal(*shape, seed=0):
@@ -27,10 +47,17 @@ def decoded(codec, payload, n):
 
 
 def framed(codec, x, senders=None):
-    senders = np.arange(len(x), dtype=np.uint32) if senders is None else senders
+    names = ids(len(x)) if senders is None else ids(len(x)) | {"senders": senders}
     out = np.empty((len(x), _bridge.HEADER_BYTES + codec.payload_bytes(x.shape[1])), np.uint8)
-    _bridge.encode_frames(codec, x, out, senders=senders, seed=5, **IDS)
+    _bridge.encode_frames(codec, x, out, seed=5, **names)
     return out
+
+
+def checked(codec, frames, d, **names):
+    """The frames of `framed`, which are to be as they were."""
+    found = _bridge.check_frames(codec, frames, d, **(ids(len(frames)) | names))
+    assert found.faults == []
+    return found
 
 
 def ring(n):

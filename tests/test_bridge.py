@@ -7,36 +7,36 @@ import numpy as np
 import pytest
 import torch
 
-from core_calls import DRAWS, IDS, NAMES, decoded, encoded, framed, matrix, normal, ring
+from core_calls import DRAWS, NAMES, checked, decoded, encoded, framed, ids, matrix, normal, ring
 from declora import _bridge, errors
 
 
 @pytest.mark.parametrize(
     ("x", "text"),
     [
-        (np.zeros(64), r'x has dtype float64, but must be .* float32; use x.astype\("float32"\)'),
-        (np.zeros(64, ">f4"), "x has dtype >f4"),
-        (np.zeros(128, np.float32)[::2], "x is not contiguous.*use numpy.ascontiguousarray"),
-        (np.zeros((2, 32), np.float32), r"x has shape \[2, 32\].*1-dimensional"),
-        (np.frombuffer(bytes(64 * 4 + 1), np.uint8)[1:].view(np.float32), "x is not aligned"),
-        ([0.0] * 64, "x is a list"),
+        (np.zeros((1, 64)), r'x has dtype float64, but must be .* float32; use x.astype\("float32"\)'),
+        (np.zeros((1, 64), ">f4"), "x has dtype >f4"),
+        (np.zeros((1, 128), np.float32)[:, ::2], "x is not contiguous.*use numpy.ascontiguousarray"),
+        (np.zeros(64, np.float32), r"x has shape \[64\].*2-dimensional"),
+        (np.frombuffer(bytes(64 * 4 + 1), np.uint8)[1:].view(np.float32)[None], "x is not aligned"),
+        ([[0.0] * 64], "x is a list"),
         (None, "x is a NoneType"),
-        (torch.zeros(64, dtype=torch.bfloat16), r"x has dtype torch.bfloat16, which numpy lacks; use x.float\(\)"),
-        (torch.zeros(64, dtype=torch.float64), "x has dtype float64"),
-        (torch.zeros(64, device="meta"), r"x is on meta, but the core works on the CPU; use x.cpu\(\)"),
-        (torch.zeros(128)[::2], "x is not contiguous"),
+        (torch.zeros(1, 64, dtype=torch.bfloat16), r"x has dtype torch.bfloat16, which numpy lacks; use x.float\(\)"),
+        (torch.zeros(1, 64, dtype=torch.float64), "x has dtype float64"),
+        (torch.zeros(1, 64, device="meta"), r"x is on meta, but the core works on the CPU; use x.cpu\(\)"),
+        (torch.zeros(1, 128)[:, ::2], "x is not contiguous"),
     ],
 )
 def test_bridge_rejects_input_that_is_not_a_contiguous_float32_array(x, text):
     with pytest.raises(errors.ConfigError, match=text):
-        _bridge.encode(_bridge.Codec("none"), x, np.empty(256, np.uint8), **DRAWS)
+        _bridge.consensus_distance(x)
 
 
 def test_bridge_rejects_read_only_output():
     out = np.empty(256, np.uint8)
     out.flags.writeable = False
     with pytest.raises(errors.ConfigError, match=r"out is read-only, but it is written; pass out.copy\(\)"):
-        _bridge.encode(_bridge.Codec("none"), normal(64), out, **DRAWS)
+        _bridge.Codec("none").encode(normal(64), out, **DRAWS)
 
 
 def test_bridge_accepts_read_only_input():
@@ -51,11 +51,11 @@ def test_bridge_rejects_overlapping_arrays():
         w.mix(memory[:3], memory[2:5], 1.0)
     tensor = torch.zeros(6, 8)
     with pytest.raises(errors.ConfigError, match="x overlaps z in memory; pass an array of its own"):
-        _bridge.mix(w, tensor[:3], tensor[2:5], 1.0)
-    _bridge.mix(w, tensor[:3], tensor[3:], 1.0)
+        _bridge.push(w, tensor[:3], tensor[2:5], 1.0)
+    _bridge.push(w, tensor[:3], tensor[3:], 1.0)
     raw = np.zeros(64 * 4 + 64, np.uint8)
     with pytest.raises(errors.ConfigError, match="out overlaps"):
-        _bridge.encode(_bridge.Codec("none"), raw[64:].view(np.float32), raw[:256], **DRAWS)
+        _bridge.Codec("none").encode(raw[64:].view(np.float32), raw[:256], **DRAWS)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,18 @@ def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(errors.ConfigError, match="n=34359738369 cannot be used: it must be at most 2"):
         codec.payload_bytes(2**35 + 1)
     with pytest.raises(errors.ConfigError, match="run_id has 3 bytes; it must have 16"):
-        _bridge.check_frames(
-            codec, np.zeros((1, 132), np.uint8), 64, senders=np.zeros(1, np.uint32), **(IDS | {"run_id": b"abc"})
-        )
+        _bridge.check_frames(codec, np.zeros((1, 132), np.uint8), 64, **(ids(1) | {"run_id": b"abc"}))
+    for name in ("rounds", "senders"):
+        names = ids(2) | {name: ids(1)[name]}
+        with pytest.raises(errors.ConfigError, match=f"{name} has 1 items, but the other arguments ask for 2"):
+            _bridge.check_frames(codec, np.zeros((2, 132), np.uint8), 64, **names)
+    frames = checked(codec, framed(codec, normal(2, 64)), 64)
+    with pytest.raises(errors.ConfigError, match="out has 64 items, but the other arguments ask for 128"):
+        _bridge.decode_frames(frames, np.empty((1, 64), np.float32))
+    with pytest.raises(errors.ConfigError, match="out has 32 columns, but each of the frames has 64 numbers"):
+        _bridge.decode_frames(frames, np.empty((4, 32), np.float32))
+    with pytest.raises(errors.ConfigError, match="x has 128 columns, but each of the frames has 64 numbers"):
+        matrix(ring(2)).mix_frames(frames, np.empty((1, 128), np.float32), 1.0)
 
 
 def test_gamma_must_be_finite():
@@ -198,9 +207,9 @@ def test_every_error_is_in_the_one_tree():
 
 def test_tensors_are_viewed_not_copied():
     x = torch.randn(3, 8, requires_grad=True)
-    expected = x.detach().numpy().copy()
-    matrix(ring(3)).mix_in_place(expected, 1.0)
-    _bridge.mix_in_place(matrix(ring(3)), x, 1.0)
+    z, expected = normal(3, 8), x.detach().numpy().copy()
+    _bridge.push(matrix(ring(3)), z, expected, 1.0)
+    _bridge.push(matrix(ring(3)), torch.from_numpy(z), x, 1.0)
     np.testing.assert_array_equal(x.detach().numpy(), expected)
 
 
@@ -237,7 +246,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
             assert _bridge.threads() == threads
             mixed = x.copy()
             frames = framed(codec, x)
-            w.mix_frames(codec, frames, mixed, 0.9)
+            w.mix_frames(checked(codec, frames, x.shape[1]), mixed, 0.9)
             results.append((frames.tobytes(), mixed.tobytes(), _bridge.consensus_distance(x)))
     finally:
         _bridge.set_threads(0)

@@ -20,12 +20,12 @@ def through_the_wire(codec, rows, t):
     names = {
         "run_id": b"r" * 16,
         "manifest": b"m" * 16,
-        "round": t,
+        "rounds": np.full(CLIENTS, t, dtype=np.uint64),
         "senders": np.arange(CLIENTS, dtype=np.uint32),
     }
     _bridge.encode_frames(codec.core, rows, frames, seed=1, **names)
     decoded = np.empty_like(rows)
-    _bridge.decode_frames(codec.core, frames, decoded)
+    _bridge.decode_frames(_bridge.check_frames(codec.core, frames, COLUMNS, **names), decoded)
     return decoded
 
 

@@ -19,14 +19,14 @@ def results(_=None):
     n, d = 4, 100_000
     x = np.random.default_rng(0).standard_normal((n, d)).astype(np.float32)
     w = _bridge.MixingMatrix(np.arange(n + 1) * n, np.tile(np.arange(n), n), np.full(n * n, 1.0 / n))
-    ids = {"run_id": bytes(16), "manifest": bytes(16), "round": 0, "senders": np.arange(n, dtype=np.uint32)}
+    ids = {"run_id": bytes(16), "manifest": bytes(16)}
+    ids |= {"rounds": np.zeros(n, np.uint64), "senders": np.arange(n, dtype=np.uint32)}
     found = [np.float64(_bridge.consensus_distance(x))]
     for name in ("q4", "eden:bits=2", "topk", "none", "q2+rans"):
         codec, mixed = _bridge.Codec(name), x.copy()
         frames = np.zeros((n, _bridge.HEADER_BYTES + codec.payload_bytes(d)), np.uint8)
         _bridge.encode_frames(codec, x, frames, seed=1, **ids)
-        _bridge.check_frames(codec, frames, d, **ids)
-        _bridge.mix_frames(w, codec, frames, mixed, 0.7)
+        w.mix_frames(_bridge.check_frames(codec, frames, d, **ids), mixed, 0.7)
         found += [frames, mixed]
     median, mask = x.copy(), np.empty_like(x)
     _bridge.median(w, x, median, 1.0)

@@ -214,7 +214,7 @@ def mixed_factors(weights, b, a):
     """Mixes B and A as the columns of one float64 matrix, through the core."""
     rows = np.concatenate([b.reshape(len(b), -1), a.reshape(len(a), -1)], axis=1)
     matrix = _bridge.MixingMatrix(weights.indptr.astype(np.int64), weights.indices.astype(np.int64), weights.data)
-    _bridge.mix_in_place(matrix, rows, 1.0)
+    matrix.mix_in_place(rows, 1.0)
     return rows[:, : b[0].size].reshape(b.shape), rows[:, b[0].size :].reshape(a.shape)
 
 
@@ -254,7 +254,7 @@ def test_mixing_in_float64_keeps_the_mean_to_rounding(topology):
     mean = rows.mean(0)
     matrix = _bridge.MixingMatrix(weights.indptr.astype(np.int64), weights.indices.astype(np.int64), weights.data)
     for _ in range(10):
-        _bridge.mix_in_place(matrix, rows, 0.7)
+        matrix.mix_in_place(rows, 0.7)
     np.testing.assert_allclose(rows.mean(0), mean, atol=1e-12)
 
 
@@ -267,7 +267,7 @@ def test_float64_disagreement_contracts_by_slem_each_round():
     matrix = _bridge.MixingMatrix(weights.indptr.astype(np.int64), weights.indices.astype(np.int64), weights.data)
     before = float((rows**2).sum())
     for _ in range(5):
-        _bridge.mix_in_place(matrix, rows, 1.0)
+        matrix.mix_in_place(rows, 1.0)
         after = float((rows**2).sum())
         assert after == pytest.approx(topology.slem**2 * before, rel=1e-9)
         before = after
@@ -281,7 +281,7 @@ def test_without_local_work_disagreement_contracts_by_at_least_slem_squared(topo
     matrix = mixing_matrix(graph.weights(0))
     for _ in range(8):
         before = float(((rows - rows.mean(0)) ** 2).sum())
-        _bridge.mix_in_place(matrix, rows, 1.0)
+        matrix.mix_in_place(rows, 1.0)
         assert float(((rows - rows.mean(0)) ** 2).sum()) <= graph.slem**2 * before * (1 + 1e-9) + 1e-28
 
 
@@ -295,7 +295,7 @@ def disagreement_under_pushes(topology, pushes):
     rows, distances = np.zeros_like(pushes[0]), []
     for push in pushes:
         rows += push
-        _bridge.mix_in_place(matrix, rows, 1.0)
+        matrix.mix_in_place(rows, 1.0)
         distances.append(np.linalg.norm(rows - rows.mean(0)))
     return np.array(distances)
 

@@ -78,7 +78,8 @@ def test_a_memory_shrinks_what_an_unbiased_codec_decodes(codec):
     outgoing = gossip._memory.outgoing(before)
     gossip.round(0, rows)
     decoded = np.empty_like(before)
-    _bridge.decode_frames(federation.codec.core, recorded.frames[0], decoded)
+    names = gossip._names(0)
+    _bridge.decode_frames(_bridge.check_frames(federation.codec.core, recorded.frames[0], COLUMNS, **names), decoded)
     shrink = parse_codec(codec).shrink
     assert shrink < 0.95
     sent = np.float32(shrink) * decoded

@@ -1,5 +1,6 @@
 """Hostile arguments to every function of the core: a refusal or a result, never a panic, nothing half written."""
 
+import contextlib
 import inspect
 import math
 
@@ -9,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core_calls import IDS, framed, matrix, normal, ring
+from core_calls import checked, core, framed, ids, matrix, normal, ring
 from declora import _bridge, errors
 
 N, D = 5, 70
@@ -32,6 +33,10 @@ def frames():
     return framed(CODEC, normal(N, D))
 
 
+def proof():
+    return checked(CODEC, frames(), D)
+
+
 def payload():
     return frames()[0, _bridge.HEADER_BYTES :].copy()
 
@@ -46,31 +51,50 @@ def values():
     return {"matrix": matrix(ring(N)), "z": normal(N, D)}
 
 
+def method(receiver, name):
+    """Returns a function that calls the method `name` of its argument `receiver`."""
+
+    def call(**arguments):
+        return getattr(arguments.pop(receiver), name)(**arguments)
+
+    return call
+
+
 DRAWS = {"seed": 1, "round": 2, "client": 3}
 # Every function of the core with arguments that are good.
 CALLS = {
     "Codec": (_bridge.Codec, lambda: {"spec": "powersgd", "shapes": [(30, 20), (7, 10)]}),
-    "payload_bytes": (lambda codec, n: codec.payload_bytes(n), lambda: {"codec": CODEC, "n": D}),
-    "error_bound": (lambda codec, n: codec.error_bound(n), lambda: {"codec": CODEC, "n": D}),
-    "encode": (_bridge.encode, lambda: {"codec": CODEC, "x": normal(D), "out": np.ones_like(payload()), **DRAWS}),
-    "decode": (_bridge.decode, lambda: {"codec": CODEC, "payload": payload(), "out": normal(D)}),
-    "decode_add": (_bridge.decode_add, lambda: {"codec": CODEC, "payload": payload(), "out": normal(D), "weight": 0.5}),
+    "payload_bytes": (method("codec", "payload_bytes"), lambda: {"codec": CODEC, "n": D}),
+    "error_bound": (method("codec", "error_bound"), lambda: {"codec": CODEC, "n": D}),
+    "limit": (method("codec", "limit"), lambda: {"codec": CODEC, "n": D}),
+    "encode": (
+        method("codec", "encode"),
+        lambda: {"codec": CODEC, "x": normal(D), "out": np.ones_like(payload()), **DRAWS},
+    ),
+    "decode": (method("codec", "decode"), lambda: {"codec": CODEC, "payload": payload(), "out": normal(D)}),
+    "decode_add": (
+        method("codec", "decode_add"),
+        lambda: {"codec": CODEC, "payload": payload(), "out": normal(D), "weight": 0.5},
+    ),
     "encode_frames": (
         _bridge.encode_frames,
-        lambda: {"codec": CODEC, "x": normal(N, D), "out": frames(), "senders": COUNTS, "seed": 1, **IDS},
+        lambda: {"codec": CODEC, "x": normal(N, D), "out": frames(), "seed": 1, **ids(N)},
     ),
     "check_frames": (
         _bridge.check_frames,
-        lambda: {"codec": CODEC, "frames": frames(), "d": D, "senders": COUNTS, **IDS},
+        lambda: {"codec": CODEC, "frames": frames(), "d": D, **ids(N)},
     ),
     "frame_bytes": (_bridge.frame_bytes, lambda: {"codec": CODEC, "frames": frames(), "d": D}),
-    "decode_frames": (_bridge.decode_frames, lambda: {"codec": CODEC, "frames": frames(), "out": normal(N, D)}),
+    "decode_frames": (_bridge.decode_frames, lambda: {"frames": proof(), "out": normal(N, D)}),
     "MixingMatrix": (_bridge.MixingMatrix, csr),
-    "mix": (_bridge.mix, lambda: {**values(), "x": normal(N, D), "gamma": 0.7}),
-    "mix_in_place": (_bridge.mix_in_place, lambda: {"matrix": matrix(ring(N)), "x": normal(N, D), "gamma": 0.7}),
+    "mix": (method("matrix", "mix"), lambda: {**values(), "x": normal(N, D), "gamma": 0.7}),
+    "mix_in_place": (
+        method("matrix", "mix_in_place"),
+        lambda: {"matrix": matrix(ring(N)), "x": normal(N, D), "gamma": 0.7},
+    ),
     "mix_frames": (
-        _bridge.mix_frames,
-        lambda: {"matrix": matrix(ring(N)), "codec": CODEC, "frames": frames(), "x": normal(N, D), "gamma": 0.7},
+        method("matrix", "mix_frames"),
+        lambda: {"matrix": matrix(ring(N)), "frames": proof(), "x": normal(N, D), "gamma": 0.7},
     ),
     "clipped": (_bridge.clipped, lambda: {**values(), "radius": 1.0}),
     "clipped_beyond": (_bridge.clipped_beyond, lambda: {**values(), "bad": BAD}),
@@ -100,12 +124,12 @@ CALLS = {
         },
     ),
     "crc32c": (_bridge.crc32c, lambda: {"data": payload()}),
-    "philox4x32_10": (_bridge.philox4x32_10, lambda: {"counter": (1, 2, 3, 4), "key": (5, 6)}),
+    "philox4x32_10": (core.philox4x32_10, lambda: {"counter": (1, 2, 3, 4), "key": (5, 6)}),
     "set_threads": (_bridge.set_threads, lambda: {"count": _bridge.threads()}),
 }
-WITHOUT_ARGUMENTS = {"level", "threads"}
+WITHOUT_ARGUMENTS = {"level", "threads", "CheckedFrames"}
 # Methods have a receiver, which is no argument.
-RECEIVER = dict.fromkeys(("payload_bytes", "error_bound", "encode", "decode", "decode_add"), "codec")
+RECEIVER = dict.fromkeys(("payload_bytes", "error_bound", "limit", "encode", "decode", "decode_add"), "codec")
 RECEIVER |= dict.fromkeys(("mix", "mix_in_place", "mix_frames"), "matrix")
 # What a call may write when it is refused: `encode` and `encode_frames` leave zeros where there is no message.
 ZEROED = {"encode", "encode_frames"}
@@ -199,11 +223,15 @@ def call(name, function, arguments):
 
 
 def test_every_function_is_called_here():
-    public = {name for name in _bridge.__all__ if callable(getattr(_bridge, name, None))} - {"Array"}
-    assert public - WITHOUT_ARGUMENTS == CALLS.keys() - {"payload_bytes", "error_bound"}
+    classes = (core.Codec, core.MixingMatrix)
+    methods = {name: member for owner in classes for name, member in vars(owner).items() if callable(member)}
+    functions = {name: getattr(core, name) for name in core.__all__} | methods
+    public = {name: function for name, function in functions.items() if callable(function) and name[0] != "_"}
+    assert public.keys() - WITHOUT_ARGUMENTS == CALLS.keys()
     for name, (function, good) in CALLS.items():
-        if inspect.isfunction(function):
-            assert list(inspect.signature(function).parameters.keys() - good().keys()) == []
+        if not inspect.isclass(public[name]):
+            parameters = inspect.signature(public[name]).parameters.keys()
+            assert parameters - {"self"} == good().keys() - {RECEIVER.get(name)}, name
         assert not call(name, function, good()), name
 
 
@@ -231,8 +259,8 @@ def test_a_hostile_scalar_is_refused_or_computed(name):
     ("name", "one", "other"),
     [
         ("encode", "x", "out"), ("decode", "payload", "out"), ("decode_add", "payload", "out"),
-        ("encode_frames", "x", "out"), ("encode_frames", "senders", "out"), ("decode_frames", "frames", "out"),
-        ("mix", "z", "x"), ("mix_frames", "frames", "x"), ("trimmed_mean", "z", "x"), ("trimmed_mean", "bad", "x"),
+        ("encode_frames", "x", "out"), ("encode_frames", "senders", "out"), ("encode_frames", "rounds", "out"),
+        ("mix", "z", "x"), ("trimmed_mean", "z", "x"), ("trimmed_mean", "bad", "x"),
         ("median", "z", "x"), ("push", "z", "x"),
         ("dropout_mask", "clients", "out"), ("dropout_mask", "samples", "out"),
         ("lora_forward", "y", "out"), ("lora_forward", "x", "down"), ("lora_forward", "down", "out"),
@@ -251,6 +279,34 @@ def test_what_is_written_shares_no_memory_with_what_else_is_given(name, one, oth
             memory = storage.numpy() if through_torch else array
             arguments[key] = memory[: values.nbytes].view(values.dtype).reshape(values.shape)
         assert call(name, function, arguments)
+
+
+@pytest.mark.parametrize(("name", "written"), [("decode_frames", "out"), ("mix_frames", "x")])
+def test_what_frames_are_decoded_to_shares_no_memory_with_them(name, written):
+    function, good = CALLS[name]
+    arguments = good()
+    storage = torch.zeros(max(frames().nbytes, arguments[written].nbytes), dtype=torch.uint8)
+    bytes_of = storage.numpy()[: frames().nbytes].reshape(frames().shape)
+    bytes_of[:] = frames()
+    arguments["frames"] = checked(CODEC, bytes_of, D)
+    values = arguments[written]
+    arguments[written] = storage.numpy()[: values.nbytes].view(values.dtype).reshape(values.shape)
+    assert call(name, function, arguments)
+
+
+def test_bytes_that_change_behind_a_check_cause_no_panic():
+    generator = np.random.default_rng(0)
+    for spec in ("none", "q4", "q2+rans", "topk", "topk:values=q3+rans", "randk", "eden:bits=3", "natural", "sign"):
+        codec, out = _bridge.Codec(spec), normal(N, D)
+        bytes_of = framed(codec, normal(N, D))
+        view = bytes_of[:]  # one that is still writeable
+        found = checked(codec, bytes_of, D)
+        for _ in range(20):
+            view[:, _bridge.HEADER_BYTES :] = generator.integers(256, size=view[:, _bridge.HEADER_BYTES :].shape)
+            with contextlib.suppress(errors.FrameError):  # from the entropy stage
+                _bridge.decode_frames(found, out)
+            with contextlib.suppress(errors.FrameError):
+                matrix(ring(N)).mix_frames(found, out, 1.0)
 
 
 @pytest.mark.parametrize("name", ["lora_forward", "lora_backward"])

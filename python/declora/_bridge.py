@@ -1,6 +1,6 @@
 """The one doorway to the Rust core: arrays or CPU tensors in, results written in place, nothing copied.
 
-Shapes, dtypes, units and errors are those of `_core.pyi`. The core's two classes take numpy arrays; the
+Shapes, dtypes, units and errors are those of `_core.pyi`. The methods of the core's classes take numpy arrays; the
 functions here also take CPU tensors, which they view as arrays of the same memory.
 """
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from declora import _core  # noqa: TID251 (this is the one place)
 from declora._core import (  # noqa: TID251
     HEADER_BYTES,
+    CheckedFrames,
     Codec,
     MixingMatrix,
     level,
-    philox4x32_10,
     set_threads,
     threads,
 )
@@ -29,6 +29,7 @@ Array: TypeAlias = Union[NDArray[Any], "torch.Tensor"]
 __all__ = [
     "HEADER_BYTES",
     "Array",
+    "CheckedFrames",
     "Codec",
     "MixingMatrix",
     "check_frames",
@@ -36,11 +37,8 @@ __all__ = [
     "clipped_beyond",
     "consensus_distance",
     "crc32c",
-    "decode",
-    "decode_add",
     "decode_frames",
     "dropout_mask",
-    "encode",
     "encode_frames",
     "frame_bytes",
     "krum",
@@ -48,31 +46,12 @@ __all__ = [
     "lora_backward",
     "lora_forward",
     "median",
-    "mix",
-    "mix_frames",
-    "mix_in_place",
     "nearest",
-    "philox4x32_10",
     "push",
     "set_threads",
     "threads",
     "trimmed_mean",
 ]
-
-
-def encode(codec: Codec, x: Array, out: Array, *, seed: int, round: int, client: int) -> int:
-    """Writes the payload of `x`, float32 `[n]`, to `out`, uint8 `[codec.payload_bytes(n)]`; returns its length."""
-    return codec.encode(_array("x", x), _array("out", out), seed=seed, round=round, client=client)
-
-
-def decode(codec: Codec, payload: Array, out: Array) -> None:
-    """Writes the values of `payload`, uint8, to `out`, float32 `[n]`."""
-    codec.decode(_array("payload", payload), _array("out", out))
-
-
-def decode_add(codec: Codec, payload: Array, out: Array, weight: float) -> None:
-    """Adds `weight` times the values of `payload`, uint8, to `out`, float32 `[n]`."""
-    codec.decode_add(_array("payload", payload), _array("out", out), weight)
 
 
 def encode_frames(
@@ -82,7 +61,7 @@ def encode_frames(
     *,
     run_id: bytes,
     manifest: bytes,
-    round: int,
+    rounds: Array,
     senders: Array,
     seed: int,
 ) -> None:
@@ -93,23 +72,23 @@ def encode_frames(
         _array("out", out),
         run_id=run_id,
         manifest=manifest,
-        round=round,
+        rounds=_array("rounds", rounds),
         senders=_array("senders", senders),
         seed=seed,
     )
 
 
 def check_frames(
-    codec: Codec, frames: Array, d: int, *, run_id: bytes, manifest: bytes, round: int, senders: Array
-) -> None:
-    """Checks that row i of `frames`, uint8 `[N, 96 + L]`, is the message of `senders[i]`, undamaged."""
-    _core.check_frames(
+    codec: Codec, frames: Array, d: int, *, run_id: bytes, manifest: bytes, rounds: Array, senders: Array
+) -> CheckedFrames:
+    """Checks whether row i of `frames`, uint8 `[N, 96 + L]`, is the message of `senders[i]` in `rounds[i]`."""
+    return _core.check_frames(
         codec,
         _array("frames", frames),
         d,
         run_id=run_id,
         manifest=manifest,
-        round=round,
+        rounds=_array("rounds", rounds),
         senders=_array("senders", senders),
     )
 
@@ -119,24 +98,9 @@ def frame_bytes(codec: Codec, frames: Array, d: int) -> NDArray[np.int64]:
     return _core.frame_bytes(codec, _array("frames", frames), d)
 
 
-def decode_frames(codec: Codec, frames: Array, out: Array) -> None:
-    """Decodes the payloads of `frames`, uint8 `[N, 96 + L]` (checked), to `out`, float32 `[N, D]`."""
-    _core.decode_frames(codec, _array("frames", frames), _array("out", out))
-
-
-def mix(matrix: MixingMatrix, z: Array, x: Array, gamma: float) -> None:
-    """Mixes `x [clients, D]` in place by the differences of `z`, both float32 or both float64."""
-    matrix.mix(_array("z", z), _array("x", x), gamma)
-
-
-def mix_in_place(matrix: MixingMatrix, x: Array, gamma: float) -> None:
-    """Mixes `x [clients, D]` in place by its own differences, float32 or float64."""
-    matrix.mix_in_place(_array("x", x), gamma)
-
-
-def mix_frames(matrix: MixingMatrix, codec: Codec, frames: Array, x: Array, gamma: float) -> None:
-    """Decodes `frames`, uint8 `[clients, 96 + L]` (checked), and mixes `x`, float32 `[clients, D]`."""
-    matrix.mix_frames(codec, _array("frames", frames), _array("x", x), gamma)
+def decode_frames(frames: CheckedFrames, out: Array) -> None:
+    """Decodes the payloads of N frames to `out`, float32 `[N, D]`; zeros for those that were refused."""
+    _core.decode_frames(frames, _array("out", out))
 
 
 def clipped(matrix: MixingMatrix, z: Array, radius: float) -> MixingMatrix:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "HEADER_BYTES",
+    "CheckedFrames",
     "Codec",
     "MixingMatrix",
     "check_frames",
@@ -228,15 +229,31 @@ class MixingMatrix:
     def mix_in_place(self, x: NDArray[_F], gamma: float) -> None:
         """Mixes `x [clients, D]` with z = x before the call: the same bits as `mix(x.copy(), x, gamma)`."""
 
-    def mix_frames(self, codec: Codec, frames: NDArray[np.uint8], x: NDArray[np.float32], gamma: float) -> None:
-        """Decodes `frames [clients, 96 + L]` and mixes `x [clients, D]` in one pass.
+    def mix_frames(self, frames: CheckedFrames, x: NDArray[np.float32], gamma: float) -> None:
+        """Decodes `frames`, one of each client, and mixes `x [clients, D]` in one pass.
 
-        The same bits as `decode_frames` to z, then `mix(z, x, gamma)`. Headers are not read: `check_frames`
-        first.
+        The same bits as `decode_frames` to z, then `mix(z, x, gamma)`.
 
         Raises:
-            FrameError: A payload that cannot be decoded. `x` is then as it was.
+            FrameError: A frame that was refused has a weight, or is that of a row with neighbours. `x` is then as it
+                was; give the weight to somebody else first.
         """
+
+@final
+class CheckedFrames:
+    """Frames that were checked one by one, and what was found: what `check_frames` returns, and all that is decoded.
+
+    It keeps the array, which is read-only as long as it does. `len()` is the number of frames.
+    """
+
+    def __len__(self) -> int: ...
+    @property
+    def refused(self) -> NDArray[np.bool_]:
+        """Which frames were refused, bool `[N]`."""
+
+    @property
+    def faults(self) -> list[tuple[int, str]]:
+        """The index of each frame that was refused, rising, and the first thing that is wrong with it."""
 
 def encode_frames(
     codec: Codec,
@@ -245,7 +262,7 @@ def encode_frames(
     *,
     run_id: bytes,
     manifest: bytes,
-    round: int,
+    rounds: NDArray[np.uint64],
     senders: NDArray[np.uint32],
     seed: int,
 ) -> None:
@@ -257,7 +274,7 @@ def encode_frames(
         out: uint8 `[N, 96 + codec.payload_bytes(D)]`, written; zeros after a message that is shorter.
         run_id: 16 bytes that name the run.
         manifest: 16 bytes, the hash of what the peers agreed on.
-        round: Round, below 2^32.
+        rounds: uint64 `[N]`, the round of each row, below 2^32.
         senders: uint32 `[N]`, the client of each row.
         seed: Seed of the rounding, below 2^64.
 
@@ -272,24 +289,28 @@ def check_frames(
     *,
     run_id: bytes,
     manifest: bytes,
-    round: int,
+    rounds: NDArray[np.uint64],
     senders: NDArray[np.uint32],
-) -> None:
-    """Checks that row i of `frames [N, 96 + L]` is the undamaged message of `senders[i]` with `d` values.
+) -> CheckedFrames:
+    """Checks whether row i of `frames [N, 96 + L]` is the undamaged message of `senders[i]` in `rounds[i]`.
 
-    Raises:
-        FrameError: With the first row at fault and its first wrong field.
+    A frame that is not is named in the result, and the others can be used.
+
+    Args:
+        codec: Codec of the payloads.
+        frames: uint8 `[N, 96 + codec.payload_bytes(d)]`; of another length all are refused.
+        d: Values of each message.
+        run_id: 16 bytes that name the run.
+        manifest: 16 bytes, the hash of what the peers agreed on.
+        rounds: uint64 `[N]`, the round that each row has to be of.
+        senders: uint32 `[N]`, the client that each row has to be by.
     """
 
 def frame_bytes(codec: Codec, frames: NDArray[np.uint8], d: int) -> NDArray[np.int64]:
     """Returns the length of the message in each row of `frames [N, 96 + L]`: less than the row with `+rans`."""
 
-def decode_frames(codec: Codec, frames: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-    """Decodes the payloads of `frames [N, 96 + L]` into `out [N, D]`, float32; headers are not read.
-
-    Raises:
-        FrameError: A payload that cannot be decoded, with its row. `out` is then as it was.
-    """
+def decode_frames(frames: CheckedFrames, out: NDArray[np.float32]) -> None:
+    """Decodes the payloads of N frames into `out [N, D]`, float32: zeros for a frame that was refused."""
 
 def clipped(matrix: MixingMatrix, z: NDArray[_F], radius: float) -> MixingMatrix:
     """Returns the weights under which no neighbour pulls further than `radius`: clipped gossip, arXiv 2202.01545.

@@ -127,13 +127,16 @@ class Gossip:
 
     def _mix(self, t: int, outgoing: Rows, frames: NDArray[np.uint8], rows: Rows) -> Mask:
         """Checks the frames of round `t`, mixes `rows [clients, D]` in place; returns which messages were refused."""
-        refused = self._check(t, frames, rows.shape[1])
+        checked = self._check(t, frames, rows.shape[1])
         weights = self._routes.weights(self._federation.topology.weights(t))
         mixed = self._routes.spread(rows)  # rows themselves, unless some message is private
-        if isinstance(self._memory, NoMemory) and not refused.any():
-            self._mixer.mix_frames(weights, self._codec, frames, mixed, gamma=self._gamma)
+        refused = checked.refused
+        if isinstance(self._memory, NoMemory):
+            self._mixer.mix_frames(weights, checked, mixed, gamma=self._gamma)
         else:
-            public = self._memory.public(self._decode(frames, refused, rows.shape[1]))
+            decoded = np.empty((len(checked), rows.shape[1]), dtype=np.float32)
+            _bridge.decode_frames(checked, decoded)
+            public = self._memory.public(decoded)
             refused |= self._beyond(t, public)
             self._memory.remember(outgoing, public, refused)
             self._mixer.mix(weights, public, mixed, gamma=self._gamma, refused=refused)
@@ -145,22 +148,12 @@ class Gossip:
                 raise self._overcome(t, "clients have values that are not finite.")
         return refused
 
-    def _check(self, t: int, frames: NDArray[np.uint8], columns: int) -> Mask:
-        """Returns which messages are refused, `[messages]`, where the run goes on without them."""
-        refused = np.zeros(len(frames), dtype=np.bool_)
-        try:
-            _bridge.check_frames(self._codec, frames, columns, **self._names(t))
-            return refused
-        except FrameError:
-            pass  # it names the first only
-        for message in range(len(frames)):
-            names = self._names(t) | {"senders": self._routes.senders[message : message + 1]}
-            try:
-                _bridge.check_frames(self._codec, frames[message : message + 1], columns, **names)
-            except FrameError as error:
-                self._refuse(t, message, str(error).removeprefix("frame 0: "))
-                refused[message] = True
-        return refused
+    def _check(self, t: int, frames: NDArray[np.uint8], columns: int) -> _bridge.CheckedFrames:
+        """Returns the frames of round `t` and which of them are refused, where the run goes on without them."""
+        checked = _bridge.check_frames(self._codec, frames, columns, **self._names(t))
+        for message, why in checked.faults:
+            self._refuse(t, message, why)
+        return checked
 
     def _beyond(self, t: int, public: Rows) -> Mask:
         """Returns which messages would move their public values, `[messages, D]`, out of the finite numbers.
@@ -181,18 +174,6 @@ class Gossip:
             client = self._routes.senders[message]
             raise FrameError(f"round {t + 1}: the message of client {client} was refused: {why}")
 
-    def _decode(self, frames: NDArray[np.uint8], refused: Mask, columns: int) -> Rows:
-        """Returns the decoded frames, float32 `[messages, D]`; 0 for refused ones."""
-        if not refused.any():
-            decoded = np.empty((len(frames), columns), dtype=np.float32)
-            _bridge.decode_frames(self._codec, frames, decoded)
-            return decoded
-        decoded = np.zeros((len(frames), columns), dtype=np.float32)
-        taken = decoded[~refused]
-        _bridge.decode_frames(self._codec, frames[~refused], taken)
-        decoded[~refused] = taken
-        return decoded
-
     def _overcome(self, t: int, what: str) -> TrainingError:
         """Returns the error of a run whose mixer let an attack move the honest where they cannot go on."""
         return TrainingError(
@@ -202,7 +183,9 @@ class Gossip:
 
     def _names(self, t: int) -> dict[str, Any]:
         """Returns what the headers of round `t` say, and what a receiver expects of them."""
-        return {"run_id": self._run_id, "manifest": self._manifest, "round": t, "senders": self._routes.senders}
+        senders = self._routes.senders
+        rounds = np.full(len(senders), t, dtype=np.uint64)
+        return {"run_id": self._run_id, "manifest": self._manifest, "rounds": rounds, "senders": senders}
 
 
 @contextmanager

@@ -81,16 +81,15 @@ class Mixer(ABC):
     def mix_frames(
         self,
         weights: sp.csr_array,
-        codec: _bridge.Codec,
-        frames: NDArray[np.uint8],
+        frames: _bridge.CheckedFrames,
         rows: Rows,
         *,
         gamma: float = 1.0,
     ) -> None:
-        """Decodes the frames `[clients, frame bytes]` (checked) to z, then mixes."""
+        """Decodes the frames, one of each client, to z, then mixes without those that were refused."""
         public = np.empty_like(rows)
-        _bridge.decode_frames(codec, frames, public)
-        self.mix(weights, public, rows, gamma=gamma)
+        _bridge.decode_frames(frames, public)
+        self.mix(weights, public, rows, gamma=gamma, refused=frames.refused)
 
     def __str__(self) -> str:
         """The rule with its options, as settings write it."""

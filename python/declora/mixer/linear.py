@@ -1,8 +1,6 @@
 """Linear gossip: the weighted mean of the neighbourhood."""
 
-import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from declora import _bridge
 from declora.mixer.base import Mask, Mixer, Rows, core_matrix
@@ -28,11 +26,10 @@ class Linear(Mixer):
     def mix_frames(
         self,
         weights: sp.csr_array,
-        codec: _bridge.Codec,
-        frames: NDArray[np.uint8],
+        frames: _bridge.CheckedFrames,
         rows: Rows,
         *,
         gamma: float = 1.0,
     ) -> None:
         """Decodes and mixes in one pass; the same bits as decode, then `mix`."""
-        core_matrix(weights).mix_frames(codec, frames, rows, gamma)
+        core_matrix(sit_out(weights, frames.refused)).mix_frames(frames, rows, gamma)

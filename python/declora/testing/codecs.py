@@ -248,7 +248,8 @@ def _mean_drift(subject: _Subject, seed: int) -> float:
     mixed = x.copy()
     weights = np.full((clients, clients), 1.0 / clients)
     indptr, indices = np.arange(clients + 1) * clients, np.tile(np.arange(clients), clients)
-    _bridge.mix(_bridge.MixingMatrix(indptr, indices, weights.ravel()), np.stack(z).astype(np.float64), mixed, 1.0)
+    matrix = _bridge.MixingMatrix(indptr, indices, weights.ravel())
+    matrix.mix(np.stack(z).astype(np.float64), mixed, 1.0)
     return float(np.abs(mixed.mean(0) - x.mean(0)).max())
 
 

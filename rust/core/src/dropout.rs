@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use crate::batch::check_len;
 use crate::codec::check_elements;
 use crate::error::{Error, Result};
-use crate::kernels::{self, CHUNK, Level, Mask};
-use crate::philox::Stream;
+use crate::kernels::{self, Level, Mask};
+use crate::philox::{CHUNK, Stream};
 
 /// Samples are numbered below this: 24 bits of the counter.
 pub const MAX_SAMPLES: u32 = 1 << 24;

@@ -13,6 +13,8 @@ pub enum Error {
     UnknownCodec {
         /// The name as given.
         name: String,
+        /// All names there are.
+        known: &'static [&'static str],
     },
     /// An option that a codec does not have.
     UnknownOption {
@@ -216,8 +218,8 @@ impl std::error::Error for Fault {}
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownCodec { name } => {
-                write!(f, "codec={name:?} is not known. Known: {}.", crate::Codec::NAMES.join(", "))
+            Self::UnknownCodec { name, known } => {
+                write!(f, "codec={name:?} is not known. Known: {}.", known.join(", "))
             }
             Self::UnknownOption { codec, option, known } => {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

@@ -45,20 +45,24 @@ mod lora;
 mod mixing;
 mod philox;
 mod push;
+mod quantizer;
+mod real;
 mod robust;
 mod scratch;
 mod stats;
 
-pub use batch::{Batch, Frames, check_frames, decode_frames, encode_frames};
-pub use codec::{Codec, MAX_ELEMENTS, Norm};
+pub use batch::{Batch, CheckedFrames, Frames, check_frames, decode_frames, encode_frames};
+pub use codec::{Codec, MAX_ELEMENTS};
 pub use dropout::{MAX_SAMPLES, dropout_mask_into};
 pub use error::{Error, Fault, Result};
-pub use kernels::Level;
 #[doc(hidden)]
 pub use kernels::with_level;
+pub use kernels::{Level, Mixed};
 pub use lora::{GroupedLora, LoraGradients};
-pub use mixing::{MixingMatrix, Real};
+pub use mixing::MixingMatrix;
 pub use philox::{Stream, philox4x32_10};
+pub use quantizer::Norm;
+pub use real::Real;
 pub use stats::consensus_distance;
 
 /// CRC32C (Castagnoli) of `data`, as in RFC 3720 appendix B.4.

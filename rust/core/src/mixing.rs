@@ -12,45 +12,15 @@
 mod schedule;
 mod tiles;
 
-use std::ops::{Add, Mul, Sub};
-
 use schedule::Schedule;
 
-use crate::batch::{Frames, check_len, decode_frames};
+use crate::batch::{CheckedFrames, check_len, decode_frames};
 use crate::codec::Ranges;
 use crate::error::{Error, Result};
-use crate::kernels;
+use crate::kernels::{self, Mixed};
+use crate::real::Real;
 
 const ROW_SUM_TOLERANCE: f64 = 1e-9;
-
-/// The two types of floats that can be mixed.
-pub trait Real:
-    Copy + Send + Sync + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + private::Sealed
-{
-    /// Zero.
-    const ZERO: Self;
-    /// The nearest number of this type.
-    fn from_f64(value: f64) -> Self;
-}
-
-mod private {
-    pub trait Sealed: crate::kernels::Mixed + crate::scratch::Scratch {}
-}
-
-macro_rules! real {
-    ($($type:ident)*) => { $(
-        impl Real for $type {
-            const ZERO: Self = 0.0;
-            #[inline(always)]
-            fn from_f64(value: f64) -> Self {
-                value as Self
-            }
-        }
-
-        impl private::Sealed for $type {}
-    )* };
-}
-real!(f32 f64);
 
 /// A mixing matrix in compressed sparse rows that was checked: non-negative rows that sum to 1.
 #[derive(Debug, Clone)]
@@ -157,7 +127,7 @@ impl MixingMatrix {
     ///
     /// # Errors
     /// [`Error::Length`] where the sizes do not fit, [`Error::Argument`] where `gamma` is not finite.
-    pub fn mix_into<T: Real>(&self, z: &[T], x: &mut [T], gamma: f64) -> Result<()> {
+    pub fn mix_into<T: Mixed>(&self, z: &[T], x: &mut [T], gamma: f64) -> Result<()> {
         let columns = self.columns_of("z", z.len())?;
         check_len("x", x.len(), self.clients(), columns)?;
         let gamma = checked_gamma(gamma)?;
@@ -169,7 +139,7 @@ impl MixingMatrix {
     ///
     /// # Errors
     /// As [`MixingMatrix::mix_into`].
-    pub fn mix_in_place<T: Real>(&self, x: &mut [T], gamma: f64) -> Result<()> {
+    pub fn mix_in_place<T: Mixed>(&self, x: &mut [T], gamma: f64) -> Result<()> {
         let columns = self.columns_of("x", x.len())?;
         let gamma = checked_gamma(gamma)?;
         tiles::mix(self, x, columns, gamma, &Itself);
@@ -177,26 +147,39 @@ impl MixingMatrix {
     }
 
     /// Decodes `frames` and mixes, tile by tile: bit-equal to decoding all of them to z and then
-    /// [`MixingMatrix::mix_into`], without the matrix z. Headers are not read.
+    /// [`MixingMatrix::mix_into`], without the matrix z.
     ///
     /// # Errors
-    /// [`Error::Frame`] with the first payload that cannot be decoded, else as [`MixingMatrix::mix_into`];
-    /// `x` is then as it was.
-    pub fn mix_frames(&self, frames: &Frames<'_>, x: &mut [f32], gamma: f64) -> Result<()> {
+    /// [`Error::Frame`] with the first frame that was refused and that a row would move by: its weight has to go
+    /// elsewhere before. Else as [`MixingMatrix::mix_into`]; `x` is then as it was.
+    pub fn mix_frames(&self, frames: &CheckedFrames<'_>, x: &mut [f32], gamma: f64) -> Result<()> {
         let (n, columns) = (self.clients(), frames.columns());
         if frames.rows() != n {
             return Err(Error::Length { field: "frames", have: frames.rows(), need: n });
         }
         check_len("x", x.len(), n, columns)?;
         let gamma = checked_gamma(gamma)?;
+        let read = self.read();
+        frames.accepted(|row| read[row])?;
         let Some(codec) = frames.codec().ranges() else {
             let mut z = vec![0.0; x.len()];
             decode_frames(frames, &mut z)?;
             return self.mix_into(&z, x, gamma);
         };
-        frames.check_payloads()?;
         tiles::mix(self, x, columns, gamma, &Messages { frames, codec });
         Ok(())
+    }
+
+    /// Which rows of z some row moves by: those of its entries, and its own if it has others.
+    fn read(&self) -> Vec<bool> {
+        let mut read = vec![false; self.clients()];
+        for i in 0..self.clients() {
+            for (j, _) in self.row(i).filter(|&(j, _)| j != i) {
+                read[j] = true;
+                read[i] = true;
+            }
+        }
+        read
     }
 
     /// Columns of a matrix of `len` items with one row per client.
@@ -247,20 +230,23 @@ impl<T: Real> tiles::Source<T> for Itself {
     fn ahead(&self, _: usize, _: usize, _: usize) {}
 }
 
-/// What the payloads decode to.
+/// What the payloads decode to: zeros where a frame was refused.
 struct Messages<'a> {
-    frames: &'a Frames<'a>,
+    frames: &'a CheckedFrames<'a>,
     codec: &'a dyn Ranges,
 }
 
 impl tiles::Source<f32> for Messages<'_> {
     fn fill(&self, row: usize, first: usize, _: &[f32], out: &mut [f32]) {
-        self.codec.decode_range(self.frames.payload(row), self.frames.columns(), first, out);
+        match self.frames.payload(row) {
+            Some(payload) => self.codec.decode_range(payload, self.frames.columns(), first, out),
+            None => out.fill(0.0),
+        }
     }
 
     fn ahead(&self, row: usize, first: usize, len: usize) {
-        let (payload, columns) = (self.frames.payload(row), self.frames.columns());
-        for bytes in self.codec.bytes(payload, columns, first..first + len) {
+        let Some(payload) = self.frames.payload(row) else { return };
+        for bytes in self.codec.bytes(payload, self.frames.columns(), first..first + len) {
             kernels::prefetch(bytes);
         }
     }

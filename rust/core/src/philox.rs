@@ -7,6 +7,9 @@ pub(crate) const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 pub(crate) const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 pub(crate) const ROUNDS: usize = 10;
 
+/// Elements whose random numbers come from one group of 16 counters.
+pub(crate) const CHUNK: usize = 128;
+
 // What a stream is for: the low byte of word 1 of the counter.
 const QUANTIZER: u32 = 0;
 const DROPOUT: u32 = 1;

@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use crate::batch::check_len;
 use crate::error::Result;
 use crate::kernels::{Level, Push};
-use crate::mixing::{MixingMatrix, Real, checked_gamma};
+use crate::mixing::{MixingMatrix, checked_gamma};
+use crate::real::Real;
 
 /// Columns of a row that one thread takes at a time.
 const WIDTH: usize = 4096;

@@ -11,9 +11,7 @@ pyo3::import_exception!(declora.errors, TopologyError);
 /// Returns the Python exception that says the same.
 pub(crate) fn raise(error: Error) -> PyErr {
     match &error {
-        Error::UnknownCodec { name } => {
-            Python::attach(|py| unknown_name(py, "codec", name, &declora_core::Codec::NAMES))
-        }
+        Error::UnknownCodec { name, known } => Python::attach(|py| unknown_name(py, "codec", name, known)),
         Error::UnknownOption { option, known, .. } if !known.is_empty() => {
             Python::attach(|py| unknown_name(py, "codec option", option, known))
         }

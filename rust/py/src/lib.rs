@@ -27,7 +27,7 @@ mod _core {
     #[pymodule_export]
     use crate::codec::Codec;
     #[pymodule_export]
-    use crate::frames::{check_frames, decode_frames, encode_frames, frame_bytes};
+    use crate::frames::{CheckedFrames, check_frames, decode_frames, encode_frames, frame_bytes};
     #[pymodule_export]
     use crate::functions::{consensus_distance, crc32c, dropout_mask, level, philox4x32_10};
     #[pymodule_export]

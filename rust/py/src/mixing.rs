@@ -1,12 +1,12 @@
 //! The class `MixingMatrix`.
 
-use declora_core::{Frames, Real};
+use declora_core::Mixed;
 use numpy::{Element, Ix1, Ix2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::{apart, input, is_f64, output};
-use crate::codec::Codec;
 use crate::error::raise;
+use crate::frames::CheckedFrames;
 use crate::threads::run;
 
 #[pyclass(frozen, module = "declora._core")]
@@ -48,15 +48,15 @@ impl MixingMatrix {
 
     fn mix_frames(
         &self,
-        codec: &Codec,
-        frames: &Bound<'_, PyAny>,
+        frames: &Bound<'_, CheckedFrames>,
         x: &Bound<'_, PyAny>,
         gamma: f64,
     ) -> PyResult<()> {
-        let (frames, mut x) = (input::<u8, Ix2>("frames", frames)?, output::<f32, Ix2>("x", x)?);
-        apart(("frames", &frames), ("x", &x))?;
-        let (py, columns) = (x.py(), x.shape()[1]);
-        let frames = Frames::new(&codec.0, frames.as_slice()?, frames.shape()[0], columns).map_err(raise)?;
+        let (checked, py) = (frames.get(), frames.py());
+        let (bytes, mut x) = (checked.bytes(py)?, output::<f32, Ix2>("x", x)?);
+        apart(("frames", &bytes), ("x", &x))?;
+        checked.check_columns("x", x.shape()[1])?;
+        let frames = checked.again(bytes.as_slice()?)?;
         let x = x.as_slice_mut()?;
         run(py, || self.0.mix_frames(&frames, x, gamma))
     }
@@ -67,7 +67,7 @@ impl MixingMatrix {
 }
 
 impl MixingMatrix {
-    fn mix_as<T: Real + Element>(
+    fn mix_as<T: Mixed + Element>(
         &self,
         z: &Bound<'_, PyAny>,
         x: &Bound<'_, PyAny>,
@@ -80,7 +80,7 @@ impl MixingMatrix {
         run(py, || self.0.mix_into(z, x, gamma))
     }
 
-    fn mix_in_place_as<T: Real + Element>(&self, x: &Bound<'_, PyAny>, gamma: f64) -> PyResult<()> {
+    fn mix_in_place_as<T: Mixed + Element>(&self, x: &Bound<'_, PyAny>, gamma: f64) -> PyResult<()> {
         let mut x = output::<T, Ix2>("x", x)?;
         let py = x.py();
         let x = x.as_slice_mut()?;

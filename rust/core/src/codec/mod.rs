@@ -25,14 +25,13 @@ pub(crate) use eden::Eden;
 pub(crate) use float::Float;
 pub(crate) use low_rank::LowRank;
 pub(crate) use natural::Natural;
-pub use quantize::Norm;
-pub(crate) use quantize::{Quantizer, SCALE_LIMIT};
 pub(crate) use sign::Sign;
 pub(crate) use sparse::{RandK, TopK};
 pub(crate) use values::Values;
 
 use crate::error::{Error, Fault, Result};
 use crate::philox::Stream;
+use crate::quantizer::Quantizer;
 use crate::scratch::Scratch;
 
 /// Longest message in numbers: 2^35, where the generator's 32-bit block counter ends.

@@ -9,10 +9,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::check::check_padding;
-use super::{Coder, Ranges, SCALE_LIMIT, TILE, decode_tiles};
+use super::{Coder, Ranges, TILE, decode_tiles};
 use crate::error::{Fault, Result};
-use crate::kernels::{self, CHUNK, Level, Powers, Values};
-use crate::philox::Stream;
+use crate::kernels::{self, Level, Powers, Values};
+use crate::philox::{CHUNK, Stream};
+use crate::quantizer::SCALE_LIMIT;
 
 /// The exponent byte of infinity.
 const INFINITE: u8 = 255;

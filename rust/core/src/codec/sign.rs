@@ -9,11 +9,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::check::{check_padding, check_scales};
-use super::quantize::checked_block;
-use super::{Coder, Ranges, SCALE_LIMIT, TILE, decode_tiles};
+use super::{Coder, Ranges, TILE, decode_tiles};
 use crate::error::{Fault, Result};
 use crate::kernels::{self, Level, Signed, Signs};
 use crate::philox::Stream;
+use crate::quantizer::{SCALE_LIMIT, checked_block};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sign {

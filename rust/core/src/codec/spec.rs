@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Codec, Eden, Float, LowRank, Natural, Norm, Quantizer, RandK, Scheme, Sign, TopK, Values};
+use super::{Codec, Eden, Float, LowRank, Natural, RandK, Scheme, Sign, TopK, Values};
 use crate::error::{Error, Result};
+use crate::quantizer::{Norm, Quantizer};
 
 /// The options of one codec, each of which can be taken once.
 struct Options<'a> {
@@ -95,7 +96,7 @@ fn scheme(name: &str, options: &mut Options<'_>) -> Result<Scheme> {
                 let norm = options.take_named("norm", Norm::Max)?;
                 Scheme::Quantized(Quantizer::of_bits(u32::from(digit - b'0'), block, norm)?)
             }
-            _ => return Err(Error::UnknownCodec { name: name.to_owned() }),
+            _ => return Err(Error::UnknownCodec { name: name.to_owned(), known: &Codec::NAMES }),
         },
     })
 }

@@ -1,8 +1,8 @@
 //! The codecs that other codecs write their numbers with.
 
-use super::quantize::{Norm, Quantizer};
 use super::{Coder, Float};
 use crate::error::{Error, Result};
+use crate::quantizer::{Norm, Quantizer};
 
 /// How the numbers that a codec keeps are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //!
 //! The bodies are the specification and, recompiled, every level's code.
 
-use super::{Body, CHUNK, Level, portable};
-use crate::philox::Stream;
+use super::{Body, Level, portable};
+use crate::philox::{CHUNK, Stream};
 
 /// A tile whose magnitudes are rounded to powers of two, up or down at random.
 pub(crate) struct Powers<'a> {

@@ -2,8 +2,8 @@
 
 use super::hadamard::{rotate, rotate_back};
 use super::portable::{GROUP, lane_sum, max_magnitude_bits, pack, unpack};
-use super::{Body, CHUNK, Level};
-use crate::philox::Stream;
+use super::{Body, Level};
+use crate::philox::{CHUNK, Stream};
 
 /// Lloyd-Max centroids of the standard normal distribution for 1 to 4 bits, those above zero, ascending.
 const CENTROIDS: [&[f32]; 4] = [

@@ -28,11 +28,9 @@ pub(crate) use portable::GROUP;
 pub(crate) use product::{Factor, Product};
 pub(crate) use robust::{Push, Settle, Sort, Squared};
 
-use crate::codec::Quantizer;
 use crate::philox::Stream;
-
-/// Elements whose random numbers come from one group of 16 Philox counters (see [`portable::random_u16`]).
-pub(crate) const CHUNK: usize = 128;
+use crate::quantizer::Quantizer;
+use crate::real::Real;
 
 /// Elements of a row that are mixed together.
 pub(crate) const STRIP: usize = 64;
@@ -141,8 +139,9 @@ pub struct Mix<'a, T> {
 }
 
 /// Floats that can be mixed.
-pub trait Mixed: Sized {
+pub trait Mixed: Real {
     /// Moves one piece of a row.
+    #[doc(hidden)]
     fn mix_row(level: Level, piece: Mix<'_, Self>);
 }
 

@@ -3,10 +3,10 @@
 //! The bodies are `#[inline(always)]` and keep 16 elements side by side, so that a level that only widens
 //! the vectors can compile the same body under `#[target_feature]`.
 
-use super::{CHUNK, Decode, Encode, Mask, Mix, STRIP, prefetch};
-use crate::Real;
-use crate::codec::{Norm, Quantizer, SCALE_LIMIT};
-use crate::philox::{Stream, philox_lanes};
+use super::{Decode, Encode, Mask, Mix, STRIP, prefetch};
+use crate::philox::{CHUNK, Stream, philox_lanes};
+use crate::quantizer::{Norm, Quantizer, SCALE_LIMIT};
+use crate::real::Real;
 
 const LANES: usize = 16;
 /// Every block is a multiple of this, so these elements share a scale.

@@ -3,7 +3,7 @@
 //! Sums are in f64 and in an order that is part of the result, so every level gives the same bits.
 
 use super::{Body, Level, STRIP};
-use crate::Real;
+use crate::real::Real;
 
 /// Partial sums of a squared distance. Their number fixes the order of its additions.
 const LANES: usize = 16;

@@ -9,9 +9,10 @@ use std::ops::{Range, RangeInclusive};
 
 use rayon::prelude::*;
 
+use super::MixingMatrix;
 use super::schedule::Schedule;
-use super::{MixingMatrix, Real};
-use crate::kernels::{Level, Mix, STRIP};
+use crate::kernels::{Level, Mix, Mixed, STRIP};
+use crate::real::Real;
 
 /// A piece of a row is at most a page: as far as a CPU reads ahead by itself. Short ones make poor use of memory.
 const PIECE_BYTES: RangeInclusive<usize> = 1 << 10..=1 << 12;
@@ -36,7 +37,7 @@ pub(super) trait Source<T>: Sync {
 }
 
 /// Mixes all of `x` (`[matrix.clients(), columns]`).
-pub(super) fn mix<T: Real>(
+pub(super) fn mix<T: Mixed>(
     matrix: &MixingMatrix,
     x: &mut [T],
     columns: usize,
@@ -86,7 +87,7 @@ struct Tiles<'a, T, S> {
     slot: usize,
 }
 
-impl<T: Real, S: Source<T>> Tiles<'_, T, S> {
+impl<T: Mixed, S: Source<T>> Tiles<'_, T, S> {
     /// Mixes some columns of all rows, of which `first` is the first one.
     fn mix_panel(&self, rows: &mut [&mut [T]], first: usize, z: &mut [T]) {
         let (n, end) = (rows.len(), rows.first().map_or(0, |row| row.len()));

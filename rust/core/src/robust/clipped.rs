@@ -11,7 +11,8 @@
 //! difference. A neighbour pulls by at most gamma w_ij tau_i either way, whatever it sends.
 
 use crate::error::{Error, Result};
-use crate::mixing::{MixingMatrix, Real};
+use crate::mixing::MixingMatrix;
+use crate::real::Real;
 use crate::robust::distances::Distances;
 use crate::robust::too_few;
 

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use crate::batch::check_len;
 use crate::error::Result;
 use crate::kernels::{Level, STRIP, Settle, Sort};
-use crate::mixing::{MixingMatrix, Real, checked_gamma};
+use crate::mixing::{MixingMatrix, checked_gamma};
+use crate::real::Real;
 use crate::robust::too_few;
 
 /// A tile of columns, the rows of one neighbourhood, is about this many bytes: it stays in the second-level cache.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 
 use crate::kernels::{Level, Squared};
-use crate::mixing::Real;
+use crate::real::Real;
 
 /// Columns that are compared for all pairs before the next ones, so that the rows' pieces stay in the cache. It fixes
 /// the order of the additions, so it is part of the result.

@@ -17,7 +17,8 @@ mod distances;
 mod selection;
 
 use crate::error::{Error, Result};
-use crate::mixing::{MixingMatrix, Real};
+use crate::mixing::MixingMatrix;
+use crate::real::Real;
 
 impl MixingMatrix {
     /// Client i and its neighbours, by rising client.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::mixing::{MixingMatrix, Real};
+use crate::mixing::MixingMatrix;
+use crate::real::Real;
 use crate::robust::distances::Distances;
 use crate::robust::too_few;
 

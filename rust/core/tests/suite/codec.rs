@@ -50,7 +50,7 @@ fn ids_are_those_of_the_wire_format() {
 fn unknown_names_are_refused_with_the_known_ones() {
     for name in ["", "q", "q1", "q9", "q44", "Q4", "float32"] {
         let error = name.parse::<Codec>().unwrap_err();
-        assert_eq!(error, Error::UnknownCodec { name: name.to_owned() });
+        assert_eq!(error, Error::UnknownCodec { name: name.to_owned(), known: &Codec::NAMES });
         assert!(error.to_string().contains("none, fp16, bf16, q2"));
     }
     assert!("q4:norm=max ".parse::<Codec>().is_err());

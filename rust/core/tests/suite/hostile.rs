@@ -31,8 +31,8 @@ fn named(error: &Error) -> &'static str {
     }
 }
 
-fn batch<'a>(codec: &'a Codec, columns: usize, senders: &'a [u32]) -> Batch<'a> {
-    Batch { codec, columns, run_id: [0; 16], manifest: [0; 16], round: 0, senders }
+fn batch<'a>(codec: &'a Codec, columns: usize, rounds: &'a [u64], senders: &'a [u32]) -> Batch<'a> {
+    Batch { codec, columns, run_id: [0; 16], manifest: [0; 16], rounds, senders }
 }
 
 proptest! {
@@ -120,12 +120,15 @@ proptest! {
         if let Ok(frames) = Frames::new(&codec, &bytes, rows, columns) {
             prop_assert_eq!((frames.rows(), frames.columns()), (rows, columns));
             prop_assert_eq!(frames.lens().count(), if have == 0 { 0 } else { rows });
-            prop_assert_eq!(decode_frames(&frames, &mut numbers).is_ok(), rows * columns == have);
         }
-        let senders = vec![7; senders];
-        let batch = batch(&codec, columns, &senders);
-        let checked = check_frames(&batch, &bytes);
-        prop_assert!(checked.is_err() || senders.is_empty() && have == 0);
+        let (rounds, senders) = (vec![0; senders], vec![7; senders]);
+        let batch = batch(&codec, columns, &rounds, &senders);
+        if let Ok(checked) = check_frames(&batch, &bytes) {
+            prop_assert_eq!(checked.rows() * have.checked_div(senders.len()).unwrap_or(0), have);
+            prop_assert!(checked.faults().iter().all(Option::is_some));
+            let fits = senders.len().checked_mul(columns) == Some(have);
+            prop_assert_eq!(decode_frames(&checked, &mut numbers).is_ok(), fits);
+        }
         let mut out = bytes.clone();
         let encoded = encode_frames(&batch, &numbers, &mut out, 0);
         let whole = senders.len().checked_mul(columns) == Some(have);

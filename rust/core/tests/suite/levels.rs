@@ -2,8 +2,8 @@
 
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Codec, Error, Frames, Level, Real, Stream, consensus_distance, dropout_mask_into, encode_frames,
-    with_level,
+    Batch, Codec, Error, Level, Mixed, Stream, check_frames, consensus_distance, dropout_mask_into,
+    encode_frames, with_level,
 };
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
@@ -160,7 +160,7 @@ proptest! {
     }
 }
 
-fn mixed<T: Real + Default>(rows: usize, z: &[T], x: &[T]) -> Vec<Vec<T>> {
+fn mixed<T: Mixed + Default>(rows: usize, z: &[T], x: &[T]) -> Vec<Vec<T>> {
     let matrix = matrix(&symmetric(rows, 2));
     let (mut apart, mut in_place) = (x.to_vec(), x.to_vec());
     matrix.mix_into(z, &mut apart, 0.3).unwrap();
@@ -193,13 +193,13 @@ fn mixing_frames_is_the_same_at_every_level() {
                     columns,
                     run_id: [0; 16],
                     manifest: [0; 16],
-                    round: 3,
+                    rounds: &[3; 4],
                     senders: &senders,
                 };
                 let mut bytes = vec![0; 4 * (HEADER_LEN + codec.payload_len(columns).unwrap())];
                 encode_frames(&batch, &x, &mut bytes, 5).unwrap();
                 let mut fused = x.clone();
-                let frames = Frames::new(&codec, &bytes, 4, columns).unwrap();
+                let frames = check_frames(&batch, &bytes).unwrap();
                 matrix.mix_frames(&frames, &mut fused, 0.9).unwrap();
                 (bytes, bits(&fused))
             });

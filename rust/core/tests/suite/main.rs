@@ -24,6 +24,7 @@ mod quantize;
 mod robust;
 mod robust_oracle;
 mod robust_refusals;
+mod rooms;
 mod schemes;
 mod stats;
 mod threads;

@@ -1,7 +1,9 @@
 //! Mixing: equal to the definition bit for bit, keeps the mean, and refuses matrices that do not average.
 
 use declora_core::frame::HEADER_LEN;
-use declora_core::{Batch, Error, Fault, Frames, MixingMatrix, Real, decode_frames, encode_frames};
+use declora_core::{
+    Batch, Codec, Error, Fault, MixingMatrix, Real, check_frames, decode_frames, encode_frames,
+};
 use proptest::prelude::*;
 
 use crate::cases::cases;
@@ -100,13 +102,11 @@ fn mixing_frames_is_decoding_and_mixing() {
     let n = 5;
     for columns in COLUMNS {
         for codec in &naive::codecs(columns) {
-            let senders: Vec<u32> = (0..n as u32).collect();
-            let batch =
-                Batch { codec, columns, run_id: [0; 16], manifest: [0; 16], round: 0, senders: &senders };
+            let batch = batch(codec, columns);
             let x = values(n * columns, 4);
             let mut bytes = vec![0; n * (HEADER_LEN + codec.payload_len(columns).unwrap())];
             encode_frames(&batch, &x, &mut bytes, 3).unwrap();
-            let frames = Frames::new(codec, &bytes, n, columns).unwrap();
+            let frames = check_frames(&batch, &bytes).unwrap();
 
             let matrix = matrix(&naive::symmetric(n, 2));
             let (mut fused, mut apart, mut z) = (x.clone(), x.clone(), vec![0.0; x.len()]);
@@ -118,18 +118,45 @@ fn mixing_frames_is_decoding_and_mixing() {
     }
 }
 
+/// Messages of clients 0 to 4.
+fn batch(codec: &Codec, columns: usize) -> Batch<'_> {
+    let (rounds, senders) = (&[0; 5], &[0, 1, 2, 3, 4]);
+    Batch { codec, columns, run_id: [0; 16], manifest: [0; 16], rounds, senders }
+}
+
 #[test]
-fn a_frame_that_cannot_be_decoded_leaves_the_rows_as_they_were() {
-    let codec = naive::codec("q4");
-    let len = HEADER_LEN + codec.payload_len(64).unwrap();
-    let mut bytes = vec![0; 3 * len];
-    bytes[len + HEADER_LEN..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
-    let x = values(3 * 64, 1);
-    let mut mixed = x.clone();
-    let frames = Frames::new(&codec, &bytes, 3, 64).unwrap();
-    let error = matrix(&ring(3)).mix_frames(&frames, &mut mixed, 1.0).unwrap_err();
-    assert_eq!(error, Error::Frame { row: Some(1), fault: Fault::Scale { block: 0 } });
-    assert_eq!(x, mixed);
+fn a_frame_that_was_refused_moves_no_row() {
+    let columns = 300;
+    for codec in &naive::codecs(columns) {
+        let batch = batch(codec, columns);
+        let x = values(5 * columns, 4);
+        let len = HEADER_LEN + codec.payload_len(columns).unwrap();
+        let mut bytes = vec![0; 5 * len];
+        encode_frames(&batch, &x, &mut bytes, 3).unwrap();
+        bytes[3 * len + 50] ^= 1;
+        let frames = check_frames(&batch, &bytes).unwrap();
+        let fault = Fault::HeaderChecksum;
+        for dense in [ring(5), vec![vec![0.0, 0.0, 0.0, 1.0, 0.0]; 5]] {
+            let mut mixed = x.clone();
+            let error = matrix(&dense).mix_frames(&frames, &mut mixed, 1.0).unwrap_err();
+            assert_eq!(error, Error::Frame { row: Some(3), fault });
+            assert_eq!(x, mixed);
+        }
+
+        let mut without = naive::symmetric(5, 2);
+        for i in [0, 1, 2, 4] {
+            without[i][i] += without[i][3];
+            without[3][3] += without[3][i];
+            (without[i][3], without[3][i]) = (0.0, 0.0);
+        }
+        let matrix = matrix(&without);
+        let (mut fused, mut apart, mut z) = (x.clone(), x.clone(), vec![0.0; x.len()]);
+        matrix.mix_frames(&frames, &mut fused, 0.8).unwrap();
+        decode_frames(&frames, &mut z).unwrap();
+        matrix.mix_into(&z, &mut apart, 0.8).unwrap();
+        assert_eq!(bits(&fused), bits(&apart), "{codec}");
+        assert!(fused[3 * columns..4 * columns].iter().zip(&x[3 * columns..]).all(|(a, b)| a == b));
+    }
 }
 
 /// Every term appears twice with opposite signs, so only rounding moves the mean: 64 additions of numbers of
@@ -238,11 +265,11 @@ fn sizes_and_gamma_are_checked() {
     }
     let error = matrix.mix_into(&[0.0_f32; 6], &mut [0.0; 3], 1.0).unwrap_err();
     assert_eq!(error, Error::Length { field: "x", have: 3, need: 6 });
-    let frames = [0; 2 * (HEADER_LEN + 4)];
+    let frames = [0; 5 * (HEADER_LEN + 4)];
     let none = naive::codec("none");
-    let frames = Frames::new(&none, &frames, 2, 1).unwrap();
+    let frames = check_frames(&batch(&none, 1), &frames).unwrap();
     let error = matrix.mix_frames(&frames, &mut [0.0; 3], 1.0).unwrap_err();
-    assert_eq!(error, Error::Length { field: "frames", have: 2, need: 3 });
+    assert_eq!(error, Error::Length { field: "frames", have: 5, need: 3 });
     // 1e39 is finite, but not in f32.
     for gamma in [f64::NAN, f64::INFINITY, 1e39, -1e39] {
         let error = matrix.mix_in_place(&mut [0.0_f32; 3], gamma).unwrap_err();

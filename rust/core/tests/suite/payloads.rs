@@ -2,7 +2,7 @@
 
 use declora_core::frame::{Delivery, HEADER_LEN, Message};
 use declora_core::{
-    Batch, Codec, Error, Fault, Frames, Level, MixingMatrix, check_frames, decode_frames, with_level,
+    Batch, Codec, Error, Fault, Level, MixingMatrix, check_frames, decode_frames, with_level,
 };
 
 use crate::naive::{codec, encoded, values};
@@ -198,8 +198,14 @@ fn an_index_beyond_the_last_number_is_refused() {
 fn a_sealed_frame_of_bad_codes_is_refused_and_moves_no_row() {
     for text in ["qsgd:levels=4,block=32", "q2", "q3", "q8", "qsgd:levels=4,block=32+rans"] {
         let (codec, n) = (&codec(text), 32);
-        let batch =
-            Batch { codec, columns: n, run_id: [1; 16], manifest: [2; 16], round: 3, senders: &SENDERS };
+        let batch = Batch {
+            codec,
+            columns: n,
+            run_id: [1; 16],
+            manifest: [2; 16],
+            rounds: &[3; 2],
+            senders: &SENDERS,
+        };
         let slot = HEADER_LEN + codec.payload_len(n).unwrap();
         let mut frames = vec![0; 2 * slot];
         declora_core::encode_frames(&batch, &values(2 * n, 1), &mut frames, 0).unwrap();
@@ -213,12 +219,14 @@ fn a_sealed_frame_of_bad_codes_is_refused_and_moves_no_row() {
         message.seal(evil, Delivery::default()).unwrap();
 
         let expected = Error::Frame { row: Some(1), fault: Fault::Code { index: 0 } };
-        assert_eq!(check_frames(&batch, &frames).unwrap_err(), expected, "{text}");
-        let view = Frames::new(codec, &frames, 2, n).unwrap();
+        let checked = check_frames(&batch, &frames).unwrap();
+        assert_eq!(checked.all_accepted().unwrap_err(), expected, "{text}");
         let mut x = vec![1.0; 2 * n];
-        assert_eq!(decode_frames(&view, &mut x).unwrap_err(), expected, "{text}");
+        decode_frames(&checked, &mut x).unwrap();
+        assert!(x[n..].iter().all(|&x| x == 0.0), "{text}");
+        x.fill(1.0);
         let half = MixingMatrix::new(&[0, 2, 4], &[0, 1, 0, 1], &[0.5; 4]).unwrap();
-        assert_eq!(half.mix_frames(&view, &mut x, 1.0).unwrap_err(), expected, "{text}");
+        assert_eq!(half.mix_frames(&checked, &mut x, 1.0).unwrap_err(), expected, "{text}");
         assert!(x.iter().all(|&x| x == 1.0));
     }
 }

@@ -2,7 +2,7 @@
 
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Frames, check_frames, consensus_distance, decode_frames, dropout_mask_into, encode_frames,
+    Batch, check_frames, consensus_distance, decode_frames, dropout_mask_into, encode_frames,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -17,11 +17,11 @@ fn everything() -> Vec<Vec<u8>> {
     let mut results = Vec::new();
     for codec in &codecs(columns) {
         let senders = [0, 1, 2, 3];
-        let batch = Batch { codec, columns, run_id: [0; 16], manifest: [0; 16], round: 3, senders: &senders };
+        let batch =
+            Batch { codec, columns, run_id: [0; 16], manifest: [0; 16], rounds: &[3; 4], senders: &senders };
         let mut bytes = vec![0; rows * (HEADER_LEN + codec.payload_len(columns).unwrap())];
         encode_frames(&batch, &x, &mut bytes, 5).unwrap();
-        check_frames(&batch, &bytes).unwrap();
-        let frames = Frames::new(codec, &bytes, rows, columns).unwrap();
+        let frames = check_frames(&batch, &bytes).unwrap();
         let (mut decoded, mut mixed, mut fused) = (vec![0.0; x.len()], x.clone(), x.clone());
         decode_frames(&frames, &mut decoded).unwrap();
         matrix.mix_into(&decoded, &mut mixed, 0.9).unwrap();

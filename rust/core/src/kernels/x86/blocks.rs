@@ -1,8 +1,9 @@
 //! What the quantizers of all levels share: blocks against chunks, and the end of a message.
 
-use crate::codec::Quantizer;
+use crate::kernels::GROUP;
 use crate::kernels::portable::read_f32;
-use crate::kernels::{CHUNK, GROUP};
+use crate::philox::CHUNK;
+use crate::quantizer::Quantizer;
 
 /// The multipliers of the groups of one span, in order.
 pub(super) struct Multipliers<'a> {

@@ -5,10 +5,11 @@ use std::arch::x86_64::*;
 use super::pack::{Symbols, in_order, pack};
 use super::philox::Philox;
 use super::{AHEAD, GROUP, LANES, load_bytes, load_f32, set1, store_bytes};
+use crate::kernels::Encode;
 use crate::kernels::portable::{self, block_scale, root};
 use crate::kernels::x86::blocks::{Multipliers, padded};
 use crate::kernels::x86::prefetch;
-use crate::kernels::{CHUNK, Encode};
+use crate::philox::CHUNK;
 
 /// Counters of a chunk.
 const COUNTERS: u32 = 16;

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{load_bytes, set1, store_bytes};
-use crate::kernels::CHUNK;
+use crate::philox::CHUNK;
 
 /// Symbols of a chunk as they leave the arithmetic: of every 32 elements, the 128-bit halves hold elements
 /// 0..4, 8..12, 16..20, 24..28 and the four after each of them, one a byte.

@@ -7,11 +7,11 @@
 use std::arch::x86_64::*;
 
 use super::{AHEAD, GROUP, LANES, load_bytes, load_f32, set1, store_bytes};
+use crate::kernels::Encode;
 use crate::kernels::portable::{block_scale, root};
 use crate::kernels::x86::blocks::{Multipliers, padded};
 use crate::kernels::x86::prefetch;
-use crate::kernels::{CHUNK, Encode};
-use crate::philox::{MULTIPLIERS, ROUNDS, Stream, WEYL};
+use crate::philox::{CHUNK, MULTIPLIERS, ROUNDS, Stream, WEYL};
 
 const ROWS: usize = CHUNK / LANES;
 /// Elements whose scales are found before their codes: they are then still in the first-level cache.
