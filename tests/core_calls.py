@@ -11,12 +11,14 @@ __all__ = [
     "NAMES",
     "checked",
     "core",
+    "csr",
     "decoded",
     "encoded",
     "framed",
     "ids",
     "matrix",
     "normal",
+    "rectangle",
     "ring",
 ]
 
@@ -65,9 +67,21 @@ def ring(n):
     return (eye + eye[np.roll(np.arange(n), 1)] + eye[np.roll(np.arange(n), -1)]).tocsr() / 3
 
 
-def matrix(weights):
+def csr(weights):
     weights = sp.csr_array(weights)
     weights.sort_indices()
-    return _bridge.MixingMatrix(
-        weights.indptr.astype(np.int64), weights.indices.astype(np.int64), weights.data.astype(np.float64)
-    )
+    return {
+        "indptr": weights.indptr.astype(np.int64),
+        "indices": weights.indices.astype(np.int64),
+        "weights": weights.data.astype(np.float64),
+    }
+
+
+def matrix(weights):
+    return _bridge.MixingMatrix(**csr(weights))
+
+
+def rectangle(weights, rows):
+    """The rows `rows` of a square matrix, as those of these clients among all."""
+    weights = sp.csr_array(weights)
+    return _bridge.MixingMatrix(**csr(weights[rows]), known=weights.shape[0], own=np.array(rows))

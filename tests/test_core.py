@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import quantizer_oracle as oracle
-from core_calls import NAMES, checked, core, decoded, encoded, framed, ids, matrix, normal, ring
+from core_calls import NAMES, checked, core, decoded, encoded, framed, ids, matrix, normal, rectangle, ring
 from declora import _bridge, errors
 from declora.codec import CODECS
 
@@ -307,6 +307,53 @@ def test_quantized_gossip_keeps_the_mean_over_many_rounds():
 def test_a_matrix_that_does_not_average_is_refused(indptr, indices, weights, text):
     with pytest.raises(errors.TopologyError, match=text):
         _bridge.MixingMatrix(np.array(indptr), np.array(indices, np.int64), np.array(weights, np.float64))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_some_rows_of_a_matrix_give_the_bits_that_they_give_in_it(dtype):
+    weights, rows = ring(9), [7, 0, 3]
+    whole, some, bad = matrix(weights), rectangle(weights, rows), np.ones(9, np.uint32)
+    z, x = normal(9, 300).astype(dtype), normal(9, 300, seed=1).astype(dtype)
+    rules = [
+        lambda w, x, bad: w.mix(z, x, 0.7),
+        lambda w, x, bad: _bridge.clipped(w, z, 1.0).mix(z, x, 0.7),
+        lambda w, x, bad: _bridge.clipped_beyond(w, z, bad).mix(z, x, 0.7),
+        lambda w, x, bad: _bridge.nearest(w, z, bad).mix(z, x, 0.7),
+        lambda w, x, bad: _bridge.krum(w, z, bad * 0, 1).mix(z, x, 0.7),
+        lambda w, x, bad: _bridge.trimmed_mean(w, z, x, bad, 0.7),
+        lambda w, x, bad: _bridge.median(w, z, x, 0.7),
+    ]
+    if dtype == np.float32:
+        frames = checked(_bridge.Codec("q4"), framed(_bridge.Codec("q4"), z), 300)
+        rules.append(lambda w, x, bad: w.mix_frames(frames, x, 0.7))
+    for rule in rules:
+        among_all, alone = x.copy(), x[rows]
+        rule(whole, among_all, bad)
+        rule(some, alone, bad[rows])
+        np.testing.assert_array_equal(alone, among_all[rows])
+    among_all, alone = x.copy(), x[rows]
+    _bridge.push(whole, z, among_all, 0.7)
+    _bridge.push(whole, z, alone, 0.7, np.array(rows))
+    np.testing.assert_array_equal(alone, among_all[rows])
+
+
+def test_a_rectangle_says_what_it_is_and_where_it_cannot_be_used():
+    some = rectangle(ring(5), [4, 1])
+    assert (some.local, some.known, some.nnz) == (2, 5, 6)
+    assert repr(some) == "MixingMatrix(local=2, known=5, nnz=6)"
+    x, square = normal(2, 8), "needs a square matrix whose row i is client i"
+    with pytest.raises(errors.TopologyError, match=f"row 0: it is client 4; mixing in place {square}"):
+        some.mix_in_place(x, 1.0)
+    with pytest.raises(errors.TopologyError, match=f"row 0: it is client 4; push-sum {square}"):
+        _bridge.push(some, normal(5, 8), x, 1.0)
+    with pytest.raises(errors.TopologyError, match="row 1: own 4 is the place of row 0, too"):
+        rectangle(ring(5), [4, 4])
+    with pytest.raises(errors.TopologyError, match="row 0: own 5 is not a client; it must be from 0 to 4"):
+        _bridge.push(matrix(ring(5)), normal(5, 8), x, 1.0, np.array([5, 0]))
+    with pytest.raises(errors.ConfigError, match="z has 24 items, but the other arguments ask for 20"):
+        some.mix(normal(3, 8), x, 1.0)
+    with pytest.raises(errors.ConfigError, match="x has 40 items, but the other arguments ask for 16"):
+        some.mix(normal(5, 8), normal(5, 8), 1.0)
 
 
 def test_consensus_distance_is_its_definition():

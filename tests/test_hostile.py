@@ -10,23 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core_calls import checked, core, framed, ids, matrix, normal, ring
+from core_calls import checked, core, csr, framed, ids, matrix, normal, rectangle, ring
 from declora import _bridge, errors
 
 N, D = 5, 70
 CODEC = _bridge.Codec("q4:block=32")
-BAD = np.ones(N, np.uint32)
+LOCAL = [3, 0, 2]
+BAD = np.ones(len(LOCAL), np.uint32)
 COUNTS = np.arange(N, dtype=np.uint32)
-
-
-def csr():
-    weights = ring(N)
-    weights.sort_indices()
-    return {
-        "indptr": weights.indptr.astype(np.int64),
-        "indices": weights.indices.astype(np.int64),
-        "weights": weights.data.astype(np.float64),
-    }
 
 
 def frames():
@@ -48,7 +39,7 @@ def grouped():
 
 
 def values():
-    return {"matrix": matrix(ring(N)), "z": normal(N, D)}
+    return {"matrix": rectangle(ring(N), LOCAL), "z": normal(N, D)}
 
 
 def method(receiver, name):
@@ -58,6 +49,11 @@ def method(receiver, name):
         return getattr(arguments.pop(receiver), name)(**arguments)
 
     return call
+
+
+def spread():
+    x, own = normal(len(LOCAL), D), np.array(LOCAL)
+    return {"matrix": matrix(ring(N)), "z": normal(N, D), "x": x, "gamma": 1.0, "own": own}
 
 
 DRAWS = {"seed": 1, "round": 2, "client": 3}
@@ -86,23 +82,23 @@ CALLS = {
     ),
     "frame_bytes": (_bridge.frame_bytes, lambda: {"codec": CODEC, "frames": frames(), "d": D}),
     "decode_frames": (_bridge.decode_frames, lambda: {"frames": proof(), "out": normal(N, D)}),
-    "MixingMatrix": (_bridge.MixingMatrix, csr),
-    "mix": (method("matrix", "mix"), lambda: {**values(), "x": normal(N, D), "gamma": 0.7}),
+    "MixingMatrix": (_bridge.MixingMatrix, lambda: {**csr(ring(N)[LOCAL]), "known": N, "own": np.array(LOCAL)}),
+    "mix": (method("matrix", "mix"), lambda: {**values(), "x": normal(len(LOCAL), D), "gamma": 0.7}),
     "mix_in_place": (
         method("matrix", "mix_in_place"),
         lambda: {"matrix": matrix(ring(N)), "x": normal(N, D), "gamma": 0.7},
     ),
     "mix_frames": (
         method("matrix", "mix_frames"),
-        lambda: {"matrix": matrix(ring(N)), "frames": proof(), "x": normal(N, D), "gamma": 0.7},
+        lambda: {"matrix": rectangle(ring(N), LOCAL), "frames": proof(), "x": normal(len(LOCAL), D), "gamma": 0.7},
     ),
     "clipped": (_bridge.clipped, lambda: {**values(), "radius": 1.0}),
     "clipped_beyond": (_bridge.clipped_beyond, lambda: {**values(), "bad": BAD}),
     "nearest": (_bridge.nearest, lambda: {**values(), "bad": BAD}),
     "krum": (_bridge.krum, lambda: {**values(), "bad": BAD * 0, "average": 1}),
-    "trimmed_mean": (_bridge.trimmed_mean, lambda: {**values(), "x": normal(N, D), "bad": BAD, "gamma": 1.0}),
-    "median": (_bridge.median, lambda: {**values(), "x": normal(N, D), "gamma": 1.0}),
-    "push": (_bridge.push, lambda: {**values(), "x": normal(N, D), "gamma": 1.0}),
+    "trimmed_mean": (_bridge.trimmed_mean, lambda: {**values(), "x": normal(len(LOCAL), D), "bad": BAD, "gamma": 1.0}),
+    "median": (_bridge.median, lambda: {**values(), "x": normal(len(LOCAL), D), "gamma": 1.0}),
+    "push": (_bridge.push, spread),
     "consensus_distance": (_bridge.consensus_distance, lambda: {"x": normal(N, D)}),
     "dropout_mask": (
         _bridge.dropout_mask,
@@ -261,7 +257,7 @@ def test_a_hostile_scalar_is_refused_or_computed(name):
         ("encode", "x", "out"), ("decode", "payload", "out"), ("decode_add", "payload", "out"),
         ("encode_frames", "x", "out"), ("encode_frames", "senders", "out"), ("encode_frames", "rounds", "out"),
         ("mix", "z", "x"), ("trimmed_mean", "z", "x"), ("trimmed_mean", "bad", "x"),
-        ("median", "z", "x"), ("push", "z", "x"),
+        ("median", "z", "x"), ("push", "z", "x"), ("push", "own", "x"),
         ("dropout_mask", "clients", "out"), ("dropout_mask", "samples", "out"),
         ("lora_forward", "y", "out"), ("lora_forward", "x", "down"), ("lora_forward", "down", "out"),
         ("lora_forward", "counts", "out"), ("lora_backward", "grad", "grad_x"), ("lora_backward", "a", "grad_a"),

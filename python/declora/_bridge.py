@@ -104,38 +104,38 @@ def decode_frames(frames: CheckedFrames, out: Array) -> None:
 
 
 def clipped(matrix: MixingMatrix, z: Array, radius: float) -> MixingMatrix:
-    """Returns the weights of clipped gossip for the public values `z [clients, D]` and one radius."""
+    """Returns the weights of clipped gossip for the public values `z [known, D]` and one radius."""
     return _core.clipped(matrix, _array("z", z), radius)
 
 
 def clipped_beyond(matrix: MixingMatrix, z: Array, bad: Array) -> MixingMatrix:
-    """Returns the weights of clipped gossip with the radii that clip at most `bad`, uint32 `[clients]`, neighbours."""
+    """Returns the weights of clipped gossip with the radii that clip at most `bad`, uint32 `[local]`, neighbours."""
     return _core.clipped_beyond(matrix, _array("z", z), _array("bad", bad))
 
 
 def nearest(matrix: MixingMatrix, z: Array, bad: Array) -> MixingMatrix:
-    """Returns the weights of nearest-neighbour averaging of `z [clients, D]`; `bad` is uint32 `[clients]`."""
+    """Returns the weights of nearest-neighbour averaging of `z [known, D]`; `bad` is uint32 `[local]`."""
     return _core.nearest(matrix, _array("z", z), _array("bad", bad))
 
 
 def krum(matrix: MixingMatrix, z: Array, bad: Array, average: int | None = None) -> MixingMatrix:
-    """Returns the weights of Krum (`average=1`) or multi-Krum of `z [clients, D]`; `bad` is uint32 `[clients]`."""
+    """Returns the weights of Krum (`average=1`) or multi-Krum of `z [known, D]`; `bad` is uint32 `[local]`."""
     return _core.krum(matrix, _array("z", z), _array("bad", bad), average)
 
 
 def trimmed_mean(matrix: MixingMatrix, z: Array, x: Array, bad: Array, gamma: float) -> None:
-    """Moves `x [clients, D]` towards the trimmed mean of each neighbourhood of `z`, both float32 or both float64."""
+    """Moves `x [local, D]` towards the trimmed mean of each neighbourhood of `z`, both float32 or both float64."""
     _core.trimmed_mean(matrix, _array("z", z), _array("x", x), _array("bad", bad), gamma)
 
 
 def median(matrix: MixingMatrix, z: Array, x: Array, gamma: float) -> None:
-    """Moves `x [clients, D]` towards the median of each neighbourhood of `z`, both float32 or both float64."""
+    """Moves `x [local, D]` towards the median of each neighbourhood of `z`, both float32 or both float64."""
     _core.median(matrix, _array("z", z), _array("x", x), gamma)
 
 
-def push(matrix: MixingMatrix, z: Array, x: Array, gamma: float) -> None:
-    """Spreads `x [clients, D]` by push-sum over the rows of senders `matrix`, both float32 or both float64."""
-    _core.push(matrix, _array("z", z), _array("x", x), gamma)
+def push(matrix: MixingMatrix, z: Array, x: Array, gamma: float, own: Array | None = None) -> None:
+    """Spreads `z [clients, D]` over `x [local, D]`, the rows of `own`, by the rows of senders `matrix`: push-sum."""
+    _core.push(matrix, _array("z", z), _array("x", x), gamma, None if own is None else _array("own", own))
 
 
 def consensus_distance(x: Array) -> float:

@@ -193,44 +193,64 @@ class Codec:
 class MixingMatrix:
     """The mixing matrix W of one round: sparse rows, checked once.
 
+    It is a rectangle `[local, known]`: a row for each client that is mixed here, a column for each whose values are
+    known here, and for each row the place of its own client among the known. That of a whole graph, the default, is
+    square, and row i is client i. Some rows of a square give the bits that they give in it.
+
     Mixing is the difference form of gossip, `x_i += gamma * sum over j != i of w_ij (z_j - z_i)` (Xiao and
     Boyd 2004): with W symmetric (or of column sums 1) the mean over clients stays, whatever z is. The terms
     of an element are added in the order of j, every product and sum rounded in the dtype of x.
 
     Args:
-        indptr: int64 `[clients + 1]`, row pointers.
+        indptr: int64 `[local + 1]`, row pointers.
         indices: int64 `[nnz]`, the columns of each row, increasing.
         weights: float64 `[nnz]`, not negative; each row sums to 1 within 1e-9.
+        known: Number of columns; that of rows where None.
+        own: int64 `[local]`, the place of each row's own client among the known, no two the same; row i's is i where
+            None.
 
     Raises:
         TopologyError: A matrix that is not that; the message has the row.
     """
 
     def __new__(
-        cls, indptr: NDArray[np.int64], indices: NDArray[np.int64], weights: NDArray[np.float64]
+        cls,
+        indptr: NDArray[np.int64],
+        indices: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        known: int | None = None,
+        own: NDArray[np.int64] | None = None,
     ) -> MixingMatrix: ...
     @property
-    def clients(self) -> int:
-        """Number of rows and columns."""
+    def local(self) -> int:
+        """Number of rows: the clients that are mixed here."""
+
+    @property
+    def known(self) -> int:
+        """Number of columns: the clients whose values are known here."""
 
     @property
     def nnz(self) -> int:
         """Number of stored entries."""
 
     def mix(self, z: NDArray[_F], x: NDArray[_F], gamma: float) -> None:
-        """Mixes `x [clients, D]` in place by the differences of `z [clients, D]`, of the same dtype.
+        """Mixes `x [local, D]` in place by the differences of `z [known, D]`, of the same dtype.
 
         Args:
-            z: float32 or float64 `[clients, D]`: what all holders take the rows to be.
-            x: The rows themselves, changed.
+            z: float32 or float64 `[known, D]`: what all holders take the rows to be.
+            x: The rows themselves, `[local, D]`, changed.
             gamma: Consensus step size, finite; 1 applies W as it is.
         """
 
     def mix_in_place(self, x: NDArray[_F], gamma: float) -> None:
-        """Mixes `x [clients, D]` with z = x before the call: the same bits as `mix(x.copy(), x, gamma)`."""
+        """Mixes `x [clients, D]` with z = x before the call: the same bits as `mix(x.copy(), x, gamma)`.
+
+        Raises:
+            TopologyError: The matrix is no square whose row i is client i.
+        """
 
     def mix_frames(self, frames: CheckedFrames, x: NDArray[np.float32], gamma: float) -> None:
-        """Decodes `frames`, one of each client, and mixes `x [clients, D]` in one pass.
+        """Decodes `frames`, one of each known client, and mixes `x [local, D]` in one pass.
 
         The same bits as `decode_frames` to z, then `mix(z, x, gamma)`.
 
@@ -321,7 +341,7 @@ def clipped(matrix: MixingMatrix, z: NDArray[_F], radius: float) -> MixingMatrix
 
     Args:
         matrix: W of the round; a client's neighbours are its entries above 0.
-        z: float32 or float64 `[clients, D]`, public values.
+        z: float32 or float64 `[known, D]`, public values.
         radius: Not negative; infinity clips nothing.
 
     Raises:
@@ -335,8 +355,8 @@ def clipped_beyond(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32]
 
     Args:
         matrix: W of the round.
-        z: float32 or float64 `[clients, D]`, public values.
-        bad: uint32 `[clients]`, neighbours of each client that are assumed to be bad.
+        z: float32 or float64 `[known, D]`, public values.
+        bad: uint32 `[local]`, neighbours of each client that are assumed to be bad.
 
     Raises:
         TopologyError: A client with 2 bad[i] values or fewer, its own among them.
@@ -358,8 +378,8 @@ def krum(matrix: MixingMatrix, z: NDArray[_F], bad: NDArray[np.uint32], average:
 
     Args:
         matrix: W of the round.
-        z: float32 or float64 `[clients, D]`, public values.
-        bad: uint32 `[clients]`, neighbours of each client that are assumed to be bad.
+        z: float32 or float64 `[known, D]`, public values.
+        bad: uint32 `[local]`, neighbours of each client that are assumed to be bad.
         average: 1 is Krum, more is multi-Krum, k - bad[i] at the most; None: k - bad[i] - 2.
     """
 
@@ -370,27 +390,34 @@ def trimmed_mean(matrix: MixingMatrix, z: NDArray[_F], x: NDArray[_F], bad: NDAr
 
     Args:
         matrix: W of the round, of which only the neighbours matter.
-        z: float32 or float64 `[clients, D]`, public values.
-        x: The rows themselves, of the same dtype, changed.
-        bad: uint32 `[clients]`: so many lowest and highest values are left out in each column.
+        z: float32 or float64 `[known, D]`, public values.
+        x: The rows themselves, `[local, D]`, of the same dtype, changed.
+        bad: uint32 `[local]`: so many lowest and highest values are left out in each column.
         gamma: Step size, finite.
     """
 
 def median(matrix: MixingMatrix, z: NDArray[_F], x: NDArray[_F], gamma: float) -> None:
     """Moves x as `trimmed_mean` does, by the median of each column: the mean of the two in the middle if even."""
 
-def push(matrix: MixingMatrix, z: NDArray[_F], x: NDArray[_F], gamma: float) -> None:
-    """Spreads `x [clients, D]` by push-sum (arXiv 1811.10792): row j of the matrix is how client j splits its own.
+def push(
+    matrix: MixingMatrix, z: NDArray[_F], x: NDArray[_F], gamma: float, own: NDArray[np.int64] | None = None
+) -> None:
+    """Spreads `x [local, D]` by push-sum (arXiv 1811.10792): row j of the matrix is how client j splits its own.
 
         x_i += gamma * (sum over j != i of m_ji z_j - (sum over j != i of m_ij) z_i)
 
     What one client gives another gets, so the sum over clients stays whatever z is.
 
     Args:
-        matrix: The transpose of the column-stochastic matrix: rows of senders that sum to 1.
-        z: float32 or float64 `[clients, D]`, public values of x.
-        x: The rows themselves, of the same dtype, changed.
+        matrix: The transpose of the column-stochastic matrix: rows of senders that sum to 1. It is a square whose row
+            i is client i.
+        z: float32 or float64 `[clients, D]`, public values.
+        x: The rows themselves, `[local, D]`, of the same dtype, changed.
         gamma: Step size, finite.
+        own: int64 `[local]`, which clients the rows of x are; all, in order, where None.
+
+    Raises:
+        TopologyError: A matrix that is not that, or a place in `own` that is not a client's, or is given twice.
     """
 
 def consensus_distance(x: NDArray[np.float32]) -> float:

@@ -9,10 +9,12 @@
 //! x <- W x (Xiao and Boyd 2004, "Fast linear iterations for distributed averaging"). Each element's terms
 //! are added in the order of j, with every product and sum rounded, so tiles and threads change nothing.
 
+mod matrix;
 mod schedule;
 mod tiles;
 
-use schedule::Schedule;
+pub use matrix::MixingMatrix;
+pub(crate) use matrix::checked_own;
 
 use crate::batch::{CheckedFrames, check_len, decode_frames};
 use crate::codec::Ranges;
@@ -20,116 +22,14 @@ use crate::error::{Error, Result};
 use crate::kernels::{self, Mixed};
 use crate::real::Real;
 
-const ROW_SUM_TOLERANCE: f64 = 1e-9;
-
-/// A mixing matrix in compressed sparse rows that was checked: non-negative rows that sum to 1.
-#[derive(Debug, Clone)]
-pub struct MixingMatrix {
-    starts: Vec<usize>,
-    columns: Vec<usize>,
-    weights: Vec<f64>,
-    schedule: Schedule,
-}
-
 impl MixingMatrix {
-    /// Returns the `[n, n]` matrix with row pointers `indptr` (`n + 1`), column `indices` and `weights`.
-    ///
-    /// # Errors
-    /// [`Error::Matrix`] unless the row pointers are in order and cover all entries, the indices of each row
-    /// increase and are below `n`, the weights are finite and not negative, and each row sums to 1 within
-    /// 1e-9.
-    pub fn new(indptr: &[i64], indices: &[i64], weights: &[f64]) -> Result<Self> {
-        let fault = |row: usize, what: String| Error::Matrix { row, what };
-        if indptr.len() < 2 {
-            return Err(fault(
-                0,
-                format!("indptr has {} items; it needs clients + 1, at least 2.", indptr.len()),
-            ));
-        }
-        if indices.len() != weights.len() {
-            let (i, w) = (indices.len(), weights.len());
-            return Err(fault(0, format!("indices has {i} items and weights {w}; they must have the same.")));
-        }
-        let n = indptr.len() - 1;
-        if u32::try_from(n).is_err() {
-            return Err(fault(0, format!("indptr has {} items; 2^32 clients are the most.", indptr.len())));
-        }
-        let mut starts = Vec::with_capacity(n + 1);
-        for (at, &start) in indptr.iter().enumerate() {
-            let start = usize::try_from(start).ok().filter(|&start| {
-                let first = at > 0 || start == 0;
-                let last = if at == n { start == indices.len() } else { start <= indices.len() };
-                first && last && starts.last().is_none_or(|&before| before <= start)
-            });
-            starts.push(start.ok_or_else(|| {
-                let (value, nnz) = (indptr[at], indices.len());
-                fault(
-                    at.saturating_sub(1),
-                    format!("indptr[{at}]={value}; it must go from 0 to {nnz} without a step back."),
-                )
-            })?);
-        }
-        let mut columns = Vec::with_capacity(indices.len());
-        for row in 0..n {
-            let entries = starts[row]..starts[row + 1];
-            let mut after = 0;
-            for (&index, &weight) in indices[entries.clone()].iter().zip(&weights[entries.clone()]) {
-                let column = usize::try_from(index).ok().filter(|&column| column < n);
-                let column = column.ok_or_else(|| {
-                    fault(row, format!("index {index} is not a client; indices must be from 0 to {}.", n - 1))
-                })?;
-                if column < after {
-                    return Err(fault(
-                        row,
-                        format!("index {index} is out of order; indices must increase, each once."),
-                    ));
-                }
-                if !(weight.is_finite() && weight >= 0.0) {
-                    return Err(fault(
-                        row,
-                        format!("weight {weight} of client {index} must be finite and not negative."),
-                    ));
-                }
-                after = column + 1;
-                columns.push(column);
-            }
-            let sum = weights[entries].iter().fold(0.0, |sum, weight| sum + weight);
-            if (sum - 1.0).abs() > ROW_SUM_TOLERANCE {
-                return Err(fault(
-                    row,
-                    format!("weights sum to {sum}; they must sum to 1 within {ROW_SUM_TOLERANCE:e}."),
-                ));
-            }
-        }
-        let schedule = Schedule::new(n, |row| &columns[starts[row]..starts[row + 1]]);
-        Ok(Self { starts, columns, weights: weights.to_vec(), schedule })
-    }
-
-    /// Number of rows.
-    #[must_use]
-    pub fn clients(&self) -> usize {
-        self.starts.len() - 1
-    }
-
-    /// Number of stored entries.
-    #[must_use]
-    pub fn nnz(&self) -> usize {
-        self.weights.len()
-    }
-
-    /// The entries of one row: client and weight, by rising client.
-    pub(crate) fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> {
-        let entries = self.starts[row]..self.starts[row + 1];
-        self.columns[entries.clone()].iter().copied().zip(self.weights[entries].iter().copied())
-    }
-
-    /// Moves the rows of `x` (`[clients, columns]`) by the differences of the rows of `z`.
+    /// Moves the rows of `x` (`[local, columns]`) by the differences of the rows of `z` (`[known, columns]`).
     ///
     /// # Errors
     /// [`Error::Length`] where the sizes do not fit, [`Error::Argument`] where `gamma` is not finite.
     pub fn mix_into<T: Mixed>(&self, z: &[T], x: &mut [T], gamma: f64) -> Result<()> {
         let columns = self.columns_of("z", z.len())?;
-        check_len("x", x.len(), self.clients(), columns)?;
+        check_len("x", x.len(), self.local(), columns)?;
         let gamma = checked_gamma(gamma)?;
         tiles::mix(self, x, columns, gamma, &Matrix { z, columns });
         Ok(())
@@ -138,55 +38,35 @@ impl MixingMatrix {
     /// [`MixingMatrix::mix_into`] with z = x as it was before the call, bit for bit, without a second matrix.
     ///
     /// # Errors
-    /// As [`MixingMatrix::mix_into`].
+    /// As [`MixingMatrix::mix_into`], and [`Error::Matrix`] unless the matrix is square and row i is client i.
     pub fn mix_in_place<T: Mixed>(&self, x: &mut [T], gamma: f64) -> Result<()> {
+        self.check_square("mixing in place")?;
         let columns = self.columns_of("x", x.len())?;
         let gamma = checked_gamma(gamma)?;
         tiles::mix(self, x, columns, gamma, &Itself);
         Ok(())
     }
 
-    /// Decodes `frames` and mixes, tile by tile: bit-equal to decoding all of them to z and then
+    /// Decodes `frames`, one of each known client, and mixes, tile by tile: bit-equal to decoding all of them to z and then
     /// [`MixingMatrix::mix_into`], without the matrix z.
     ///
     /// # Errors
     /// [`Error::Frame`] with the first frame that was refused and that a row would move by: its weight has to go
     /// elsewhere before. Else as [`MixingMatrix::mix_into`]; `x` is then as it was.
     pub fn mix_frames(&self, frames: &CheckedFrames<'_>, x: &mut [f32], gamma: f64) -> Result<()> {
-        let (n, columns) = (self.clients(), frames.columns());
-        if frames.rows() != n {
-            return Err(Error::Length { field: "frames", have: frames.rows(), need: n });
-        }
-        check_len("x", x.len(), n, columns)?;
+        let columns = frames.columns();
+        check_len("frames", frames.rows(), self.known(), 1)?;
+        check_len("x", x.len(), self.local(), columns)?;
         let gamma = checked_gamma(gamma)?;
         let read = self.read();
         frames.accepted(|row| read[row])?;
         let Some(codec) = frames.codec().ranges() else {
-            let mut z = vec![0.0; x.len()];
+            let mut z = vec![0.0; self.known() * columns]; // as many frames there are
             decode_frames(frames, &mut z)?;
             return self.mix_into(&z, x, gamma);
         };
         tiles::mix(self, x, columns, gamma, &Messages { frames, codec });
         Ok(())
-    }
-
-    /// Which rows of z some row moves by: those of its entries, and its own if it has others.
-    fn read(&self) -> Vec<bool> {
-        let mut read = vec![false; self.clients()];
-        for i in 0..self.clients() {
-            for (j, _) in self.row(i).filter(|&(j, _)| j != i) {
-                read[j] = true;
-                read[i] = true;
-            }
-        }
-        read
-    }
-
-    /// Columns of a matrix of `len` items with one row per client.
-    pub(crate) fn columns_of(&self, field: &'static str, len: usize) -> Result<usize> {
-        let columns = len / self.clients();
-        check_len(field, len, self.clients(), columns)?;
-        Ok(columns)
     }
 }
 

@@ -4,7 +4,7 @@ use declora_core::Mixed;
 use numpy::{Element, Ix1, Ix2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use crate::arrays::{apart, input, is_f64, output};
+use crate::arrays::{apart, input, integer, is_f64, output};
 use crate::error::raise;
 use crate::frames::CheckedFrames;
 use crate::threads::run;
@@ -15,22 +15,40 @@ pub(crate) struct MixingMatrix(pub(crate) declora_core::MixingMatrix);
 #[pymethods]
 impl MixingMatrix {
     #[new]
+    #[pyo3(signature = (indptr, indices, weights, known=None, own=None))]
     fn new(
         indptr: &Bound<'_, PyAny>,
         indices: &Bound<'_, PyAny>,
         weights: &Bound<'_, PyAny>,
+        known: Option<&Bound<'_, PyAny>>,
+        own: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let (indptr, indices) =
             (input::<i64, Ix1>("indptr", indptr)?, input::<i64, Ix1>("indices", indices)?);
         let weights = input::<f64, Ix1>("weights", weights)?;
-        declora_core::MixingMatrix::new(indptr.as_slice()?, indices.as_slice()?, weights.as_slice()?)
-            .map(Self)
-            .map_err(raise)
+        let (indptr, indices, weights) = (indptr.as_slice()?, indices.as_slice()?, weights.as_slice()?);
+        let rows = indptr.len().saturating_sub(1);
+        let known = known.map_or(Ok(rows), |known| integer("known", known))?;
+        let own = own.map(|own| input::<i64, Ix1>("own", own)).transpose()?;
+        let first: Vec<i64>;
+        let own = match &own {
+            Some(own) => own.as_slice()?,
+            None => {
+                first = (0..rows as i64).collect(); // the length of an array: no overflow
+                &first
+            }
+        };
+        declora_core::MixingMatrix::rectangle(indptr, indices, weights, known, own).map(Self).map_err(raise)
     }
 
     #[getter]
-    fn clients(&self) -> usize {
-        self.0.clients()
+    fn local(&self) -> usize {
+        self.0.local()
+    }
+
+    #[getter]
+    fn known(&self) -> usize {
+        self.0.known()
     }
 
     #[getter]
@@ -62,7 +80,7 @@ impl MixingMatrix {
     }
 
     fn __repr__(&self) -> String {
-        format!("MixingMatrix(clients={}, nnz={})", self.0.clients(), self.0.nnz())
+        format!("MixingMatrix(local={}, known={}, nnz={})", self.0.local(), self.0.known(), self.0.nnz())
     }
 }
 

@@ -52,28 +52,54 @@ pub(crate) fn krum(matrix: &MixingMatrix, z: Any, bad: Any, average: Option<Any>
 #[pyfunction]
 pub(crate) fn trimmed_mean(matrix: &MixingMatrix, z: Any, x: Any, bad: Any, gamma: f64) -> PyResult<()> {
     if is_f64(x) {
-        mixed::<f64>(z, x, Some(bad), |z, x, bad| matrix.0.trimmed_mean_into(z, x, bad, gamma))
+        trimmed_mean_as::<f64>(matrix, z, x, bad, gamma)
     } else {
-        mixed::<f32>(z, x, Some(bad), |z, x, bad| matrix.0.trimmed_mean_into(z, x, bad, gamma))
+        trimmed_mean_as::<f32>(matrix, z, x, bad, gamma)
     }
+}
+
+fn trimmed_mean_as<T: Real + Into<f64> + PartialOrd + Element + Sync>(
+    matrix: &MixingMatrix,
+    z: Any,
+    x: Any,
+    bad: Any,
+    gamma: f64,
+) -> PyResult<()> {
+    mixed::<T, u32>(z, x, Some(("bad", bad)), |z, x, bad| {
+        matrix.0.trimmed_mean_into(z, x, bad.unwrap_or(&[]), gamma)
+    })
 }
 
 #[pyfunction]
 pub(crate) fn median(matrix: &MixingMatrix, z: Any, x: Any, gamma: f64) -> PyResult<()> {
     if is_f64(x) {
-        mixed::<f64>(z, x, None, |z, x, _| matrix.0.median_into(z, x, gamma))
+        mixed::<f64, u32>(z, x, None, |z, x, _| matrix.0.median_into(z, x, gamma))
     } else {
-        mixed::<f32>(z, x, None, |z, x, _| matrix.0.median_into(z, x, gamma))
+        mixed::<f32, u32>(z, x, None, |z, x, _| matrix.0.median_into(z, x, gamma))
     }
 }
 
 #[pyfunction]
-pub(crate) fn push(matrix: &MixingMatrix, z: Any, x: Any, gamma: f64) -> PyResult<()> {
+#[pyo3(signature = (matrix, z, x, gamma, own=None))]
+pub(crate) fn push(matrix: &MixingMatrix, z: Any, x: Any, gamma: f64, own: Option<Any>) -> PyResult<()> {
     if is_f64(x) {
-        mixed::<f64>(z, x, None, |z, x, _| matrix.0.push_into(z, x, gamma))
+        push_as::<f64>(matrix, z, x, gamma, own)
     } else {
-        mixed::<f32>(z, x, None, |z, x, _| matrix.0.push_into(z, x, gamma))
+        push_as::<f32>(matrix, z, x, gamma, own)
     }
+}
+
+fn push_as<T: Real + Into<f64> + Element + Sync>(
+    matrix: &MixingMatrix,
+    z: Any,
+    x: Any,
+    gamma: f64,
+    own: Option<Any>,
+) -> PyResult<()> {
+    mixed::<T, i64>(z, x, own.map(|own| ("own", own)), |z, x, own| match own {
+        Some(own) => matrix.0.push_rows_into(z, x, own, gamma),
+        None => matrix.0.push_into(z, x, gamma),
+    })
 }
 
 /// Borrows `z` and `bad` and returns the weights that `rule` gives for them.
@@ -89,19 +115,22 @@ fn weights<T: Real + Element + Sync>(
     run(py, || rule(z, bad)).map(MixingMatrix)
 }
 
-/// Borrows `z`, `x` and `bad` and lets `rule` change `x`.
-fn mixed<T: Real + Element + Sync>(
+/// Borrows `z`, `x` and what there is a number of for each row of `x`, and lets `rule` change `x`.
+fn mixed<T: Real + Element + Sync, U: Element + Sync>(
     z: Any,
     x: Any,
-    bad: Option<Any>,
-    rule: impl FnOnce(&[T], &mut [T], &[u32]) -> declora_core::Result<()> + Send,
+    per_row: Option<(&'static str, Any)>,
+    rule: impl FnOnce(&[T], &mut [T], Option<&[U]>) -> declora_core::Result<()> + Send,
 ) -> PyResult<()> {
     let (z, mut x) = (input::<T, Ix2>("z", z)?, output::<T, Ix2>("x", x)?);
     apart(("z", &z), ("x", &x))?;
-    let bad = bad.map(|bad| input::<u32, Ix1>("bad", bad)).transpose()?;
-    bad.as_ref().map_or(Ok(()), |bad| apart(("bad", bad), ("x", &x)))?;
-    let bad = bad.as_ref().map_or(Ok(&[][..]), |bad| bad.as_slice())?;
+    let per_row =
+        per_row.map(|(name, array)| input::<U, Ix1>(name, array).map(|array| (name, array))).transpose()?;
+    if let Some((name, array)) = &per_row {
+        apart((name, array), ("x", &x))?;
+    }
+    let per_row = per_row.as_ref().map(|(_, array)| array.as_slice()).transpose()?;
     let py = x.py();
     let (z, x) = (z.as_slice()?, x.as_slice_mut()?);
-    run(py, || rule(z, x, bad))
+    run(py, || rule(z, x, per_row))
 }

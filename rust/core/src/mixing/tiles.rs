@@ -30,13 +30,14 @@ const LINE_BYTES: usize = 64;
 
 /// What z is: where the pieces of its rows come from.
 pub(super) trait Source<T>: Sync {
-    /// Writes the columns of row `row` of z from `first` on to `out`; `x` is the same piece of x, not yet mixed.
+    /// Writes the columns of row `row` of z from `first` on to `out`; `x` is the same piece of that row of x, not yet
+    /// mixed, where x has such a row.
     fn fill(&self, row: usize, first: usize, x: &[T], out: &mut [T]);
     /// Asks for what [`Source::fill`] will read.
     fn ahead(&self, row: usize, first: usize, len: usize);
 }
 
-/// Mixes all of `x` (`[matrix.clients(), columns]`).
+/// Mixes all of `x` (`[matrix.local(), columns]`).
 pub(super) fn mix<T: Mixed>(
     matrix: &MixingMatrix,
     x: &mut [T],
@@ -50,6 +51,7 @@ pub(super) fn mix<T: Mixed>(
     let tiles = Tiles {
         level: Level::current(),
         schedule: &matrix.schedule,
+        own: matrix.own().iter().map(|&own| (own, matrix.schedule.slot(own))).collect(),
         terms: Terms::new(matrix),
         gamma: T::from_f64(gamma),
         source,
@@ -78,6 +80,8 @@ fn piece_bytes(slots: usize) -> usize {
 struct Tiles<'a, T, S> {
     level: Level,
     schedule: &'a Schedule,
+    /// For each row to mix its own row of z, and where that is held.
+    own: Vec<(usize, u32)>,
     terms: Terms<T>,
     gamma: T,
     source: &'a S,
@@ -95,16 +99,16 @@ impl<T: Mixed, S: Source<T>> Tiles<'_, T, S> {
             let tile = start..end.min(start + self.width);
             let next = tile.end..end.min(tile.end + self.width);
             for row in 0..n {
-                for held in self.schedule.fills(row) {
-                    let slot = self.schedule.slot(held) as usize * self.slot;
-                    let out = &mut z[slot..][..tile.len()];
-                    self.source.fill(held, first + start, &rows[held][tile.clone()], out);
+                for &(held, slot) in self.schedule.fills(row) {
+                    let out = &mut z[slot as usize * self.slot..][..tile.len()];
+                    let x = rows.get(held).map_or(&[][..], |x| &x[tile.clone()]);
+                    self.source.fill(held, first + start, x, out);
                 }
                 let (later, piece) = match row + AHEAD {
                     later if later < n => (later, tile.clone()),
                     later => (later % n, next.clone()),
                 };
-                self.source.ahead(later, first + piece.start, piece.len());
+                self.source.ahead(self.own[later].0, first + piece.start, piece.len());
                 self.mix_piece(rows, row, tile.clone(), (later, piece), z);
             }
         }
@@ -130,7 +134,7 @@ impl<T: Mixed, S: Source<T>> Tiles<'_, T, S> {
                 x,
                 z,
                 slot: self.slot,
-                own: self.schedule.slot(row),
+                own: self.own[row].1,
                 weights: &self.terms.weights[terms.clone()],
                 slots: &self.terms.slots[terms],
                 gamma: self.gamma,
@@ -152,8 +156,8 @@ impl<T: Real> Terms<T> {
     fn new(matrix: &MixingMatrix) -> Self {
         let (mut weights, mut slots) = (Vec::with_capacity(matrix.nnz()), Vec::with_capacity(matrix.nnz()));
         let mut starts = vec![0];
-        for row in 0..matrix.clients() {
-            for (column, weight) in matrix.row(row).filter(|&(column, _)| column != row) {
+        for (row, &own) in matrix.own().iter().enumerate() {
+            for (column, weight) in matrix.row(row).filter(|&(column, _)| column != own) {
                 weights.push(T::from_f64(weight));
                 slots.push(matrix.schedule.slot(column));
             }

@@ -21,7 +21,7 @@ use crate::robust::too_few;
 const REACH: f64 = (1_u128 << 96) as f64;
 
 impl MixingMatrix {
-    /// Returns the weights under which no neighbour pulls further than `radius` from `z` (`[clients, columns]`).
+    /// Returns the weights under which no neighbour pulls further than `radius` from `z` (`[known, columns]`).
     ///
     /// One radius and symmetric weights give symmetric weights: the mean over rows stays.
     ///
@@ -68,18 +68,17 @@ impl MixingMatrix {
         columns: usize,
         radius: impl Fn(usize, Vec<f64>) -> Result<f64>,
     ) -> Result<Self> {
-        let n = self.clients();
         let distances = Distances::along(z, columns, self.edges());
-        let rows = (0..n).map(|i| {
-            let distance = |j| distances.squared(i, j).sqrt();
+        let rows = self.own().iter().enumerate().map(|(i, &own)| {
+            let distance = |j| distances.squared(own, j).sqrt();
             let radius = radius(i, self.neighbours(i).map(|(j, _)| distance(j)).collect())?;
             let mut row: Vec<_> =
                 self.neighbours(i).map(|(j, weight)| (j, weight * shrink(distance(j), radius))).collect();
             let rest = 1.0 - row.iter().map(|(_, weight)| weight).sum::<f64>();
-            row.insert(row.partition_point(|&(j, _)| j < i), (i, rest.max(0.0)));
+            row.insert(row.partition_point(|&(j, _)| j < own), (own, rest.max(0.0)));
             Ok(row)
         });
-        Self::of_rows(&rows.collect::<Result<Vec<_>>>()?)
+        self.with_rows(&rows.collect::<Result<Vec<_>>>()?)
     }
 }
 

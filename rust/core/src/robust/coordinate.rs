@@ -20,8 +20,8 @@ const TILE_BYTES: usize = 1 << 17;
 const MAX_WIDTH: usize = 2048;
 
 impl MixingMatrix {
-    /// Moves each row of `x` (`[clients, columns]`) by `gamma` towards the trimmed mean of `z`: of the k values of
-    /// client i and its neighbours, in each column, the mean without the `bad[i]` lowest and highest.
+    /// Moves each row of `x` (`[local, columns]`) by `gamma` towards the trimmed mean of `z` (`[known, columns]`): of the
+    /// k values of client i and its neighbours, in each column, the mean without the `bad[i]` lowest and highest.
     ///
     /// # Errors
     /// [`Error::Length`](crate::Error::Length) where sizes do not fit, [`Error::Argument`](crate::Error::Argument)
@@ -42,8 +42,8 @@ impl MixingMatrix {
         self.by_coordinate(z, x, columns, gamma, trim)
     }
 
-    /// Moves each row of `x` (`[clients, columns]`) by `gamma` towards the median of `z` over a client and its
-    /// neighbours in each column: the mean of the two in the middle where their number is even.
+    /// Moves each row of `x` (`[local, columns]`) by `gamma` towards the median of `z` (`[known, columns]`) over a client
+    /// and its neighbours in each column: the mean of the two in the middle where their number is even.
     ///
     /// # Errors
     /// As [`MixingMatrix::trimmed_mean_into`], without that of a row.
@@ -64,9 +64,9 @@ impl MixingMatrix {
         gamma: f64,
         kept: impl Fn(usize, usize) -> Result<Range<usize>>,
     ) -> Result<()> {
-        check_len("x", x.len(), self.clients(), columns)?;
+        check_len("x", x.len(), self.local(), columns)?;
         let gamma = checked_gamma(gamma)?;
-        let groups: Vec<_> = (0..self.clients()).map(|i| self.neighbourhood(i)).collect();
+        let groups: Vec<_> = (0..self.local()).map(|i| self.neighbourhood(i)).collect();
         let ranks =
             groups.iter().enumerate().map(|(i, group)| kept(i, group.len())).collect::<Result<Vec<_>>>()?;
         if columns == 0 {
@@ -87,7 +87,7 @@ impl MixingMatrix {
                     group.iter().for_each(|&client| tile.extend_from_slice(piece(client)));
                     Sort { tile: &mut *tile, width: count, network }.sort(level);
                     let rows = &tile[ranks.start * count..ranks.end * count];
-                    Settle { x, z: piece(i), rows, width: count, gamma }.settle(level);
+                    Settle { x, z: piece(self.own()[i]), rows, width: count, gamma }.settle(level);
                 });
             },
         );

@@ -1,6 +1,7 @@
 //! Squared distances between rows, each pair once.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use rayon::prelude::*;
 
@@ -21,18 +22,23 @@ pub(super) struct Distances {
 impl Distances {
     /// Measures the distances between the clients of each group, of rows of `columns` numbers.
     pub(super) fn within<T: Real + Into<f64>>(z: &[T], columns: usize, groups: &[Vec<usize>]) -> Self {
-        let mut groups_of = vec![Vec::new(); groups.len()];
-        for group in groups.iter().collect::<BTreeSet<_>>() {
-            group.iter().for_each(|&client| groups_of[client].push(group));
+        let groups: BTreeSet<_> = groups.iter().collect();
+        let clients: Vec<_> =
+            groups.iter().copied().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let rank = |client: usize| clients.partition_point(|&other| other < client);
+        let mut groups_of = vec![Vec::new(); clients.len()];
+        for group in groups {
+            let ranks: Rc<[usize]> = group.iter().map(|&client| rank(client)).collect();
+            ranks.iter().for_each(|&a| groups_of[a].push(Rc::clone(&ranks)));
         }
         // Client by client, so that a pair in many groups is listed once.
-        let (mut pairs, mut listed) = (Vec::new(), vec![usize::MAX; groups.len()]);
+        let (mut pairs, mut listed) = (Vec::new(), vec![usize::MAX; clients.len()]);
         for (a, groups) in groups_of.iter().enumerate() {
             let first = pairs.len();
             for &b in groups.iter().flat_map(|group| group.iter()).filter(|&&b| b > a) {
                 if listed[b] != a {
                     listed[b] = a;
-                    pairs.push((a, b));
+                    pairs.push((clients[a], clients[b]));
                 }
             }
             pairs[first..].sort_unstable();

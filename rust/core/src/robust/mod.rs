@@ -9,7 +9,8 @@
 //! which is linear gossip for R_i = sum_j w_ij z_j. Clipping and the rules that select neighbours by distance only
 //! set other weights, so they return a [`MixingMatrix`] to mix with; the rules by coordinate sort.
 //!
-//! The neighbours of a row are its entries above 0. `bad[i]` is how many of them are assumed to be bad.
+//! The neighbours of a row are its entries above 0. `bad[i]` is how many of row i's are assumed to be bad. Where rows are
+//! equal the lower place among the known counts.
 
 mod clipped;
 mod coordinate;
@@ -21,28 +22,29 @@ use crate::mixing::MixingMatrix;
 use crate::real::Real;
 
 impl MixingMatrix {
-    /// Client i and its neighbours, by rising client.
+    /// The places of the client of row i and its neighbours, rising.
     fn neighbourhood(&self, i: usize) -> Vec<usize> {
-        let mut clients: Vec<usize> = self.neighbours(i).map(|(j, _)| j).collect();
-        clients.insert(clients.partition_point(|&j| j < i), i);
-        clients
+        let (own, mut places) = (self.own()[i], self.neighbours(i).map(|(j, _)| j).collect::<Vec<_>>());
+        places.insert(places.partition_point(|&j| j < own), own);
+        places
     }
 
-    /// The neighbours of client i and their weights, by rising client.
+    /// The neighbours of the client of row i, by rising place, and their weights.
     fn neighbours(&self, i: usize) -> impl Iterator<Item = (usize, f64)> {
-        self.row(i).filter(move |&(j, weight)| j != i && weight > 0.0)
+        let own = self.own()[i];
+        self.row(i).filter(move |&(j, weight)| j != own && weight > 0.0)
     }
 
-    /// All (client, neighbour).
+    /// All (client, neighbour), by their places.
     fn edges(&self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.clients()).flat_map(|i| self.neighbours(i).map(move |(j, _)| (i, j)))
+        self.own().iter().enumerate().flat_map(|(i, &own)| self.neighbours(i).map(move |(j, _)| (own, j)))
     }
 
     /// Checks that `z` is whole rows of finite numbers and `bad` has one number per row; returns the columns.
     fn check_values<T: Real + Into<f64>>(&self, z: &[T], bad: Option<&[u32]>) -> Result<usize> {
         let columns = self.columns_of("z", z.len())?;
-        if let Some(bad) = bad.filter(|bad| bad.len() != self.clients()) {
-            return Err(Error::Length { field: "bad", have: bad.len(), need: self.clients() });
+        if let Some(bad) = bad.filter(|bad| bad.len() != self.local()) {
+            return Err(Error::Length { field: "bad", have: bad.len(), need: self.local() });
         }
         // Without a branch per number the search of a good matrix is vectorised.
         let infinite = |&z: &T| !z.into().is_finite();
@@ -58,18 +60,6 @@ impl MixingMatrix {
             });
         }
         Ok(columns)
-    }
-
-    /// Returns the matrix of rows of (client, weight), by rising client.
-    fn of_rows(rows: &[Vec<(usize, f64)>]) -> Result<Self> {
-        let mut indptr = vec![0];
-        let (mut indices, mut weights) = (Vec::new(), Vec::new());
-        for row in rows {
-            indices.extend(row.iter().map(|&(client, _)| client as i64)); // an index of a slice: no overflow
-            weights.extend(row.iter().map(|&(_, weight)| weight));
-            indptr.push(indices.len() as i64);
-        }
-        Self::new(&indptr, &indices, &weights)
     }
 }
 

@@ -17,11 +17,11 @@ impl MixingMatrix {
     /// counts; its own always does.
     ///
     /// # Errors
-    /// [`Error::Length`] where `z` (`[clients, columns]`) or `bad` is not of this many rows, [`Error::Argument`] where
+    /// [`Error::Length`] where `z` (`[known, columns]`) or `bad` is not of this many rows, [`Error::Argument`] where
     /// `z` is not finite, [`Error::Matrix`] for a row with `k <= 2 bad`.
     pub fn nearest<T: Real + Into<f64>>(&self, z: &[T], bad: &[u32]) -> Result<Self> {
         let columns = self.check_values(z, Some(bad))?;
-        let groups: Vec<_> = (0..self.clients()).map(|i| self.neighbourhood(i)).collect();
+        let groups: Vec<_> = (0..self.local()).map(|i| self.neighbourhood(i)).collect();
         let distances = Distances::along(z, columns, self.edges());
         let rows = groups.into_iter().enumerate().map(|(i, group)| {
             let (values, bad) = (group.len(), bad[i] as usize);
@@ -29,10 +29,11 @@ impl MixingMatrix {
                 return Err(too_few(i, values, bad, "more than 2 bad"));
             }
             // Below any distance: another value may be as near as its own.
-            let rank = |&j: &usize| if j == i { -1.0 } else { distances.squared(i, j) };
+            let own = self.own()[i];
+            let rank = |&j: &usize| if j == own { -1.0 } else { distances.squared(own, j) };
             Ok(equal_weights(group, rank, values - bad))
         });
-        Self::of_rows(&rows.collect::<Result<Vec<_>>>()?)
+        self.with_rows(&rows.collect::<Result<Vec<_>>>()?)
     }
 
     /// Returns the weights of multi-Krum (Blanchard et al. 2017, "Machine learning with adversaries"): of the k values
@@ -52,14 +53,14 @@ impl MixingMatrix {
         if average == Some(0) {
             return Err(Error::Argument { field: "average", value: "0".to_owned(), allowed: "at least 1" });
         }
-        let groups: Vec<_> = (0..self.clients()).map(|i| self.neighbourhood(i)).collect();
+        let groups: Vec<_> = (0..self.local()).map(|i| self.neighbourhood(i)).collect();
         let distances = Distances::within(z, columns, &groups);
         // On the complete graph all neighbourhoods are one.
         let mut scored: BTreeMap<_, Vec<f64>> = BTreeMap::new();
         let rows = groups.iter().enumerate().map(|(i, group)| {
             let (values, bad) = (group.len(), bad[i] as usize);
             if values < 3 && bad == 0 {
-                return Ok(vec![(i, 1.0)]);
+                return Ok(vec![(self.own()[i], 1.0)]);
             }
             if values < 2 * bad + 3 {
                 return Err(too_few(i, values, bad, "at least 2 bad + 3"));
@@ -71,7 +72,7 @@ impl MixingMatrix {
             let rank = |j: &usize| group.binary_search(j).map_or(f64::INFINITY, |at| scores[at]);
             Ok(equal_weights(group.clone(), rank, average))
         });
-        Self::of_rows(&rows.collect::<Result<Vec<_>>>()?)
+        self.with_rows(&rows.collect::<Result<Vec<_>>>()?)
     }
 }
 

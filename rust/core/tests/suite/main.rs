@@ -21,6 +21,7 @@ mod payloads;
 mod philox;
 mod push;
 mod quantize;
+mod rectangle;
 mod robust;
 mod robust_oracle;
 mod robust_refusals;

@@ -256,7 +256,7 @@ fn matrices_that_do_not_average_are_refused_with_their_row() {
 #[test]
 fn sizes_and_gamma_are_checked() {
     let matrix = matrix(&ring(3));
-    assert_eq!((matrix.clients(), matrix.nnz()), (3, 9));
+    assert_eq!((matrix.local(), matrix.nnz()), (3, 9));
     for have in [1, 7, 100] {
         let error = matrix.mix_in_place(&mut vec![0.0_f32; have], 1.0).unwrap_err();
         assert!(matches!(error, Error::Length { field: "x", .. }));
@@ -291,7 +291,7 @@ proptest! {
         weights in prop::collection::vec(prop::sample::select(vec![0.0, 0.5, 1.0, -1.0, f64::NAN]), 0..6),
     ) {
         if let Ok(matrix) = MixingMatrix::new(&indptr, &indices, &weights) {
-            let mut x = values(matrix.clients() * 3, 1);
+            let mut x = values(matrix.local() * 3, 1);
             matrix.mix_in_place(&mut x, 1.0).unwrap();
             prop_assert!(x.iter().all(|x| x.is_finite()));
         }

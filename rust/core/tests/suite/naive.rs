@@ -212,6 +212,27 @@ pub fn csr(dense: &Dense) -> (Vec<i64>, Vec<i64>, Vec<f64>) {
     (indptr, indices, weights)
 }
 
+/// Some rows of a matrix `[n, n]`, as the rectangle of the clients `rows` among all.
+pub fn rectangle(
+    (indptr, indices, weights): &(Vec<i64>, Vec<i64>, Vec<f64>),
+    rows: &[usize],
+) -> MixingMatrix {
+    let (mut starts, mut places, mut shares) = (vec![0], Vec::new(), Vec::new());
+    for &row in rows {
+        let entries = indptr[row] as usize..indptr[row + 1] as usize;
+        places.extend_from_slice(&indices[entries.clone()]);
+        shares.extend_from_slice(&weights[entries]);
+        starts.push(places.len() as i64);
+    }
+    let own: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+    MixingMatrix::rectangle(&starts, &places, &shares, indptr.len() - 1, &own).unwrap()
+}
+
+/// The rows `rows` of a matrix of `columns` columns.
+pub fn picked<T: Copy>(x: &[T], columns: usize, rows: &[usize]) -> Vec<T> {
+    rows.iter().flat_map(|&row| x[row * columns..][..columns].to_vec()).collect()
+}
+
 /// The matrix of these rows.
 pub fn matrix(dense: &Dense) -> MixingMatrix {
     let (indptr, indices, weights) = csr(dense);

@@ -10,7 +10,7 @@ use crate::robust_oracle as oracle;
 
 /// The weights of a matrix: what it makes of the unit rows.
 fn dense(matrix: &MixingMatrix) -> Dense {
-    let n = matrix.clients();
+    let n = matrix.local();
     let mut rows: Vec<f64> = (0..n * n).map(|at| f64::from(u8::from(at % (n + 1) == 0))).collect();
     matrix.mix_in_place(&mut rows, 1.0).unwrap();
     rows.chunks(n).map(<[f64]>::to_vec).collect()

@@ -1,27 +1,33 @@
 //! Compressed sparse rows: what is taken for a mixing matrix is one, and mixes.
 
+use std::collections::BTreeSet;
+
 use arbitrary::{Result, Unstructured};
 use declora_core::{Error, MixingMatrix};
 
 use super::case;
-use crate::naive::bits;
+use crate::naive::{bits, picked};
 
 pub fn matrix(u: &mut Unstructured<'_>) -> Result<()> {
     let (indptr, indices, weights) = rows(u)?;
-    let matrix = match MixingMatrix::new(&indptr, &indices, &weights) {
+    let (known, own) = places(u, indptr.len().saturating_sub(1))?;
+    let matrix = match MixingMatrix::rectangle(&indptr, &indices, &weights, known, &own) {
         Ok(matrix) => matrix,
         Err(error) => {
             assert!(matches!(error, Error::Matrix { row, .. } if row < indptr.len().max(1)), "{error}");
             return Ok(());
         }
     };
-    let n = matrix.clients();
-    assert_eq!((n, matrix.nnz()), (indptr.len() - 1, weights.len()));
+    let sizes = (indptr.len() - 1, known, weights.len());
+    assert_eq!((matrix.local(), matrix.known(), matrix.nnz()), sizes);
+    assert!(own.len() == matrix.local() && matrix.own().iter().zip(&own).all(|(&a, &b)| a as i64 == b));
+    assert!(own.iter().collect::<BTreeSet<_>>().len() == own.len());
+    assert!(own.iter().all(|own| (0..known as i64).contains(own)));
     for row in indptr.windows(2) {
         let entries = usize::try_from(row[0]).unwrap()..usize::try_from(row[1]).unwrap();
         let (indices, weights) = (&indices[entries.clone()], &weights[entries]);
         assert!(indices.is_sorted_by(|a, b| a < b));
-        assert!(indices.iter().all(|&index| (0..n as i64).contains(&index)));
+        assert!(indices.iter().all(|&index| (0..known as i64).contains(&index)));
         assert!(weights.iter().all(|&weight| weight.is_finite() && weight >= 0.0));
         assert!((weights.iter().sum::<f64>() - 1.0).abs() <= 1e-9);
     }
@@ -46,17 +52,47 @@ fn rows(u: &mut Unstructured<'_>) -> Result<(Vec<i64>, Vec<i64>, Vec<f64>)> {
     Ok((indptr, indices, weights))
 }
 
+/// Those of a square mostly; or others of some that are known, or any numbers.
+fn places(u: &mut Unstructured<'_>, rows: usize) -> Result<(usize, Vec<i64>)> {
+    let (mut known, mut own) = (rows, (0..rows as i64).collect::<Vec<_>>());
+    if u.ratio(1, 2)? {
+        known += u.int_in_range(0..=3)?;
+        for at in 0..rows {
+            own.swap(at, u.choose_index(rows)?);
+        }
+    }
+    if u.ratio(1, 8)? {
+        known = u.arbitrary()?;
+    }
+    if u.ratio(1, 8)? {
+        own = u.arbitrary()?;
+    }
+    Ok((known, own))
+}
+
 /// Results are between the numbers that were mixed, and in place they are those of a copy.
 fn mixes(u: &mut Unstructured<'_>, matrix: &MixingMatrix) -> Result<()> {
-    let n = matrix.clients();
-    let columns = u.int_in_range(0..=if n < 50 { 300 } else { 2 })?;
+    let n = matrix.known();
+    let columns = u.int_in_range(
+        0..=match n {
+            0..50 => 300,
+            50..5000 => 2,
+            _ => 0,
+        },
+    )?;
     let x = case::floats(u, n * columns)?;
     let gamma = f64::from(u.arbitrary::<u8>()?) / 255.0;
-    let (mut in_place, mut with_copy) = (x.clone(), x.clone());
-    matrix.mix_in_place(&mut in_place, gamma).unwrap();
+    let (mut in_place, mut with_copy) = (x.clone(), picked(&x, columns, matrix.own()));
     matrix.mix_into(&x, &mut with_copy, gamma).unwrap();
-    for (a, b) in in_place.iter().zip(&with_copy) {
-        assert!(bits(&[*a]) == bits(&[*b]) || a.is_nan() && b.is_nan());
+    if n == matrix.local() && matrix.own().is_sorted() {
+        matrix.mix_in_place(&mut in_place, gamma).unwrap();
+        for (a, b) in in_place.iter().zip(&with_copy) {
+            assert!(bits(&[*a]) == bits(&[*b]) || a.is_nan() && b.is_nan());
+        }
+    } else {
+        let error = matrix.mix_in_place(&mut in_place, gamma).unwrap_err();
+        assert!(matches!(error, Error::Matrix { .. }), "{error}");
+        assert_eq!(bits(&in_place), bits(&x));
     }
     let least = x.iter().fold(f32::INFINITY, |least, &x| least.min(x));
     let most = x.iter().fold(f32::NEG_INFINITY, |most, &x| most.max(x));
