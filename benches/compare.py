@@ -144,8 +144,8 @@ def mixing(name: str, clients: int, columns: int, offsets: list[int], goals: dic
     sparse = torch.sparse_csr_tensor(indptr, indices, single.data, weights.shape)
     codec = _bridge.Codec(f"q4:block={BLOCK}")
     frames = np.empty((clients, _bridge.HEADER_BYTES + codec.payload_bytes(columns)), np.uint8)
-    rounds, senders = np.zeros(clients, np.uint64), np.arange(clients, dtype=np.uint32)
-    ids = {"run_id": bytes(16), "manifest": bytes(16), "rounds": rounds, "senders": senders}
+    senders = np.arange(clients, dtype=np.uint32)
+    ids = {"run_id": bytes(16), "manifest": bytes(16), "round": 0, "senders": senders}
     _bridge.encode_frames(codec, x, frames, seed=1, **ids)
     checked = _bridge.check_frames(codec, frames, columns, **ids)
     candidates: dict[str, Work] = {

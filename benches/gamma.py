@@ -35,9 +35,9 @@ def distance(name: str, topology: Topology, gamma: float, drift: float) -> float
     for t in range(ROUNDS):
         rows += np.float32(drift) * draws.standard_normal(rows.shape, dtype=np.float32)
         outgoing = memory.outgoing(rows)
-        rounds, decoded = np.full(CLIENTS, t, np.uint64), np.empty_like(rows)
-        _bridge.encode_frames(codec.core, outgoing, frames, rounds=rounds, seed=1, **names)
-        _bridge.decode_frames(_bridge.check_frames(codec.core, frames, COLUMNS, rounds=rounds, **names), decoded)
+        decoded = np.empty_like(rows)
+        _bridge.encode_frames(codec.core, outgoing, frames, round=t, seed=1, **names)
+        _bridge.decode_frames(_bridge.check_frames(codec.core, frames, COLUMNS, round=t, **names), decoded)
         public = memory.public(decoded)
         memory.remember(outgoing, public, nobody)
         matrix.mix(public, rows, gamma)

@@ -91,9 +91,9 @@ def test_sizes_that_do_not_fit_are_refused():
         codec.payload_bytes(2**35 + 1)
     with pytest.raises(errors.ConfigError, match="run_id has 3 bytes; it must have 16"):
         _bridge.check_frames(codec, np.zeros((1, 132), np.uint8), 64, **(ids(1) | {"run_id": b"abc"}))
-    for name in ("rounds", "senders"):
+    for name in ("round", "senders"):
         names = ids(2) | {name: ids(1)[name]}
-        with pytest.raises(errors.ConfigError, match=f"{name} has 1 items, but the other arguments ask for 2"):
+        with pytest.raises(errors.ConfigError, match=f"{name}s? has 1 items, but the other arguments ask for 2"):
             _bridge.check_frames(codec, np.zeros((2, 132), np.uint8), 64, **names)
     frames = checked(codec, framed(codec, normal(2, 64)), 64)
     with pytest.raises(errors.ConfigError, match="out has 64 items, but the other arguments ask for 128"):

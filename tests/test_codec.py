@@ -20,7 +20,7 @@ def through_the_wire(codec, rows, t):
     names = {
         "run_id": b"r" * 16,
         "manifest": b"m" * 16,
-        "rounds": np.full(CLIENTS, t, dtype=np.uint64),
+        "round": t,
         "senders": np.arange(CLIENTS, dtype=np.uint32),
     }
     _bridge.encode_frames(codec.core, rows, frames, seed=1, **names)

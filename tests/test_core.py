@@ -163,7 +163,7 @@ def test_every_flipped_byte_is_refused_with_its_row():
     _bridge.decode_frames(checked(codec, frames, 64), whole)
     for at in range(frames.shape[1]):
         frames[1, at] ^= 0x10
-        found = _bridge.check_frames(codec, frames, 64, **ids(3))
+        found = _bridge.check_frames(codec, frames, 64, partial=True, **ids(3))
         assert [row for row, _ in found.faults] == [1]
         assert found.refused.tolist() == [False, True, False]
         out = np.full_like(x, 9.0)
@@ -178,7 +178,7 @@ def test_every_flipped_byte_is_refused_with_its_row():
     [
         ({"run_id": bytes(16)}, {0: "run id", 1: "run id"}),
         ({"manifest": bytes(16)}, {0: "manifest", 1: "manifest"}),
-        ({"rounds": np.array([5, 4], np.uint64)}, {0: "round=4, but round 5 was expected"}),
+        ({"round": np.array([5, 4], np.uint64)}, {0: "round=4, but round 5 was expected"}),
         ({"senders": np.array([0, 2], np.uint32)}, {1: "sender=1, but sender 2 was expected"}),
         ({"codec": _bridge.Codec("q4:norm=l2")}, dict.fromkeys((0, 1), "codec id=0x00010404, but 0x00020404")),
         ({"codec": _bridge.Codec("q4:block=128")}, dict.fromkeys((0, 1), "block=256, but 128")),
@@ -188,29 +188,43 @@ def test_every_flipped_byte_is_refused_with_its_row():
 def test_a_frame_that_is_not_the_expected_message_is_refused_by_field(change, text):
     frames = framed(_bridge.Codec("q4"), normal(2, 64))
     expected = {"codec": _bridge.Codec("q4"), "d": 64} | ids(2) | change
-    found = dict(_bridge.check_frames(expected.pop("codec"), frames, expected.pop("d"), **expected).faults)
+    found = dict(
+        _bridge.check_frames(expected.pop("codec"), frames, expected.pop("d"), partial=True, **expected).faults
+    )
     assert found.keys() == text.keys()
     assert all(found[row].startswith(text[row]) for row in text)
 
 
+def test_a_refused_frame_is_an_error_unless_the_others_are_wanted():
+    frames = framed(_bridge.Codec("q4"), normal(2, 64))
+    frames[1, 60] ^= 1
+    with pytest.raises(errors.FrameError, match="the message of client 1 was refused: header checksum"):
+        _bridge.check_frames(_bridge.Codec("q4"), frames, 64, **ids(2))
+    with pytest.raises(errors.FrameError, match="the message of client 0 was refused: round=4, but round 7"):
+        _bridge.check_frames(_bridge.Codec("q4"), frames, 64, **ids(2) | {"round": 7})
+    for round in (-1, 2**32):
+        with pytest.raises(errors.ConfigError, match=f"round={round} cannot be used"):
+            _bridge.check_frames(_bridge.Codec("q4"), frames, 64, **ids(2) | {"round": round})
+
+
 def test_each_frame_has_a_round_and_a_sender_of_its_own():
     codec, x, out = _bridge.Codec("q4"), normal(3, 300), np.empty((3, 300), np.float32)
-    names = ids(3) | {"rounds": np.array([7, 2**32 - 1, 0], np.uint64), "senders": np.array([9, 9, 4], np.uint32)}
+    names = ids(3) | {"round": np.array([7, 2**32 - 1, 0], np.uint64), "senders": np.array([9, 9, 4], np.uint32)}
     frames = np.empty((3, 96 + codec.payload_bytes(300)), np.uint8)
     _bridge.encode_frames(codec, x, frames, seed=5, **names)
-    for row, (round, sender) in enumerate(zip(names["rounds"], names["senders"], strict=True)):
+    for row, (round, sender) in enumerate(zip(names["round"], names["senders"], strict=True)):
         payload = encoded(codec, x[row], seed=5, round=int(round), client=int(sender))
         np.testing.assert_array_equal(frames[row, 96:], payload)
     _bridge.decode_frames(checked(codec, frames, 300, **names), out)
     with pytest.raises(errors.ConfigError, match="round=4294967296 cannot be used"):
-        _bridge.encode_frames(codec, x, frames, seed=5, **names | {"rounds": np.full(3, 2**32, np.uint64)})
+        _bridge.encode_frames(codec, x, frames, seed=5, **names | {"round": np.full(3, 2**32, np.uint64)})
 
 
 def test_a_refused_frame_moves_no_row():
     codec, x, out = _bridge.Codec("q4"), normal(3, 64), np.empty((3, 64), np.float32)
     frames = framed(codec, x)
     frames[1, 60] ^= 1
-    found = _bridge.check_frames(codec, frames, 64, **ids(3))
+    found = _bridge.check_frames(codec, frames, 64, partial=True, **ids(3))
     mixed = x.copy()
     with pytest.raises(errors.FrameError, match="frame 1: header checksum"):
         matrix(ring(3)).mix_frames(found, mixed, 1.0)
@@ -234,7 +248,7 @@ def test_checked_frames_stay_as_they_were_checked():
     del found
     frames[1, 100] ^= 1
     frames.flags.writeable = False
-    _bridge.check_frames(codec, frames, 64, **ids(3))
+    _bridge.check_frames(codec, frames, 64, partial=True, **ids(3))
     assert not frames.flags.writeable
     with pytest.raises(TypeError):
         _bridge.CheckedFrames()

@@ -20,7 +20,7 @@ def results(_=None):
     x = np.random.default_rng(0).standard_normal((n, d)).astype(np.float32)
     w = _bridge.MixingMatrix(np.arange(n + 1) * n, np.tile(np.arange(n), n), np.full(n * n, 1.0 / n))
     ids = {"run_id": bytes(16), "manifest": bytes(16)}
-    ids |= {"rounds": np.zeros(n, np.uint64), "senders": np.arange(n, dtype=np.uint32)}
+    ids |= {"round": 0, "senders": np.arange(n, dtype=np.uint32)}
     found = [np.float64(_bridge.consensus_distance(x))]
     for name in ("q4", "eden:bits=2", "topk", "none", "q2+rans"):
         codec, mixed = _bridge.Codec(name), x.copy()

@@ -255,7 +255,7 @@ def test_a_hostile_scalar_is_refused_or_computed(name):
     ("name", "one", "other"),
     [
         ("encode", "x", "out"), ("decode", "payload", "out"), ("decode_add", "payload", "out"),
-        ("encode_frames", "x", "out"), ("encode_frames", "senders", "out"), ("encode_frames", "rounds", "out"),
+        ("encode_frames", "x", "out"), ("encode_frames", "senders", "out"), ("encode_frames", "round", "out"),
         ("mix", "z", "x"), ("trimmed_mean", "z", "x"), ("trimmed_mean", "bad", "x"),
         ("median", "z", "x"), ("push", "z", "x"), ("push", "own", "x"),
         ("dropout_mask", "clients", "out"), ("dropout_mask", "samples", "out"),

@@ -19,7 +19,7 @@ from declora._core import (  # noqa: TID251
     set_threads,
     threads,
 )
-from declora.errors import ConfigError
+from declora.errors import ConfigError, FrameError
 
 if TYPE_CHECKING:
     import torch
@@ -61,36 +61,62 @@ def encode_frames(
     *,
     run_id: bytes,
     manifest: bytes,
-    rounds: Array,
+    round: int | Array,
     senders: Array,
     seed: int,
 ) -> None:
-    """Encodes row i of `x`, float32 `[N, D]`, into frame i of `out`, uint8 `[N, 96 + L]`."""
+    """Encodes row i of `x`, float32 `[N, D]`, into frame i of `out`, uint8 `[N, 96 + L]`; see `check_frames`."""
     _core.encode_frames(
         codec,
         _array("x", x),
         _array("out", out),
         run_id=run_id,
         manifest=manifest,
-        rounds=_array("rounds", rounds),
+        round=_each("round", round, len(senders)),
         senders=_array("senders", senders),
         seed=seed,
     )
 
 
 def check_frames(
-    codec: Codec, frames: Array, d: int, *, run_id: bytes, manifest: bytes, rounds: Array, senders: Array
+    codec: Codec,
+    frames: Array,
+    d: int,
+    *,
+    run_id: bytes,
+    manifest: bytes,
+    round: int | Array,
+    senders: Array,
+    partial: bool = False,
 ) -> CheckedFrames:
-    """Checks whether row i of `frames`, uint8 `[N, 96 + L]`, is the message of `senders[i]` in `rounds[i]`."""
-    return _core.check_frames(
+    """Checks whether row i of `frames`, uint8 `[N, 96 + L]`, is the message of `senders[i]` in `round`.
+
+    Args:
+        codec: What the payloads are decoded with.
+        frames: As they arrived.
+        d: Columns of a decoded row.
+        run_id: 16 bytes, of the run.
+        manifest: 16 bytes, of what its sites agreed on.
+        round: Of all frames, or uint64 `[N]`, of each.
+        senders: uint32 `[N]`.
+        partial: Whether frames that are refused are only listed (`CheckedFrames.faults`).
+
+    Raises:
+        FrameError: A frame is refused, and not `partial`.
+    """
+    checked = _core.check_frames(
         codec,
         _array("frames", frames),
         d,
         run_id=run_id,
         manifest=manifest,
-        rounds=_array("rounds", rounds),
+        round=_each("round", round, len(senders)),
         senders=_array("senders", senders),
     )
+    if checked.faults and not partial:
+        row, why = checked.faults[0]
+        raise FrameError(f"the message of client {senders[row]} was refused: {why}")
+    return checked
 
 
 def frame_bytes(codec: Codec, frames: Array, d: int) -> NDArray[np.int64]:
@@ -202,6 +228,15 @@ def lora_backward(
 def crc32c(data: Array) -> int:
     """Returns the CRC32C of `data`, uint8 `[n]`."""
     return _core.crc32c(_array("data", data))
+
+
+def _each(name: str, value: int | Array, count: int) -> NDArray[Any]:
+    """Returns one number as that of each of `count` rows, uint64 `[count]`."""
+    if not isinstance(value, int):
+        return _array(name, value)
+    if not 0 <= value < 2**32:
+        raise ConfigError(f"{name}={value} cannot be used: it must be from 0 to 2^32 - 1.")
+    return np.full(count, value, dtype=np.uint64)
 
 
 def _array(name: str, value: Array) -> NDArray[Any]:

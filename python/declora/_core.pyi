@@ -282,7 +282,7 @@ def encode_frames(
     *,
     run_id: bytes,
     manifest: bytes,
-    rounds: NDArray[np.uint64],
+    round: NDArray[np.uint64],
     senders: NDArray[np.uint32],
     seed: int,
 ) -> None:
@@ -294,7 +294,7 @@ def encode_frames(
         out: uint8 `[N, 96 + codec.payload_bytes(D)]`, written; zeros after a message that is shorter.
         run_id: 16 bytes that name the run.
         manifest: 16 bytes, the hash of what the peers agreed on.
-        rounds: uint64 `[N]`, the round of each row, below 2^32.
+        round: uint64 `[N]`, the round of each row, below 2^32.
         senders: uint32 `[N]`, the client of each row.
         seed: Seed of the rounding, below 2^64.
 
@@ -309,10 +309,10 @@ def check_frames(
     *,
     run_id: bytes,
     manifest: bytes,
-    rounds: NDArray[np.uint64],
+    round: NDArray[np.uint64],
     senders: NDArray[np.uint32],
 ) -> CheckedFrames:
-    """Checks whether row i of `frames [N, 96 + L]` is the undamaged message of `senders[i]` in `rounds[i]`.
+    """Checks whether row i of `frames [N, 96 + L]` is the undamaged message of `senders[i]` in `round[i]`.
 
     A frame that is not is named in the result, and the others can be used.
 
@@ -322,7 +322,7 @@ def check_frames(
         d: Values of each message.
         run_id: 16 bytes that name the run.
         manifest: 16 bytes, the hash of what the peers agreed on.
-        rounds: uint64 `[N]`, the round that each row has to be of.
+        round: uint64 `[N]`, the round that each row has to be of.
         senders: uint32 `[N]`, the client that each row has to be by.
     """
 

@@ -150,7 +150,7 @@ class Gossip:
 
     def _check(self, t: int, frames: NDArray[np.uint8], columns: int) -> _bridge.CheckedFrames:
         """Returns the frames of round `t` and which of them are refused, where the run goes on without them."""
-        checked = _bridge.check_frames(self._codec, frames, columns, **self._names(t))
+        checked = _bridge.check_frames(self._codec, frames, columns, partial=True, **self._names(t))
         for message, why in checked.faults:
             self._refuse(t, message, why)
         return checked
@@ -183,9 +183,7 @@ class Gossip:
 
     def _names(self, t: int) -> dict[str, Any]:
         """Returns what the headers of round `t` say, and what a receiver expects of them."""
-        senders = self._routes.senders
-        rounds = np.full(len(senders), t, dtype=np.uint64)
-        return {"run_id": self._run_id, "manifest": self._manifest, "rounds": rounds, "senders": senders}
+        return {"run_id": self._run_id, "manifest": self._manifest, "round": t, "senders": self._routes.senders}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ use crate::error::{ConfigError, raise};
 use crate::threads::run;
 
 #[pyfunction]
-#[pyo3(signature = (codec, x, out, *, run_id, manifest, rounds, senders, seed))]
+#[pyo3(signature = (codec, x, out, *, run_id, manifest, round, senders, seed))]
 #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
 pub(crate) fn encode_frames(
     codec: &Codec,
@@ -18,21 +18,21 @@ pub(crate) fn encode_frames(
     out: &Bound<'_, PyAny>,
     run_id: &[u8],
     manifest: &[u8],
-    rounds: &Bound<'_, PyAny>,
+    round: &Bound<'_, PyAny>,
     senders: &Bound<'_, PyAny>,
     seed: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let (rounds, senders) = (input::<u64, Ix1>("rounds", rounds)?, input::<u32, Ix1>("senders", senders)?);
+    let (round, senders) = (input::<u64, Ix1>("round", round)?, input::<u32, Ix1>("senders", senders)?);
     let (x, mut out) = (input::<f32, Ix2>("x", x)?, output::<u8, Ix2>("out", out)?);
     apart(("x", &x), ("out", &out))?;
-    apart(("rounds", &rounds), ("out", &out))?;
+    apart(("round", &round), ("out", &out))?;
     apart(("senders", &senders), ("out", &out))?;
     let batch = Batch {
         codec: &codec.0,
         columns: x.shape()[1],
         run_id: sixteen("run_id", run_id)?,
         manifest: sixteen("manifest", manifest)?,
-        rounds: rounds.as_slice()?,
+        rounds: round.as_slice()?,
         senders: senders.as_slice()?,
     };
     let seed = integer("seed", seed)?;
@@ -42,24 +42,24 @@ pub(crate) fn encode_frames(
 }
 
 #[pyfunction]
-#[pyo3(signature = (codec, frames, d, *, run_id, manifest, rounds, senders))]
+#[pyo3(signature = (codec, frames, d, *, run_id, manifest, round, senders))]
 pub(crate) fn check_frames(
     codec: &Codec,
     frames: &Bound<'_, PyAny>,
     d: &Bound<'_, PyAny>,
     run_id: &[u8],
     manifest: &[u8],
-    rounds: &Bound<'_, PyAny>,
+    round: &Bound<'_, PyAny>,
     senders: &Bound<'_, PyAny>,
 ) -> PyResult<CheckedFrames> {
     let frames = input::<u8, Ix2>("frames", frames)?;
-    let (rounds, senders) = (input::<u64, Ix1>("rounds", rounds)?, input::<u32, Ix1>("senders", senders)?);
+    let (round, senders) = (input::<u64, Ix1>("round", round)?, input::<u32, Ix1>("senders", senders)?);
     let batch = Batch {
         codec: &codec.0,
         columns: integer("d", d)?,
         run_id: sixteen("run_id", run_id)?,
         manifest: sixteen("manifest", manifest)?,
-        rounds: rounds.as_slice()?,
+        rounds: round.as_slice()?,
         senders: senders.as_slice()?,
     };
     let (have, need) = (batch.senders.len(), frames.shape()[0]);
