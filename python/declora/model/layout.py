@@ -75,6 +75,11 @@ class Layout:
         """`[D]`: which columns hold matrices, not biases or the scales of norms."""
         return np.repeat([len(block.shape) > 1 for block in self.blocks], [block.size for block in self.blocks])
 
+    @property
+    def pairs(self) -> list[tuple[Block, Block]]:
+        """B `[d, r]` and A `[r, k]` of every adapted layer, whose product is what the adapter adds to its weight."""
+        return [(self[a.name.replace(".lora_A.", ".lora_B.")], a) for a in self.blocks if a.kind == "A"]
+
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)
 
