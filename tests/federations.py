@@ -42,9 +42,9 @@ class GossipAlone:
         state: What is remembered between them.
     """
 
-    def __init__(self, federation, start, *, gamma, seed, run_id, method, version):
+    def __init__(self, federation, start, *, gamma, seed, run_id, method, version, layout):
         self.federation, self.method = federation, build_method(method)
-        self.layout = Layout([Block("x", (start.shape[1],), "A", 0)])
+        self.layout = layout or Layout([Block("x", (start.shape[1],), "A", 0)])
         self.state = State(start.clone(), run_id=run_id)
         self.method.begin(self.state, self.layout)
         self.gossip = Gossip(
@@ -69,9 +69,13 @@ class GossipAlone:
         return self.gossip.round(plan, self.state, self.method)
 
 
-def gossip_of(federation, start, *, gamma=None, seed=0, run_id=RUN_ID, method="dec-lora", version="1") -> GossipAlone:
+def gossip_of(
+    federation, start, *, gamma=None, seed=0, run_id=RUN_ID, method="dec-lora", version="1", layout=None
+) -> GossipAlone:
     """The gossip of a federation whose clients begin with the rows `start`; the run id is drawn where it is None."""
-    return GossipAlone(federation, start, gamma=gamma, seed=seed, run_id=run_id, method=method, version=version)
+    return GossipAlone(
+        federation, start, gamma=gamma, seed=seed, run_id=run_id, method=method, version=version, layout=layout
+    )
 
 
 def rows_of(clients, columns, *, centre=0.0, seed=0) -> torch.Tensor:

@@ -11,6 +11,7 @@ import declora
 from conftest import tiny_bert, tiny_texts
 from declora.errors import ConfigError, TopologyError
 from declora.methods import Part
+from declora.model import Layout
 from declora.state import State
 
 SIZES = [4, 40, 10, 26]
@@ -102,8 +103,8 @@ def test_attackers_do_not_count_in_the_weighted_average(run):
 def test_the_mean_is_weighted_by_the_law_over_those_it_is_asked_for():
     state = State(torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [100.0, 200.0, 300.0]]))
     law = np.array([0.5, 0.3, 0.2])
-    assert Part().endpoint(state, [0, 2], law).tolist() == pytest.approx([20.5 / 0.7, 41 / 0.7, 61.5 / 0.7])
-    assert Part().endpoint(state, [0, 2], None).tolist() == [50.5, 101.0, 151.5]
+    assert Part().endpoint(state, Layout([]), [0, 2], law).tolist() == pytest.approx([20.5 / 0.7, 41 / 0.7, 61.5 / 0.7])
+    assert Part().endpoint(state, Layout([]), [0, 2], None).tolist() == [50.5, 101.0, 151.5]
 
 
 @pytest.mark.parametrize(

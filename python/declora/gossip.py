@@ -92,6 +92,7 @@ class Gossip:
         self._host: torch.Tensor | None = None
         if self._exchange.silent:
             return
+        self._layout = method.lifted(layout)
         self._routes = self._exchange.begin(federation.clients, federation.topology.matrices, state.room("attack"))
         first = method.origin(state).cpu().numpy()
         self._memory = federation.codec.memory(federation.codec.shrink, state.room("memory"))
@@ -99,7 +100,7 @@ class Gossip:
         self._mixer.start(first, state.room("mixer"))
         self._wire = Wire(
             federation.codec,
-            method.lifted(layout),
+            self._layout,
             self._routes.senders,
             run_id=state.run_id,
             manifest={
@@ -126,7 +127,7 @@ class Gossip:
         rows = plan.sent.take(host)
         inbox = self._swap(plan, rows)
         with _timed(inbox.seconds, "mix"):
-            method.mix(self._mixer, inbox, rows, gamma=self._gamma)
+            method.mix(self._mixer, inbox, rows, layout=self._layout, gamma=self._gamma)
             self._exchange.settle(plan.event, rows)
             plan.sent.put(host, rows)
             if self._host is not None:

@@ -1,7 +1,7 @@
 """What happens in one event of a run, a round: which steps, what is trained, what is sent, with which weights."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,6 +42,16 @@ class Columns:
                 joined.append((start, stop))
         return cls(width, tuple(joined))
 
+    def __or__(self, other: "Columns") -> "Columns":
+        """Returns the columns that are among these or the others, of the same matrix."""
+        spans: list[tuple[int, int]] = []
+        for start, stop in sorted(self.spans + other.spans):
+            if spans and start <= spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(stop, spans[-1][1]))
+            else:
+                spans.append((start, stop))
+        return Columns(other.width, tuple(spans))
+
     @property
     def count(self) -> int:
         """How many columns these are."""
@@ -63,7 +73,9 @@ class Columns:
         if self.whole:
             return rows
         index: Any = np.concatenate([np.arange(start, stop) for start, stop in (*self.spans, (0, 0))])
-        return rows[:, index]
+        taken = rows[:, index]
+        # numpy lays out what it takes column by column.
+        return np.ascontiguousarray(taken) if isinstance(taken, np.ndarray) else taken
 
     def put(self, rows: Matrix, values: Matrix) -> None:
         """Writes `values [n, count]` to these columns of `rows [n, width]`; nothing where they are `rows` itself."""
@@ -98,6 +110,8 @@ class Plan:
     """Mixing matrix `[clients, clients]`; row i is what client i applies."""
     edges: NDArray[np.int32]
     """`[E, 2]`, (sender, receiver) of each message: `edges_of(weights)`."""
+    fresh: Columns = field(default=Columns(0, ()))
+    """Of the adapter: columns whose moments are forgotten before the first step."""
 
     @classmethod
     def of_clients(cls, width: int, steps: NDArray[np.int64], event: int = 0) -> "Plan":

@@ -273,8 +273,7 @@ class Run:
         """Runs the next event: a plan, local steps, gossip; returns what is measured of it."""
         state, method = self.state, self.method
         plan = method.plan(self._plan(state.event), self.layout)
-        if self.config.reset_moments:
-            self.optimizer.reset_moments()
+        self.optimizer.reset_moments(plan.fresh)
         method.before_round(state, plan)
         start = time.perf_counter()
         with self.federation.lying.explaining(plan.event):
@@ -294,10 +293,11 @@ class Run:
             self.method.lifted(self.layout).whole,
             topology.weights(event),
             topology.edges(event),
+            fresh=self.layout.whole if self.config.reset_moments else self.layout.of_kinds(),
         )
 
     def _endpoint(self) -> torch.Tensor:
-        return self.method.endpoint(self.state, self.federation.honest, self.federation.topology.law)
+        return self.method.endpoint(self.state, self.layout, self.federation.honest, self.federation.topology.law)
 
     def _record(
         self, plan: Plan, work: LocalRound, inbox: Inbox, seconds: Mapping[str, float], before: RoundRecord | None

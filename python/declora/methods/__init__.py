@@ -3,6 +3,7 @@
 from declora.errors import ConfigError
 from declora.methods.centralized import Centralized
 from declora.methods.dec_lora import DecLora
+from declora.methods.decaf import Decaf
 from declora.methods.fedavg import FedAvg
 from declora.methods.local import Local
 from declora.methods.part import Part, Step
@@ -11,7 +12,7 @@ from declora.spec import parse_spec
 
 __all__ = ["METHODS", "Part", "Stack", "Step", "build_method"]
 
-METHODS: dict[str, type[Part]] = {part.name: part for part in (DecLora, Centralized, FedAvg, Local)}
+METHODS: dict[str, type[Part]] = {part.name: part for part in (DecLora, Decaf, Centralized, FedAvg, Local)}
 """Every part that settings can name."""
 
 

@@ -118,8 +118,16 @@ class Part:
         """
         return state.adapter
 
-    def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, gamma: float) -> None:
-        """Combines `rows`, float32 `[clients, sent columns]`, in place with what arrived."""
+    def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, layout: Layout, gamma: float) -> None:
+        """Combines `rows`, float32 `[clients, sent columns]`, in place with what arrived.
+
+        Args:
+            mixer: The rule of the run.
+            inbox: What arrived.
+            rows: What `lift` returned, of the columns that are sent.
+            layout: The columns of what `lift` returned.
+            gamma: Consensus step size.
+        """
         inbox.mix(mixer, rows, gamma=gamma)
 
     def refit(self, state: State, mixed: torch.Tensor, plan: Plan) -> None:
@@ -130,11 +138,14 @@ class Part:
         """Changes `state` in place at the end of a round."""
         return
 
-    def endpoint(self, state: State, clients: Sequence[int], law: NDArray[np.float64] | None) -> torch.Tensor:
+    def endpoint(
+        self, state: State, layout: Layout, clients: Sequence[int], law: NDArray[np.float64] | None
+    ) -> torch.Tensor:
         """Returns the adapter that is evaluated for all, float32 `[D]`: the mean of those of `clients`.
 
         Args:
             state: After a round.
+            layout: The columns of the adapters.
             clients: Whose count.
             law: float64 `[all clients]`, what each counts; None: all the same.
         """

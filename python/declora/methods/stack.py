@@ -112,9 +112,9 @@ class Stack:
         """Returns what is combined, see `Part.lift`."""
         return self._space.lift(state, plan)
 
-    def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, gamma: float) -> None:
+    def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, layout: Layout, gamma: float) -> None:
         """Combines rows in place with what arrived, see `Part.mix`."""
-        self._space.mix(mixer, inbox, rows, gamma=gamma)
+        self._space.mix(mixer, inbox, rows, layout=layout, gamma=gamma)
 
     def refit(self, state: State, mixed: torch.Tensor, plan: Plan) -> None:
         """Takes what was combined back into the state, see `Part.refit`."""
@@ -125,6 +125,8 @@ class Stack:
         for part in self.parts:
             part.after_round(state, plan, inbox)
 
-    def endpoint(self, state: State, clients: Sequence[int], law: NDArray[np.float64] | None) -> torch.Tensor:
+    def endpoint(
+        self, state: State, layout: Layout, clients: Sequence[int], law: NDArray[np.float64] | None
+    ) -> torch.Tensor:
         """Returns the adapter that is evaluated for all, see `Part.endpoint`."""
-        return self._end.endpoint(state, clients, law)
+        return self._end.endpoint(state, layout, clients, law)

@@ -1,0 +1,125 @@
+"""DeCAF (arXiv 2505.21382): what adapters do is combined, the products B A, and factored again at the clients' rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from declora.errors import ConfigError
+from declora.methods.part import Part
+from declora.mixer import Mixer
+from declora.mixer.refusals import sit_out
+from declora.plan import Plan
+from declora.spec import Option
+
+if TYPE_CHECKING:
+    import torch
+
+    from declora.federation import Federation
+    from declora.gossip import Inbox
+    from declora.methods.products import Split
+    from declora.model import Layout
+    from declora.state import State
+
+__all__ = ["Decaf"]
+
+
+class Decaf(Part):
+    """Products are averaged where Dec-LoRA averages factors, so that no two clients' factors interfere.
+
+    Client i sends its factors, forms the products of all that it hears, and takes for its own the factors nearest to
+    X_i + gamma sum_j w_ij (Z_j - Z_i), with X_i = B_i A_i and Z_j what every holder of j's message forms of it. The
+    head, which is no product, is averaged as it is. What is evaluated for all is the mean product, at the largest rank.
+    Over a server, `fedavg+decaf:left=1`, it is FlexLoRA (arXiv 2402.11505).
+
+    New factors are in other coordinates, which moments of the old ones say nothing about: AdamW's moments and momentum
+    of A and B begin anew in every round, those of the head go on.
+
+    Args:
+        left: 1 to give B the singular values (B = U S, A = V^T), as FlexLoRA does; 0 to give half of them to each
+            (B = U sqrt(S), A = sqrt(S) V^T).
+    """
+
+    name = "decaf"
+    options: ClassVar[Mapping[str, Option]] = {"left": Option(whole=True, least=0, most=1)}
+
+    def __init__(self, *, left: int = 0) -> None:
+        self.left = left
+
+    def __str__(self) -> str:
+        """The part with its options, as settings write it."""
+        return f"{self.name}:left=1" if self.left else self.name
+
+    def arrange(self, federation: Federation) -> Federation:
+        """Returns the federation.
+
+        Raises:
+            ConfigError: A rule that combines numbers, not products; or a memory of columns, which mean something else
+                in each round.
+        """
+        if federation.exchange.silent:
+            return federation
+        if str(federation.mixer) != "linear":
+            raise ConfigError(
+                f"method={self.name!r} combines products of factors, which mixer={str(federation.mixer)!r}, a rule for "
+                "the factors' numbers, does not. Use mixer='linear', or method='dec-lora'."
+            )
+        if not federation.codec.memory.lossless:
+            raise ConfigError(
+                f"codec={federation.codec.name!r} remembers the numbers of factors, but method={self.name!r} factors "
+                "anew in every round, after which they mean something else. Use a codec without a memory, e.g. "
+                "codec='q4'."
+            )
+        return federation
+
+    def plan(self, plan: Plan, layout: Layout) -> Plan:
+        """Returns the round in which A and B begin without moments.
+
+        Raises:
+            ConfigError: Another part of the method does not send all columns.
+        """
+        if not plan.sent.whole:
+            raise ConfigError(
+                f"method={self.name!r} combines products of A and B, but another part of the method sends only one of "
+                "the two. Use either without the other."
+            )
+        return replace(plan, fresh=plan.fresh | layout.of_kinds("A", "B"))
+
+    def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, layout: Layout, gamma: float) -> None:
+        """Combines the products of `rows [clients, D]` in place with those that arrived, and the head by the mixer."""
+        import torch
+
+        from declora.methods.products import combine_products, difference_form
+
+        assert inbox.weights is not None
+        weights, public = sit_out(inbox.weights, inbox.refused), inbox.public(rows.shape[1])
+        head = layout.of_kinds("head")
+        mixed = head.take(rows)
+        if head.count:
+            mixer.mix(weights, head.take(public), mixed, gamma=gamma)
+        exact = np.array([np.array_equal(own, heard) for own, heard in zip(rows, public, strict=False)])
+        own, heard = torch.from_numpy(rows), torch.from_numpy(public)
+        coefficients = difference_form(weights, np.arange(len(rows)), exact, gamma)
+        combine_products(layout, [heard, own], coefficients, own, split=self._split)
+        head.put(rows, mixed)
+
+    def endpoint(
+        self, state: State, layout: Layout, clients: Sequence[int], law: NDArray[np.float64] | None
+    ) -> torch.Tensor:
+        """Returns the factors nearest to the mean product of `clients`, and the mean head, float32 `[D]`."""
+        from declora.methods.products import combine_products
+
+        found = super().endpoint(state, layout, clients, law)
+        counts = np.ones(len(clients)) if law is None else law[list(clients)]
+        shares = sp.csr_array((counts / counts.sum(), (np.zeros_like(clients), clients)), (1, len(state.adapter)))
+        combine_products(layout, [state.adapter], shares, found.unsqueeze(0), split=self._split)
+        return found
+
+    @property
+    def _split(self) -> Split:
+        return "left" if self.left else "balanced"
