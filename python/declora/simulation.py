@@ -79,8 +79,8 @@ def simulate(
 
 def _simulate_one(config: SimulationConfig) -> SimulationResult:
     _check_out(config)
-    federation = plan_federation(config)
-    run = Run(config, prepare(config), federation)
+    planned = plan_federation(config)
+    run = Run(config, prepare(config), planned)
     announce(run.notes, config.progress)
     return _execute(run, str(config.method))
 
@@ -88,12 +88,12 @@ def _simulate_one(config: SimulationConfig) -> SimulationResult:
 def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[str, Any]]) -> Comparison:
     _check_out(base)
     configs = _configs(base, overrides)
-    federations = {label: plan_federation(config) for label, config in configs.items()}
+    planned = {label: plan_federation(config) for label, config in configs.items()}
     runs: dict[str, Run] = {}
     for label, config in configs.items():
         # Everything is checked before the first run starts, and what runs can share is loaded once.
         twin = next((run for run in runs.values() if shareable(run.config, config)), None)
-        runs[label] = Run(config, twin.material if twin else prepare(config), federations[label])
+        runs[label] = Run(config, twin.material if twin else prepare(config), planned[label])
     metrics = {label: run.metric.name for label, run in runs.items()}
     if len(set(metrics.values())) > 1:
         found = ", ".join(f"{label} {metric}" for label, metric in metrics.items())

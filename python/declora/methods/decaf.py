@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from declora.federation import Federation
-    from declora.gossip import Inbox
+    from declora.inbox import Inbox
     from declora.methods.products import Split
     from declora.model import Layout
     from declora.state import State
