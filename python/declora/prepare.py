@@ -13,7 +13,7 @@ from declora.config import SETTINGS, SimulationConfig
 from declora.data import TextData
 from declora.errors import ConfigError, TopologyError, shown
 from declora.federation import Federation
-from declora.methods import Stack, build_method
+from declora.methods import Ranks, Stack, build_method
 from declora.mixer import PushSum, parse_mixer
 from declora.model import BaseModel, load_base
 from declora.topology import Topology, in_order
@@ -143,6 +143,8 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
         TopologyError: The graph cannot carry gossip.
     """
     codec, mixer, method = parse_codec(config.codec), parse_mixer(config.mixer), build_method(config.method)
+    if config.ranks is not None:
+        method = Stack([*method.parts, Ranks(config.ranks, exact=method.of_products)])
     if not mixer.weighted and config.weights not in (None, "metropolis"):
         raise ConfigError(
             f"weights={config.weights!r} has no effect with mixer={config.mixer!r}, which counts all neighbours alike; "

@@ -10,11 +10,12 @@ from declora.methods.fedavg import FedAvg
 from declora.methods.ffa_lora import FfaLora
 from declora.methods.local import Local
 from declora.methods.part import Part, Step
+from declora.methods.ranks import Ranks
 from declora.methods.stack import Stack
 from declora.methods.tracking import GradientTracking
 from declora.spec import parse_spec
 
-__all__ = ["METHODS", "Part", "Stack", "Step", "build_method"]
+__all__ = ["METHODS", "Part", "Ranks", "Stack", "Step", "build_method"]
 
 METHODS: dict[str, type[Part]] = {
     part.name: part

@@ -46,6 +46,7 @@ class Decaf(Part):
     """
 
     name = "decaf"
+    of_products = True
     options: ClassVar[Mapping[str, Option]] = {"left": Option(whole=True, least=0, most=1)}
 
     def __init__(self, *, left: int = 0) -> None:

@@ -58,6 +58,8 @@ class Part:
     """Whether clients talk over the graph of the settings, so that the rule of the weights is one for its edges."""
     steady: ClassVar[bool] = True
     """Whether the same columns are sent in every round."""
+    of_products: ClassVar[bool] = False
+    """Whether it combines products of factors, in which clients of unlike ranks are alike."""
 
     def __str__(self) -> str:
         """The part with its options, as settings write it."""
@@ -71,11 +73,20 @@ class Part:
         """
         return federation
 
+    def begin(self, state: State, layout: Layout) -> None:
+        """Changes the adapters that clients begin with, in place.
+
+        Args:
+            state: With the clients' common first adapter.
+            layout: The columns of the adapters.
+        """
+        return
+
     def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
         """Returns the state of its own that a run begins with, by name; best with a row for each client.
 
         Args:
-            state: With the clients' common first adapter.
+            state: With the adapters that clients begin with.
             layout: The columns of the adapters.
         """
         return {}

@@ -59,6 +59,11 @@ class Stack:
         """Whether the same columns are sent in every round."""
         return all(part.steady for part in self.parts)
 
+    @property
+    def of_products(self) -> bool:
+        """Whether products of factors are combined."""
+        return self._space.of_products
+
     def _owner(self, hooks: Sequence[str], what: str) -> Part:
         owners = [part for part in self.parts if any(getattr(type(part), h) is not getattr(Part, h) for h in hooks)]
         if len(owners) > 1:
@@ -73,7 +78,9 @@ class Stack:
         return federation
 
     def begin(self, state: State, layout: Layout) -> None:
-        """Puts the state of the parts' own into `state`."""
+        """Has all parts change the first adapters, then put the state of their own into `state`."""
+        for part in self.parts:
+            part.begin(state, layout)
         for part in self.parts:
             if own := part.extra(state, layout):
                 state.room(part.name).update(own)

@@ -1,0 +1,75 @@
+"""Clients of unlike ranks: each adapter has the columns of the largest rank, and a client's own are the first ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from declora.methods.part import Part, Step
+from declora.plan import Plan
+
+if TYPE_CHECKING:
+    import torch
+
+    from declora.federation import Federation
+    from declora.inbox import Inbox
+    from declora.model import Layout
+    from declora.state import State
+
+__all__ = ["Ranks"]
+
+
+class Ranks(Part):
+    """Keeps each client at its rank: what is beyond it stays zero.
+
+    Where A's row and B's column are zero, so are both gradients, so that local steps leave them alone. What other parts
+    and gossip put there is cut. DeCAF's components come by their size, so that cutting leaves the best of that rank;
+    averages of factors are cut as in HetLoRA (arXiv 2401.06432), whose mean is not kept.
+
+    Args:
+        ranks: Of each client.
+        exact: Whether clients combine products of factors, in which those of unlike ranks are alike.
+    """
+
+    name = "ranks"
+
+    def __init__(self, ranks: Sequence[int], *, exact: bool) -> None:
+        self._ranks, self._exact = tuple(ranks), exact
+
+    def __str__(self) -> str:
+        """The part with the ranks."""
+        return f"{self.name}={list(self._ranks)}"
+
+    def arrange(self, federation: Federation) -> Federation:
+        """Returns the federation with the ranks of its clients; one that stands for all has the largest."""
+        largest = max(self._ranks)
+        if federation.clients != len(self._ranks):
+            self._ranks = (largest,) * federation.clients
+        notes = federation.notes
+        if not federation.exchange.silent and len(set(self._ranks)) > 1:
+            notes += (f"Messages have room for rank {largest}: clients of a lower one send zeros, too.",)
+            if not self._exact:
+                notes += (
+                    "Factors of unlike ranks are averaged with zeros in the place of what is missing, and cut to each "
+                    "client's rank, so that their mean is not kept; method='decaf' averages products.",
+                )
+        return replace(federation, ranks=self._ranks, notes=notes)
+
+    def begin(self, state: State, layout: Layout) -> None:
+        """Cuts the first adapters."""
+        from declora.model.ranks import beyond
+
+        self._beyond = beyond(layout, self._ranks, state.adapter.device)
+        self._cut(state)
+
+    def after_step(self, state: State, step: Step) -> None:
+        """Cuts what other parts of the method have put there, noise or a correction."""
+        self._cut(state)
+
+    def after_round(self, state: State, plan: Plan, inbox: Inbox) -> None:
+        """Cuts what came from clients of a higher rank."""
+        self._cut(state)
+
+    def _cut(self, state: State) -> None:
+        state.adapter.masked_fill_(self._beyond, 0.0)
