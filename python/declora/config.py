@@ -11,7 +11,22 @@ from declora.attacks import parse_attack
 from declora.codec import parse_codec
 from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
 from declora.fields import LOADED, read_fields
-from declora.kinds import LORA_FIELDS, Choice, Given, Name, Place, Real, Source, Table, Text, Texts, Whole, Wholes
+from declora.kinds import (
+    LORA_FIELDS,
+    Choice,
+    Given,
+    Name,
+    Place,
+    Real,
+    Source,
+    Table,
+    Tables,
+    Text,
+    Texts,
+    Whole,
+    Wholes,
+    one_of_all,
+)
 from declora.methods import Part, Stack, build_method
 from declora.metrics import METRICS
 from declora.mixer import parse_mixer
@@ -43,7 +58,7 @@ def _read_device(text: str) -> None:
         raise ConfigError(f"device={shown(text)} is not known. Use 'auto', 'cpu', 'cuda' or 'cuda:N'.")
 
 
-LORA = Table("peft.LoraConfig", error=ModelError, **LORA_FIELDS)
+LORA = Tables("peft.LoraConfig", error=ModelError, **LORA_FIELDS)
 """A LoRA configuration; each of its fields here is a flag of the command line, too."""
 
 
@@ -79,7 +94,10 @@ class SimulationConfig:
     lora: Annotated[Any, LORA] = field(default_factory=lambda: {"r": 8})
     """A `peft.LoraConfig`, or a table of its fields. In a table, lora_alpha defaults to r, so that the scale is 1;
     target_modules to PEFT's choice for the kind of model (query and value; q_proj and v_proj; c_attn ...), or where it
-    has none to all linear layers."""
+    has none to all linear layers. A list gives each client its own, which may differ in r, at one scale lora_alpha / r;
+    it is kept as `ranks`."""
+    ranks: Annotated[Any | None, Wholes(1, 2**16)] = None
+    """Each client's own rank ([4, 8, 16, ...]), at the scale lora_alpha / r of `lora`; none: all have `lora`'s r."""
     partition: Annotated[Any | None, Given(Name(_read_partition))] = None
     """iid, dirichlet:ALPHA, shards:S, quantity:ALPHA, column:NAME, natural (as given, a list with one per client), or
     labels:[[..], ..], each client's proportions of the labels, which may be an array, too; none: natural where the
@@ -212,12 +230,27 @@ class SimulationConfig:
             )
         if self.local_steps is None and self.local_epochs is None:
             object.__setattr__(self, "local_steps", DEFAULT_LOCAL_STEPS)
+        self._settle_ranks()
         if not isinstance(self.method, str):
             build_method(self.method)
         if self.attack is not None:
             parse_attack(self.attack, self.attackers, clients=self.clients, seed=self.seed)
         if self.tensorboard and self.out is None:
             raise ConfigError("tensorboard=True needs a run folder to write into. Set out='runs/NAME'.")
+
+    def _settle_ranks(self) -> None:
+        """Keeps a list of LoRA configurations as one and ranks, of which there must be one for each client."""
+        if isinstance(self.lora, list):
+            if self.ranks is not None:
+                raise ConfigError("lora is a list and ranks is one, too; both say the clients' ranks. Set one of them.")
+            lora, ranks = one_of_all(self.lora)
+            object.__setattr__(self, "lora", lora)
+            object.__setattr__(self, "ranks", ranks)
+        if isinstance(self.ranks, int) or len(self.ranks or range(self.clients)) != self.clients:
+            raise ConfigError(
+                f"ranks={shown(self.ranks)} must be a list with a rank of each client, of whom there are "
+                f"{self.clients:,}. For one rank of all set lora={{'r': ...}}."
+            )
 
     def override(self, **changes: Any) -> "SimulationConfig":
         """Returns a copy with some settings changed, checked again.
@@ -231,6 +264,8 @@ class SimulationConfig:
         for name in changes:
             if name not in known:
                 raise unknown_name("setting", name, known)
+        if isinstance(changes.get("lora"), list | tuple):
+            changes.setdefault("ranks", None)
         for name, other in (("local_steps", "local_epochs"), ("local_epochs", "local_steps")):
             if changes.get(name) is not None:
                 changes.setdefault(other, None)

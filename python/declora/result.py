@@ -75,7 +75,8 @@ class SimulationResult:
         count = len(self._outcome.rows)
         if not 0 <= index < count:
             raise ConfigError(f"client={index} does not exist: this run has clients 0..{count - 1}.")
-        return Adapter(self._outcome.rows[index], self._outcome.layout, self._outcome.lora)
+        own = Adapter(self._outcome.rows[index], self._outcome.layout, self._outcome.lora)
+        return own.at_rank(self.federation.ranks[index]) if self.federation.ranks else own
 
     @property
     def local_work(self) -> str:

@@ -91,7 +91,8 @@ class Run:
             raise ConfigError("metric='exact_match' needs generated answers. Set max_new_tokens, e.g. 256.")
         federation, self.method = planned or plan_federation(config)
         self.federation, self.partition = divide(config, material.text, federation, self.method)
-        lora = adapter_config(config.lora, material.base, material.task_type)
+        largest = max(self.federation.ranks, default=None)
+        lora = adapter_config(config.lora, material.base, material.task_type, largest)
         train, shards = material.train, self.federation.shards
         if config.packing:
             pack = pack_examples if material.text.has_prompts else pack_blocks

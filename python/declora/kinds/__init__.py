@@ -5,12 +5,12 @@ numpy integer is the whole number that it is, so that files and digests do not d
 """
 
 from declora.kinds.kind import Kind, parse_value
-from declora.kinds.lora import LORA_FIELDS
-from declora.kinds.objects import Given, Source, Table
+from declora.kinds.lora import LORA_FIELDS, one_of_all
+from declora.kinds.objects import Given, Source, Table, Tables
 from declora.kinds.texts import Choice, Name, Place, Text, Texts
 from declora.kinds.values import Real, Switch, Whole, Wholes
 
 __all__ = [
-    "LORA_FIELDS", "Choice", "Given", "Kind", "Name", "Place", "Real", "Source", "Switch", "Table", "Text", "Texts",
-    "Whole", "Wholes", "parse_value",
+    "LORA_FIELDS", "Choice", "Given", "Kind", "Name", "Place", "Real", "Source", "Switch", "Table", "Tables", "Text",
+    "Texts", "Whole", "Wholes", "one_of_all", "parse_value",
 ]  # fmt: skip

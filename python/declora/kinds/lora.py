@@ -1,15 +1,16 @@
 """What the fields of a LoRA configuration may be: in a table, as flags, or as those of a `peft.LoraConfig`."""
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from declora.errors import ConfigError, refuse, shown
+from declora.errors import ConfigError, ModelError, refuse, shown
 from declora.kinds.kind import Kind, parse_value
 from declora.kinds.texts import Texts
 from declora.kinds.values import Real, Switch, Whole, Wholes
 
-__all__ = ["LORA_FIELDS"]
+__all__ = ["LORA_FIELDS", "one_of_all"]
 
 
 class _Modules(Texts):
@@ -79,3 +80,29 @@ LORA_FIELDS: dict[str, Kind] = {
     "inference_mode": Switch(),
 }
 """The kind of each field that is checked before PEFT sees it, by name."""
+
+
+def one_of_all(loras: Sequence[Any]) -> tuple[Any, list[int]]:
+    """Returns one LoRA configuration, that of the largest rank, for clients that differ in nothing but rank, and ranks.
+
+    Raises:
+        ModelError: They differ in more, or in the scale of B A, which is lora_alpha / r (rsLoRA: / sqrt r).
+    """
+    tables = [dict(one) if isinstance(one, Mapping) else dict(one.to_dict()) for one in loras]
+    ranks = [table.pop("r", 8) for table in tables]
+    alphas = [table.pop("lora_alpha", rank) for table, rank in zip(tables, ranks, strict=True)]
+    divisors = [rank**0.5 if table.get("use_rslora") else rank for table, rank in zip(tables, ranks, strict=True)]
+    scales = [alpha / divisor for alpha, divisor in zip(alphas, divisors, strict=True)]
+    for i, (table, scale) in enumerate(zip(tables, scales, strict=True)):
+        for field in sorted(table.keys() | tables[0].keys()):
+            if table.get(field) != tables[0].get(field):
+                raise ModelError(
+                    f"lora[{i}].{field}={shown(table.get(field))}, but that of lora[0] is "
+                    f"{shown(tables[0].get(field))}: clients may differ in r, with the lora_alpha of its scale, alone."
+                )
+        if not math.isclose(scale, scales[0]):
+            raise ModelError(
+                f"lora[{i}] has the scale {scale:g} (lora_alpha / r), but lora[0] has {scales[0]:g}: adapters are "
+                f"combined at one scale. Set lora[{i}].lora_alpha={scales[0] * divisors[i]:g}."
+            )
+    return loras[ranks.index(max(ranks))], ranks

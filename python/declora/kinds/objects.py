@@ -10,7 +10,7 @@ from declora.errors import ConfigError, DecloraError, refuse, shown
 from declora.kinds.kind import Kind, parse_value
 from declora.kinds.texts import Place, Text
 
-__all__ = ["Given", "Source", "Table"]
+__all__ = ["Given", "Source", "Table", "Tables"]
 
 _PLAIN = (type(None), bool, int, float, complex, bytes, np.generic)
 """What stands for no object: a number where a graph or a model is expected is a mistake."""
@@ -88,3 +88,12 @@ class Table(Kind):
     def parse(self, text: str) -> Any:
         """Returns the table that `text` is in TOML, else what else it means."""
         return parse_value(text)
+
+
+class Tables(Table):
+    """A table or an object in its place, or a list of them, one of each client."""
+
+    def _check(self, name: str, value: Any) -> Any:
+        if not isinstance(value, list | tuple) or not value:
+            return super()._check(name, value)
+        return [super(Tables, self)._check(f"{name}[{i}]", one) for i, one in enumerate(value)]

@@ -10,8 +10,6 @@ from declora.methods.part import Part, Step
 from declora.plan import Plan
 
 if TYPE_CHECKING:
-    import torch
-
     from declora.federation import Federation
     from declora.inbox import Inbox
     from declora.model import Layout

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from declora.errors import RunFolderError
 from declora.model.layout import Layout
+from declora.model.ranks import at_rank
 
 __all__ = ["Adapter"]
 
@@ -25,6 +26,18 @@ class Adapter:
     """float32 `[D]`, on the CPU."""
     layout: Layout
     config: LoraConfig
+
+    def at_rank(self, rank: int) -> "Adapter":
+        """Returns the adapter of the first `rank` components of each layer, at the same scale: smaller, in PEFT's form.
+
+        Raises:
+            ModelError: Layers have ranks of their own.
+        """
+        tensors = self.state_dict()
+        for b, a in self.layout.pairs:
+            tensors |= {b.name: tensors[b.name][:, :rank].contiguous(), a.name: tensors[a.name][:rank].contiguous()}
+        layout = Layout.of(tensors)
+        return Adapter(layout.flatten(tensors), layout, at_rank(self.config, rank))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Returns the tensors under PEFT's names, as `peft.get_peft_model_state_dict` would."""

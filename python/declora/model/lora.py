@@ -12,6 +12,7 @@ from declora.kinds import LORA_FIELDS
 from declora.model.load import BaseModel
 from declora.model.lora_names import check_names, check_rank
 from declora.model.new_weights import saved_with
+from declora.model.ranks import at_rank
 from declora.model.targets import PEFT_ROOT, trained_wholes
 
 __all__ = ["adapter_config"]
@@ -20,13 +21,16 @@ _NEEDED = ("r", "lora_alpha", "lora_dropout")
 """Fields that cannot be without a value."""
 
 
-def adapter_config(lora: LoraConfig | Mapping[str, Any], base: BaseModel, task_type: TaskType) -> LoraConfig:
+def adapter_config(
+    lora: LoraConfig | Mapping[str, Any], base: BaseModel, task_type: TaskType, rank: int | None = None
+) -> LoraConfig:
     """Returns the `LoraConfig` of a run over `base`, its task type, targets and new modules filled in.
 
     Args:
         lora: A `LoraConfig`, left as it is, or a table of its fields; `lora_alpha` is r where the table has none.
         base: What is adapted.
         task_type: That of the data.
+        rank: Takes the place of r, at the same scale; None: r.
 
     Raises:
         ModelError: A field is unknown, has a value that it cannot have, or names what the model does not have; or the
@@ -34,6 +38,8 @@ def adapter_config(lora: LoraConfig | Mapping[str, Any], base: BaseModel, task_t
     """
     config = _read(lora)
     _check_fields(config)
+    if rank is not None:
+        config = at_rank(config, rank)
     if config.task_type not in (None, task_type):
         raise ModelError(
             f"lora.task_type={shown(config.task_type)} does not fit the data, which needs {task_type.value!r}. Leave "

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -13,7 +14,7 @@ __all__ = ["at_rank", "beyond"]
 
 
 def at_rank(lora: LoraConfig, rank: int) -> LoraConfig:
-    """Returns the configuration with another rank and the same scale of B A, which is lora_alpha / r (rsLoRA: / sqrt r).
+    """Returns the configuration with another rank and the same scale of B A, lora_alpha / r (of rsLoRA, / sqrt r).
 
     Raises:
         ModelError: Layers have ranks of their own.
@@ -32,7 +33,7 @@ def at_rank(lora: LoraConfig, rank: int) -> LoraConfig:
 
 
 def beyond(layout: Layout, ranks: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Returns which columns a client does not have, bool `[clients, D]`: of B's columns and A's rows beyond its rank."""
+    """Returns which columns each client lacks, bool `[clients, D]`: B's columns and A's rows beyond its rank."""
     found = torch.zeros(len(ranks), layout.columns, dtype=torch.bool, device=device)
     for b, a in layout.pairs:
         missing = torch.arange(a.shape[0], device=device) >= torch.tensor(ranks, device=device)[:, None]
@@ -41,6 +42,6 @@ def beyond(layout: Layout, ranks: Sequence[int], device: torch.device) -> torch.
     return found
 
 
-def _whole(number: float) -> int | float:
-    """Returns a number as an integer where it is one, as configurations usually have it."""
+def _whole(number: float) -> Any:
+    """Returns a number as an integer where it is one, which PEFT says lora_alpha is."""
     return int(number) if number == int(number) else number

@@ -1,0 +1,204 @@
+"""Clients with ranks of their own: columns beyond them stay zero, and their adapters are PEFT's of that rank."""
+
+import datasets
+import numpy as np
+import peft
+import pytest
+import torch
+
+import declora
+from conftest import tiny_bert, tiny_texts
+from declora.errors import ConfigError, ModelError
+from declora.methods import METHODS, Ranks, Stack
+from declora.model import Layout
+from declora.model.ranks import beyond
+from declora.state import State
+from declora.topology import Topology
+from federations import federation_of, gossip_of, rows_of
+
+RANKS = [1, 4, 2]
+
+
+@pytest.fixture
+def run(tokenizer):
+    data = datasets.DatasetDict(train=tiny_texts(48), validation=tiny_texts(8))
+
+    def simulate(**settings):
+        few = {
+            "model": tiny_bert(), "tokenizer": tokenizer, "data": data, "clients": 3, "rounds": 2, "local_steps": 2,
+            "batch_size": 4, "learning_rate": 1e-2, "client_eval_samples": 0, "lora": {"r": 2}, "ranks": RANKS,
+            "codec": "none",
+        }  # fmt: skip
+        return declora.simulate(**{**few, **settings})
+
+    return simulate
+
+
+def cut(result):
+    """The numbers of each client beyond its rank, and those within, of A and B alone."""
+    rows, of = result._outcome.rows, result._outcome.layout
+    missing = beyond(of, RANKS, torch.device("cpu"))
+    factors = torch.zeros(of.columns, dtype=torch.bool)
+    for block in of:
+        factors[block.start : block.stop] = block.kind != "head"
+    return rows[missing], rows[~missing & factors]
+
+
+def test_local_steps_leave_zeros_beyond_a_rank_as_they_are_by_themselves(run, monkeypatch):
+    """A's row and B's column being zero, so are both gradients, and AdamW's steps, with weight decay, too."""
+    for hook in ("after_step", "after_round"):
+        monkeypatch.setattr(Ranks, hook, lambda *_: None)
+    lacks, has = cut(run(method="local", rounds=3, weight_decay=0.1, lora={"r": 2, "lora_dropout": 0.1}))
+    assert not lacks.any()
+    assert has.count_nonzero() == has.numel()
+
+
+@pytest.mark.parametrize("method", ["dec-lora", "decaf", "fedavg+decaf:left=1", "gradient-tracking", "d2", "tad-lora"])
+def test_nothing_is_left_beyond_a_rank_whatever_is_combined(run, method):
+    lacks, has = cut(run(method=method))
+    assert not lacks.any()
+    assert has.abs().max() > 0.01
+
+
+def layout(rank=4):
+    return Layout.of({"x.lora_A.weight": torch.empty(rank, 6), "x.lora_B.weight": torch.empty(7, rank)})
+
+
+def mixed(method, ranks):
+    """Adapters before and after a round of gossip of a method, with the mixing matrix."""
+    of = layout()
+    stack = Stack([METHODS[method](), Ranks(ranks, exact=method == "decaf")])
+    rows = rows_of(len(ranks), of.columns)
+    alone = gossip_of(federation_of(clients=len(ranks)), rows, method=stack, layout=of)
+    start = rows.masked_fill(beyond(of, ranks, rows.device), 0.0)
+    rows = start.clone()
+    inbox = alone.round(0, rows)
+    stack.after_round(alone.state, None, inbox)
+    return start, rows, torch.from_numpy(Topology.build("ring", len(ranks)).weights(0).toarray())
+
+
+def products(rows):
+    (b, a), of = layout().pairs[0], layout()
+    return of.view(rows, b.name).double() @ of.view(rows, a.name).double()
+
+
+def test_decaf_gives_each_client_the_best_of_its_rank():
+    ranks = [1, 2, 3, 4, 4]
+    start, rows, w = mixed("decaf", ranks)
+    u, s, v = torch.linalg.svd(torch.einsum("ij,jdk->idk", w, products(start)), full_matrices=False)
+    for client, rank in enumerate(ranks):
+        best = u[client][:, :rank] * s[client][:rank] @ v[client][:rank]
+        torch.testing.assert_close(products(rows)[client], best, atol=1e-5, rtol=0)
+
+
+def test_factors_are_averaged_with_zeros_and_cut():
+    ranks = [1, 2, 3, 4, 4]
+    start, rows, w = mixed("dec-lora", ranks)
+    expected = (w.float() @ start).masked_fill(beyond(layout(), ranks, start.device), 0.0)
+    torch.testing.assert_close(rows, expected)
+
+
+def test_first_adapters_are_cut_before_other_parts_look_at_them():
+    of, state = layout(), State(torch.ones(3, layout().columns))
+    Stack([METHODS["d2"](), Ranks([1, 2, 4], exact=False)]).begin(state, of)
+    for array in (state.adapter, state.room("d2")["before"]):
+        assert array.sum(1).tolist() == [1 * 13, 2 * 13, 4 * 13]
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {"r": 2, "lora_alpha": 6},
+        {"r": 2, "lora_alpha": 6, "use_rslora": True},
+        {"r": 2, "target_modules": ["query", "value"], "alpha_pattern": {"value": 5}},
+    ],
+    ids=str,
+)
+def test_peft_loads_each_client_at_its_own_rank_with_the_same_logits(run, lora, tmp_path):
+    result = run(method="decaf", lora=lora, out=str(tmp_path / "run"))
+    inputs = {"input_ids": torch.arange(12).reshape(2, 6) + 2}
+    for client, rank in enumerate(RANKS):
+        logits = []
+        whole = declora.Adapter(result._outcome.rows[client], result._outcome.layout, result._outcome.lora)
+        whole.save_pretrained(tmp_path / "whole")
+        for folder in (tmp_path / "whole", tmp_path / "run" / "adapters" / f"client-{client:04d}"):
+            model = peft.PeftModel.from_pretrained(tiny_bert(), folder).eval()
+            logits.append(model(**inputs).logits)
+        own = model.peft_config["default"]
+        assert own.r == rank
+        weights = peft.get_peft_model_state_dict(model)
+        assert {len(tensor) for name, tensor in weights.items() if "lora_A" in name} == {rank}
+        # Sums of 4 products of which some are zeros, or of fewer: float32 logits of about 1, through two layers.
+        torch.testing.assert_close(*logits, atol=1e-5, rtol=0)
+        assert result.client(client).config.lora_alpha == own.lora_alpha
+    assert result.average.config.r == max(RANKS)
+
+
+def test_a_scale_is_the_same_for_all(run):
+    result = run(method="local", lora={"r": 2, "lora_alpha": 6})
+    assert [result.client(i).config.lora_alpha for i in range(3)] == [3, 12, 6]
+    result = run(method="local", lora={"r": 4, "lora_alpha": 4, "use_rslora": True})
+    assert [result.client(i).config.lora_alpha for i in range(3)] == pytest.approx([2, 4, 4 / 2**0.5])
+
+
+def test_one_configuration_of_each_client_is_one_and_ranks():
+    own = [peft.LoraConfig(r=r, lora_alpha=2 * r, target_modules=["query"]) for r in RANKS]
+    config = declora.SimulationConfig(clients=3, lora=own)
+    assert config.ranks == RANKS
+    assert config.lora is own[1]
+    tables = [{"r": r, "lora_dropout": 0.1} for r in RANKS]
+    assert declora.SimulationConfig(clients=3, lora=tables).lora == tables[1]
+    again = config.override(lora=tables[:2], clients=2)
+    assert (again.lora, again.ranks) == (tables[1], RANKS[:2])
+    assert declora.SimulationConfig(**{**again.describe(), "out": None}).ranks == RANKS[:2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"ranks": [4, 8]}, ConfigError, r"ranks=\[4, 8\] must be a list with a rank of each client, .* 3"),
+        ({"ranks": 4}, ConfigError, "ranks=4 must be a list"),
+        ({"ranks": [4, 0, 4]}, ConfigError, r"ranks\[1\]=0"),
+        ({"lora": [{"r": 2}] * 3, "ranks": RANKS}, ConfigError, "Set one of them"),
+        ({"lora": [{"r": 2}] * 2}, ConfigError, "ranks=.2, 2. must be a list"),
+        ({"lora": []}, ModelError, "must be a table"),
+        ({"lora": [{"r": 2}, {"r": 0}, {}]}, ModelError, r"lora\[1\].r=0"),
+        (
+            {"lora": [{"r": 2}, {"r": 2, "target_modules": ["key"]}, {}]},
+            ModelError,
+            r"lora\[1\].target_modules=\['key'\], but that of lora\[0\] is None: clients may differ in r",
+        ),
+        (
+            {"lora": [{"r": 2}, {"r": 2, "lora_alpha": 8}, {}]},
+            ModelError,
+            r"lora\[1\] has the scale 4 .*, but lora\[0\] has 1: .* Set lora\[1\].lora_alpha=2.",
+        ),
+    ],
+    ids=str,
+)
+def test_ranks_that_cannot_be_are_refused(settings, error, message):
+    with pytest.raises(error, match=message):
+        declora.SimulationConfig(**{"clients": 3, **settings})
+
+
+def test_layers_with_ranks_of_their_own_are_refused(run):
+    lora = {"r": 2, "target_modules": ["query"], "rank_pattern": {"layer.0.attention.self.query": 1}}
+    with pytest.raises(ModelError, match="gives layers ranks of their own"):
+        run(lora=lora)
+    with pytest.raises(ModelError, match=r"lora.r=65 is more than"):
+        run(ranks=[1, 65, 2])
+
+
+def test_what_unlike_ranks_cost_is_said(run):
+    def said(**settings):
+        return [note for note in run(rounds=1, **settings).notes if "rank" in note]
+
+    assert [note.split()[0] for note in said(method="dec-lora")] == ["Messages", "Factors"]
+    assert [note.split()[0] for note in said(method="decaf")] == ["Messages"]
+    assert said(method="dec-lora", ranks=[2, 2, 2]) == said(method="local") == []
+
+
+def test_one_client_that_stands_for_all_has_the_largest_rank(run):
+    result = run(method="centralized")
+    assert result.client(0).config.r == max(RANKS)
+    assert np.isfinite(result.history["average_loss"].iloc[-1])
