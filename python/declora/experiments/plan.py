@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import re
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

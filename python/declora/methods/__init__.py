@@ -23,7 +23,7 @@ METHODS: dict[str, type[Part]] = {
 
 
 def build_method(method: object) -> Stack:
-    """Returns the method that a text names, `PART[:OPTION=NUMBER,...][+PART...]`, or that a part, or a list of them, is.
+    """Returns the method that a text names, `PART[:OPTION=NUMBER,...][+PART...]`, or that a part or a list is.
 
     Raises:
         ConfigError: A name or option is not known, with the nearest match, the parts do not fit each other, or it is
