@@ -1,9 +1,10 @@
-"""Methods against the bias of unlike data, on quadratics, through the gossip of a run: against float64 oracles (V28)."""
+"""Methods against the bias of unlike data, on quadratics, by the gossip of a run: against float64 oracles (V28)."""
 
 import numpy as np
 import pytest
 import torch
 
+from declora.codec import parse_codec
 from declora.federation import Federation
 from declora.gossip import Gossip
 from declora.methods import Step, build_method
@@ -22,8 +23,6 @@ class Rounds:
     """A run of a method whose local steps are SGD on the quadratics, float32."""
 
     def __init__(self, method, *, clients=CLIENTS, codec="none", topology="ring", local=1, gamma=None):
-        from declora.codec import parse_codec
-
         self.method, self.local = build_method(method), local
         planned = Federation(clients, 1, Topology.build(topology, clients), parse_codec(codec))
         self.federation = self.method.arrange(planned)

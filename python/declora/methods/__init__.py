@@ -25,7 +25,7 @@ METHODS: dict[str, type[Part]] = {
 
 
 def build_method(method: object) -> Stack:
-    """Returns the method that a text names, `PART[:OPTION=NUMBER,...][+PART...]`, or that one part or a stack is.
+    """Returns the method that a text names, `PART[:OPTION=NUMBER,...][+PART...]`, or that a part or a list is.
 
     Raises:
         ConfigError: A name or option is not known, with the nearest match, the parts do not fit each other, or it is
@@ -35,10 +35,12 @@ def build_method(method: object) -> Stack:
         return method
     if isinstance(method, Part):
         return Stack([method])
+    if isinstance(method, list | tuple) and method:
+        return Stack([part for one in method for part in build_method(one).parts])
     if not isinstance(method, str):
         raise ConfigError(
-            f"method={shown(method)} is no method. Give a name such as 'dec-lora', or an object of a class of yours "
-            "that derives from declora.Part."
+            f"method={shown(method)} is no method. Give a name such as 'dec-lora', an object of a class of yours that "
+            "derives from declora.Part, or a list of these."
         )
     known = {name: part.options for name, part in METHODS.items()}
     parts = []
