@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from declora import _bridge, seeds
-from declora.codec import NoMemory
+from declora import seeds
+from declora.codec import CheckedFrames, NoMemory
 from declora.errors import CodecError, FrameError, TrainingError
 from declora.exchange import Routes
 from declora.methods import Federation
@@ -49,7 +49,7 @@ class Gossip:
         self, federation: Federation, start: torch.Tensor, *, gamma: float | None, manifest: bytes, seed: int
     ) -> None:
         self._federation = federation
-        self._codec = federation.codec.core
+        self._codec = federation.codec
         self._mixer, self._attack = federation.mixer, federation.attack
         if self._attack is not None:
             self._attack.start(federation.topology.matrices)
@@ -79,9 +79,8 @@ class Gossip:
         seconds: dict[str, float] = {}
         rows = self._fetch(values)
         with _timed(seconds, "encode"):
-            outgoing = self._encode(t, self._mixer.sent(rows))
+            outgoing, sizes = self._encode(t, self._mixer.sent(rows))
         with _timed(seconds, "exchange"):
-            sizes = _bridge.frame_bytes(self._codec, self._frames, rows.shape[1])
             delivery = federation.exchange.deliver(self._frames, sizes, routes.edges(federation.topology.edges(t)))
         with _timed(seconds, "mix"):
             refused = self._mix(t, outgoing, delivery.frames, rows)
@@ -108,7 +107,7 @@ class Gossip:
         self._host.copy_(values)
         return self._host.numpy()
 
-    def _encode(self, t: int, rows: Rows) -> Rows:
+    def _encode(self, t: int, rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
         """Writes the frames of round `t` and returns what they encode, `[messages, D]`."""
         attack = self._attack
         with np.errstate(over="ignore"):  # what leaves the numbers here is cut, or named by the codec
@@ -116,14 +115,14 @@ class Gossip:
         if attack is not None:
             attack.cut(outgoing, self._routes.senders, self._codec.limit(rows.shape[1]))
         try:
-            _bridge.encode_frames(self._codec, outgoing, self._frames, seed=self._seed, **self._names(t))
+            sizes = self._codec.encode_frames(outgoing, self._frames, seed=self._seed, **self._names(t))
         except CodecError as error:
             if attack is None or t == 0:  # nobody has heard a lie yet
                 raise
             raise self._overcome(t, str(error)) from error
         if attack is not None:
             attack.forge(self._codec, self._frames)
-        return outgoing
+        return outgoing, sizes
 
     def _mix(self, t: int, outgoing: Rows, frames: NDArray[np.uint8], rows: Rows) -> Mask:
         """Checks the frames of round `t`, mixes `rows [clients, D]` in place; returns which messages were refused."""
@@ -135,7 +134,7 @@ class Gossip:
             self._mixer.mix_frames(weights, checked, mixed, gamma=self._gamma)
         else:
             decoded = np.empty((len(checked), rows.shape[1]), dtype=np.float32)
-            _bridge.decode_frames(checked, decoded)
+            checked.decode(decoded)
             public = self._memory.public(decoded)
             refused |= self._beyond(t, public)
             self._memory.remember(outgoing, public, refused)
@@ -148,9 +147,9 @@ class Gossip:
                 raise self._overcome(t, "clients have values that are not finite.")
         return refused
 
-    def _check(self, t: int, frames: NDArray[np.uint8], columns: int) -> _bridge.CheckedFrames:
+    def _check(self, t: int, frames: NDArray[np.uint8], columns: int) -> CheckedFrames:
         """Returns the frames of round `t` and which of them are refused, where the run goes on without them."""
-        checked = _bridge.check_frames(self._codec, frames, columns, partial=True, **self._names(t))
+        checked = self._codec.check_frames(frames, columns, **self._names(t))
         for message, why in checked.faults:
             self._refuse(t, message, why)
         return checked

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from declora import _bridge
+from declora.codec import Codec
 
 __all__ = ["Attack", "Rows"]
 
@@ -67,7 +67,7 @@ class Attack:
         most = np.nextafter(np.float32(limit), np.float32(0))
         outgoing[lying] = np.clip(np.nan_to_num(outgoing[lying], nan=0.0), -most, most)
 
-    def forge(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
+    def forge(self, codec: Codec, frames: NDArray[np.uint8]) -> None:
         """Changes the attackers' encoded `frames [messages, bytes]` in place; most attacks do not."""
         return
 

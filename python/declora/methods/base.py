@@ -57,13 +57,13 @@ class Federation:
         A rule that chooses among values does not keep the mean: what the codec did to the chosen ones moves all clients
         together, anew each round. Public copies come ever closer to what is sent, so little is left to add up.
         """
-        exact = self.codec.core.name in ("none", "fp16", "bf16") or issubclass(self.codec.memory, PublicCopies)
+        exact = self.codec.scheme in ("none", "fp16", "bf16") or issubclass(self.codec.memory, PublicCopies)
         if self.exchange is None or self.mixer.weighted or exact:
             return ()
         return (
             f"mixer={str(self.mixer)!r} does not keep the mean, so that what codec={self.codec.name!r} loses adds up "
             "over the rounds and may move all clients away from what they learned; with codec="
-            f"{str(self.codec.core) + '+choco'!r} ever less is lost, and mixer='clipped' nearly keeps the mean.",
+            f"{self.codec.plain + '+choco'!r} ever less is lost, and mixer='clipped' nearly keeps the mean.",
         )
 
 

@@ -1,6 +1,5 @@
 """What a mixer is."""
 
-from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -8,18 +7,19 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora import _bridge
-from declora.errors import ConfigError
+from declora.codec import CheckedFrames
+from declora.errors import ConfigError, TrainingError
+from declora.mixer.refusals import Mask, sit_out
+from declora.spec import spelled
 from declora.topology import Topology
 
 __all__ = ["Mask", "Mixer", "Rows", "core_matrix"]
 
 Rows = NDArray[np.float32]
 """`[clients, D]`; the core's rules also take float64."""
-Mask = NDArray[np.bool_]
-"""`[clients]`."""
 
 
-class Mixer(ABC):
+class Mixer:
     """A rule R that gives each client a value from the public values z of itself and its neighbours.
 
     Every mixer moves a row by the difference of the rule's result and the client's own *public* value,
@@ -28,9 +28,12 @@ class Mixer(ABC):
 
     where z_j is what every holder reconstructs from client j's bytes, one's own z too. So what the codec did to one's
     own value cancels; where it did nothing, x_i becomes R_i (with gamma 1).
+
+    For a mixer of your own define `combine`, and hand an object to `simulate(mixer=...)`.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
+    """As settings write it, for those of declora."""
     robust: ClassVar[bool] = False
     """Whether it bounds what a few bad neighbours do; a refused message is then one of theirs, and the run goes on."""
     weighted: ClassVar[bool] = True
@@ -58,7 +61,23 @@ class Mixer(ABC):
         """Returns what clients with the adapters `rows [clients, D]` send."""
         return rows
 
-    @abstractmethod
+    def combine(
+        self, weights: sp.csr_array, public: Rows, rows: Rows, gamma: float
+    ) -> NDArray[np.float32] | NDArray[np.float64]:
+        """Returns what the clients have after mixing, `[clients, D]`, all finite.
+
+        Args:
+            weights: Mixing matrix of the round, float64 `[clients, messages]`, row i is what client i applies. Message i
+                is client i's; under an attack there may be more than clients. One that was refused has no weight: its
+                went back to those whose it was.
+            public: z, float32 `[messages, D]`, not to be changed; zeros where the message was refused.
+            rows: x, the clients' adapters, float32 `[clients, D]`, not to be changed.
+            gamma: Consensus step size: `rows + gamma * (weights @ public - public)` is linear gossip.
+        """
+        raise ConfigError(
+            f"mixer={str(self)!r} has no combine(weights, public, rows, gamma), which returns the mixed rows. Define it."
+        )
+
     def mix(
         self,
         weights: sp.csr_array,
@@ -76,24 +95,58 @@ class Mixer(ABC):
             rows: The clients' adapters.
             gamma: Consensus step size.
             refused: Clients whose message was refused by all who got it.
+
+        Raises:
+            ConfigError: `combine` does not give rows.
+            TrainingError: It gives numbers that are not finite.
         """
+        if refused is not None and refused.any():
+            weights, public = sit_out(weights, refused), np.where(refused[:, None], np.float32(0), public)
+        mixed = self.combine(weights, _read_only(public), _read_only(rows), gamma)
+        if (
+            not isinstance(mixed, np.ndarray)
+            or mixed.dtype not in (np.float32, np.float64)
+            or mixed.shape != rows.shape
+        ):
+            what = (
+                f"{mixed.dtype} {list(mixed.shape)}" if isinstance(mixed, np.ndarray) else f"a {type(mixed).__name__}"
+            )
+            raise ConfigError(
+                f"mixer={str(self)!r}: combine gives {what}; it must give an array, float32 or float64 {list(rows.shape)}."
+            )
+        taking_part = slice(None) if refused is None else ~refused[: len(rows)]
+        with np.errstate(over="ignore"):
+            rows[taking_part] = mixed[taking_part]
+        if not np.isfinite(rows).all():
+            client, column = (int(index) for index in np.argwhere(~np.isfinite(rows))[0])
+            raise TrainingError(
+                f"mixer={str(self)!r}: combine gives {rows[client, column]} for client {client}, column {column}. It must "
+                "give finite numbers; a lower gamma may help where they grow from round to round."
+            )
 
     def mix_frames(
         self,
         weights: sp.csr_array,
-        frames: _bridge.CheckedFrames,
+        frames: CheckedFrames,
         rows: Rows,
         *,
         gamma: float = 1.0,
     ) -> None:
         """Decodes the frames, one of each client, to z, then mixes without those that were refused."""
         public = np.empty_like(rows)
-        _bridge.decode_frames(frames, public)
+        frames.decode(public)
         self.mix(weights, public, rows, gamma=gamma, refused=frames.refused)
 
     def __str__(self) -> str:
-        """The rule with its options, as settings write it."""
-        return self.name
+        """The rule with its options, as settings write it; one of a user's class as its class."""
+        return self.name or spelled(self)
+
+
+def _read_only(rows: Rows) -> Rows:
+    """Returns a view that cannot be written: what is remembered of messages is in it."""
+    view = rows.view()
+    view.flags.writeable = False
+    return view
 
 
 def core_matrix(weights: sp.csr_array) -> _bridge.MixingMatrix:
