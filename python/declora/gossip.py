@@ -121,7 +121,7 @@ class Gossip:
                 raise
             raise self._overcome(t, str(error)) from error
         if attack is not None:
-            attack.forge(self._codec, self._frames)
+            attack.forge(self._codec.core, self._frames)
         return outgoing, sizes
 
     def _mix(self, t: int, outgoing: Rows, frames: NDArray[np.uint8], rows: Rows) -> Mask:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from declora.errors import ConfigError, cut, shown, unknown_name
 
-__all__ = ["Known", "Literal", "Option", "Word", "parse_spec", "parse_stack", "spelled"]
+__all__ = ["Known", "Literal", "Option", "Word", "described", "parse_spec", "parse_stack", "spelled"]
 
 _JOINT = re.compile(r"(?<![0-9][eE])\+|\+(?![0-9])")
 """A plus that is not that of an exponent, as in 1e+3."""
@@ -211,3 +211,9 @@ def spelled(value: object) -> str:
     kind = type(value)
     kept = [f"{key}={shown(getattr(value, key))}" for key in inspect.signature(kind).parameters if hasattr(value, key)]
     return cut(f"{kind.__name__}({', '.join(kept)})" if kept else kind.__name__)
+
+
+def described(value: object) -> str:
+    """Returns what a user's class gave in the place of an array, in words: `float64 [3, 4]`, `a list`."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    return f"a {type(value).__name__}" if dtype is None or shape is None else f"{dtype} {list(shape)}"

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from declora import _bridge
 from declora.attacks.attack import Attack, Rows
-from declora.codec import Codec
 from declora.errors import ConfigError
 
 __all__ = ["Replay", "Stale"]
@@ -71,7 +71,7 @@ class Replay(_Late):
             )
         self.target = target
 
-    def forge(self, codec: Codec, frames: NDArray[np.uint8]) -> None:
+    def forge(self, codec: _bridge.Codec | None, frames: NDArray[np.uint8]) -> None:
         """Puts the frames of `delay` rounds ago in the place of the attackers'."""
         self._past.append(frames[list(self.attackers) if self.target is None else [self.target]])
         if len(self._past) > self.delay:

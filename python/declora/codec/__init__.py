@@ -1,8 +1,9 @@
 """Codecs: how a flat vector becomes bytes and back, and what a codec remembers."""
 
-from declora.codec.base import Codec
+from declora.codec.base import RunCodec
 from declora.codec.checked import CheckedFrames
 from declora.codec.core import CoreCodec
+from declora.codec.custom import Codec, CustomCodec
 from declora.codec.memory import EF21, ErrorFeedback, Memory, NoMemory, PublicCopies
 from declora.codec.names import CODECS, parse_codec
 
@@ -12,9 +13,11 @@ __all__ = [
     "CheckedFrames",
     "Codec",
     "CoreCodec",
+    "CustomCodec",
     "ErrorFeedback",
     "Memory",
     "NoMemory",
     "PublicCopies",
+    "RunCodec",
     "parse_codec",
 ]

@@ -9,19 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora import _bridge
-from declora.codec.base import Codec, Rows
+from declora.codec.base import Rows, RunCodec
 from declora.codec.checked import CoreFrames
 from declora.codec.memory import Memory, NoMemory
 
 __all__ = ["CoreCodec"]
 
 
-@dataclass(unsafe_hash=True)
-class CoreCodec(Codec):
+@dataclass(frozen=True)
+class CoreCodec(RunCodec):
     """What `codec="q4"`, `"topk:fraction=0.01+choco"` or `"q2:block=64,norm=l2+rans+ef"` stands for."""
 
     text: str
-    """As the settings have it."""
     core: _bridge.Codec
     memory: type[Memory] = NoMemory
     shapes: tuple[tuple[int, int], ...] = ()
@@ -33,19 +32,9 @@ class CoreCodec(Codec):
         return self.text
 
     @property
-    def scheme(self) -> str:
-        """The name of what makes the payload; `eden` for `drive`."""
-        return self.core.name
-
-    @property
     def plain(self) -> str:
         """The codec with all its options, without its memory."""
         return str(self.core)
-
-    @property
-    def unbiased(self) -> bool:
-        """Whether the expectation of what is decoded is what was encoded."""
-        return self.core.unbiased
 
     @property
     def keeps_product(self) -> bool:
@@ -58,24 +47,9 @@ class CoreCodec(Codec):
         return self.core.needs_memory
 
     @property
-    def error(self) -> float:  # type: ignore[override]  # remembered for all codecs of one core codec
+    def error(self) -> float:
         """E||z - x||^2 / ||x||^2 on standard normal numbers, measured, to two digits."""
         return _error_of(self.core)
-
-    @property
-    def variable_length(self) -> bool:
-        """Whether a payload may be shorter than `payload_bytes` (with `+rans`)."""
-        return self.core.variable_length
-
-    @property
-    def block(self) -> int:
-        """Numbers that share a scale, 0 for a codec without scales."""
-        return self.core.block
-
-    @property
-    def elements(self) -> int | None:
-        """How many numbers a message has, where the codec fixes it (`powersgd`)."""
-        return self.core.elements
 
     def limit(self, n: int) -> float:
         """Returns the magnitude below which numbers can be encoded in a message of `n`; infinity where all are."""
@@ -114,14 +88,6 @@ class CoreCodec(Codec):
         """Returns the same codec for messages that are matrices of these (rows, columns), one after the other."""
         return replace(self, core=_core(self.plain, shapes), shapes=tuple(shapes))
 
-    def with_memory(self, name: str) -> "CoreCodec":
-        """Returns a copy with a memory, see `Codec.with_memory`."""
-        return replace(super().with_memory(name), text=f"{self.plain}+{name}")
-
-    def __str__(self) -> str:
-        """Every setting: two sites whose codecs have one text decode each other's bytes."""
-        return Codec.__str__(self)
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles by the settings: an object of the core has no bytes of its own."""
         return _rebuilt, (self.text, self.plain, self.memory, self.shapes)
@@ -137,4 +103,5 @@ def _rebuilt(text: str, core: str, memory: type[Memory], shapes: tuple[tuple[int
 
 @lru_cache
 def _error_of(core: _bridge.Codec) -> float:
-    return CoreCodec("", core)._measured_error()
+    codec = CoreCodec("", core)
+    return codec.measured_error() if core.elements is None else codec.measured_error(core.elements)

@@ -1,11 +1,12 @@
 """The names of codecs, their options, and the stages that `+` joins to them."""
 
 from declora import _bridge
-from declora.codec.base import Codec
+from declora.codec.base import RunCodec
 from declora.codec.core import CoreCodec
+from declora.codec.custom import Codec, CustomCodec
 from declora.codec.memory import MEMORIES, Memory, NoMemory
-from declora.errors import CodecError, ConfigError, shown
-from declora.spec import Word, parse_stack
+from declora.errors import CodecError, ConfigError, shown, unknown_name
+from declora.spec import Word, parse_stack, spelled
 
 __all__ = ["CODECS", "parse_codec"]
 
@@ -16,7 +17,7 @@ CODECS = tuple(_CODECS)
 """Every codec by its name."""
 
 
-def parse_codec(spec: str | Codec) -> Codec:
+def parse_codec(spec: str | Codec) -> RunCodec:
     """Returns the codec that `spec` names, `NAME[:OPTION=VALUE,...][+rans][+ef|+ef21|+choco]`, or that it is.
 
     Raises:
@@ -25,7 +26,7 @@ def parse_codec(spec: str | Codec) -> Codec:
     """
     codec = _named(spec) if isinstance(spec, str) else _given(spec)
     if codec.needs_memory and codec.memory is NoMemory:
-        ways = [f"{spec}+{name}" if isinstance(spec, str) else f".with_memory({name!r})" for name in MEMORIES]
+        ways = [f"{spec}+{name}" if isinstance(spec, str) else f"memory = {name!r}" for name in MEMORIES]
         raise CodecError(
             f"codec={shown(codec.name)} is biased: what it drops would be lost for good. Give it a memory: "
             f"{' or '.join(map(repr, ways))}."
@@ -52,14 +53,13 @@ def _named(text: str) -> CoreCodec:
     return CoreCodec(text, core, MEMORIES[memories[0]] if memories else NoMemory)
 
 
-def _given(codec: object) -> Codec:
+def _given(codec: object) -> CustomCodec:
     if not isinstance(codec, Codec):
         raise ConfigError(
             f"codec={shown(codec)} is no codec. Give a name such as 'q4', or an object (not its class) of a class "
             "that derives from declora.Codec."
         )
-    if not (isinstance(codec.memory, type) and issubclass(codec.memory, Memory)):
-        raise ConfigError(
-            f"codec={codec.plain!r}: memory={shown(codec.memory)} is none. Use .with_memory('choco') of the object."
-        )
-    return codec
+    memories: dict[str, type[Memory]] = {NoMemory.name: NoMemory, **MEMORIES}
+    if codec.memory not in memories:
+        raise unknown_name(f"codec={spelled(codec)!r}: memory", codec.memory, memories)
+    return CustomCodec(codec, memories[codec.memory])

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora.data import schemes
+from declora.data.partitioner import divide_by
 from declora.data.text_data import TextData
 from declora.errors import ConfigError, DataError, shown
 from declora.seeds import generator
-from declora.spec import Literal, Option, parse_spec
+from declora.spec import Literal, Option, parse_spec, spelled
 
 __all__ = ["divide", "parse_partition"]
 
@@ -31,6 +32,8 @@ def parse_partition(spec: str) -> tuple[str, Any]:
 
 def divide(spec: Any, data: TextData, clients: int, seed: int) -> tuple[str, schemes.Shards]:
     """Returns the name and the shards, not sorted, of a checked number of clients; see `partition`."""
+    if callable(spec):
+        return spelled(spec), divide_by(spec, data, clients, generator(seed, "partition", spelled(spec)))
     if not isinstance(spec, str):
         return "labels", _from_array(_Request("labels", "an array", data, clients, seed), spec)
     kind, argument = parse_partition(spec)

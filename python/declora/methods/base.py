@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora.attacks import Attack
-from declora.codec import Codec, PublicCopies
+from declora.codec import PublicCopies, RunCodec
 from declora.exchange import Exchange
 from declora.mixer import Linear, Mixer
 from declora.topology import Topology
@@ -24,7 +24,7 @@ class Federation:
     batch_size: int
     """Samples of one local step of one client."""
     topology: Topology
-    codec: Codec
+    codec: RunCodec
     exchange: Exchange | None
     """None where clients never talk."""
     mixer: Mixer = field(default_factory=Linear)
@@ -57,7 +57,7 @@ class Federation:
         A rule that chooses among values does not keep the mean: what the codec did to the chosen ones moves all clients
         together, anew each round. Public copies come ever closer to what is sent, so little is left to add up.
         """
-        exact = self.codec.scheme in ("none", "fp16", "bf16") or issubclass(self.codec.memory, PublicCopies)
+        exact = self.codec.exact or issubclass(self.codec.memory, PublicCopies)
         if self.exchange is None or self.mixer.weighted or exact:
             return ()
         return (

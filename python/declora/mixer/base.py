@@ -10,7 +10,7 @@ from declora import _bridge
 from declora.codec import CheckedFrames
 from declora.errors import ConfigError, TrainingError
 from declora.mixer.refusals import Mask, sit_out
-from declora.spec import spelled
+from declora.spec import described, spelled
 from declora.topology import Topology
 
 __all__ = ["Mask", "Mixer", "Rows", "core_matrix"]
@@ -67,16 +67,14 @@ class Mixer:
         """Returns what the clients have after mixing, `[clients, D]`, all finite.
 
         Args:
-            weights: Mixing matrix of the round, float64 `[clients, messages]`, row i is what client i applies. Message i
-                is client i's; under an attack there may be more than clients. One that was refused has no weight: its
-                went back to those whose it was.
-            public: z, float32 `[messages, D]`, not to be changed; zeros where the message was refused.
-            rows: x, the clients' adapters, float32 `[clients, D]`, not to be changed.
-            gamma: Consensus step size: `rows + gamma * (weights @ public - public)` is linear gossip.
+            weights: Mixing matrix of the round, float64 `[clients, messages]`, row i is what client i applies. Message
+                i is client i's; under an attack there may be more messages than clients. One that was refused has no
+                weight: its weight stays with those who would have heard it.
+            public: z, float32 `[messages, D]`, read-only; zeros where the message was refused.
+            rows: x, the clients' adapters, float32 `[clients, D]`, read-only.
+            gamma: Consensus step size; linear gossip is `rows + gamma * (weights @ public - public[:len(rows)])`.
         """
-        raise ConfigError(
-            f"mixer={str(self)!r} has no combine(weights, public, rows, gamma), which returns the mixed rows. Define it."
-        )
+        raise NotImplementedError
 
     def mix(
         self,
@@ -103,26 +101,21 @@ class Mixer:
         if refused is not None and refused.any():
             weights, public = sit_out(weights, refused), np.where(refused[:, None], np.float32(0), public)
         mixed = self.combine(weights, _read_only(public), _read_only(rows), gamma)
-        if (
-            not isinstance(mixed, np.ndarray)
-            or mixed.dtype not in (np.float32, np.float64)
-            or mixed.shape != rows.shape
-        ):
-            what = (
-                f"{mixed.dtype} {list(mixed.shape)}" if isinstance(mixed, np.ndarray) else f"a {type(mixed).__name__}"
-            )
+        floats = isinstance(mixed, np.ndarray) and mixed.dtype in (np.float32, np.float64)
+        if not floats or mixed.shape != rows.shape:
             raise ConfigError(
-                f"mixer={str(self)!r}: combine gives {what}; it must give an array, float32 or float64 {list(rows.shape)}."
+                f"mixer={str(self)!r}: combine gives {described(mixed)}; it must give an array, float32 or float64 "
+                f"{list(rows.shape)}."
             )
-        taking_part = slice(None) if refused is None else ~refused[: len(rows)]
         with np.errstate(over="ignore"):
-            rows[taking_part] = mixed[taking_part]
-        if not np.isfinite(rows).all():
-            client, column = (int(index) for index in np.argwhere(~np.isfinite(rows))[0])
+            moved = np.where(False if refused is None else refused[: len(rows), None], rows, mixed.astype(np.float32))
+        if not np.isfinite(moved).all():
+            client, column = (int(index) for index in np.argwhere(~np.isfinite(moved))[0])
             raise TrainingError(
-                f"mixer={str(self)!r}: combine gives {rows[client, column]} for client {client}, column {column}. It must "
-                "give finite numbers; a lower gamma may help where they grow from round to round."
+                f"mixer={str(self)!r}: combine gives {mixed[client, column]} for client {client}, column {column}. It "
+                "must give finite numbers; a lower gamma may help where they grow from round to round."
             )
+        rows[:] = moved
 
     def mix_frames(
         self,

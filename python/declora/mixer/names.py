@@ -35,16 +35,17 @@ def parse_mixer(spec: str | Mixer) -> Mixer:
     `nna[:f=N]` or `push-sum`; f is 1 where it is left out.
 
     Raises:
-        ConfigError: Unknown name or option (with the nearest match), a number out of range, or an object that is no mixer.
+        ConfigError: Unknown name or option (with the nearest match), a number out of range, or an object that is no
+            mixer.
     """
     if isinstance(spec, str):
         name, options = parse_spec("mixer", spec, {kind.name: known for kind, known in _OPTIONS.items()})
         build: Any = MIXERS[name]
         named: Mixer = build(**options)
         return named
-    if not isinstance(spec, Mixer):
+    if not isinstance(spec, Mixer) or (type(spec).combine is Mixer.combine and type(spec).mix is Mixer.mix):
         raise ConfigError(
             f"mixer={shown(spec)} is no mixer. Give a name such as 'linear', or an object (not its class) of a class "
-            "that derives from declora.Mixer."
+            "that derives from declora.Mixer and defines combine."
         )
     return spec

@@ -115,6 +115,7 @@ class Topology:
                 - a numpy array or scipy sparse matrix `[n, n]`, used as the mixing matrix as it is; of float32
                   and float16, whose rows sum to 1 only about, it is scaled to sums of 1, which `notes` says.
                 - a `Topology`, returned as it is.
+                - a `GraphSchedule`, whose graphs of one period are weighed like any other.
             clients: number of clients n >= 1. One client is [[1]] under any name.
             weights: metropolis (any graph), uniform (regular graphs), laplacian (undirected graphs) or samples
                 (undirected graphs; keeps the mean weighted by `samples`), see `declora.topology.weigh`. Only for
