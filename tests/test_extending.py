@@ -12,10 +12,7 @@ from conftest import tiny_bert
 from declora import testing
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
-EXAMPLES = {
-    title: code
-    for title, code in re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```python\n(.*?)^```", PAGE.read_text(), re.S | re.M)
-}
+EXAMPLES = dict(re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```python\n(.*?)^```", PAGE.read_text(), re.S | re.M))
 CLIENTS, ROUNDS = 4, 3
 
 
