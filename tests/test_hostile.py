@@ -92,6 +92,7 @@ CALLS = {
         _bridge.seal_frames,
         lambda: {"frames": frames(), "lens": np.full(N, 3, np.uint64), **ids(N)},
     ),
+    "sealed_bytes": (_bridge.sealed_bytes, lambda: {"frames": sealed()}),
     "open_frames": (_bridge.open_frames, lambda: {"frames": sealed(), **ids(N)}),
     "MixingMatrix": (_bridge.MixingMatrix, lambda: {**csr(ring(N)[LOCAL]), "known": N, "own": np.array(LOCAL)}),
     "mix": (method("matrix", "mix"), lambda: {**values(), "x": normal(len(LOCAL), D), "gamma": 0.7}),

@@ -63,7 +63,8 @@ def test_a_stack_is_names_joined_by_plus_each_with_its_options():
     [
         ("evry", "method='evry' is not known. Did you mean 'every'[?] Known: column, dp, every, plain, refit"),
         ("plain+evry:3", "method='evry' is not known. Did you mean 'every'"),
-        ("plain+", "method='' is not known"),
+        ("plain+", r"method='plain\+' has nothing beside a '\+'. Put a name there"),
+        ("+plain", "has nothing beside a"),
         ("", "method='' is not known"),
         ("plain:3", "method='plain:3': plain takes no options. Write method='plain'"),
         ("every:1,2,3", "every takes no 3 values. Write e.g. every:interval=5,offset=1"),

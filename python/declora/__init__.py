@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from declora.experiments import Reproduction, reproduce
+    from declora.methods import Part
     from declora.mixer import Mixer
     from declora.model.adapter import Adapter
     from declora.result import Comparison, SimulationResult
@@ -44,6 +45,7 @@ __all__ = [
     "GraphSchedule",
     "Mixer",
     "ModelError",
+    "Part",
     "Partitioner",
     "Reproduction",
     "RunFolderError",
@@ -69,6 +71,7 @@ _ROOMS = {
     "GraphSchedule": "declora.topology",
     "Mixer": "declora.mixer",
     "ModelError": "declora.errors",
+    "Part": "declora.methods",
     "Partitioner": "declora.data",
     "Reproduction": "declora.experiments",
     "RunFolderError": "declora.errors",

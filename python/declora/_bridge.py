@@ -52,6 +52,7 @@ __all__ = [
     "open_frames",
     "push",
     "seal_frames",
+    "sealed_bytes",
     "set_threads",
     "threads",
     "trimmed_mean",
@@ -145,6 +146,11 @@ def seal_frames(
         round=_each("round", round, len(senders)),
         senders=_array("senders", senders),
     )
+
+
+def sealed_bytes(frames: Array) -> NDArray[np.int64]:
+    """Returns the length of the message in each row of `frames`, uint8 `[N, 96 + L]`, of `seal_frames`, int64 `[N]`."""
+    return _core.sealed_bytes(_array("frames", frames))
 
 
 def open_frames(

@@ -37,6 +37,7 @@ __all__ = [
     "philox4x32_10",
     "push",
     "seal_frames",
+    "sealed_bytes",
     "set_threads",
     "threads",
     "trimmed_mean",
@@ -358,6 +359,9 @@ def seal_frames(
         round: uint64 `[N]`, the round of each row.
         senders: uint32 `[N]`, the client of each row.
     """
+
+def sealed_bytes(frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Returns the length of the message in each row of `frames [N, 96 + L]` of `seal_frames`, as its header says."""
 
 def open_frames(
     frames: NDArray[np.uint8],

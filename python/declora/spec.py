@@ -142,6 +142,8 @@ def parse_stack(field: str, text: str, known: Known, *, after: Known | None = No
         ConfigError: As for `parse_spec`, or a name that stands there twice.
     """
     first, *others = _JOINT.split(text)
+    if "" in others or (others and not first):
+        raise ConfigError(f"{field}={shown(text)} has nothing beside a '+'. Put a name there, or leave it out.")
     stages = [_read(field, text, first, known)]
     for stage in others:
         name, options = _read(field, text, stage, known if after is None else after)

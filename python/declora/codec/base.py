@@ -79,7 +79,7 @@ class RunCodec(ABC):
         """
 
     @abstractmethod
-    def encode_frames(self, x: Rows, out: NDArray[np.uint8], *, seed: int, **names: Any) -> NDArray[np.int64]:
+    def encode_frames(self, x: Rows, out: NDArray[np.uint8], *, seed: int, **names: Any) -> None:
         """Encodes row i of `x [N, D]` into frame i of `out`, uint8 `[N, frame_bytes(D)]`.
 
         Args:
@@ -89,12 +89,13 @@ class RunCodec(ABC):
             **names: What the headers say: `run_id` and `manifest`, 16 bytes each, `round`, below 2^32, and `senders`,
                 uint32 `[N]`.
 
-        Returns:
-            The bytes of each row that are the message, int64 `[N]`.
-
         Raises:
             CodecError: A number cannot be encoded.
         """
+
+    @abstractmethod
+    def frame_sizes(self, frames: NDArray[np.uint8], d: int) -> NDArray[np.int64]:
+        """Returns how many bytes of each row of `frames`, uint8 `[N, frame_bytes(d)]`, are its message, int64 `[N]`."""
 
     @abstractmethod
     def check_frames(self, frames: NDArray[np.uint8], d: int, **names: Any) -> CheckedFrames:

@@ -75,10 +75,13 @@ class CoreCodec(RunCodec):
         self.core.decode(np.frombuffer(payload, dtype=np.uint8), z)
         return z
 
-    def encode_frames(self, x: Rows, out: NDArray[np.uint8], *, seed: int, **names: Any) -> NDArray[np.int64]:
-        """Encodes row i of `x [N, D]` into frame i of `out`, on all threads; returns the bytes of each message."""
+    def encode_frames(self, x: Rows, out: NDArray[np.uint8], *, seed: int, **names: Any) -> None:
+        """Encodes row i of `x [N, D]` into frame i of `out`, on all threads."""
         _bridge.encode_frames(self.core, x, out, seed=seed, **names)
-        return _bridge.frame_bytes(self.core, out, x.shape[1])
+
+    def frame_sizes(self, frames: NDArray[np.uint8], d: int) -> NDArray[np.int64]:
+        """Returns how many bytes of each row of `frames` are its message, int64 `[N]`: fewer with `+rans`."""
+        return _bridge.frame_bytes(self.core, frames, d)
 
     def check_frames(self, frames: NDArray[np.uint8], d: int, **names: Any) -> CoreFrames:
         """Checks whether row i of `frames`, uint8 `[N, bytes]`, is the message that is expected, on all threads."""

@@ -153,8 +153,8 @@ class CustomCodec(RunCodec):
             raise FrameError(f"payload: number {int(np.argmin(np.isfinite(z)))} is not finite.")
         return z
 
-    def encode_frames(self, x: Rows, out: NDArray[np.uint8], *, seed: int, **names: Any) -> NDArray[np.int64]:
-        """Encodes row i of `x [N, D]` into frame i of `out`, one after the other; returns the bytes of each message.
+    def encode_frames(self, x: Rows, out: NDArray[np.uint8], *, seed: int, **names: Any) -> None:
+        """Encodes row i of `x [N, D]` into frame i of `out`, one after the other.
 
         Raises:
             CodecError: A number cannot be encoded, or a payload is not what the codec says.
@@ -168,13 +168,16 @@ class CustomCodec(RunCodec):
                 f"x[{row}, {column}]={x[row, column]:g} cannot be encoded by codec {self.plain!r}: it must be "
                 f"finite{bound}."
             )
-        sizes = np.empty(len(x), dtype=np.int64)
+        lens = np.empty(len(x), dtype=np.uint64)
         for row, client in enumerate(names["senders"].tolist()):
             payload = self.encode(x[row], seed=seed, round=names["round"], client=client)
-            sizes[row] = len(payload)
+            lens[row] = len(payload)
             out[row, _bridge.HEADER_BYTES :][: len(payload)] = np.frombuffer(payload, dtype=np.uint8)
-        _bridge.seal_frames(out, sizes.astype(np.uint64), **names)
-        return sizes + _bridge.HEADER_BYTES
+        _bridge.seal_frames(out, lens, **names)
+
+    def frame_sizes(self, frames: NDArray[np.uint8], d: int) -> NDArray[np.int64]:
+        """Returns how many bytes of each row of `frames` are its message, int64 `[N]`."""
+        return _bridge.sealed_bytes(frames)
 
     def check_frames(self, frames: NDArray[np.uint8], d: int, **names: Any) -> DecodedFrames:
         """Opens row i of `frames`, uint8 `[N, bytes]`, as the message that is expected, and decodes it.
@@ -186,11 +189,11 @@ class CustomCodec(RunCodec):
         if frames.shape[1] != need:
             why = f"it has {frames.shape[1]} bytes instead of {need}."
             return DecodedFrames(values, dict.fromkeys(range(len(frames)), why))
-        sizes, found = _bridge.open_frames(frames, **names)
+        lens, found = _bridge.open_frames(frames, **names)
         faults = dict(found)
         for row in sorted(set(range(len(frames))) - faults.keys()):
             try:
-                values[row] = self.decode(frames[row, _bridge.HEADER_BYTES :][: sizes[row]].tobytes(), d)
+                values[row] = self.decode(frames[row, _bridge.HEADER_BYTES :][: lens[row]].tobytes(), d)
             except FrameError as error:
                 faults[row] = str(error)
         return DecodedFrames(values, faults)

@@ -61,6 +61,16 @@ pub fn seal_frames(batch: &Foreign<'_>, frames: &mut [u8], lens: &[u64]) -> Resu
     })
 }
 
+/// Bytes of the message in each of `rows` equal rows of `frames`: as many as its header says, where it fits the row.
+///
+/// # Errors
+/// [`Error::Length`] where `frames` cannot be cut into so many rows.
+pub fn sealed_lens(frames: &[u8], rows: usize) -> Result<Vec<usize>> {
+    let slot = frames.len().checked_div(rows).unwrap_or(0);
+    check_len("frames", frames.len(), rows, slot)?;
+    Ok(frames.chunks_exact(slot.max(1)).map(|frame| trim(frame).len()).collect())
+}
+
 /// Returns for each row i of `frames` the bytes of its payload where it is, undamaged, the message that `batch`
 /// expects of `senders[i]` in `rounds[i]`, else what is wrong with it. What the payload holds is not looked at.
 ///

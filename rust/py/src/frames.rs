@@ -227,6 +227,15 @@ pub(crate) fn open_frames<'py>(
     Ok((lens, faults))
 }
 
+#[pyfunction]
+pub(crate) fn sealed_bytes<'py>(frames: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let frames = input::<u8, Ix2>("frames", frames)?;
+    payload_len(frames.shape())?;
+    let lens = declora_core::sealed_lens(frames.as_slice()?, frames.shape()[0]).map_err(raise)?;
+    // Lengths of slices: below 2^63.
+    Ok(PyArray1::from_iter(frames.py(), lens.into_iter().map(|len| len as i64)))
+}
+
 /// The most bytes of the payload of frames of this shape.
 fn payload_len(shape: &[usize]) -> PyResult<usize> {
     let [_, bytes] = shape else { return Ok(0) };

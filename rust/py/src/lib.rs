@@ -29,6 +29,7 @@ mod _core {
     #[pymodule_export]
     use crate::frames::{
         CheckedFrames, check_frames, decode_frames, encode_frames, frame_bytes, open_frames, seal_frames,
+        sealed_bytes,
     };
     #[pymodule_export]
     use crate::functions::{consensus_distance, crc32c, dropout_mask, level, philox4x32_10};

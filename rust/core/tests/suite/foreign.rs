@@ -1,7 +1,7 @@
 //! Frames whose payload others write: the same header and checks, and any bytes inside.
 
 use declora_core::frame::HEADER_LEN;
-use declora_core::{Error, Fault, Foreign, crc32c, open_frames, seal_frames};
+use declora_core::{Error, Fault, Foreign, crc32c, open_frames, seal_frames, sealed_lens};
 use proptest::prelude::*;
 
 use crate::cases::cases;
@@ -26,6 +26,7 @@ fn sealed() -> Vec<u8> {
 fn sealed_frames_open_with_their_lengths_and_end_with_zeros() {
     let frames = sealed();
     assert_eq!(open_frames(&batch(), &frames), Ok(LENS.map(|len| Ok(len as usize)).to_vec()));
+    assert_eq!(sealed_lens(&frames, 3), Ok(LENS.map(|len| HEADER_LEN + len as usize).to_vec()));
     for (frame, len) in frames.chunks_exact(SLOT).zip(LENS) {
         let (message, rest) = frame.split_at(HEADER_LEN + len as usize);
         assert!(message[HEADER_LEN..].iter().all(|byte| byte % 2 == 1));
@@ -77,6 +78,9 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     assert_eq!(frames, plain);
     let none = Foreign { rounds: &[], senders: &[], ..batch() };
     assert_eq!(open_frames(&none, &[]), Ok(vec![]));
+    assert_eq!(sealed_lens(&[], 0), Ok(vec![]));
+    assert_eq!(sealed_lens(&frames, 3), Ok(vec![SLOT; 3])); // no headers: all of each row
+    assert_eq!(field(sealed_lens(&frames, 7).unwrap_err()), "frames");
 }
 
 proptest! {
