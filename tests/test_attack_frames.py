@@ -103,11 +103,8 @@ def test_a_replayed_message_is_whole_but_refused_for_the_round_or_sender_in_its_
         traffic = gossip.round(t, rows)
         assert np.flatnonzero(traffic.tolerated).tolist() == ([] if t < honest_rounds else ATTACKERS)
         if t >= honest_rounds:
-            found = dict(
-                _bridge.check_frames(
-                    parse_codec("none").core, recorded.frames[t], COLUMNS, round=t, partial=True, **gossip.names
-                ).faults
-            )
+            codec = parse_codec("none")
+            found = dict(codec.check_frames(recorded.frames[t], COLUMNS, round=t, **gossip.names).faults)
             assert re.match(why, found[3])
     target = 5 if "target" in attack else 3
     replayed = recorded.frames[3][3], recorded.frames[3 - honest_rounds][target]

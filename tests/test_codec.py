@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from declora import _bridge
 from declora.codec import CODECS, ErrorFeedback, NoMemory, PublicCopies, parse_codec
 from declora.errors import CodecError, ConfigError
 
@@ -23,9 +22,9 @@ def through_the_wire(codec, rows, t):
         "round": t,
         "senders": np.arange(CLIENTS, dtype=np.uint32),
     }
-    _bridge.encode_frames(codec.core, rows, frames, seed=1, **names)
+    codec.encode_frames(rows, frames, seed=1, **names)
     decoded = np.empty_like(rows)
-    _bridge.decode_frames(_bridge.check_frames(codec.core, frames, COLUMNS, **names), decoded)
+    codec.check_frames(frames, COLUMNS, **names).decode(decoded)
     return decoded
 
 
@@ -115,7 +114,12 @@ def test_a_biased_codec_without_memory_is_refused(name):
         ("q4:block=40", "block=40"),
         ("q4:block=many", 'block="many" cannot be used: it must be a whole number'),
         ("q4:norm=l3", "l3"),
-        ("q4+choco+rans", "codec stage='choco\\+rans' is not known"),
+        ("q4+choco+rans", r"codec='q4\+choco\+rans': rans shortens what the codec writes. Put it before choco"),
+        ("q4+ef+choco", r"codec='q4\+ef\+choco' has two memories, ef and choco. Keep one"),
+        ("q4+rans+rans", "has rans twice"),
+        ("sign+rans+ef", r"codec='sign\+rans\+ef': stage=.*cannot be shortened"),
+        ("none:3", "none takes no options. Write codec='none'"),
+        ("q4:64,l2,7", "q4 takes no 3 values. Write e.g. q4:block=...,norm=..."),
         ("q4\u00e9", "codec='q4\u00e9' is not known. Did you mean 'q4'"),
         ("\ud800", r"codec='\\ud800' is not known"),
     ],

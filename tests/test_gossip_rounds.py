@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from declora import _bridge
 from declora.codec import parse_codec
 from declora.mixer import PushSum
 from declora.topology import Topology
@@ -78,7 +77,7 @@ def test_a_memory_shrinks_what_an_unbiased_codec_decodes(codec):
     gossip.round(0, rows)
     decoded = np.empty_like(before)
     names = gossip.names | {"round": 0}
-    _bridge.decode_frames(_bridge.check_frames(federation.codec.core, recorded.frames[0], COLUMNS, **names), decoded)
+    federation.codec.check_frames(recorded.frames[0], COLUMNS, **names).decode(decoded)
     shrink = parse_codec(codec).shrink
     assert shrink < 0.95
     sent = np.float32(shrink) * decoded

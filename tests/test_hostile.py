@@ -24,6 +24,12 @@ def frames():
     return framed(CODEC, normal(N, D))
 
 
+def sealed():
+    made = frames()
+    _bridge.seal_frames(made, np.full(N, 3, np.uint64), **ids(N))
+    return made
+
+
 def proof():
     return checked(CODEC, frames(), D)
 
@@ -82,6 +88,12 @@ CALLS = {
     ),
     "frame_bytes": (_bridge.frame_bytes, lambda: {"codec": CODEC, "frames": frames(), "d": D}),
     "decode_frames": (_bridge.decode_frames, lambda: {"frames": proof(), "out": normal(N, D)}),
+    "seal_frames": (
+        _bridge.seal_frames,
+        lambda: {"frames": frames(), "lens": np.full(N, 3, np.uint64), **ids(N)},
+    ),
+    "sealed_bytes": (_bridge.sealed_bytes, lambda: {"frames": sealed()}),
+    "open_frames": (_bridge.open_frames, lambda: {"frames": sealed(), **ids(N)}),
     "MixingMatrix": (_bridge.MixingMatrix, lambda: {**csr(ring(N)[LOCAL]), "known": N, "own": np.array(LOCAL)}),
     "mix": (method("matrix", "mix"), lambda: {**values(), "x": normal(len(LOCAL), D), "gamma": 0.7}),
     "mix_in_place": (
@@ -123,7 +135,7 @@ CALLS = {
     "philox4x32_10": (core.philox4x32_10, lambda: {"counter": (1, 2, 3, 4), "key": (5, 6)}),
     "set_threads": (_bridge.set_threads, lambda: {"count": _bridge.threads()}),
 }
-WITHOUT_ARGUMENTS = {"level", "threads", "CheckedFrames"}
+WITHOUT_ARGUMENTS = {"level", "threads", "CheckedFrames", "codec_options"}
 # Methods have a receiver, which is no argument.
 RECEIVER = dict.fromkeys(("payload_bytes", "error_bound", "limit", "encode", "decode", "decode_add"), "codec")
 RECEIVER |= dict.fromkeys(("mix", "mix_in_place", "mix_frames"), "matrix")

@@ -277,7 +277,7 @@ def test_names_are_parsed_with_their_options_and_written_back():
         ("median:f=1", "takes no options"),
         ("krum:f=0", "f='0' must be a whole number of at least 1"),
         ("krum:f=1.5", "f='1.5'"),
-        ("krum:f", "f='' must be"),
+        ("krum:f", "f='f' must be"),
         ("clipped:tau=0", "above 0"),
         ("clipped:tau=nan", "tau='nan'"),
         ("clipped:tau=inf", "tau='inf'"),

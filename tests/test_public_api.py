@@ -12,9 +12,10 @@ from declora import errors, seeds
 
 PACKAGE = Path(declora.__file__).parent
 PUBLIC = {
-    "Adapter", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError", "ModelError",
-    "Part", "Reproduction", "RunFolderError", "SimulationConfig", "SimulationResult", "Topology", "TopologyError",
-    "TrainingError", "__version__", "reproduce", "simulate",
+    "Adapter", "Codec", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError",
+    "GraphSchedule", "Mixer", "ModelError", "Part", "Partitioner", "Reproduction", "RunFolderError",
+    "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError", "__version__", "reproduce",
+    "simulate",
 }  # fmt: skip
 
 # Lower rooms first: a room may import rooms before it, never after.

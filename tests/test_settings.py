@@ -101,6 +101,12 @@ def test_simulate_takes_a_configuration_or_settings_by_name():
 
 
 def test_overrides_in_a_text_are_read_as_flags_are():
+    assert parse_overrides("tad-lora:interval=5+ffa-lora codec=topk:0.01+choco,rolora") == {
+        "tad-lora:interval=5+ffa-lora codec=topk:0.01+choco": {
+            "method": "tad-lora:interval=5+ffa-lora", "codec": "topk:0.01+choco",
+        },
+        "rolora": {"method": "rolora"},
+    }  # fmt: skip
     assert parse_overrides(["dec-lora unpad=no codec=none attack=none", "local seed=3"]) == {
         "dec-lora unpad=no codec=none attack=none": {
             "method": "dec-lora", "unpad": False, "codec": "none", "attack": None,

@@ -9,7 +9,9 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # what `typing` calls so, which takes longer to load than all of this
 if TYPE_CHECKING:
+    from declora.codec import Codec
     from declora.config import SimulationConfig
+    from declora.data import Partitioner
     from declora.errors import (
         CodecError,
         ConfigError,
@@ -23,23 +25,28 @@ if TYPE_CHECKING:
     )
     from declora.experiments import Reproduction, reproduce
     from declora.methods import Part
+    from declora.mixer import Mixer
     from declora.model.adapter import Adapter
     from declora.result import Comparison, SimulationResult
     from declora.simulation import simulate
-    from declora.topology import Topology
+    from declora.topology import GraphSchedule, Topology
 
     __version__: str
 
 __all__ = [
     "Adapter",
+    "Codec",
     "CodecError",
     "Comparison",
     "ConfigError",
     "DataError",
     "DecloraError",
     "FrameError",
+    "GraphSchedule",
+    "Mixer",
     "ModelError",
     "Part",
+    "Partitioner",
     "Reproduction",
     "RunFolderError",
     "SimulationConfig",
@@ -54,14 +61,18 @@ __all__ = [
 
 _ROOMS = {
     "Adapter": "declora.model.adapter",
+    "Codec": "declora.codec",
     "CodecError": "declora.errors",
     "Comparison": "declora.result",
     "ConfigError": "declora.errors",
     "DataError": "declora.errors",
     "DecloraError": "declora.errors",
     "FrameError": "declora.errors",
+    "GraphSchedule": "declora.topology",
+    "Mixer": "declora.mixer",
     "ModelError": "declora.errors",
     "Part": "declora.methods",
+    "Partitioner": "declora.data",
     "Reproduction": "declora.experiments",
     "RunFolderError": "declora.errors",
     "SimulationConfig": "declora.config",

@@ -15,6 +15,7 @@ from declora._core import (  # noqa: TID251
     CheckedFrames,
     Codec,
     MixingMatrix,
+    codec_options,
     level,
     set_threads,
     threads,
@@ -35,6 +36,7 @@ __all__ = [
     "check_frames",
     "clipped",
     "clipped_beyond",
+    "codec_options",
     "consensus_distance",
     "crc32c",
     "decode_frames",
@@ -47,7 +49,10 @@ __all__ = [
     "lora_forward",
     "median",
     "nearest",
+    "open_frames",
     "push",
+    "seal_frames",
+    "sealed_bytes",
     "set_threads",
     "threads",
     "trimmed_mean",
@@ -127,6 +132,42 @@ def frame_bytes(codec: Codec, frames: Array, d: int) -> NDArray[np.int64]:
 def decode_frames(frames: CheckedFrames, out: Array) -> None:
     """Decodes the payloads of N frames to `out`, float32 `[N, D]`; zeros for those that were refused."""
     _core.decode_frames(frames, _array("out", out))
+
+
+def seal_frames(
+    frames: Array, lens: Array, *, run_id: bytes, manifest: bytes, round: int | Array, senders: Array
+) -> None:
+    """Writes the headers of `frames`, uint8 `[N, 96 + L]`, whose payloads of `lens`, uint64 `[N]`, bytes are there."""
+    _core.seal_frames(
+        _array("frames", frames),
+        _array("lens", lens),
+        run_id=run_id,
+        manifest=manifest,
+        round=_each("round", round, len(senders)),
+        senders=_array("senders", senders),
+    )
+
+
+def sealed_bytes(frames: Array) -> NDArray[np.int64]:
+    """Returns the length of the message in each row of `frames`, uint8 `[N, 96 + L]`, of `seal_frames`, int64 `[N]`."""
+    return _core.sealed_bytes(_array("frames", frames))
+
+
+def open_frames(
+    frames: Array, *, run_id: bytes, manifest: bytes, round: int | Array, senders: Array
+) -> tuple[NDArray[np.int64], list[tuple[int, str]]]:
+    """Checks frames that `seal_frames` made, as `check_frames` does, but for what is in their payloads.
+
+    Returns:
+        The bytes of each payload, int64 `[N]`, and the rows that are refused, each with the reason.
+    """
+    return _core.open_frames(
+        _array("frames", frames),
+        run_id=run_id,
+        manifest=manifest,
+        round=_each("round", round, len(senders)),
+        senders=_array("senders", senders),
+    )
 
 
 def clipped(matrix: MixingMatrix, z: Array, radius: float) -> MixingMatrix:

@@ -20,6 +20,7 @@ __all__ = [
     "check_frames",
     "clipped",
     "clipped_beyond",
+    "codec_options",
     "consensus_distance",
     "crc32c",
     "decode_frames",
@@ -32,8 +33,11 @@ __all__ = [
     "lora_forward",
     "median",
     "nearest",
+    "open_frames",
     "philox4x32_10",
     "push",
+    "seal_frames",
+    "sealed_bytes",
     "set_threads",
     "threads",
     "trimmed_mean",
@@ -43,6 +47,9 @@ _F = TypeVar("_F", np.float32, np.float64)
 
 HEADER_BYTES: Final[int]
 """Bytes of a frame before its payload: 96."""
+
+def codec_options() -> list[tuple[str, list[str]]]:
+    """Returns the names of all codecs, each with the options that it takes, in the order in which it is written."""
 
 @final
 class Codec:
@@ -331,6 +338,45 @@ def frame_bytes(codec: Codec, frames: NDArray[np.uint8], d: int) -> NDArray[np.i
 
 def decode_frames(frames: CheckedFrames, out: NDArray[np.float32]) -> None:
     """Decodes the payloads of N frames into `out [N, D]`, float32: zeros for a frame that was refused."""
+
+def seal_frames(
+    frames: NDArray[np.uint8],
+    lens: NDArray[np.uint64],
+    *,
+    run_id: bytes,
+    manifest: bytes,
+    round: NDArray[np.uint64],
+    senders: NDArray[np.uint32],
+) -> None:
+    """Writes the header in front of each payload that a codec which is not of this core has written.
+
+    Args:
+        frames: uint8 `[N, 96 + L]` with a payload after byte 96 of each row, changed: zeros after a shorter one.
+        lens: uint64 `[N]`, the bytes of each payload, at most L.
+        run_id: 16 bytes that name the run.
+        manifest: 16 bytes, the hash of what the peers agreed on, the codec too: the headers of all such codecs have the
+            same id, 127.
+        round: uint64 `[N]`, the round of each row.
+        senders: uint32 `[N]`, the client of each row.
+    """
+
+def sealed_bytes(frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Returns the length of the message in each row of `frames [N, 96 + L]` of `seal_frames`, as its header says."""
+
+def open_frames(
+    frames: NDArray[np.uint8],
+    *,
+    run_id: bytes,
+    manifest: bytes,
+    round: NDArray[np.uint64],
+    senders: NDArray[np.uint32],
+) -> tuple[NDArray[np.int64], list[tuple[int, str]]]:
+    """Checks frames of `seal_frames` as `check_frames` does, but for what is in their payloads.
+
+    Returns:
+        The bytes of each payload, int64 `[N]`, 0 where a frame was refused; and the index of each frame that was
+        refused, rising, with the first thing that is wrong with it.
+    """
 
 def clipped(matrix: MixingMatrix, z: NDArray[_F], radius: float) -> MixingMatrix:
     """Returns the weights under which no neighbour pulls further than `radius`: clipped gossip, arXiv 2202.01545.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from declora.attacks import parse_attack
-from declora.codec import parse_codec
+from declora.codec import Codec, parse_codec
 from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
 from declora.fields import LOADED, read_fields
 from declora.kinds import (
@@ -29,7 +29,9 @@ from declora.kinds import (
 )
 from declora.methods import Part, Stack, build_method
 from declora.metrics import METRICS
-from declora.mixer import parse_mixer
+from declora.mixer import Mixer, parse_mixer
+from declora.spec import spelled
+from declora.topology import GraphSchedule
 from declora.topology.names import parse_name
 from declora.topology.weights import check_rule
 
@@ -84,13 +86,16 @@ class SimulationConfig:
     """Passes of each client over its own data in a round, instead of `local_steps`: ceil(samples / batch_size) steps
     each, the last of a pass on what is left. A client that is done waits for the others."""
     topology: Annotated[Any, Given(Name(parse_name), TopologyError)] = "ring"
-    """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), or `declora.Topology`."""
-    codec: Annotated[str, Name(parse_codec)] = "q4"
+    """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), `declora.Topology`, or a
+    schedule of your own, see `declora.GraphSchedule`."""
+    codec: Annotated[Any, Given(Name(parse_codec), judge=parse_codec)] = "q4"
     """none, fp16, bf16, q2..q8, qsgd, natural, eden, drive, randk; with a memory (+choco, +ef21, +ef) also sign, topk,
-    powersgd; with options: "topk:fraction=0.01+choco", "q4:block=64"; with an entropy coder: "q2+rans"."""
-    mixer: Annotated[str, Name(parse_mixer)] = "linear"
+    powersgd; with options: "topk:fraction=0.01+choco", "q4:block=64"; with an entropy coder: "q2+rans". Or a codec
+    of your own, see `declora.Codec`."""
+    mixer: Annotated[Any, Given(Name(parse_mixer), judge=parse_mixer)] = "linear"
     """linear, clipped[:f=1|:tau=X], trimmed-mean:f=1, median, krum:f=1, multi-krum:f=1,m=2, nna:f=1 (f: neighbours of a
-    client that may be bad), or push-sum, for any strongly connected digraph."""
+    client that may be bad), or push-sum, for any strongly connected digraph. Or a mixer of your own, see
+    `declora.Mixer`."""
     lora: Annotated[Any, LORA] = field(default_factory=lambda: {"r": 8})
     """A `peft.LoraConfig`, or a table of its fields. In a table, lora_alpha defaults to r, so that the scale is 1;
     target_modules to PEFT's choice for the kind of model (query and value; q_proj and v_proj; c_attn ...), or where it
@@ -100,8 +105,8 @@ class SimulationConfig:
     """Each client's own rank ([4, 8, 16, ...]), at the scale lora_alpha / r of `lora`; none: all have `lora`'s r."""
     partition: Annotated[Any | None, Given(Name(_read_partition))] = None
     """iid, dirichlet:ALPHA, shards:S, quantity:ALPHA, column:NAME, natural (as given, a list with one per client), or
-    labels:[[..], ..], each client's proportions of the labels, which may be an array, too; none: natural where the
-    data is such a list, else iid."""
+    labels:[[..], ..], each client's proportions of the labels, which may be an array, too; or a function of your own,
+    see `declora.Partitioner`; none: natural where the data is such a list, else iid."""
     method: Annotated[Any, Given(Name(build_method))] = "dec-lora"
     """dec-lora, centralized (pooled data, with batches as large as all clients' together, so as many samples a round),
     fedavg (exact average by a server, weighted by samples), local (no gossip); ffa-lora (A stays as it was drawn),
@@ -274,6 +279,8 @@ class SimulationConfig:
     def describe(self) -> dict[str, object]:
         """Returns the settings as JSON values; objects (a model, a graph, rows of data) by a short description."""
         described = {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        if callable(self.partition):
+            described["partition"] = f"<{spelled(self.partition)}>"
         return described | {name: _describe_data(getattr(self, name)) for name in ("data", "eval_data")}
 
 
@@ -300,7 +307,7 @@ def describe(value: Any) -> Any:
         return describe(value.to_diff_dict())
     if hasattr(value, "tolist"):
         return value.tolist()
-    if isinstance(value, Part | Stack):
+    if isinstance(value, Codec | Mixer | GraphSchedule | Part | Stack):
         return f"<{value}>"
     return f"<{type(value).__name__}>"
 

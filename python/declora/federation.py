@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora.attacks import Attack
-from declora.codec import Codec, PublicCopies, parse_codec
+from declora.codec import PublicCopies, RunCodec, parse_codec
 from declora.exchange import Exchange, LocalExchange, LyingExchange, SilentExchange, StarExchange
 from declora.mixer import Linear, Mixer
 from declora.topology import Topology, server
@@ -25,7 +25,7 @@ class Federation:
     batch_size: int
     """Samples of one local step of one client."""
     topology: Topology
-    codec: Codec = field(default_factory=lambda: parse_codec("none"))
+    codec: RunCodec = field(default_factory=lambda: parse_codec("none"))
     exchange: Exchange = field(default_factory=LocalExchange)
     mixer: Mixer = field(default_factory=Linear)
     attack: Attack | None = None
@@ -75,13 +75,13 @@ class Federation:
         A rule that chooses among values does not keep the mean: what the codec did to the chosen ones moves all clients
         together, anew each round. Public copies come ever closer to what is sent, so little is left to add up.
         """
-        exact = self.codec.core.name in ("none", "fp16", "bf16") or issubclass(self.codec.memory, PublicCopies)
+        exact = self.codec.exact or issubclass(self.codec.memory, PublicCopies)
         if self.exchange.silent or self.mixer.weighted or exact:
             return ()
         return (
             f"mixer={str(self.mixer)!r} does not keep the mean, so that what codec={self.codec.name!r} loses adds up "
             "over the rounds and may move all clients away from what they learned; with codec="
-            f"{str(self.codec.core) + '+choco'!r} ever less is lost, and mixer='clipped' nearly keeps the mean.",
+            f"{self.codec.plain + '+choco'!r} ever less is lost, and mixer='clipped' nearly keeps the mean.",
         )
 
     def check(self) -> None:

@@ -109,7 +109,7 @@ class Gossip:
             outgoing = self._exchange.fitted(outgoing, channel.codec.limit(columns.count))
             with self._exchange.explaining(t):
                 frames = self._wire.encode(t, outgoing, columns)
-            self._exchange.posted(channel.codec, frames)
+            self._exchange.posted(channel.codec.core, frames)
         with _timed(seconds, "exchange"):
             sizes = self._wire.sizes(frames, columns)
             delivery = self._exchange.deliver(frames, sizes, self._routes.edges(plan.edges))

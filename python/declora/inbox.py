@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from declora import _bridge
+from declora.codec import CheckedFrames
 from declora.mixer import Mixer
 
 __all__ = ["Inbox"]
@@ -23,7 +23,7 @@ class Inbox:
     """`[clients]`, bytes on each client's link, from the real frames."""
     weights: sp.csr_array | None = None
     """`[clients, messages]`: row i is what client i applies to what it heard; None where nobody talks."""
-    frames: _bridge.CheckedFrames | None = None
+    frames: CheckedFrames | None = None
     """The messages."""
     values: Rows | None = None
     """Public values z `[messages, columns]`, where they are known already."""
@@ -38,7 +38,7 @@ class Inbox:
         """Returns z, what every holder of a message reconstructs from it, `[messages, columns]`."""
         if self.values is None and self.frames is not None:
             self.values = np.empty((len(self.frames), columns), dtype=np.float32)
-            _bridge.decode_frames(self.frames, self.values)
+            self.frames.decode(self.values)
         assert self.values is not None
         return self.values
 

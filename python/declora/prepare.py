@@ -164,7 +164,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
     if codec.memory.needs_static_graph and topology.period > 1:
         raise ConfigError(
             f"codec={config.codec!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes "
-            f"its neighbours from round to round. Use a codec without copies ({codec.core.name}) or a static graph."
+            f"its neighbours from round to round. Use a codec without copies ({codec.plain}) or a static graph."
         )
     if not method.steady and isinstance(mixer, PushSum):
         raise ConfigError(

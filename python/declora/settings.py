@@ -1,6 +1,7 @@
 """Settings from files and from text: a TOML file, `name=value` pairs, and the runs of a comparison."""
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,8 +102,8 @@ def _parse_run(run: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         return " ".join(f"{name}={value}" for name, value in run.items()), dict(run)
     words = str(run).split()
     changes: dict[str, Any] = {}
-    if words and "=" not in words[0]:
-        if words[0] not in METHODS:
+    if words and not re.match(r"[\w.-]+=", words[0]):  # of "tad-lora:interval=5" only the option is written so
+        if re.split("[:+]", words[0])[0] not in METHODS:
             raise unknown_name("compare", words[0], METHODS)
         changes["method"] = words.pop(0)
     changes |= dict(parse_pair(word) for word in words)

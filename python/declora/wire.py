@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from declora import _bridge
-from declora.codec import Codec
+from declora.codec import CheckedFrames, RunCodec
 from declora.model import Layout
 from declora.plan import Columns
 
@@ -21,7 +20,7 @@ Rows = NDArray[np.float32]
 class Channel:
     """What carries the same columns in every round that sends them."""
 
-    codec: _bridge.Codec
+    codec: RunCodec
     """For the matrices that these columns are."""
     frames: NDArray[np.uint8]
     """`[messages, frame bytes]`, the frames of the last such round."""
@@ -41,7 +40,7 @@ class Wire:
 
     def __init__(
         self,
-        codec: Codec,
+        codec: RunCodec,
         layout: Layout,
         senders: NDArray[np.uint32],
         *,
@@ -64,7 +63,7 @@ class Wire:
         if columns not in self._channels:
             codec = self._codec.for_shapes(self._layout.shapes_of(columns))
             shape = len(self._names["senders"]), codec.frame_bytes(columns.count)
-            self._channels[columns] = Channel(codec.core, np.empty(shape, dtype=np.uint8))
+            self._channels[columns] = Channel(codec, np.empty(shape, dtype=np.uint8))
         return self._channels[columns]
 
     def encode(self, t: int, rows: Rows, columns: Columns) -> NDArray[np.uint8]:
@@ -76,14 +75,13 @@ class Wire:
         channel = self.channel(columns)
         if not channel.frames.flags.writeable:  # somebody still holds what was checked of it
             channel.frames = np.empty_like(channel.frames)
-        _bridge.encode_frames(channel.codec, rows, channel.frames, round=t, seed=self._seed, **self._names)
+        channel.codec.encode_frames(rows, channel.frames, round=t, seed=self._seed, **self._names)
         return channel.frames
 
     def sizes(self, frames: NDArray[np.uint8], columns: Columns) -> NDArray[np.int64]:
         """Returns how many bytes of each row of `frames` are its message, int64 `[messages]`."""
-        return _bridge.frame_bytes(self.channel(columns).codec, frames, columns.count)
+        return self.channel(columns).codec.frame_sizes(frames, columns.count)
 
-    def check(self, t: int, frames: NDArray[np.uint8], columns: Columns) -> _bridge.CheckedFrames:
+    def check(self, t: int, frames: NDArray[np.uint8], columns: Columns) -> CheckedFrames:
         """Returns the proof of which of `frames` are what they should be in round t."""
-        codec = self.channel(columns).codec
-        return _bridge.check_frames(codec, frames, columns.count, round=t, partial=True, **self._names)
+        return self.channel(columns).codec.check_frames(frames, columns.count, round=t, **self._names)

@@ -76,8 +76,13 @@ class Attack:
         most = np.nextafter(np.float32(limit), np.float32(0))
         outgoing[lying] = np.clip(np.nan_to_num(outgoing[lying], nan=0.0), -most, most)
 
-    def forge(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
-        """Changes the attackers' encoded `frames [messages, bytes]` in place; most attacks do not."""
+    def forge(self, codec: _bridge.Codec | None, frames: NDArray[np.uint8]) -> None:
+        """Changes the attackers' encoded `frames [messages, bytes]` in place; most attacks do not.
+
+        Args:
+            codec: What made the payloads; None for a codec that is not of the core, of whose bytes nothing is known.
+            frames: Of all messages.
+        """
         return
 
     def adopt(self, rows: Rows) -> None:

@@ -23,7 +23,7 @@ _EDEN_NONCE = 8
 class _Forged(Attack):
     """An attack that changes the payload and seals the frame again."""
 
-    def forge(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
+    def forge(self, codec: _bridge.Codec | None, frames: NDArray[np.uint8]) -> None:
         """Changes the attackers' payloads and seals their frames again."""
         for client in self.attackers:
             frame = frames[client]
@@ -34,7 +34,7 @@ class _Forged(Attack):
             _seal(frame, _HEADER_CRC, frame[:_HEADER_CRC])
 
     @abstractmethod
-    def rewrite(self, codec: _bridge.Codec, payload: NDArray[np.uint8]) -> None:
+    def rewrite(self, codec: _bridge.Codec | None, payload: NDArray[np.uint8]) -> None:
         """Changes an attacker's `payload`, uint8 `[bytes]`, in place."""
 
 
@@ -43,7 +43,7 @@ class _NotFinite(_Forged):
 
     value: float
 
-    def rewrite(self, codec: _bridge.Codec, payload: NDArray[np.uint8]) -> None:
+    def rewrite(self, codec: _bridge.Codec | None, payload: NDArray[np.uint8]) -> None:
         """Sets all bits, and the first number or scale to the value."""
         word = np.frombuffer(_first(self.value, codec), dtype=np.uint8)
         payload[:] = 0xFF
@@ -79,9 +79,9 @@ class Crafted(_Forged):
         mean: NDArray[np.float64] = rows[self.honest(len(rows))].mean(axis=0, dtype=np.float64)
         return np.copysign(np.inf, -mean)
 
-    def rewrite(self, codec: _bridge.Codec, payload: NDArray[np.uint8]) -> None:
+    def rewrite(self, codec: _bridge.Codec | None, payload: NDArray[np.uint8]) -> None:
         """Sets every scale to the largest that passes, where the payload has scales that can be found."""
-        if codec.block == 0 or codec.variable_length:
+        if codec is None or codec.block == 0 or codec.variable_length:
             return
         first = _EDEN_NONCE if codec.name == "eden" else 0
         scales = payload[first:][: 4 * -(-self._columns // codec.block)].view("<u4")
@@ -99,10 +99,11 @@ class Crafted(_Forged):
         scales[:] = passing
 
 
-def _first(value: float, codec: _bridge.Codec) -> bytes:
+def _first(value: float, codec: _bridge.Codec | None) -> bytes:
     """Returns `value` as the first number, or the scale, that the payload begins with; nothing where it has none."""
     if (
-        codec.variable_length
+        codec is None
+        or codec.variable_length
         or (codec.block == 0 and codec.name not in ("none", "fp16", "bf16"))
         or codec.name == "eden"
     ):

@@ -1,8 +1,6 @@
 """What a partition specification may say, and the checks before it is done."""
 
 import ast
-import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -11,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora.data import schemes
+from declora.data.partitioner import divide_by
 from declora.data.text_data import TextData
-from declora.errors import ConfigError, DataError, shown, unknown_name
+from declora.errors import ConfigError, DataError, shown
 from declora.seeds import generator
+from declora.spec import Literal, Option, parse_spec, spelled
 
 __all__ = ["divide", "parse_partition"]
 
@@ -26,26 +26,18 @@ def parse_partition(spec: str) -> tuple[str, Any]:
     Raises:
         ConfigError: Unknown name (the nearest one is shown), or an argument that is not what the name takes.
     """
-    kind, _, argument = spec.partition(":")
-    if kind not in _KINDS:
-        forms = [f"{known}:{form}" if form else known for known, (form, _, _) in _KINDS.items()]
-        raise unknown_name("partition", spec, forms)
-    form, read, _ = _KINDS[kind]
-    if bool(argument) != bool(form):
-        fix = f"Write {kind}:{form}." if form else f"Write just {kind!r}."
-        raise ConfigError(f"partition={shown(spec)}: {kind} takes {form or 'no argument'}. {fix}")
-    try:
-        return kind, read(argument)
-    except ConfigError as error:
-        raise ConfigError(f"partition={shown(spec)}: {error}") from error
+    kind, options = parse_spec("partition", spec, {name: options for name, (options, _) in _KINDS.items()})
+    return kind, next(iter(options.values()), None)
 
 
 def divide(spec: Any, data: TextData, clients: int, seed: int) -> tuple[str, schemes.Shards]:
     """Returns the name and the shards, not sorted, of a checked number of clients; see `partition`."""
+    if callable(spec):
+        return spelled(spec), divide_by(spec, data, clients, generator(seed, "partition", spelled(spec)))
     if not isinstance(spec, str):
         return "labels", _from_array(_Request("labels", "an array", data, clients, seed), spec)
     kind, argument = parse_partition(spec)
-    method = _KINDS[kind][2]
+    method = _KINDS[kind][1]
     return spec, method(_Request(kind, shown(spec), data, clients, seed), argument)
 
 
@@ -77,33 +69,12 @@ class _Request:
         raise ConfigError(f"partition={self.shown}: {problem}")
 
 
-def _nothing(argument: str) -> None:
-    return None
-
-
-def _alpha(argument: str) -> float:
+def _proportions(text: str) -> Any:
+    """Returns the Python literal that `text` is, None where it is none."""
     try:
-        alpha = float(argument)
-    except ValueError:
-        alpha = math.nan
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise ConfigError(f"ALPHA={argument} must be a finite number above 0, e.g. 0.5 (for equal shares use iid).")
-    return alpha
-
-
-def _count(argument: str) -> int:
-    if not re.fullmatch("[0-9]{1,9}", argument) or int(argument) < 1:
-        raise ConfigError(f"S={argument} must be a whole number of at least 1, e.g. shards:2.")
-    return int(argument)
-
-
-def _proportions(argument: str) -> Any:
-    try:
-        return ast.literal_eval(argument.strip())
+        return ast.literal_eval(text.strip())
     except (SyntaxError, ValueError, MemoryError, RecursionError):  # the latter two of very deep brackets
-        raise ConfigError(
-            "the proportions are no list of lists of numbers. Write e.g. labels:[[.15,.85],[.85,.15]]."
-        ) from None
+        return None
 
 
 def _iid(request: _Request, _: None) -> schemes.Shards:
@@ -193,14 +164,18 @@ def _natural(request: _Request, _: None) -> schemes.Shards:
     return list(shards)
 
 
-_KINDS: dict[str, tuple[str, Callable[[str], Any], Callable[[_Request, Any], schemes.Shards]]] = {
-    "column": ("NAME", str, _column),
-    "dirichlet": ("ALPHA", _alpha, _dirichlet),
-    "given": ("", _nothing, _natural),
-    "iid": ("", _nothing, _iid),
-    "labels": ("[[...],...]", _proportions, _from_array),
-    "natural": ("", _nothing, _natural),
-    "quantity": ("ALPHA", _alpha, _quantity),
-    "shards": ("S", _count, _shards),
+_ALPHA = {"alpha": Option(whole=False, least=0, above=True, needed=True, hint="for equal shares use iid")}
+_KINDS: dict[str, tuple[dict[str, Option | Literal], Callable[[_Request, Any], schemes.Shards]]] = {
+    "column": ({"name": Literal("the name of a column", "author")}, _column),
+    "dirichlet": ({**_ALPHA}, _dirichlet),
+    "given": ({}, _natural),
+    "iid": ({}, _iid),
+    "labels": (
+        {"proportions": Literal("a list of lists of numbers", "[[.15,.85],[.85,.15]]", _proportions)},
+        _from_array,
+    ),
+    "natural": ({}, _natural),
+    "quantity": ({**_ALPHA}, _quantity),
+    "shards": ({"s": Option(whole=True, least=1, most=10**9 - 1, needed=True)}, _shards),
 }
-"""By name: what its argument is, how that is read, and how to divide."""
+"""By name: its option, and how to divide."""

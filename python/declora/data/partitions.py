@@ -58,6 +58,7 @@ def partition(spec: Any, data: TextData, clients: int, *, seed: int) -> Partitio
             scarcest class allows, the others are left out;
             `"column:NAME"`: one client per value of a column, or whole values dealt out to balance the sizes
             where there are more values than clients;
+            a function or object that is called for it, see `Partitioner`;
             `"natural"` or `"given"`: the data sets as the user gave them, one per client;
             None: natural where the data has one data set per client, else iid.
         data: What to divide.

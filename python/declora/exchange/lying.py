@@ -46,7 +46,7 @@ class LyingExchange(Exchange):
         self._attack.cut(outgoing, self._routes.senders, limit)
         return outgoing
 
-    def posted(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
+    def posted(self, codec: _bridge.Codec | None, frames: NDArray[np.uint8]) -> None:
         """Forges the attackers' frames."""
         self._attack.forge(codec, frames)
 

@@ -1,6 +1,6 @@
 """Objects that only their own rooms can judge, and what may stand in their place."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,16 @@ class Given(Kind):
     Args:
         text: The kind of such a text; by default none is taken.
         error: What is raised where it is neither: the error of that room.
+        judge: Reads an object, where that needs nothing else; what it cannot read, it refuses.
     """
 
-    def __init__(self, text: Text | None = None, error: type[DecloraError] = ConfigError) -> None:
-        self._text, self._error = text, error
+    def __init__(
+        self,
+        text: Text | None = None,
+        error: type[DecloraError] = ConfigError,
+        judge: Callable[[Any], object] | None = None,
+    ) -> None:
+        self._text, self._error, self._judge = text, error, judge
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the object, or the text."""
@@ -34,6 +40,8 @@ class Given(Kind):
         if isinstance(value, (*_PLAIN, str)):
             wanted = "an object" if self._text is None else f"{self._text.wanted}, or an object"
             raise self._error(f"{name}={shown(value)} must be {wanted}.")
+        if self._judge is not None:
+            self._judge(value)
         return value
 
 

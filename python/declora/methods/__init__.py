@@ -13,7 +13,7 @@ from declora.methods.part import Part, Step
 from declora.methods.ranks import Ranks
 from declora.methods.stack import Stack
 from declora.methods.tracking import GradientTracking
-from declora.spec import parse_spec
+from declora.spec import parse_stack
 
 __all__ = ["METHODS", "Part", "Ranks", "Stack", "Step", "build_method"]
 
@@ -43,10 +43,4 @@ def build_method(method: object) -> Stack:
             "derives from declora.Part, or a list of these."
         )
     known = {name: part.options for name, part in METHODS.items()}
-    parts = []
-    for text in method.split("+"):
-        if not text:
-            raise ConfigError(f"method={method!r} has nothing beside a '+'. Name a part there, or leave it out.")
-        name, options = parse_spec("method", text, known)
-        parts.append(METHODS[name](**options))
-    return Stack(parts)
+    return Stack([METHODS[name](**options) for name, options in parse_stack("method", method, known)])

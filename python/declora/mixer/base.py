@@ -1,6 +1,5 @@
 """What a mixer is."""
 
-from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,18 +7,19 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora import _bridge
-from declora.errors import ConfigError
+from declora.codec import CheckedFrames
+from declora.errors import ConfigError, TrainingError
+from declora.mixer.refusals import Mask, sit_out
+from declora.spec import described, spelled
 from declora.topology import Topology
 
 __all__ = ["Mask", "Mixer", "Rows", "core_matrix"]
 
 Rows = NDArray[np.float32]
 """`[clients, D]`; the core's rules also take float64."""
-Mask = NDArray[np.bool_]
-"""`[clients]`."""
 
 
-class Mixer(ABC):
+class Mixer:
     """A rule R that gives each client a value from the public values z of itself and its neighbours.
 
     Every mixer moves a row by the difference of the rule's result and the client's own *public* value,
@@ -28,9 +28,12 @@ class Mixer(ABC):
 
     where z_j is what every holder reconstructs from client j's bytes, one's own z too. So what the codec did to one's
     own value cancels; where it did nothing, x_i becomes R_i (with gamma 1).
+
+    For a mixer of your own define `combine`, and hand an object to `simulate(mixer=...)`.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
+    """As settings write it, for those of declora."""
     robust: ClassVar[bool] = False
     """Whether it bounds what a few bad neighbours do; a refused message is then one of theirs, and the run goes on."""
     weighted: ClassVar[bool] = True
@@ -63,7 +66,21 @@ class Mixer(ABC):
         """Returns what clients with the adapters `rows [clients, D]` send."""
         return rows
 
-    @abstractmethod
+    def combine(
+        self, weights: sp.csr_array, public: Rows, rows: Rows, gamma: float
+    ) -> NDArray[np.float32] | NDArray[np.float64]:
+        """Returns what the clients have after mixing, `[clients, D]`, all finite.
+
+        Args:
+            weights: Mixing matrix of the round, float64 `[clients, messages]`, row i is what client i applies. Message
+                i is client i's; under an attack there may be more messages than clients. One that was refused has no
+                weight: its weight stays with those who would have heard it.
+            public: z, float32 `[messages, D]`, read-only; zeros where the message was refused.
+            rows: x, the clients' adapters, float32 `[clients, D]`, read-only.
+            gamma: Consensus step size; linear gossip is `rows + gamma * (weights @ public - public[:len(rows)])`.
+        """
+        raise NotImplementedError
+
     def mix(
         self,
         weights: sp.csr_array,
@@ -82,24 +99,53 @@ class Mixer(ABC):
             rows: The clients' adapters.
             gamma: Consensus step size.
             refused: Messages that were refused by all who got them.
+
+        Raises:
+            ConfigError: `combine` does not give rows.
+            TrainingError: It gives numbers that are not finite.
         """
+        if refused is not None and refused.any():
+            weights, public = sit_out(weights, refused), np.where(refused[:, None], np.float32(0), public)
+        mixed = self.combine(weights, _read_only(public), _read_only(rows), gamma)
+        floats = isinstance(mixed, np.ndarray) and mixed.dtype in (np.float32, np.float64)
+        if not floats or mixed.shape != rows.shape:
+            raise ConfigError(
+                f"mixer={str(self)!r}: combine gives {described(mixed)}; it must give an array, float32 or float64 "
+                f"{list(rows.shape)}."
+            )
+        with np.errstate(over="ignore"):
+            moved = np.where(False if refused is None else refused[: len(rows), None], rows, mixed.astype(np.float32))
+        if not np.isfinite(moved).all():
+            client, column = (int(index) for index in np.argwhere(~np.isfinite(moved))[0])
+            raise TrainingError(
+                f"mixer={str(self)!r}: combine gives {mixed[client, column]} for client {client}, column {column}. It "
+                "must give finite numbers; a lower gamma may help where they grow from round to round."
+            )
+        rows[:] = moved
 
     def mix_frames(
         self,
         weights: sp.csr_array,
-        frames: _bridge.CheckedFrames,
+        frames: CheckedFrames,
         rows: Rows,
         *,
         gamma: float = 1.0,
     ) -> None:
         """Decodes the frames, one of each message, to z, then mixes without those that were refused."""
         public = np.empty((len(frames), rows.shape[1]), dtype=np.float32)
-        _bridge.decode_frames(frames, public)
+        frames.decode(public)
         self.mix(weights, public, rows, gamma=gamma, refused=frames.refused)
 
     def __str__(self) -> str:
-        """The rule with its options, as settings write it."""
-        return self.name
+        """The rule with its options, as settings write it; one of a user's class as its class."""
+        return self.name or spelled(self)
+
+
+def _read_only(rows: Rows) -> Rows:
+    """Returns a view that cannot be written: what is remembered of messages is in it."""
+    view = rows.view()
+    view.flags.writeable = False
+    return view
 
 
 def core_matrix(weights: sp.csr_array) -> _bridge.MixingMatrix:

@@ -2,7 +2,7 @@
 
 import scipy.sparse as sp
 
-from declora import _bridge
+from declora.codec import CheckedFrames
 from declora.mixer.base import Mask, Mixer, Rows, core_matrix
 from declora.mixer.refusals import sit_out
 
@@ -26,10 +26,10 @@ class Linear(Mixer):
     def mix_frames(
         self,
         weights: sp.csr_array,
-        frames: _bridge.CheckedFrames,
+        frames: CheckedFrames,
         rows: Rows,
         *,
         gamma: float = 1.0,
     ) -> None:
         """Decodes and mixes in one pass; the same bits as decode, then `mix`."""
-        core_matrix(sit_out(weights, frames.refused)).mix_frames(frames, rows, gamma)
+        frames.mix(core_matrix(sit_out(weights, frames.refused)), rows, gamma)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from declora.errors import ConfigError, shown
 from declora.mixer.base import Mixer
 from declora.mixer.clipped import ClippedGossip
 from declora.mixer.coordinate import Median, TrimmedMean
@@ -27,16 +28,24 @@ MIXERS: dict[str, type[Mixer]] = {kind.name: kind for kind in _OPTIONS}
 """Every mixer by its name."""
 
 
-def parse_mixer(text: str) -> Mixer:
-    """Returns the mixer that `text` names.
+def parse_mixer(spec: str | Mixer) -> Mixer:
+    """Returns the mixer that `spec` names, or that it is.
 
     `linear`, `clipped[:f=N]`, `clipped:tau=X`, `trimmed-mean[:f=N]`, `median`, `krum[:f=N]`, `multi-krum[:f=N,m=M]`,
     `nna[:f=N]` or `push-sum`; f is 1 where it is left out.
 
     Raises:
-        ConfigError: Unknown name or option (with the nearest match), or a number out of range.
+        ConfigError: Unknown name or option (with the nearest match), a number out of range, or an object that is no
+            mixer.
     """
-    name, options = parse_spec("mixer", text, {kind.name: known for kind, known in _OPTIONS.items()})
-    build: Any = MIXERS[name]
-    mixer: Mixer = build(**options)
-    return mixer
+    if isinstance(spec, str):
+        name, options = parse_spec("mixer", spec, {kind.name: known for kind, known in _OPTIONS.items()})
+        build: Any = MIXERS[name]
+        named: Mixer = build(**options)
+        return named
+    if not isinstance(spec, Mixer) or (type(spec).combine is Mixer.combine and type(spec).mix is Mixer.mix):
+        raise ConfigError(
+            f"mixer={shown(spec)} is no mixer. Give a name such as 'linear', or an object (not its class) of a class "
+            "that derives from declora.Mixer and defines combine."
+        )
+    return spec

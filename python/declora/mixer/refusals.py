@@ -4,9 +4,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from declora.mixer.base import Mask
+__all__ = ["Mask", "assumed_bad", "keep_shares", "sit_out"]
 
-__all__ = ["assumed_bad", "keep_shares", "sit_out"]
+Mask = NDArray[np.bool_]
+"""`[clients]`."""
 
 
 def sit_out(weights: sp.csr_array, refused: Mask | None) -> sp.csr_array:

@@ -27,8 +27,9 @@ _MOST_DRAWS = 2**32 - 1
 class CodecLike(Protocol):
     """A codec from elsewhere: float32 `[n]` to bytes and back, with every draw taken from (seed, round, client).
 
-    It may also have `unbiased` (bool; taken to be true where it is missing), `payload_bytes(n)` (its exact size) and
-    `error_bound(n)` (the largest E||z - x||^2 / ||x||^2): what is stated is held to.
+    A `declora.Codec` is one. Another may also have `unbiased` (bool; taken to be true where it is missing),
+    `payload_bytes(n)` (its exact size; the most, with `variable_length`) and `error_bound(n)` (the largest
+    E||z - x||^2 / ||x||^2): what is stated is held to.
     """
 
     def encode(self, x: NDArray[np.float32], *, seed: int, round: int, client: int) -> bytes:
@@ -157,6 +158,7 @@ def _subject(codec: "str | CodecLike") -> _Subject:
         unbiased=bool(getattr(codec, "unbiased", True)),
         bound=None if bound is None else float(bound(LENGTH)),
         size=getattr(codec, "payload_bytes", None),
+        most=bool(getattr(codec, "variable_length", False)),
     )
 
 

@@ -1,6 +1,7 @@
 """Who talks to whom in round t, and with which weights: graphs, mixing matrices, schedules."""
 
 from declora.topology.build import server
+from declora.topology.given import GraphSchedule
 from declora.topology.labels import in_order
 from declora.topology.names import TOPOLOGIES
 from declora.topology.summary import describe
@@ -10,6 +11,7 @@ from declora.topology.weights import WEIGHT_RULES, adjacency, weigh
 __all__ = [
     "TOPOLOGIES",
     "WEIGHT_RULES",
+    "GraphSchedule",
     "Topology",
     "adjacency",
     "describe",

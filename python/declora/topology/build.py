@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
+from declora import seeds
 from declora.errors import TopologyError, shown
 from declora.topology import schedules
 from declora.topology.check import as_matrix, check_clients, check_connected
+from declora.topology.given import GraphSchedule
 from declora.topology.graphs import is_static, named_graph
 from declora.topology.labels import label_notes, ordered_nodes
 from declora.topology.names import TopologyName, parse_name
@@ -62,6 +64,8 @@ def build_topology(
         return _from_name(parse_name(spec), clients, rule, seed, law)
     if isinstance(spec, nx.Graph):
         return _from_graph("graph", spec, clients, rule, law)
+    if isinstance(spec, GraphSchedule):
+        return _from_schedule(spec, clients, rule, seed, law)
     _refuse_weights(spec.name if isinstance(spec, Topology) else "matrix", weights)
     if isinstance(spec, Topology):
         if spec.clients != clients:
@@ -73,7 +77,7 @@ def build_topology(
     if not issparse(spec) and not isinstance(spec, (np.ndarray, list, tuple)):
         raise TopologyError(
             f"topology={shown(spec)} of type {type(spec).__name__} is no topology; give a name such as "
-            "'ring', a networkx graph, a numpy array, a scipy sparse matrix or a Topology."
+            "'ring', a networkx graph, a numpy array, a scipy sparse matrix, a Topology or a GraphSchedule."
         )
     given: Any = as_matrix(spec, name="matrix") if isinstance(spec, (list, tuple)) else spec
     return Topology("matrix", clients, (given,), directed, column_stochastic)
@@ -138,6 +142,51 @@ def _from_graph(name: str, graph: "nx.Graph[Any]", clients: int, rule: str, law:
         nodes=tuple(nodes) if labels else None,
         notes=labels + _unused_weights(graph, rule) + _law_notes(law),
     )
+
+
+def _from_schedule(schedule: GraphSchedule, clients: int, rule: str, seed: int, law: Law) -> Topology:
+    """Asks for the graphs of one period; how a graph is weighed, and what the matrices must be, is as for any other."""
+    name, period = str(schedule), schedule.period
+    if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 1:
+        raise TopologyError(f"topology={name!r}: period={shown(period)} must be a whole number of at least 1.")
+    matrices: list[Any] = []
+    directed = weighed = False
+    for t in range(period):
+        graph = schedule.graph(t, clients, seeds.generator(seed, "graph-schedule", t))
+        where = f"{name}, round {t}"
+        if isinstance(graph, nx.Graph):
+            if strangers := [node for node in graph if not _is_client(node, clients)]:
+                raise TopologyError(
+                    f"topology={where!r}: node {shown(strangers[0])} is no client; they are 0..{clients - 1}."
+                )
+            graph = graph.copy()  # the user's own stays as it is
+            graph.add_nodes_from(range(clients))
+            received = adjacency(graph)
+            weighed, directed = True, directed or graph.is_directed() or rule == EVEN_SPLIT
+            matrices.append(even_split(received) if rule == EVEN_SPLIT else weigh(received, rule, name=where, law=law))
+        elif issparse(graph) or isinstance(graph, np.ndarray):
+            _refuse_weights(where, rule)
+            matrices.append(graph)
+        else:
+            raise TopologyError(
+                f"topology={where!r}: graph gives a {type(graph).__name__}; it must give a networkx graph or a mixing "
+                "matrix."
+            )
+    return Topology(
+        name,
+        clients,
+        tuple(matrices),
+        directed,
+        column_stochastic=rule == EVEN_SPLIT,
+        law=law,
+        rule=rule if weighed else None,
+        notes=_law_notes(law),
+    )
+
+
+def _is_client(node: object, clients: int) -> bool:
+    whole = isinstance(node, int | np.integer) and not isinstance(node, bool)
+    return whole and 0 <= int(node) < clients  # type: ignore[call-overload]
 
 
 def _law_notes(law: Law) -> tuple[str, ...]:

@@ -70,15 +70,15 @@ def _random_regular(name: TopologyName, clients: int, seed: int) -> "nx.Graph[An
     if degree >= clients:
         raise TopologyError(
             f"topology={str(name)!r}: a client cannot have {degree} neighbours among clients={clients}; "
-            f"lower D to {clients - 1} or less."
+            f"lower d to {clients - 1} or less."
         )
     if degree * clients % 2:
         raise TopologyError(
-            f"topology={str(name)!r}: clients * D = {clients} * {degree} is odd, and every edge has two "
-            "ends; make D or clients even."
+            f"topology={str(name)!r}: clients * d = {clients} * {degree} is odd, and every edge has two "
+            "ends; make d or clients even."
         )
     if degree == 1 and clients > 2:
-        raise TopologyError(f"topology={str(name)!r} joins clients in pairs only; raise D to 2 or more.")
+        raise TopologyError(f"topology={str(name)!r} joins clients in pairs only; raise d to 2 or more.")
 
     # The pairing of networkx stalls near the complete graph; the complement is sparse there.
     dense = degree > clients // 2
@@ -88,19 +88,19 @@ def _random_regular(name: TopologyName, clients: int, seed: int) -> "nx.Graph[An
         graph: nx.Graph[Any] = nx.random_regular_graph(drawn, clients, seed=seed)
         return graph if not dense else nx.complement(graph)
 
-    return _connected(draw, name, clients, seed, fix="raise D")
+    return _connected(draw, name, clients, seed, fix="raise d")
 
 
 def _erdos_renyi(name: TopologyName, clients: int, seed: int) -> "nx.Graph[Any]":
     probability = float(name.parameters[0])
-    drawn = probability if 1.0 - probability < 1.0 else 0.0  # networkx divides by log(1 - P)
+    drawn = probability if 1.0 - probability < 1.0 else 0.0  # networkx divides by log(1 - p)
     threshold = math.log(clients) / clients
     return _connected(
         lambda seed: nx.fast_gnp_random_graph(clients, drawn, seed=seed),
         name,
         clients,
         seed,
-        fix=f"raise P well above log(clients) / clients = {threshold:.2g}",
+        fix=f"raise p well above log(clients) / clients = {threshold:.2g}",
     )
 
 
@@ -108,7 +108,7 @@ def _watts_strogatz(name: TopologyName, clients: int, seed: int) -> "nx.Graph[An
     nearest, probability = int(name.parameters[0]), float(name.parameters[1])
     if nearest % 2 or nearest >= clients:
         raise TopologyError(
-            f"topology={str(name)!r}: K={nearest} must be even and below clients={clients}; K / 2 neighbours "
+            f"topology={str(name)!r}: k={nearest} must be even and below clients={clients}; k / 2 neighbours "
             "lie on each side of a client."
         )
     return _connected(
@@ -116,7 +116,7 @@ def _watts_strogatz(name: TopologyName, clients: int, seed: int) -> "nx.Graph[An
         name,
         clients,
         seed,
-        fix="raise K or lower P",
+        fix="raise k or lower p",
     )
 
 

@@ -2,53 +2,32 @@
 
 from dataclasses import dataclass
 
-from declora.errors import TopologyError, shown, unknown_name
+from declora.errors import ConfigError, TopologyError
+from declora.spec import Option, parse_spec
 
-__all__ = ["TOPOLOGIES", "Parameter", "TopologyName", "parse_name"]
-
+__all__ = ["TOPOLOGIES", "TopologyName", "parse_name"]
 
 _MOST = 2**31 - 1
 """No parameter is larger: it counts clients, of which there are fewer."""
 
-
-@dataclass(frozen=True)
-class Parameter:
-    """One number in a name, as D in `random-regular:D`."""
-
-    symbol: str
-    default: int | float
-    low: float
-    high: float = float("inf")
-
-    @property
-    def range(self) -> str:
-        """The allowed values, in words."""
-        kind = "an integer" if isinstance(self.default, int) else "a number"
-        return f"{kind} >= {self.low:g}" if self.high == float("inf") else f"{kind} in {self.low:g}..{self.high:g}"
-
-    def parse(self, text: str) -> int | float:
-        """Returns the number that `text` spells; `ValueError` where it is none or is out of range."""
-        value = int(text) if isinstance(self.default, int) else float(text)
-        if not self.low <= value <= min(self.high, _MOST):
-            raise ValueError(text)
-        return value
-
-
-TOPOLOGIES: dict[str, tuple[Parameter, ...]] = {
-    "ring": (),
-    "torus": (),
-    "path": (),
-    "star": (),
-    "complete": (),
-    "hypercube": (),
-    "random-regular": (Parameter("D", 4, 1),),
-    "erdos-renyi": (Parameter("P", 0.5, 0.0, 1.0),),
-    "watts-strogatz": (Parameter("K", 4, 2), Parameter("P", 0.1, 0.0, 1.0)),
-    "exponential": (),
-    "one-peer-exponential": (),
-    "base": (Parameter("K", 1, 1),),
+TOPOLOGIES: dict[str, dict[str, Option]] = {
+    "ring": {},
+    "torus": {},
+    "path": {},
+    "star": {},
+    "complete": {},
+    "hypercube": {},
+    "random-regular": {"d": Option(whole=True, least=1, most=_MOST, default=4)},
+    "erdos-renyi": {"p": Option(whole=False, least=0, most=1, default=0.5)},
+    "watts-strogatz": {
+        "k": Option(whole=True, least=2, most=_MOST, default=4),
+        "p": Option(whole=False, least=0, most=1, default=0.1),
+    },
+    "exponential": {},
+    "one-peer-exponential": {},
+    "base": {"k": Option(whole=True, least=1, most=_MOST, default=1)},
 }
-"""Every known name with its parameters, whose defaults stand in for those left out."""
+"""Every known name with its parameters."""
 
 
 @dataclass(frozen=True)
@@ -63,26 +42,14 @@ class TopologyName:
 
 
 def parse_name(spec: str) -> TopologyName:
-    """Returns the name and the parameters in `spec`, e.g. `"erdos-renyi:0.3"`.
+    """Returns the name and the parameters in `spec`, e.g. `"erdos-renyi:0.3"` or `"watts-strogatz:k=6"`.
 
     Raises:
-        TopologyError: the name is unknown (the nearest one is shown), or a parameter is not the number it
-            should be, or there are more parameters than the name has.
+        TopologyError: The name or a parameter is unknown (the nearest one is shown), a parameter is not the number it
+            should be, or there are more than the name has.
     """
-    name, *texts = spec.split(":")
-    if name not in TOPOLOGIES:
-        raise TopologyError(str(unknown_name("topology", name, TOPOLOGIES)))
-    parameters = TOPOLOGIES[name]
-    form = ":".join([name, *(parameter.symbol for parameter in parameters)])
-    if len(texts) > len(parameters):
-        raise TopologyError(f"topology={shown(spec)} has {len(texts)} parameters after the name; write it as {form}.")
-    values = [parameter.default for parameter in parameters]
-    for position, (parameter, text) in enumerate(zip(parameters, texts, strict=False)):
-        try:
-            values[position] = parameter.parse(text)
-        except ValueError:
-            raise TopologyError(
-                f"topology={shown(spec)}: {parameter.symbol}={shown(text)} must be {parameter.range}; write it as "
-                f"{form}, for example {TopologyName(name, tuple(p.default for p in parameters))}."
-            ) from None
-    return TopologyName(name, tuple(values))
+    try:
+        name, parameters = parse_spec("topology", spec, TOPOLOGIES)
+    except ConfigError as error:
+        raise TopologyError(str(error)) from None
+    return TopologyName(name, tuple(parameters.values()))

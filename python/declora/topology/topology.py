@@ -106,15 +106,16 @@ class Topology:
         Args:
             spec: one of
                 - a name: ring, torus, path, star (client 0 in the centre), complete, hypercube,
-                  random-regular:D (D=4), erdos-renyi:P (P=0.5), watts-strogatz:K:P (K=4, P=0.1),
-                  exponential, one-peer-exponential, base:K (K=1; at most K peers a round, exact average
-                  after a period). Exponential ones are directed.
+                  random-regular:d=4, erdos-renyi:p=0.5, watts-strogatz:k=4,p=0.1, exponential,
+                  one-peer-exponential, base:k=1 (at most k peers a round, exact average after a period), each
+                  with its defaults; "erdos-renyi:0.5" is the same. Exponential ones are directed.
                 - a networkx graph. Client i is the i-th node, in rising order where all nodes are whole numbers
                   or texts that spell them, else in the graph's own order. Its edge weights and self loops are
                   ignored; edges of a DiGraph point from sender to receiver.
                 - a numpy array or scipy sparse matrix `[n, n]`, used as the mixing matrix as it is; of float32
                   and float16, whose rows sum to 1 only about, it is scaled to sums of 1, which `notes` says.
                 - a `Topology`, returned as it is.
+                - a `GraphSchedule`, whose graphs of one period are weighed like any other.
             clients: number of clients n >= 1. One client is [[1]] under any name.
             weights: metropolis (any graph), uniform (regular graphs), laplacian (undirected graphs) or samples
                 (undirected graphs; keeps the mean weighted by `samples`), see `declora.topology.weigh`. Only for

@@ -29,6 +29,9 @@ const VERSION: (u8, u8) = (1, 0);
 const KIND_ADAPTER: u8 = 1;
 const CHECKED: usize = 92;
 
+/// Id of all codecs that are not in this crate; the manifest tells them apart.
+const FOREIGN: u32 = 127;
+
 /// What both ends know of a message before it is sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Message<'a> {
@@ -70,9 +73,70 @@ impl Message<'_> {
     /// [`Error::Length`] where `frame` has another length than [`Message::frame_len`], or more bytes than that where
     /// the codec has the entropy stage.
     pub fn seal(&self, frame: &mut [u8], delivery: Delivery) -> Result<()> {
-        let (have, need) = (frame.len(), self.frame_len()?);
-        let fits = have == need || self.codec.variable_length() && have < need;
-        let Some((header, payload)) = frame.split_first_chunk_mut().filter(|_| fits) else {
+        self.envelope()?.seal(frame, delivery)
+    }
+
+    /// Checks that `frame` is this message, undamaged, and that its payload can be decoded.
+    ///
+    /// # Errors
+    /// [`Error::Frame`] with the first [`Fault`].
+    pub fn open(&self, frame: &[u8]) -> Result<Delivery> {
+        let (delivery, payload) = self.envelope()?.open(frame)?;
+        self.codec.check_payload(payload, self.elements)?;
+        Ok(delivery)
+    }
+
+    fn envelope(&self) -> Result<Envelope> {
+        let Self { run_id, manifest, round, sender, codec, .. } = *self;
+        let (frame_len, shorter) = (self.frame_len()?, codec.variable_length());
+        Ok(Envelope {
+            run_id,
+            manifest,
+            round,
+            sender,
+            codec: codec.id(),
+            block: codec.block(),
+            frame_len,
+            shorter,
+        })
+    }
+}
+
+/// A message to which its payload is bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Envelope {
+    run_id: [u8; 16],
+    manifest: [u8; 16],
+    round: u64,
+    sender: u32,
+    /// Id of the codec.
+    codec: u32,
+    block: u32,
+    /// Bytes of the whole frame.
+    frame_len: usize,
+    /// Whether it may have fewer.
+    shorter: bool,
+}
+
+impl Envelope {
+    /// That of a codec which is not in this crate: at most `frame_len` bytes.
+    pub(crate) fn foreign(
+        run_id: [u8; 16],
+        manifest: [u8; 16],
+        round: u64,
+        sender: u32,
+        frame_len: usize,
+    ) -> Self {
+        Self { run_id, manifest, round, sender, codec: FOREIGN, block: 0, frame_len, shorter: true }
+    }
+
+    fn fits(&self, len: usize) -> bool {
+        len == self.frame_len || self.shorter && len < self.frame_len
+    }
+
+    pub(crate) fn seal(&self, frame: &mut [u8], delivery: Delivery) -> Result<()> {
+        let (have, need) = (frame.len(), self.frame_len);
+        let Some((header, payload)) = frame.split_first_chunk_mut().filter(|_| self.fits(have)) else {
             return Err(Error::Length { field: "frame", have, need });
         };
         *header = self.header(payload, delivery);
@@ -88,8 +152,8 @@ impl Message<'_> {
             &self.manifest,
             &self.round.to_le_bytes(),
             &self.sender.to_le_bytes(),
-            &self.codec.id().to_le_bytes(),
-            &self.codec.block().to_le_bytes(),
+            &self.codec.to_le_bytes(),
+            &self.block.to_le_bytes(),
             &crc32c(payload).to_le_bytes(),
             &(payload.len() as u64).to_le_bytes(),
             &delivery.incarnation.to_le_bytes(),
@@ -101,25 +165,21 @@ impl Message<'_> {
         header
     }
 
-    /// Checks that `frame` is this message, undamaged, and that its payload can be decoded.
-    ///
-    /// # Errors
-    /// [`Error::Frame`] with the first [`Fault`].
-    pub fn open(&self, frame: &[u8]) -> Result<Delivery> {
-        let need = self.frame_len()?;
+    /// Checks that `frame` is this message, undamaged, and returns its payload, which may be any bytes.
+    pub(crate) fn open<'a>(&self, frame: &'a [u8]) -> Result<(Delivery, &'a [u8]), Fault> {
+        let need = self.frame_len;
         let wrong_size = Fault::Size { have: frame.len(), need };
         let (header, payload) = frame.split_first_chunk().ok_or(wrong_size)?;
-        let fits = frame.len() == need || self.codec.variable_length() && frame.len() < need;
+        let fits = self.fits(frame.len());
         let agreed = if fits { payload.len() } else { need.saturating_sub(HEADER_LEN) };
         let delivery = self.compare(header, agreed as u64)?;
         if !fits {
-            return Err(wrong_size.into());
+            return Err(wrong_size);
         }
         if crc32c(payload) != u32::from_le_bytes(field(header, 60)) {
-            return Err(Fault::PayloadChecksum.into());
+            return Err(Fault::PayloadChecksum);
         }
-        self.codec.check_payload(payload, self.elements)?;
-        Ok(delivery)
+        Ok((delivery, payload))
     }
 
     fn compare(&self, header: &[u8; HEADER_LEN], payload_len: u64) -> Result<Delivery, Fault> {
@@ -142,9 +202,9 @@ impl Message<'_> {
         require(have == need, Fault::Round { have, need })?;
         let (have, need) = (number(48), self.sender);
         require(have == need, Fault::Sender { have, need })?;
-        let (have, need) = (number(52), self.codec.id());
+        let (have, need) = (number(52), self.codec);
         require(have == need, Fault::Codec { have, need })?;
-        let (have, need) = (number(56), self.codec.block());
+        let (have, need) = (number(56), self.block);
         require(have == need, Fault::Block { have, need })?;
         let (have, need) = (long(64), payload_len);
         require(have == need, Fault::PayloadLength { have, need })?;

@@ -39,6 +39,7 @@ mod batch;
 mod codec;
 mod dropout;
 mod error;
+mod foreign;
 pub mod frame;
 mod kernels;
 mod lora;
@@ -55,6 +56,7 @@ pub use batch::{Batch, CheckedFrames, Frames, check_frames, decode_frames, encod
 pub use codec::{Codec, MAX_ELEMENTS};
 pub use dropout::{MAX_SAMPLES, dropout_mask_into};
 pub use error::{Error, Fault, Result};
+pub use foreign::{Foreign, open_frames, seal_frames, sealed_lens};
 #[doc(hidden)]
 pub use kernels::with_level;
 pub use kernels::{Level, Mixed};

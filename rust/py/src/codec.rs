@@ -122,6 +122,12 @@ impl Codec {
     }
 }
 
+#[pyfunction]
+pub(crate) fn codec_options() -> Vec<(&'static str, Vec<&'static str>)> {
+    let names = declora_core::Codec::NAMES.into_iter();
+    names.filter_map(|name| Some((name, declora_core::Codec::options(name)?))).collect()
+}
+
 fn shapes(value: &Bound<'_, PyAny>) -> PyResult<Vec<(usize, usize)>> {
     value.extract().map_err(|_| {
         let text = value.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());

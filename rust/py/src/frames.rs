@@ -1,6 +1,6 @@
 //! The frames of a round, and the proof that they were checked.
 
-use declora_core::{Batch, Fault, Frames};
+use declora_core::{Batch, Fault, Foreign, Frames};
 use numpy::{Ix1, Ix2, PyArray1, PyArray2, PyReadonlyArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
@@ -170,4 +170,77 @@ pub(crate) fn frame_bytes<'py>(
         Frames::new(&codec.0, array.as_slice()?, array.shape()[0], integer("d", d)?).map_err(raise)?;
     // Lengths of slices: below 2^63.
     Ok(PyArray1::from_iter(array.py(), frames.lens().map(|len| len as i64)))
+}
+
+#[pyfunction]
+#[pyo3(signature = (frames, lens, *, run_id, manifest, round, senders))]
+pub(crate) fn seal_frames(
+    frames: &Bound<'_, PyAny>,
+    lens: &Bound<'_, PyAny>,
+    run_id: &[u8],
+    manifest: &[u8],
+    round: &Bound<'_, PyAny>,
+    senders: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let (round, senders) = (input::<u64, Ix1>("round", round)?, input::<u32, Ix1>("senders", senders)?);
+    let (lens, mut frames) = (input::<u64, Ix1>("lens", lens)?, output::<u8, Ix2>("frames", frames)?);
+    apart(("lens", &lens), ("frames", &frames))?;
+    apart(("round", &round), ("frames", &frames))?;
+    apart(("senders", &senders), ("frames", &frames))?;
+    let batch = Foreign {
+        payload_len: payload_len(frames.shape())?,
+        run_id: sixteen("run_id", run_id)?,
+        manifest: sixteen("manifest", manifest)?,
+        rounds: round.as_slice()?,
+        senders: senders.as_slice()?,
+    };
+    let py = frames.py();
+    let (lens, frames) = (lens.as_slice()?, frames.as_slice_mut()?);
+    run(py, || declora_core::seal_frames(&batch, frames, lens))
+}
+
+#[pyfunction]
+#[pyo3(signature = (frames, *, run_id, manifest, round, senders))]
+pub(crate) fn open_frames<'py>(
+    frames: &Bound<'py, PyAny>,
+    run_id: &[u8],
+    manifest: &[u8],
+    round: &Bound<'_, PyAny>,
+    senders: &Bound<'_, PyAny>,
+) -> PyResult<(Bound<'py, PyArray1<i64>>, Vec<(usize, String)>)> {
+    let frames = input::<u8, Ix2>("frames", frames)?;
+    let (round, senders) = (input::<u64, Ix1>("round", round)?, input::<u32, Ix1>("senders", senders)?);
+    let batch = Foreign {
+        payload_len: payload_len(frames.shape())?,
+        run_id: sixteen("run_id", run_id)?,
+        manifest: sixteen("manifest", manifest)?,
+        rounds: round.as_slice()?,
+        senders: senders.as_slice()?,
+    };
+    let (py, bytes) = (frames.py(), frames.as_slice()?);
+    let opened = run(py, || declora_core::open_frames(&batch, bytes))?;
+    // Lengths of slices: below 2^63.
+    let lens = opened.iter().map(|found| found.as_ref().map_or(0, |&len| len as i64));
+    let lens = PyArray1::from_iter(py, lens);
+    let faults = opened.iter().enumerate();
+    let faults = faults.filter_map(|(row, found)| Some((row, found.as_ref().err()?.to_string()))).collect();
+    Ok((lens, faults))
+}
+
+#[pyfunction]
+pub(crate) fn sealed_bytes<'py>(frames: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let frames = input::<u8, Ix2>("frames", frames)?;
+    payload_len(frames.shape())?;
+    let lens = declora_core::sealed_lens(frames.as_slice()?, frames.shape()[0]).map_err(raise)?;
+    // Lengths of slices: below 2^63.
+    Ok(PyArray1::from_iter(frames.py(), lens.into_iter().map(|len| len as i64)))
+}
+
+/// The most bytes of the payload of frames of this shape.
+fn payload_len(shape: &[usize]) -> PyResult<usize> {
+    let [_, bytes] = shape else { return Ok(0) };
+    let header = declora_core::frame::HEADER_LEN;
+    bytes.checked_sub(header).ok_or_else(|| {
+        ConfigError::new_err(format!("frames has rows of {bytes} bytes, but a header alone has {header}."))
+    })
 }

@@ -25,9 +25,12 @@ mod _core {
     const HEADER_BYTES: usize = declora_core::frame::HEADER_LEN;
 
     #[pymodule_export]
-    use crate::codec::Codec;
+    use crate::codec::{Codec, codec_options};
     #[pymodule_export]
-    use crate::frames::{CheckedFrames, check_frames, decode_frames, encode_frames, frame_bytes};
+    use crate::frames::{
+        CheckedFrames, check_frames, decode_frames, encode_frames, frame_bytes, open_frames, seal_frames,
+        sealed_bytes,
+    };
     #[pymodule_export]
     use crate::functions::{consensus_distance, crc32c, dropout_mask, level, philox4x32_10};
     #[pymodule_export]

@@ -101,6 +101,15 @@ fn scheme(name: &str, options: &mut Options<'_>) -> Result<Scheme> {
     })
 }
 
+impl Codec {
+    /// The options that the codec `name` takes, in the order of its text; `None` where there is no such codec.
+    #[must_use]
+    pub fn options(name: &str) -> Option<Vec<&'static str>> {
+        let mut options = Options::new(name, "");
+        scheme(name, &mut options).ok().map(|_| options.known)
+    }
+}
+
 impl FromStr for Codec {
     type Err = Error;
 

@@ -168,3 +168,16 @@ fn crc32c_is_that_of_rfc_3720() {
     assert_eq!(crc32c(&std::array::from_fn::<u8, 32, _>(|i| i as u8)), 0x46DD_794E);
     assert_eq!(crc32c(b"123456789"), 0xE306_9283);
 }
+
+#[test]
+fn every_codec_names_the_options_that_it_writes() {
+    for name in Codec::NAMES {
+        let written = codec(name).to_string();
+        let options = written.split_once(':').map_or("", |(_, options)| options);
+        let keys: Vec<_> = options.split(',').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+        let taken = Codec::options(name).unwrap();
+        assert!(keys.iter().all(|key| taken.contains(key) || name == "drive"), "{name}: {keys:?} {taken:?}");
+    }
+    assert_eq!(Codec::options("drive").unwrap(), ["block", "rotations"]);
+    assert_eq!(Codec::options("q9"), None);
+}

@@ -8,6 +8,7 @@ mod cases;
 mod codec;
 mod dropout;
 mod eden;
+mod foreign;
 mod frame;
 mod fuzz;
 mod golden;

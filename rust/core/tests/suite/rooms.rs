@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the lowest to the highest.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 16] = [
     "error",
     "philox",
     "scratch",
@@ -14,6 +14,7 @@ const ROOMS: [&str; 15] = [
     "codec",
     "frame",
     "batch",
+    "foreign",
     "dropout",
     "lora",
     "stats",

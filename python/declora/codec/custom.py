@@ -1,0 +1,207 @@
+"""Codecs that users write in Python."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from declora import _bridge
+from declora.codec.base import Rows, RunCodec
+from declora.codec.checked import DecodedFrames
+from declora.codec.memory import Memory
+from declora.errors import CodecError, FrameError
+from declora.spec import described, spelled
+
+__all__ = ["Codec", "CustomCodec"]
+
+
+class Codec(ABC):
+    """How a row of float32 numbers becomes the bytes of a message and back: derive from it, and define three methods.
+
+    An object goes to `simulate(codec=...)`. Its payloads travel in the same frames as all others, with header and
+    checksums, and their bytes are counted exactly. `declora.testing.check_codec` measures whether it does what it says.
+    """
+
+    unbiased: bool = False
+    """Whether the expectation of what is decoded is what was encoded. What a biased codec drops would be lost for good
+    without a memory, so it needs one."""
+    variable_length: bool = False
+    """Whether a payload may be shorter than `payload_bytes` says."""
+    memory: str = "none"
+    """What is remembered between rounds: none, choco or ef21 (public copies), or ef (error feedback)."""
+
+    @abstractmethod
+    def payload_bytes(self, n: int) -> int:
+        """Returns the size in bytes of the payload of `n` numbers; the most that it has, of `variable_length`."""
+
+    @abstractmethod
+    def encode(self, x: Rows, *, seed: int, round: int, client: int) -> bytes:
+        """Returns the payload of one message.
+
+        Every draw is to be made from (seed, round, client), e.g. by `numpy.random.default_rng([seed, round, client])`,
+        so that a run can be repeated.
+
+        Args:
+            x: float32 `[n]`, finite, read-only.
+            seed: Below 2^64.
+            round: From 0.
+            client: The sender, from 0.
+        """
+
+    @abstractmethod
+    def decode(self, payload: bytes, n: int) -> Rows:
+        """Returns the `n` numbers of a payload, float32, all finite.
+
+        Raises:
+            declora.FrameError: `encode` never writes these bytes. The message is then refused, as one is whose numbers
+                are not finite. Any other exception ends the run as it is.
+        """
+
+    def limit(self, n: int) -> float:
+        """Returns the magnitude below which numbers can be encoded in a message of `n`; infinity where all are."""
+        return math.inf
+
+    def __str__(self) -> str:
+        """The class with its options."""
+        return spelled(self)
+
+
+@dataclass(eq=False)
+class CustomCodec(RunCodec):
+    """A user's codec in a run: what it gives is checked, and put into frames."""
+
+    codec: Codec
+    memory: type[Memory]
+    core = None
+
+    @property
+    def plain(self) -> str:
+        """The class with its options."""
+        return spelled(self.codec)
+
+    @property
+    def name(self) -> str:
+        """The same, with the memory."""
+        return str(self)
+
+    @property
+    def needs_memory(self) -> bool:
+        """Whether it is biased."""
+        return not self.codec.unbiased
+
+    @property
+    def keeps_product(self) -> bool:
+        """Whether it is unbiased."""
+        return self.codec.unbiased
+
+    @cached_property
+    def error(self) -> float:
+        """E||z - x||^2 / ||x||^2 on standard normal numbers, measured, to two digits."""
+        return self.measured_error()
+
+    def limit(self, n: int) -> float:
+        """Returns the magnitude below which numbers can be encoded in a message of `n`."""
+        return self.codec.limit(n)
+
+    def payload_bytes(self, n: int) -> int:
+        """Returns what the codec says.
+
+        Raises:
+            CodecError: It is no size.
+        """
+        count = self.codec.payload_bytes(n)
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 0 <= count < 2**40:
+            raise CodecError(
+                f"codec={self.plain!r}: payload_bytes({n}) gives {count!r}; it must give a number of bytes."
+            )
+        return int(count)
+
+    def encode(self, x: Rows, *, seed: int, round: int, client: int) -> bytes:
+        """Returns the payload of `x`, float32 `[n]`.
+
+        Raises:
+            CodecError: It is not what the codec says.
+        """
+        given = x.view()
+        given.flags.writeable = False
+        payload = self.codec.encode(given, seed=seed, round=round, client=client)
+        if not isinstance(payload, bytes):
+            raise CodecError(f"codec={self.plain!r}: encode gives {described(payload)}; it must give bytes.")
+        if wrong := self._wrong_size(len(payload), len(x)):
+            raise CodecError(f"codec={self.plain!r}: encode gives {wrong}")
+        return payload
+
+    def decode(self, payload: bytes, n: int) -> Rows:
+        """Returns the `n` numbers of a payload.
+
+        Raises:
+            FrameError: The bytes are refused.
+            CodecError: The codec gives something else than numbers.
+        """
+        if wrong := self._wrong_size(len(payload), n):
+            raise FrameError(f"payload: it has {wrong}")
+        z = self.codec.decode(payload, n)
+        if not isinstance(z, np.ndarray) or z.dtype != np.float32 or z.shape != (n,):
+            raise CodecError(
+                f"codec={self.plain!r}: decode gives {described(z)}; it must give an array, float32 [{n}]."
+            )
+        if not np.isfinite(z).all():
+            raise FrameError(f"payload: number {int(np.argmin(np.isfinite(z)))} is not finite.")
+        return z
+
+    def encode_frames(self, x: Rows, out: NDArray[np.uint8], *, seed: int, **names: Any) -> None:
+        """Encodes row i of `x [N, D]` into frame i of `out`, one after the other.
+
+        Raises:
+            CodecError: A number cannot be encoded, or a payload is not what the codec says.
+        """
+        limit = self.limit(x.shape[1])
+        beyond = ~(np.abs(x) < limit)
+        if beyond.any():
+            row, column = (int(index) for index in np.argwhere(beyond)[0])
+            bound = "" if limit == math.inf else f" and below {limit:g} in magnitude"
+            raise CodecError(
+                f"x[{row}, {column}]={x[row, column]:g} cannot be encoded by codec {self.plain!r}: it must be "
+                f"finite{bound}."
+            )
+        lens = np.empty(len(x), dtype=np.uint64)
+        for row, client in enumerate(names["senders"].tolist()):
+            payload = self.encode(x[row], seed=seed, round=names["round"], client=client)
+            lens[row] = len(payload)
+            out[row, _bridge.HEADER_BYTES :][: len(payload)] = np.frombuffer(payload, dtype=np.uint8)
+        _bridge.seal_frames(out, lens, **names)
+
+    def frame_sizes(self, frames: NDArray[np.uint8], d: int) -> NDArray[np.int64]:
+        """Returns how many bytes of each row of `frames` are its message, int64 `[N]`."""
+        return _bridge.sealed_bytes(frames)
+
+    def check_frames(self, frames: NDArray[np.uint8], d: int, **names: Any) -> DecodedFrames:
+        """Opens row i of `frames`, uint8 `[N, bytes]`, as the message that is expected, and decodes it.
+
+        Raises:
+            CodecError: The codec gives something else than numbers.
+        """
+        values, need = np.zeros((len(frames), d), dtype=np.float32), self.frame_bytes(d)
+        if frames.shape[1] != need:
+            why = f"it has {frames.shape[1]} bytes instead of {need}."
+            return DecodedFrames(values, dict.fromkeys(range(len(frames)), why))
+        lens, found = _bridge.open_frames(frames, **names)
+        faults = dict(found)
+        for row in sorted(set(range(len(frames))) - faults.keys()):
+            try:
+                values[row] = self.decode(frames[row, _bridge.HEADER_BYTES :][: lens[row]].tobytes(), d)
+            except FrameError as error:
+                faults[row] = str(error)
+        return DecodedFrames(values, faults)
+
+    def _wrong_size(self, have: int, n: int) -> str:
+        """Returns what is wrong with a payload of `n` numbers in `have` bytes, in words; nothing where it may be."""
+        need = self.payload_bytes(n)
+        if have == need or (have < need and self.codec.variable_length):
+            return ""
+        hint = " Say variable_length = True where it may have fewer." if have < need else ""
+        return f"{have} bytes for {n} numbers, but payload_bytes({n}) is {need}.{hint}"

@@ -1,0 +1,83 @@
+"""The examples of docs/extending.md, run as they are printed, with a tiny model and little data."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import declora
+from conftest import tiny_bert
+from declora import testing
+
+PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+EXAMPLES = dict(re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```python\n(.*?)^```", PAGE.read_text(), re.S | re.M))
+CLIENTS, ROUNDS = 4, 3
+
+
+@pytest.fixture
+def run(texts, tokenizer, monkeypatch):
+    """Runs an example with everything that it leaves to the defaults tiny; returns its names."""
+    tiny = partial(
+        declora.simulate, model=tiny_bert(), data=texts, tokenizer=tokenizer, clients=CLIENTS, rounds=ROUNDS,
+        local_steps=1, batch_size=4, client_eval_samples=8, lora={"r": 2, "target_modules": ["query", "value"]},
+    )  # fmt: skip
+
+    def run(title, **settings):
+        monkeypatch.setattr(declora, "simulate", partial(tiny, **settings))
+        names = {}
+        exec(compile(EXAMPLES[title], f"{PAGE.name}: {title}", "exec"), names)
+        return names
+
+    return run
+
+
+def test_each_example_has_at_most_thirty_lines():
+    assert {"A codec", "A mixer", "A topology", "A partition"} <= EXAMPLES.keys()
+    assert all(len(code.splitlines()) <= 30 for code in EXAMPLES.values())
+
+
+def test_the_codec_of_the_page_sends_its_own_bytes_and_keeps_its_word(run):
+    names = run("A codec")
+    result, columns = names["result"], names["result"].client(0).row.numel()
+    message = 96 + 4 + 2 * -(-columns // 8)
+    assert result.federation.codec.frame_bytes(columns) == message
+    assert (result.history["bytes_sent"] == 2 * CLIENTS * message).all()  # a ring
+    assert result.config.describe()["codec"] == "<Ternary>"
+    assert result.facts()["codec"] == "Ternary"
+    testing.check_codec(names["Ternary"]()).raise_if_failed()
+
+
+def test_the_mixer_of_the_page_keeps_the_mean_and_has_its_options_in_the_report(run):
+    names = run("A mixer")
+    assert names["result"].facts()["mixer"] == "AlikeGossip(radius=0.5)"
+    assert names["result"].config.describe()["mixer"] == "<AlikeGossip(radius=0.5)>"
+    rows = np.random.default_rng(0).standard_normal((4, 30)).astype(np.float32)
+    before, z = rows.copy(), rows + np.float32(0.1)
+    names["AlikeGossip"](radius=5.0).mix(declora.Topology.build("ring", 4).weights(0), z, rows)
+    # Differences of float32 numbers of up to 4, a few terms each.
+    np.testing.assert_allclose(rows.mean(0), before.mean(0, dtype=np.float64), atol=4e-6)
+    assert np.abs(rows - before).max() > 0.1
+
+
+def test_the_topology_of_the_page_is_a_matching_in_every_round(run):
+    topology = run("A topology")["result"].federation.topology
+    assert topology.name == "RandomMatching(period=20)"
+    assert topology.period == 20
+    for t in range(topology.period):
+        assert sorted(client for client, _ in topology.edges(t).tolist()) == list(range(CLIENTS))
+
+
+def test_the_partition_of_the_page_sorts_by_length(run):
+    result = run("A partition")["result"]
+    assert result.partition.name == "by_length"
+    assert result.config.describe()["partition"] == "<by_length>"
+    assert [len(shard) for shard in result.partition.shards] == [24] * 4
+
+
+def test_what_is_written_of_objects_can_be_read_again_but_not_run(run, tmp_path):
+    run("A codec", out=str(tmp_path / "run"))
+    with pytest.raises(declora.ConfigError, match="codec='<Ternary>' is not known"):
+        declora.SimulationConfig().override(codec="<Ternary>")
+    assert "Ternary" in (tmp_path / "run" / "report.html").read_text()
