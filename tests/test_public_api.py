@@ -20,6 +20,7 @@ PUBLIC = {
 # Lower rooms first: a room may import rooms before it, never after.
 FLOORS = [
     ["errors", "seeds", "process"],
+    ["store"],
     ["metrics"],
     ["_core", "spec", "kinds"],
     ["_bridge", "fields"],

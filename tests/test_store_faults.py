@@ -1,4 +1,4 @@
-"""The store on a disk that fails: at whatever call it does, a whole checkpoint is found, and the next save goes well."""
+"""The store on a disk that fails: at whatever call it does, a whole checkpoint is found, and the next save succeeds."""
 
 import errno
 import os
@@ -84,7 +84,7 @@ def test_wherever_a_save_fails_the_checkpoint_before_it_is_found_and_the_next_sa
             copy.save(checkpoint(event))
         with pytest.MonkeyPatch.context() as patched:
             seen = failing(patched, fault, from_call=n)
-            with pytest.raises(OSError, match="[Nn]o space left on device"):
+            with pytest.raises(OSError, match=r"[Nn]o space left on device"):
                 copy.save(checkpoint(30))
             assert len(seen) > n
         found = copy.load()

@@ -7,6 +7,7 @@ which it was not measured.
 """
 
 from declora.report.comparison import comparison_table
+from declora.report.earlier import Earlier
 from declora.report.folder_errors import reason
 from declora.report.graph import choose_links, plot_topology, topology_figure
 from declora.report.html import CLIENTS, RunSummary, comparison_report, file_name, run_report
@@ -21,6 +22,7 @@ from declora.report.tensorboard import TensorBoardLog
 
 __all__ = [
     "CLIENTS",
+    "Earlier",
     "Progress",
     "RunFolder",
     "RunLog",

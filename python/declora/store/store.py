@@ -91,8 +91,8 @@ class Store:
             return dataclasses.replace(found, notes=tuple(notes))
         if refused:
             raise RunFolderError(
-                f"{str(self.folder)!r} has no checkpoint that can be used. {' '.join(refused)} Restore one from a copy, "
-                "or start the run again."
+                f"{str(self.folder)!r} has no checkpoint that can be used. {' '.join(refused)} Restore one from a "
+                "copy, or start the run again."
             )
         return None
 

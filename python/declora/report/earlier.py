@@ -1,0 +1,60 @@
+"""What a run left that is to go on: its newest sound checkpoint, and the rounds that it had measured by then."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from declora.report.json_lines import METRICS, Written, whole_lines
+from declora.store import Checkpoint, Store, UnsoundCheckpoint
+
+__all__ = ["Earlier"]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run as far as it can go on.
+
+    Attributes:
+        checkpoint: its newest sound one, None where it had not come to its first.
+        records: the rounds before that, as `metrics.jsonl` holds them.
+        dropped: lines after these, which the run writes anew.
+    """
+
+    checkpoint: Checkpoint | None
+    records: list[dict[str, Any]]
+    dropped: int
+
+    @property
+    def event(self) -> int:
+        """The last event that is finished."""
+        return 0 if self.checkpoint is None else self.checkpoint.event
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where the run goes on, and why not later, in whole sentences."""
+        if self.checkpoint is None:
+            return ("The run was stopped before its first checkpoint, so it begins at its start.",)
+        return (*self.checkpoint.notes, f"The run goes on after round {self.event}.")
+
+    @classmethod
+    def read(cls, folder: Path, store: Store) -> "Earlier":
+        """Reads what is in a run folder and its store, and changes nothing.
+
+        Raises:
+            OSError: it cannot be read.
+            RunFolderError: there are checkpoints, and none of them is sound or fits `metrics.jsonl`.
+        """
+        lines = whole_lines(folder / METRICS)
+
+        def check(found: Checkpoint) -> None:
+            counted = found.about.get("metrics")
+            count = counted.get("lines") if isinstance(counted, dict) else None
+            if type(count) is not int or not 0 <= count <= len(lines):
+                raise UnsoundCheckpoint(f"it counts on {count} lines of {METRICS}, which has {len(lines)}.")
+            if Written(lines[:count]).describe() != counted:
+                raise UnsoundCheckpoint(f"{METRICS} has other lines than those that it counts on.")
+
+        found = store.load(check)
+        kept = 0 if found is None else found.about["metrics"]["lines"]
+        return cls(found, [json.loads(line) for line in lines[:kept]], len(lines) - kept)
