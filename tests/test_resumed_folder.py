@@ -1,4 +1,4 @@
-"""A run folder that a killed process left: it is found, its lock is free, and its rounds go on as if it had not been."""
+"""A run folder that a killed process left: it is found, its lock is free, and its rounds go on as if it had not."""
 
 import errno
 import gc

@@ -6,6 +6,7 @@ Everything here reads two plain data frames. `history` has one row per round (`r
 which it was not measured.
 """
 
+from declora.report.claim import find_run
 from declora.report.comparison import comparison_table
 from declora.report.earlier import Earlier
 from declora.report.folder_errors import reason
@@ -35,6 +36,7 @@ __all__ = [
     "comparison_table",
     "cut",
     "file_name",
+    "find_run",
     "format_bytes",
     "format_seconds",
     "house_style",
