@@ -15,10 +15,11 @@ from declora.report.belongings import MARKER, new_beside
 from declora.store import Checkpoint
 
 CONFIG = {"clients": 2}
+RUN = "0123456789abcdef"
 
 
 def checkpoint(event):
-    return Checkpoint(event, {"adapter": np.full((2, 3), event, dtype=np.float32)}, {"settings": CONFIG})
+    return Checkpoint(RUN, event, {"adapter": np.full((2, 3), event, dtype=np.float32)}, {"settings": CONFIG})
 
 
 def record(t):
@@ -65,7 +66,7 @@ def test_a_stopped_run_goes_on_after_its_checkpoint_as_if_it_had_not_stopped(tmp
     with (work / "metrics.jsonl").open("ab") as file:
         file.write(half)
     with RunFolder(tmp_path / "run", resume=True) as folder:
-        earlier = Earlier.read(folder.work, folder.store())
+        earlier = Earlier.read(folder.work)
         assert earlier.event == 4
         assert earlier.dropped == 1
         assert earlier.records == [record(t) for t in range(1, 5)]
@@ -83,7 +84,7 @@ def test_a_stopped_run_goes_on_after_its_checkpoint_as_if_it_had_not_stopped(tmp
 def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_path):
     stop(tmp_path / "run", 3, every=4)
     with RunFolder(tmp_path / "run", resume=True) as folder:
-        earlier = Earlier.read(folder.work, folder.store())
+        earlier = Earlier.read(folder.work)
         assert (earlier.checkpoint, earlier.records, earlier.event) == (None, [], 0)
         assert earlier.notes == ("The run was stopped before its first checkpoint, so it begins at its start.",)
         go_on(folder, 5, earlier=earlier)
@@ -101,7 +102,7 @@ def test_a_stopped_run_that_was_to_replace_another_is_found_and_takes_its_place_
             assert folder.root == out
             assert folder.work == new_beside(out)
             assert snapshot(out).items() >= before.items()
-            go_on(folder, 6, earlier=Earlier.read(folder.work, folder.store()))
+            go_on(folder, 6, earlier=Earlier.read(folder.work))
     with RunFolder(out, resume=True):
         pass
     assert not new_beside(out).exists()
@@ -165,7 +166,7 @@ def test_a_checkpoint_that_the_metrics_do_not_fit_is_passed_over(tmp_path, chang
     metrics = work / "metrics.jsonl"
     metrics.write_bytes(b"".join(change(metrics.read_bytes().splitlines(keepends=True))))
     with closing(RunFolder(work, resume=True)) as folder:
-        earlier = Earlier.read(folder.work, folder.store())
+        earlier = Earlier.read(folder.work)
     assert earlier.event == 2
     with pytest.raises(AssertionError, match=said):
         raise AssertionError(earlier.notes[0])
@@ -197,9 +198,9 @@ def test_inner_runs_go_on_and_those_not_begun_begin(tmp_path):
         go_on(inner, 3)
     with RunFolder(tmp_path / "run", resume=True) as folder:
         with folder.inner("a", resume=True) as a:
-            assert Earlier.read(a.work, a.store()).event == 2
+            assert Earlier.read(a.work).event == 2
         with folder.inner("b", resume=True) as b:
-            assert Earlier.read(b.work, b.store()).event == 0
+            assert Earlier.read(b.work).event == 0
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["a", "b", MARKER]
 
 
@@ -208,7 +209,7 @@ def test_tensorboard_goes_on_without_a_gap_or_a_double_point(tmp_path):
     work = stop(tmp_path / "run", 5, tensorboard=True)
     for upto in (7, 8):
         with closing(RunFolder(work, resume=True)) as folder:
-            earlier = Earlier.read(folder.work, folder.store())
+            earlier = Earlier.read(folder.work)
             go_on(folder, upto, earlier=earlier, tensorboard=True).close()
     events = accumulator.EventAccumulator(str(work / "tensorboard"))
     events.Reload()
@@ -270,11 +271,11 @@ def test_a_full_disk_costs_a_checkpoint_but_neither_the_run_nor_the_one_before(t
                 match=r"cannot be written: .*no space left on device\. .*The run goes on, and tries again when",
             ):
                 log.save(checkpoint(3))
-        earlier = Earlier.read(folder.work, folder.store())
+        earlier = Earlier.read(folder.work)
         assert earlier.event in (2, 3)
         assert len(earlier.notes) == 1
         log.add(record(4))
         log.save(checkpoint(4))
-        assert Earlier.read(folder.work, folder.store()).event == 4
+        assert Earlier.read(folder.work).event == 4
         folder.close()
     assert [str(warning.message) for warning in recwarn] == []

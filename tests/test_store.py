@@ -1,5 +1,6 @@
 """The store of checkpoints: what was saved is found again bit for bit, and nothing that was changed since is."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ def state(event):
 
 
 def checkpoint(event, **about):
-    return Checkpoint(event, state(event), {"settings": {"clients": 3, "gamma": None}, **about})
+    return Checkpoint(RUN, event, state(event), {"settings": {"clients": 3, "gamma": None}, **about})
 
 
 def same(found, event):
@@ -45,7 +46,7 @@ def snapshot(folder):
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "checkpoints", RUN)
+    return Store(tmp_path / "checkpoints")
 
 
 @pytest.fixture
@@ -57,13 +58,13 @@ def full(store):
 
 
 def test_a_store_without_checkpoints_has_none_and_reading_makes_nothing(store):
-    assert store.load() is None
+    assert store.load(RUN) is None
     assert not store.folder.exists()
 
 
 def test_what_was_saved_is_found_bit_for_bit(store):
     store.save(checkpoint(10))
-    found = store.load()
+    found = store.load(RUN)
     same(found, 10)
     assert found.notes == ()
 
@@ -71,14 +72,14 @@ def test_what_was_saved_is_found_bit_for_bit(store):
 def test_the_last_two_are_kept_and_nothing_else_stays(store):
     for event in (5, 10, 15, 20):
         store.save(checkpoint(event))
-        same(store.load(), event)
+        same(store.load(RUN), event)
     assert sorted(path.name for path in store.folder.iterdir()) == ["event-00000015", "event-00000020"]
     assert all(Store.owns(path) for path in snapshot(store.folder))
 
 
 def test_a_checkpoint_of_an_event_takes_the_place_of_those_after_it(full):
     full.save(checkpoint(15))
-    same(full.load(), 15)
+    same(full.load(RUN), 15)
     assert sorted(path.name for path in full.folder.iterdir()) == ["event-00000010", "event-00000015"]
 
 
@@ -87,7 +88,7 @@ def test_what_an_interrupted_save_left_is_never_read_and_goes_with_the_next(full
         shutil.copytree(full.folder / "event-00000020", full.folder / name)
     (full.folder / "new" / ".tmp123").write_text("of a library")
     assert all(Store.owns(path) for path in snapshot(full.folder))
-    same(full.load(), 20)
+    same(full.load(RUN), 20)
     full.save(checkpoint(30))
     assert sorted(path.name for path in full.folder.iterdir()) == ["event-00000020", "event-00000030"]
 
@@ -99,7 +100,7 @@ def test_a_users_file_in_a_checkpoint_is_not_declora_s_and_stays(full):
     assert not Store.owns("notes.md")
     with pytest.raises(OSError, match=r"what is older cannot be removed, 'event-00000010/notes\.md' is not declora's"):
         full.save(checkpoint(30))
-    same(full.load(), 30)
+    same(full.load(RUN), 30)
     assert note.read_text() == "precious"
 
 
@@ -167,7 +168,7 @@ DAMAGE = {
 def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_used(full, what):
     damage, said = DAMAGE[what]
     damage(full.folder / "event-00000020")
-    found = full.load()
+    found = full.load(RUN)
     same(found, 10)
     (note,) = found.notes
     assert note.startswith(
@@ -185,14 +186,14 @@ def test_where_none_is_sound_each_is_named_with_the_fix(full):
         match=r"checkpoints' has no checkpoint that can be used\. event-00000020: state\.safetensors has 20 bytes "
         r"instead of [\d,]+\. event-00000010: state\.safetensors has 10 bytes .* or start the run again\.$",
     ):
-        full.load()
+        full.load(RUN)
 
 
 def test_a_checkpoint_of_another_run_is_refused(full, tmp_path):
-    other = Store(tmp_path / "other", "fedcba9876543210")
-    other.save(checkpoint(30))
+    other = Store(tmp_path / "other")
+    other.save(dataclasses.replace(checkpoint(30), run="fedcba9876543210"))
     shutil.copytree(other.folder / "event-00000030", full.folder / "event-00000030")
-    found = full.load()
+    found = full.load(RUN)
     same(found, 20)
     assert found.notes[0].endswith("event-00000030: about.json says that it is another run's.")
 
@@ -202,7 +203,7 @@ def test_what_the_caller_finds_unfit_is_passed_over(full):
         if found.event == 20:
             raise UnsoundCheckpoint("metrics.jsonl has 12 lines.")
 
-    found = full.load(check)
+    found = full.load(RUN, check)
     same(found, 10)
     assert found.notes[0].endswith("event-00000020: metrics.jsonl has 12 lines.")
 
@@ -221,13 +222,13 @@ def test_a_forged_state_is_refused_without_a_traceback_of_a_library(full):
         (folder / "state.safetensors").write_bytes(header)
         (folder / "manifest.json").unlink()
         manifest.write(folder)
-        found = full.load()
+        found = full.load(RUN)
         same(found, 10)
         assert "event-00000020: state.safetensors cannot be read: " in found.notes[0]
     (folder / "about.json").write_text('{"event": true, "run": "' + RUN + '", "about": {}}')
     (folder / "manifest.json").unlink()
     manifest.write(folder)
-    assert "about.json is not what a checkpoint holds" in full.load().notes[0]
+    assert "about.json is not what a checkpoint holds" in full.load(RUN).notes[0]
 
 
 def _safetensors(header):
@@ -273,15 +274,15 @@ def test_of_300_random_corruptions_none_is_accepted(full, tmp_path):
     """Each is of the newest checkpoint, of the one before it, or of both: what is left is used, or nothing."""
     rng = np.random.default_rng(16)
     for _ in range(300):
-        copy = Store(tmp_path / "copy", RUN)
+        copy = Store(tmp_path / "copy")
         shutil.copytree(full.folder, copy.folder)
         hit = [[20], [10], [10, 20]][rng.integers(3)]
         done = [_corrupt(copy.folder / f"event-000000{event}", rng) for event in hit]
         if len(hit) == 2:
             with pytest.raises(RunFolderError, match=r"event-00000020: .* event-00000010: "):
-                copy.load()
+                copy.load(RUN)
         else:
-            found = copy.load()
+            found = copy.load(RUN)
             assert found.event == 30 - hit[0], done
             assert len(found.notes) == (hit == [20]), done
             same(found, found.event)

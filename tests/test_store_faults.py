@@ -17,12 +17,12 @@ CALLS = ("open", "write", "fsync", "rename", "mkdir", "unlink", "rmdir")
 
 
 def checkpoint(event):
-    return Checkpoint(event, {"adapter": np.full((3, 5), event, dtype=np.float32)}, {"event": event})
+    return Checkpoint(RUN, event, {"adapter": np.full((3, 5), event, dtype=np.float32)}, {"event": event})
 
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(tmp_path / "checkpoints", RUN)
+    store = Store(tmp_path / "checkpoints")
     for event in (10, 20):
         store.save(checkpoint(event))
     return store
@@ -56,7 +56,7 @@ def for_good(n, from_call):
 
 
 def _count(tmp_path_factory):
-    store = Store(tmp_path_factory, RUN)
+    store = Store(tmp_path_factory)
     for event in (10, 20):
         store.save(checkpoint(event))
     with pytest.MonkeyPatch.context() as patched:
@@ -79,7 +79,7 @@ def test_wherever_a_save_fails_the_checkpoint_before_it_is_found_and_the_next_sa
     calls = len(_count(tmp_path / "counted"))
     assert calls > 15
     for n in range(calls):
-        copy = Store(tmp_path / f"{n}", RUN)
+        copy = Store(tmp_path / f"{n}")
         for event in (10, 20):
             copy.save(checkpoint(event))
         with pytest.MonkeyPatch.context() as patched:
@@ -87,7 +87,7 @@ def test_wherever_a_save_fails_the_checkpoint_before_it_is_found_and_the_next_sa
             with pytest.raises(OSError, match=r"[Nn]o space left on device"):
                 copy.save(checkpoint(30))
             assert len(seen) > n
-        found = copy.load()
+        found = copy.load(RUN)
         assert found.event in (20, 30)
         assert found.notes == ()
         np.testing.assert_array_equal(found.arrays["adapter"], checkpoint(found.event).arrays["adapter"])
@@ -95,7 +95,7 @@ def test_wherever_a_save_fails_the_checkpoint_before_it_is_found_and_the_next_sa
         assert sorted(path.name for path in copy.folder.iterdir()) == [
             f"event-000000{found.event}", "event-00000040",
         ]  # fmt: skip
-        assert copy.load().event == 40
+        assert copy.load(RUN).event == 40
 
 
 def test_a_folder_that_cannot_be_synced_as_on_some_network_disks_is_no_error(store, monkeypatch):
@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_synced_as_on_some_network_disks_is_no_error(sto
 
     monkeypatch.setattr(os, "fsync", refuse_folders)
     store.save(checkpoint(30))
-    assert store.load().event == 30
+    assert store.load(RUN).event == 30
 
 
 FILLS_UP = """
@@ -118,12 +118,13 @@ from pathlib import Path
 from declora.store import Checkpoint, Store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-store = Store(Path(sys.argv[1]), "0123456789abcdef")
+RUN = "0123456789abcdef"
+store = Store(Path(sys.argv[1]))
 try:
-    store.save(Checkpoint(30, {"adapter": np.zeros(10**6, dtype=np.float32)}))
+    store.save(Checkpoint(RUN, 30, {"adapter": np.zeros(10**6, dtype=np.float32)}))
 except OSError as error:
     print(f"OSError: {error}")
-print(store.load().event, sorted(path.name for path in store.folder.iterdir()))
+print(store.load(RUN).event, sorted(path.name for path in store.folder.iterdir()))
 """
 
 

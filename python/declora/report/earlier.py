@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from declora.report.belongings import CHECKPOINTS, Belongings
 from declora.report.json_lines import METRICS, Written, whole_lines
 from declora.store import Checkpoint, Store, UnsoundCheckpoint
 
@@ -38,8 +39,8 @@ class Earlier:
         return (*self.checkpoint.notes, f"The run goes on after round {self.event}.")
 
     @classmethod
-    def read(cls, folder: Path, store: Store) -> "Earlier":
-        """Reads what is in a run folder and its store, and changes nothing.
+    def read(cls, folder: Path) -> "Earlier":
+        """Reads what is in a run folder, and changes nothing.
 
         Raises:
             OSError: it cannot be read.
@@ -55,6 +56,7 @@ class Earlier:
             if Written(lines[:count]).describe() != counted:
                 raise UnsoundCheckpoint(f"{METRICS} has other lines than those that it counts on.")
 
-        found = store.load(check)
+        belongings = Belongings.read(folder)
+        found = Store(folder / CHECKPOINTS).load(belongings.run, check) if belongings and belongings.run else None
         kept = 0 if found is None else found.about["metrics"]["lines"]
         return cls(found, [json.loads(line) for line in lines[:kept]], len(lines) - kept)

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -197,13 +196,13 @@ class RunFolder:
                 sync_folder(file.parent)
             sync_folder(self.work)
 
-    def store(self) -> Store:
-        """Returns the checkpoints of the run, which are the folder's own."""
+    def store(self, run: str) -> Store:
+        """Returns the checkpoints of the run that is called `run`, which are the folder's own."""
         with self._writing(CHECKPOINTS):
-            if self._belongings.run is None:
-                self._belongings.run = secrets.token_hex(16)
+            if self._belongings.run != run:
+                self._belongings.run = run
                 self._write_marker()
-        return Store(self.work / CHECKPOINTS, self._belongings.run)
+        return Store(self.work / CHECKPOINTS)
 
     def inner(self, name: str, *, resume: bool = False) -> "RunFolder":
         """Returns the run folder `name` in this one, which is a run of its own for whom reads or replaces it.

@@ -79,7 +79,7 @@ class RunLog:
                 self._rewrite()
             for name in (METRICS, *([_BOARD] if self._board is not None else [])):
                 self._folder.sync(name)
-            store = self._folder.store()
+            store = self._folder.store(checkpoint.run)
             about = {**checkpoint.about, "metrics": self._folder.describe_metrics()}
             field, fix = f"out={str(self._folder.root)!r}", "What was saved before stays"
             with reporting(field, f": {CHECKPOINTS!r} cannot be written", fix):

@@ -31,26 +31,28 @@ class Checkpoint:
     """The state of a run after an event.
 
     Attributes:
+        run: Names the run.
         event: Events (rounds) that are finished.
         arrays: The state, by name.
         about: What a run has to know to go on from it, in the types of JSON.
         notes: Of one that was loaded: why newer ones were passed over, in whole sentences.
     """
 
+    run: str
     event: int
     arrays: Mapping[str, NDArray[Any]]
     about: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def write(folder: Path, checkpoint: Checkpoint, run: str) -> None:
-    """Writes the files of a checkpoint of a run into `folder`; they are on the disk when this returns.
+def write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes the files of a checkpoint into `folder`; they are on the disk when this returns.
 
     Raises:
         OSError: They cannot be written.
         TypeError, ValueError: `about` has no form in JSON, or an array none in safetensors.
     """
-    about = {"event": checkpoint.event, "run": run, "about": dict(checkpoint.about)}
+    about = {"event": checkpoint.event, "run": checkpoint.run, "about": dict(checkpoint.about)}
     arrays = {name: np.asarray(values, order="C") for name, values in checkpoint.arrays.items()}
     try:
         safetensors.numpy.save_file(arrays, folder / STATE)
@@ -60,20 +62,18 @@ def write(folder: Path, checkpoint: Checkpoint, run: str) -> None:
     write_file(folder / ABOUT, (json.dumps(about, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read(folder: Path, run: str) -> Checkpoint:
+def read(folder: Path) -> Checkpoint:
     """Returns the checkpoint in `folder`, whose files have been found to be as they were written.
 
     Nothing is allocated beyond the files' own lengths.
 
     Raises:
-        UnsoundCheckpoint: It is another run's, or the files are not what a checkpoint holds.
+        UnsoundCheckpoint: They are not what a checkpoint holds.
     """
     about = _read_about(folder)
-    if about["run"] != run:
-        raise UnsoundCheckpoint(f"{ABOUT} says that it is another run's.")
     with translated(lambda error: UnsoundCheckpoint(f"{STATE} cannot be read: {cut(error).rstrip('.')}.")):
         arrays = safetensors.numpy.load_file(folder / STATE)
-    return Checkpoint(about["event"], arrays, about["about"])
+    return Checkpoint(about["run"], about["event"], arrays, about["about"])
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -32,12 +32,10 @@ class Store:
 
     Args:
         folder: Where they are; made by the first `save`.
-        run: Names the run, so that a checkpoint of another one is not taken for its own.
     """
 
-    def __init__(self, folder: Path, run: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._run = run
 
     @staticmethod
     def owns(path: str) -> bool:
@@ -58,7 +56,7 @@ class Store:
         try:
             self._remove(_NEW)
             stage.mkdir()
-            files.write(stage, checkpoint, self._run)
+            files.write(stage, checkpoint)
             manifest.write(stage)
             sync_folder(stage)
             self._remove(name)  # one that was not sound
@@ -69,10 +67,11 @@ class Store:
             raise
         self._remove_others(checkpoint.event)
 
-    def load(self, check: Callable[[Checkpoint], None] = lambda found: None) -> Checkpoint | None:
+    def load(self, run: str, check: Callable[[Checkpoint], None] = lambda found: None) -> Checkpoint | None:
         """Returns the newest checkpoint that is sound, None where none was ever written; changes nothing.
 
         Args:
+            run: Names the run: a checkpoint of another one is not sound.
             check: Raises `UnsoundCheckpoint` for one that does not fit what else there is of the run.
 
         Raises:
@@ -81,7 +80,7 @@ class Store:
         refused: list[str] = []
         for event in sorted(self._events(), reverse=True):
             try:
-                found = self._read(event)
+                found = self._read(run, event)
                 check(found)
             except UnsoundCheckpoint as error:
                 refused.append(f"{_name(event)}: {error}")
@@ -96,10 +95,12 @@ class Store:
             )
         return None
 
-    def _read(self, event: int) -> Checkpoint:
+    def _read(self, run: str, event: int) -> Checkpoint:
         folder = self.folder / _name(event)
         manifest.check(folder)
-        found = files.read(folder, self._run)
+        found = files.read(folder)
+        if found.run != run:
+            raise UnsoundCheckpoint(f"{files.ABOUT} says that it is another run's.")
         if found.event != event:
             raise UnsoundCheckpoint(f"{files.ABOUT} says that it is the one of event {found.event}.")
         return found
