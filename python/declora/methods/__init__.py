@@ -1,23 +1,35 @@
-"""Methods: what is trained, what is sent, and what comes back into the adapter."""
+"""Methods: what is trained, what is sent, what is combined, and what comes back into the adapter."""
 
-from declora.errors import unknown_name
-from declora.methods.base import Federation, Method
+from declora.errors import ConfigError
 from declora.methods.centralized import Centralized
 from declora.methods.dec_lora import DecLora
 from declora.methods.fedavg import FedAvg
 from declora.methods.local import Local
+from declora.methods.part import Part, Step
+from declora.methods.stack import Stack
+from declora.spec import parse_spec
 
-__all__ = ["METHODS", "Centralized", "DecLora", "FedAvg", "Federation", "Local", "Method", "build_method"]
+__all__ = ["METHODS", "Part", "Stack", "Step", "build_method"]
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (DecLora, Centralized, FedAvg, Local)}
+METHODS: dict[str, type[Part]] = {part.name: part for part in (DecLora, Centralized, FedAvg, Local)}
+"""Every part that settings can name."""
 
 
-def build_method(name: str) -> Method:
-    """Returns the method of that name.
+def build_method(method: str | Part | Stack) -> Stack:
+    """Returns the method that a text names, `PART[:OPTION=NUMBER,...][+PART...]`, or that one part or a stack is.
 
     Raises:
-        ConfigError: The name is not known; the message has the nearest match and the list.
+        ConfigError: A name or option is not known, with the nearest match, or the parts do not fit each other.
     """
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return METHODS[name]()
+    if isinstance(method, Stack):
+        return method
+    if isinstance(method, Part):
+        return Stack([method])
+    known = {name: part.options for name, part in METHODS.items()}
+    parts = []
+    for text in method.split("+"):
+        if not text:
+            raise ConfigError(f"method={method!r} has nothing beside a '+'. Name a part there, or leave it out.")
+        name, options = parse_spec("method", text, known)
+        parts.append(METHODS[name](**options))
+    return Stack(parts)
