@@ -25,6 +25,7 @@ from declora.model.batched import Rows
 from declora.model.surgery import Surgery
 from declora.plan import Phase, Plan
 from declora.prepare import Material, divide, plan_federation
+from declora.report import Earlier
 from declora.state import State
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
@@ -170,11 +171,12 @@ class Run:
             finally:
                 self._surgery.undo()
 
-    def _begin(self) -> None:
-        """Makes the state of a run that has not begun, and what works on it."""
+    def _begin(self, earlier: Earlier | None) -> None:
+        """Makes the state of a run, at its start or as it was after an earlier part of it, and what works on it."""
+        stored = None if earlier is None else earlier.checkpoint
         config, material, federation = self.config, self.material, self.federation
         self.bank.fill(self._surgery.initial, federation.clients, material.base.model.device)
-        self.state = State(self.bank.P)
+        self.state = State(self.bank.P, run_id=None if stored is None else bytes.fromhex(stored.run))
         self.method.begin(self.state, self.layout)
         self.optimizer = ClientOptimizer(
             self.bank.P,
@@ -223,15 +225,24 @@ class Run:
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
             sharing=self.sharing,
         )
+        if stored is not None:
+            self.state.restore(stored.event, self.state.run_id, stored.arrays)
 
-    def execute(self, observe: Callable[[RoundRecord], None] = lambda record: None) -> Outcome:
+    def execute(
+        self, observe: Callable[[RoundRecord], None] = lambda record: None, earlier: Earlier | None = None
+    ) -> Outcome:
         """Runs all rounds; `observe` gets each round's record as soon as it is measured.
 
+        Args:
+            observe: Gets the records.
+            earlier: A part of the run, after which it goes on.
+
         Raises:
+            RunFolderError: The state in `earlier` does not fit the run.
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
-        history: list[RoundRecord] = []
-        with closing(self.rounds()) as rounds:
+        history: list[RoundRecord] = [] if earlier is None else list(earlier.records)
+        with closing(self.rounds(earlier)) as rounds:
             for record in rounds:
                 history.append(record)
                 observe(record)
@@ -248,16 +259,20 @@ class Run:
             notes=self.notes,
         )
 
-    def rounds(self) -> Generator[RoundRecord]:
+    def rounds(self, earlier: Earlier | None = None) -> Generator[RoundRecord]:
         """Runs a round for each record that is asked for; what `execute` is made of.
 
+        Args:
+            earlier: A part of the run, after which it goes on.
+
         Raises:
+            RunFolderError: The state in `earlier` does not fit the run.
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
-        record: RoundRecord | None = None
+        record: RoundRecord | None = earlier.records[-1] if earlier is not None and earlier.records else None
         with self.installed():
             try:
-                self._begin()
+                self._begin(earlier)
                 while self.state.event < self.config.rounds:
                     record = self._round(record)
                     yield record
@@ -316,6 +331,8 @@ class Run:
         }
         if inbox.tolerated is not None:
             record["frames_refused"] = int(inbox.tolerated.sum())
+        if self.config.checkpoint_every is not None:
+            record["state_digest"] = f"blake2b:{self.state.digest()}"  # no number, whatever its digits
         scores = self._evaluate(record)
         record["clients"] = self._client_records(plan, work, inbox, scores)
         return record

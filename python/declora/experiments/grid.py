@@ -9,7 +9,7 @@ from declora.experiments.store import Finished, Store
 from declora.prepare import Material, prepare, shareable
 from declora.result import SimulationResult
 from declora.run import RoundRecord, Run
-from declora.simulation import environment
+from declora.origin import environment
 
 __all__ = ["run_grid"]
 

@@ -6,6 +6,7 @@ Everything here reads two plain data frames. `history` has one row per round (`r
 which it was not measured.
 """
 
+from declora.report.belongings import place_of
 from declora.report.claim import find_run
 from declora.report.comparison import comparison_table
 from declora.report.earlier import Earlier
@@ -40,6 +41,7 @@ __all__ = [
     "format_bytes",
     "format_seconds",
     "house_style",
+    "place_of",
     "plot_topology",
     "read_metrics",
     "reason",
