@@ -48,7 +48,8 @@ class GossipAlone:
         self.state = State(start.clone(), run_id=run_id)
         self.method.begin(self.state, self.layout)
         self.gossip = Gossip(
-            federation, self.method, self.layout, self.state, gamma=gamma, version=version, seed=seed
+            federation, self.method, self.layout, self.state, sent=self.layout.whole, gamma=gamma, version=version,
+            seed=seed,
         )  # fmt: skip
 
     @property

@@ -95,7 +95,7 @@ def test_every_row_is_a_federation_that_can_be_run(scale, name, data_by_classes)
         for cell in experiment.cells(Grid(scale, experiment.clients, task)):
             settings = {"codec": "none", **scale.settings_of(name, task), **cell.settings}
             config = SimulationConfig().override(**settings)
-            federation, _ = divide(config, data_by_classes[classes], plan_federation(config))
+            federation, _ = divide(config, data_by_classes[classes], *plan_federation(config))
             centralized = config.method == "centralized"
             assert federation.clients == (1 if centralized else cell.settings["clients"])
             matrix = federation.topology.weights(0).toarray()

@@ -48,7 +48,7 @@ def trained(monkeypatch):
     """Counts the rounds that are trained."""
     rounds = []
     train = Run._round
-    monkeypatch.setattr(Run, "_round", lambda run, before: rounds.append(run.state.event) or train(run, before))
+    monkeypatch.setattr(Run, "_round", lambda run, t, before: rounds.append(t) or train(run, t, before))
     return rounds
 
 
@@ -319,10 +319,10 @@ def removed(monkeypatch, tmp_path):
     """The folder of the run, which somebody removes in the third round of a run that talks."""
     out, train = tmp_path / "run", Run._round
 
-    def remove(run, before):
-        if run.state.event == 2 and run.config.method != "local":
+    def remove(run, t, before):
+        if t == 2 and run.config.method != "local":
             shutil.rmtree(out)
-        return train(run, before)
+        return train(run, t, before)
 
     monkeypatch.setattr(Run, "_round", remove)
     return out

@@ -1,7 +1,7 @@
 """declora: fine-tune one language model together, with LoRA over a graph and no parameter server.
 
 `declora.simulate(...)` runs a federation in this process and returns adapters that PEFT loads; `declora.resume(...)`
-goes on with one that was stopped, and `declora.verify(...)` recomputes one; `declora.reproduce(...)` runs a table of the
+goes on with one that was stopped, `declora.verify(...)` recomputes one; `declora.reproduce(...)` runs a table of the
 Dec-LoRA paper. Importing declora is quick and does nothing: torch and transformers load on first use.
 """
 

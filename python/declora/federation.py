@@ -82,6 +82,15 @@ class Federation:
             f"{str(self.codec.core) + '+choco'!r} ever less is lost, and mixer='clipped' nearly keeps the mean.",
         )
 
+    def check(self) -> None:
+        """Checks that the mixer means something on the graph.
+
+        Raises:
+            ConfigError: It does not; names the graph, the client and the fix.
+        """
+        if not self.exchange.silent:
+            self.mixer.check(self.topology)
+
     def alone(self) -> "Federation":
         """Returns the same clients, who never talk."""
         return replace(self, exchange=SilentExchange())
@@ -114,9 +123,12 @@ class Federation:
 
         Raises:
             TopologyError: The weights of clients that count by their samples cannot be found.
+            ConfigError: The mixer means nothing with these weights.
         """
         if self.clients == 1 and len(shards) > 1:
             shards = (np.concatenate(shards),)
         held = replace(self, shards=tuple(shards))
         topology = held.topology if held.weighing is None else held.weighing(held.samples)
-        return replace(held, topology=topology, weighing=None, notes=(*held.notes, *topology.notes))
+        held = replace(held, topology=topology, weighing=None, notes=(*held.notes, *topology.notes))
+        held.check()
+        return held

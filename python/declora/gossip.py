@@ -3,63 +3,25 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from declora import _bridge, seeds
+from declora import seeds
 from declora.errors import FrameError
 from declora.federation import Federation
+from declora.inbox import Inbox
 from declora.methods import Stack
-from declora.mixer import Mixer
 from declora.model import Layout
-from declora.plan import Plan
+from declora.plan import Columns, Plan
 from declora.state import State
 from declora.wire import Wire
 
-__all__ = ["Gossip", "Inbox"]
+__all__ = ["Gossip"]
 
 Rows = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-
-
-@dataclass
-class Inbox:
-    """What arrived in a round, and what it cost."""
-
-    bytes_sent: NDArray[np.int64]
-    """`[clients]`, bytes on each client's link, from the real frames."""
-    weights: sp.csr_array | None = None
-    """`[clients, messages]`: row i is what client i applies to what it heard; None where nobody talks."""
-    frames: _bridge.CheckedFrames | None = None
-    """The messages."""
-    values: Rows | None = None
-    """Public values z `[messages, columns]`, where they are known already."""
-    refused: Mask | None = None
-    """`[messages]`: which were refused by all who got them."""
-    tolerated: Mask | None = None
-    """`[clients]`, who had a message refused; None where every message is taken or the run ends."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Wall time of `encode`, `exchange` and `mix`."""
-
-    def public(self, columns: int) -> Rows:
-        """Returns z, what every holder of a message reconstructs from it, `[messages, columns]`."""
-        if self.values is None and self.frames is not None:
-            self.values = np.empty((len(self.frames), columns), dtype=np.float32)
-            _bridge.decode_frames(self.frames, self.values)
-        assert self.values is not None
-        return self.values
-
-    def mix(self, mixer: Mixer, rows: Rows, *, gamma: float) -> None:
-        """Mixes `rows [clients, columns]` in place by a rule, decoding in the same pass where z is not needed."""
-        assert self.weights is not None
-        if self.values is None and self.frames is not None:
-            mixer.mix_frames(self.weights, self.frames, rows, gamma=gamma)
-        else:
-            mixer.mix(self.weights, self.public(rows.shape[1]), rows, gamma=gamma, refused=self.refused)
 
 
 class Gossip:
@@ -70,6 +32,7 @@ class Gossip:
         method: What is combined.
         layout: The columns of the adapters.
         state: Of the run, which is at its start; what is remembered of rounds is kept in it.
+        sent: The columns that the first round sends.
         gamma: Consensus step size; the codec's default where None.
         version: Of this software: sites of different ones do not understand each other.
         seed: The run's seed, of the codec's random streams.
@@ -82,6 +45,7 @@ class Gossip:
         layout: Layout,
         state: State,
         *,
+        sent: Columns,
         gamma: float | None,
         version: str,
         seed: int,
@@ -96,7 +60,7 @@ class Gossip:
         first = method.origin(state).cpu().numpy()
         self._memory = federation.codec.memory(federation.codec.shrink, state.room("memory"))
         self._memory.start(self._routes.spread(first))
-        self._mixer.start(first, state.room("mixer"))
+        self._mixer.start(sent.take(first), state.room("mixer"))
         self._wire = Wire(
             federation.codec,
             method.lifted(layout),

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -77,27 +77,27 @@ def _processor(device: torch.device) -> str:
 def _digest(*values: Any) -> str:
     found = hashlib.blake2b(digest_size=16)
     for value in values:
-        _update(found, value)
+        _feed(found.update, value)
     return found.hexdigest()
 
 
-def _update(found: "hashlib._Hash", value: Any) -> None:
+def _feed(feed: Callable[[Any], None], value: Any) -> None:
     """Feeds a value to a digest: arrays by dtype, shape and bytes, what holds values by these, the rest as text."""
     if isinstance(value, torch.Tensor):
-        found.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        feed(f"{value.dtype}{tuple(value.shape)}".encode())
+        feed(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     elif isinstance(value, np.ndarray):
-        found.update(f"{value.dtype.str}{value.shape}".encode())
-        found.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        feed(f"{value.dtype.str}{value.shape}".encode())
+        feed(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     elif dataclasses.is_dataclass(value):
         for item in dataclasses.fields(value):
-            _update(found, getattr(value, item.name))
+            _feed(feed, getattr(value, item.name))
     elif isinstance(value, Mapping):
         for name in sorted(value):
-            found.update(f"\n{name}:".encode())
-            _update(found, value[name])
+            feed(f"\n{name}:".encode())
+            _feed(feed, value[name])
     elif isinstance(value, list | tuple):
         for item in value:
-            _update(found, item)
+            _feed(feed, item)
     else:
-        found.update(f"\n{value!r}".encode())
+        feed(f"\n{value!r}".encode())

@@ -3,7 +3,7 @@
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def adapter_folders(result: SimulationResult) -> dict[str, Callable[[Path], object]]:
+def adapter_folders(result: SimulationResult) -> Mapping[str, Callable[[Path], object]]:
     """Returns the folders of a run's adapters, by name, with what writes each."""
     return {"adapters/average": result.average.save_pretrained} | {
         f"adapters/client-{client:04d}": result.client(client).save_pretrained

@@ -3,18 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import torch
-
 __all__ = ["Columns", "Phase", "Plan", "edges_of"]
 
-Matrix = TypeVar("Matrix", NDArray[np.float32], "torch.Tensor")
+Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -58,14 +54,19 @@ class Columns:
         edges = [0, *(edge for span in self.spans for edge in span), self.width]
         return Columns.of(self.width, zip(edges[::2], edges[1::2], strict=True))
 
-    def take(self, rows: Matrix) -> Matrix:
+    def repeated(self, times: int) -> "Columns":
+        """Returns these columns of so many matrices side by side."""
+        spans = ((at * self.width + start, at * self.width + stop) for at in range(times) for start, stop in self.spans)
+        return Columns.of(times * self.width, spans)
+
+    def take(self, rows: Rows) -> Rows:
         """Returns these columns of `rows [n, width]`: `rows` itself for all of them, else a copy `[n, count]`."""
         if self.whole:
             return rows
-        index: Any = np.concatenate([np.arange(start, stop) for start, stop in (*self.spans, (0, 0))])
-        return rows[:, index]
+        index = np.concatenate([np.arange(start, stop) for start, stop in (*self.spans, (0, 0))])
+        return np.take(rows, index, axis=1)
 
-    def put(self, rows: Matrix, values: Matrix) -> None:
+    def put(self, rows: Rows, values: Rows) -> None:
         """Writes `values [n, count]` to these columns of `rows [n, width]`; nothing where they are `rows` itself."""
         if values is rows:
             return
@@ -93,7 +94,7 @@ class Plan:
     """Counted from 0."""
     phases: tuple[Phase, ...]
     sent: Columns
-    """Of what the method lifts."""
+    """Of what the method lifts, which is the adapter unless its part that combines says otherwise."""
     weights: sp.csr_array
     """Mixing matrix `[clients, clients]`; row i is what client i applies."""
     edges: NDArray[np.int32]

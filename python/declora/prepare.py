@@ -13,7 +13,7 @@ from declora.config import SETTINGS, SimulationConfig
 from declora.data import TextData
 from declora.errors import ConfigError, TopologyError, shown
 from declora.federation import Federation
-from declora.methods import build_method
+from declora.methods import Stack, build_method
 from declora.mixer import PushSum, parse_mixer
 from declora.model import BaseModel, load_base
 from declora.topology import Topology, in_order
@@ -135,8 +135,8 @@ def _same(a: Any, b: Any) -> bool:
     return a is b or (isinstance(a, str | int | float | bool | None) and a == b)
 
 
-def plan_federation(config: SimulationConfig) -> Federation:
-    """Returns who takes part and how they talk, as the method runs it: all that can be known before data are loaded.
+def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
+    """Returns who takes part and how they talk, as the method runs it, and the method: before data are loaded.
 
     Raises:
         ConfigError: A setting names something unknown or does not fit another.
@@ -164,6 +164,11 @@ def plan_federation(config: SimulationConfig) -> Federation:
             f"codec={config.codec!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes "
             f"its neighbours from round to round. Use a codec without copies ({codec.core.name}) or a static graph."
         )
+    if not method.steady and isinstance(mixer, PushSum):
+        raise ConfigError(
+            f"mixer='push-sum' moves a weight for all that a client sends, but method={str(method)!r} sends other "
+            "columns in other rounds. Use mixer='linear', or a method that always sends the same."
+        )
     attack = None
     if config.attack is not None:
         attack = parse_attack(config.attack, config.attackers, clients=config.clients, seed=config.seed)
@@ -184,12 +189,13 @@ def plan_federation(config: SimulationConfig) -> Federation:
             weighing=(lambda samples: build(samples=samples)) if by_samples else None,
         )
     )
-    if not federation.exchange.silent:
-        mixer.check(federation.topology)
-    return federation
+    federation.check()
+    return federation, method
 
 
-def divide(config: SimulationConfig, text: TextData, federation: Federation) -> tuple[Federation, data.Partition]:
+def divide(
+    config: SimulationConfig, text: TextData, federation: Federation, method: Stack
+) -> tuple[Federation, data.Partition]:
     """Returns the federation with each client's share of the data, and the partition itself.
 
     Raises:
@@ -198,7 +204,7 @@ def divide(config: SimulationConfig, text: TextData, federation: Federation) -> 
             what they count.
     """
     partition = data.partition(config.partition, text, config.clients, seed=config.seed)
-    if build_method(config.method).over_graph:
+    if method.over_graph:
         _check_nodes(federation.topology, partition.name)
     return federation.holding(partition.shards), partition
 

@@ -38,7 +38,7 @@ def resume(
             of the model are other ones now. Each is named.
         DecloraError: As `simulate`.
     """
-    folder = find_run(path)
+    folder = find_run(path, unfinished=True)
     config = of_run(path, folder, **objects)
     if config.checkpoint_every is None:
         raise ConfigError(

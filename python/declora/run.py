@@ -1,7 +1,7 @@
 """One run: rounds of local steps and gossip, and what is measured of them."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -17,8 +17,9 @@ from declora import _bridge, process, seeds
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, TrainingError, out_of_memory
 from declora.federation import Federation
-from declora.gossip import Gossip, Inbox
-from declora.methods import build_method
+from declora.gossip import Gossip
+from declora.inbox import Inbox
+from declora.methods import Stack
 from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout, Storage, adapter_config
 from declora.model.batched import Rows
@@ -72,7 +73,7 @@ class Run:
     Args:
         config: The settings.
         material: Data and model.
-        federation: What `plan_federation` made of the settings; made here where None.
+        planned: What `plan_federation` made of the settings; made here where None.
 
     Attributes:
         federation: With each client's share of the data.
@@ -81,15 +82,16 @@ class Run:
     """
 
     @process.alone()  # PEFT, as whatever loads, changes globals
-    def __init__(self, config: SimulationConfig, material: Material, federation: Federation | None = None) -> None:
+    def __init__(
+        self, config: SimulationConfig, material: Material, planned: tuple[Federation, Stack] | None = None
+    ) -> None:
         self.config, self.material = config, material
-        self.method = build_method(config.method)
         own = material.text.preset.metric if material.text.preset else None
         self.metric = choose_metric(config.metric or own, material.text.task)
         if self.metric.name == "exact_match" and material.questions is None:
             raise ConfigError("metric='exact_match' needs generated answers. Set max_new_tokens, e.g. 256.")
-        planned = plan_federation(config) if federation is None else federation
-        self.federation, self.partition = divide(config, material.text, planned)
+        federation, self.method = planned or plan_federation(config)
+        self.federation, self.partition = divide(config, material.text, federation, self.method)
         lora = adapter_config(config.lora, material.base, material.task_type)
         train, shards = material.train, self.federation.shards
         if config.packing:
@@ -210,6 +212,7 @@ class Run:
             self.method,
             self.layout,
             self.state,
+            sent=self.method.plan(self._plan(0), self.layout).sent,
             gamma=config.gamma,
             version=version("declora"),
             seed=config.seed,
@@ -246,6 +249,10 @@ class Run:
             for record in rounds:
                 history.append(record)
                 observe(record)
+        return self.outcome(history)
+
+    def outcome(self, history: Sequence[RoundRecord]) -> Outcome:
+        """Returns what the run leaves after the rounds in `history`."""
         return Outcome(
             rows=self.bank.P.cpu(),
             mean=self._endpoint().cpu(),
@@ -270,34 +277,35 @@ class Run:
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
         record: RoundRecord | None = earlier.records[-1] if earlier is not None and earlier.records else None
+        event = 0
         with self.installed():
             try:
                 self._begin(earlier)
-                while self.state.event < self.config.rounds:
-                    record = self._round(record)
+                for event in range(self.state.event, self.config.rounds):
+                    record = self._round(event, record)
                     yield record
             except Exception as error:
                 if not out_of_memory(error):
                     raise
                 raise TrainingError(
-                    f"memory ran out in round {self.state.event + 1}. Lower group_size (here {self.group_size}), "
+                    f"memory ran out in round {event + 1}. Lower group_size (here {self.group_size}), "
                     "batch_size or max_length."
                 ) from error
 
-    def _round(self, before: RoundRecord | None) -> RoundRecord:
-        """Runs the next event: a plan, local steps, gossip; returns what is measured of it."""
+    def _round(self, event: int, before: RoundRecord | None) -> RoundRecord:
+        """Runs one event: a plan, local steps, gossip; returns what is measured of it."""
         state, method = self.state, self.method
-        plan = method.plan(self._plan(state.event), self.layout)
+        plan = method.plan(self._plan(event), self.layout)
         if self.config.reset_moments:
             self.optimizer.reset_moments()
         method.before_round(state, plan)
         start = time.perf_counter()
-        with self.federation.lying.explaining(plan.event):
+        with self.federation.lying.explaining(event):
             work = self._trainer.run(plan, state, method)
         seconds = {"train": time.perf_counter() - start}
         inbox = self._gossip.round(plan, state, method)
         method.after_round(state, plan, inbox)
-        state.event += 1
+        state.event = event + 1
         return self._record(plan, work, inbox, seconds | inbox.seconds, before)
 
     def _plan(self, event: int) -> Plan:
@@ -306,7 +314,7 @@ class Run:
         return Plan(
             event,
             (Phase(self.local_steps, self.layout.whole),),
-            self.method.lifted(self.layout).whole,
+            self.layout.whole,
             topology.weights(event),
             topology.edges(event),
         )

@@ -1,6 +1,7 @@
 """Settings from files and from text: a TOML file, a run's own, `name=value` pairs, and the runs of a comparison."""
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ def load_toml(path: str | Path) -> dict[str, Any]:
     return settings
 
 
-def of_run(path: str | Path, folder: Path, **given: Any) -> SimulationConfig:
+def of_run(path: str | os.PathLike[str], folder: Path, **given: Any) -> SimulationConfig:
     """Returns the settings of the run in `folder`, as its `config.json` holds them.
 
     Args:
@@ -65,8 +66,10 @@ def of_run(path: str | Path, folder: Path, **given: Any) -> SimulationConfig:
         objects = ", ".join(f"{name}=..." for name in missing)
         raise ConfigError(
             f"{missing[0]}={shown(stored[missing[0]])} is an object, which the folder of a run can only describe. Go "
-            f"on from Python, with the same one: declora.resume({str(path)!r}, {objects})."
+            f"on from Python, with the same one: declora.resume({os.fspath(path)!r}, {objects})."
         )
+    if given.get("compare") is not None:
+        given["compare"] = parse_overrides(given["compare"])
     config = SimulationConfig().override(**(stored | given))
     described = config.describe()
     for name in given:

@@ -85,15 +85,14 @@ def run_all(base: SimulationConfig, *, resume: bool = False) -> SimulationResult
 
 def _run_one(config: SimulationConfig, resume: bool) -> SimulationResult:
     _check_out(config, resume)
-    federation = plan_federation(config)
-    run = Run(config, prepare(config), federation)
+    ((label, run),) = ready(configs_of(config)).items()
     announce(run.notes, config.progress)
-    return _execute(run, str(config.method), resume)
+    return _execute(run, label, resume)
 
 
 def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
     _check_out(base, resume)
-    configs = configs_of(base)
+    configs, overrides = configs_of(base), parse_overrides(base.compare or ())
     runs = ready(configs)  # everything is checked before the first run starts
     metrics = {label: run.metric.name for label, run in runs.items()}
     if len(set(metrics.values())) > 1:
@@ -104,7 +103,7 @@ def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
     folder = _open_folder(base, resume)
     with closing(folder) if folder is not None else nullcontext():
         if folder is not None:
-            folder.write_json("config.json", base.override(compare=parse_overrides(base.compare)).describe())
+            folder.write_json("config.json", base.override(compare=overrides).describe())
         results: dict[str, SimulationResult] = {}
         for label in configs:
             try:
@@ -122,25 +121,27 @@ def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
 
 
 def ready(configs: Mapping[str, SimulationConfig]) -> dict[str, Run]:
-    """Returns the runs of a comparison, not begun; what they can share is loaded once.
+    """Returns runs that have not begun; what they can share is loaded once.
 
     Raises:
         DecloraError: As `simulate`.
     """
-    federations = {label: plan_federation(config) for label, config in configs.items()}
+    planned = {label: plan_federation(config) for label, config in configs.items()}
     runs: dict[str, Run] = {}
     for label, config in configs.items():
         twin = next((run for run in runs.values() if shareable(run.config, config)), None)
-        runs[label] = Run(config, twin.material if twin else prepare(config), federations[label])
+        runs[label] = Run(config, twin.material if twin else prepare(config), planned[label])
     return runs
 
 
 def configs_of(base: SimulationConfig) -> dict[str, SimulationConfig]:
-    """Returns the settings of each run of a comparison; where it has a folder, each run has its own in it.
+    """Returns the settings of each run: of a comparison, where that has a folder, with a folder of its own in it.
 
     Raises:
         ConfigError: A setting cannot be run, is not one run's to change, or a label gives no folder.
     """
+    if base.compare is None:
+        return {str(base.method): base}
     overrides = parse_overrides(base.compare)
     base = dataclasses.replace(base, compare=None)
     for label, changes in overrides.items():

@@ -31,6 +31,8 @@ class Attack:
     name: ClassVar[str]
     equivocates: ClassVar[bool] = False
     """Whether it tells different neighbours different things, which needs neighbours: a server is told one."""
+    repeats: ClassVar[bool] = False
+    """Whether it sends again what was sent in an earlier round, so that rounds have to send the same columns."""
     private: NDArray[np.int32] = np.empty((0, 2), dtype=np.int32)
     """int32 `[P, 2]`, sorted (attacker, neighbour) pairs: who has a message for whom alone."""
 

@@ -17,6 +17,8 @@ __all__ = ["Replay", "Stale"]
 class _Late(Attack):
     """An attack with what was sent `delay` rounds ago; before there is that, its attackers send what they should."""
 
+    repeats = True
+
     def __init__(self, *arguments: Any, delay: int = 1, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.delay = delay

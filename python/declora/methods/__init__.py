@@ -1,17 +1,24 @@
 """Methods: what is trained, what is sent, what is combined, and what comes back into the adapter."""
 
 from declora.errors import ConfigError
+from declora.methods.alternating import AdfLora, RoLora, TadLora
 from declora.methods.centralized import Centralized
+from declora.methods.d2 import D2
 from declora.methods.dec_lora import DecLora
 from declora.methods.fedavg import FedAvg
+from declora.methods.ffa_lora import FfaLora
 from declora.methods.local import Local
 from declora.methods.part import Part, Step
 from declora.methods.stack import Stack
+from declora.methods.tracking import GradientTracking
 from declora.spec import parse_spec
 
 __all__ = ["METHODS", "Part", "Stack", "Step", "build_method"]
 
-METHODS: dict[str, type[Part]] = {part.name: part for part in (DecLora, Centralized, FedAvg, Local)}
+METHODS: dict[str, type[Part]] = {
+    part.name: part
+    for part in (DecLora, Centralized, FedAvg, Local, FfaLora, AdfLora, TadLora, RoLora, GradientTracking, D2)
+}
 """Every part that settings can name."""
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # rooms above this one, which hand a part what they are; and 
     import torch
 
     from declora.federation import Federation
-    from declora.gossip import Inbox
+    from declora.inbox import Inbox
     from declora.model import Layout
     from declora.state import Array, State
 
@@ -44,7 +44,7 @@ class Part:
     A method is a stack of parts, `"tad-lora:interval=5+mine"`. The hooks of a round, in order: `plan`, `before_round`,
     for each local step `gradient` and `after_step`, then `lift`, `mix`, `refit`, and `after_round`. Those of all parts
     are called, first to last; only `lift`, `mix`, `refit` (what is combined) and `endpoint` (what is evaluated) belong
-    to one part of a stack.
+    to one part of a stack, whose `plan` comes last.
 
     A part keeps what it must know in later rounds in `state.room(self.name)`, and nothing else: a run that is resumed
     has that, and no attribute that was set during a round.
@@ -71,12 +71,12 @@ class Part:
         """
         return federation
 
-    def extra(self, layout: Layout, clients: int) -> Mapping[str, Array]:
+    def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
         """Returns the state of its own that a run begins with, by name; best with a row for each client.
 
         Args:
+            state: With the clients' common first adapter.
             layout: The columns of the adapters.
-            clients: Number of rows.
         """
         return {}
 
@@ -114,7 +114,8 @@ class Part:
     def lift(self, state: State, plan: Plan) -> torch.Tensor:
         """Returns what is combined, float32 `[clients, width]`: P itself, or rows that `refit` turns into it again.
 
-        Of its columns, those of `plan.sent` are sent and mixed.
+        Of its columns, those of `plan.sent` are sent and mixed. Where these are other columns than the adapter's, the
+        part's own `plan`, which is called last, turns those of the adapter into them.
         """
         return state.adapter
 

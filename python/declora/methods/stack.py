@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from declora.federation import Federation
-    from declora.gossip import Inbox
+    from declora.inbox import Inbox
     from declora.model import Layout
     from declora.state import State
 
@@ -75,12 +75,12 @@ class Stack:
     def begin(self, state: State, layout: Layout) -> None:
         """Puts the state of the parts' own into `state`."""
         for part in self.parts:
-            if own := part.extra(layout, len(state.adapter)):
+            if own := part.extra(state, layout):
                 state.room(part.name).update(own)
 
     def plan(self, plan: Plan, layout: Layout) -> Plan:
         """Returns what happens in a round, see `Part.plan`."""
-        for part in self.parts:
+        for part in (*(part for part in self.parts if part is not self._space), self._space):
             plan = part.plan(plan, layout)
         return plan
 

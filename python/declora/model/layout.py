@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -80,6 +80,11 @@ class Layout:
         """Returns (rows, columns) of the blocks that `columns` are made of."""
         inside = [any(a <= block.start and block.stop <= b for a, b in columns.spans) for block in self.blocks]
         return [shape for shape, taken in zip(self.shapes, inside, strict=True) if taken]
+
+    def twice(self, second: str) -> "Layout":
+        """Returns this layout, and beside it the same blocks again, whose names begin with `second`."""
+        again = (replace(block, name=second + block.name, start=self.columns + block.start) for block in self.blocks)
+        return Layout((*self.blocks, *again))
 
     def of_kinds(self, *kinds: Kind) -> Columns:
         """Returns the columns of all blocks of these kinds."""

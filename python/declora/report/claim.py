@@ -46,16 +46,17 @@ def check_path(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         _check_writable(field, place.parent)
 
 
-def find_run(path: str | os.PathLike[str]) -> Path:
-    """Returns where the run is that would go on in `path`: one that was to replace the run there, else that run.
+def find_run(path: str | os.PathLike[str], *, unfinished: bool = False) -> Path:
+    """Returns the folder of the run in `path`; with `unfinished`, that of one that was to replace it, if there is one.
 
     Raises:
         RunFolderError: there is none.
     """
     field = f"path={os.fspath(path)!r}"
     with reporting(field, " cannot be read", "Name the folder of a run"):
-        place = place_of(Path(os.path.realpath(path)))
-        found = next((run for run in (new_beside(place), place) if Belongings.read(run) is not None), None)
+        place = Path(os.path.realpath(path))
+        places = (new_beside(place_of(place)), place_of(place)) if unfinished else (place,)
+        found = next((run for run in places if Belongings.read(run) is not None), None)
         if found is None:
             raise RunFolderError(f"{field} holds no run. Name the folder that `out` named.")
         return found

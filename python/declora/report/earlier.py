@@ -1,15 +1,28 @@
 """What a run left that is to go on: its newest sound checkpoint, and the rounds that it had measured by then."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from declora.report.belongings import CHECKPOINTS, Belongings
+from declora.report.folder_errors import reporting
 from declora.report.json_lines import METRICS, Written, whole_lines
 from declora.store import Checkpoint, Store, UnsoundCheckpoint
 
-__all__ = ["Earlier"]
+__all__ = ["Earlier", "load_checkpoint"]
+
+
+def load_checkpoint(folder: Path, check: Callable[[Checkpoint], None] = lambda found: None) -> Checkpoint | None:
+    """Returns the newest sound checkpoint in a run folder, None where the run wrote none.
+
+    Raises:
+        OSError: it cannot be read.
+        RunFolderError: there are checkpoints, and none of them is sound.
+    """
+    belongings = Belongings.read(folder)
+    return Store(folder / CHECKPOINTS).load(belongings.run, check) if belongings and belongings.run else None
 
 
 @dataclass(frozen=True)
@@ -43,9 +56,14 @@ class Earlier:
         """Reads what is in a run folder, and changes nothing.
 
         Raises:
-            OSError: it cannot be read.
-            RunFolderError: there are checkpoints, and none of them is sound or fits `metrics.jsonl`.
+            RunFolderError: it cannot be read; or there are checkpoints, and none of them is sound or fits
+                `metrics.jsonl`.
         """
+        with reporting(f"path={str(folder)!r}", " cannot be read", "Change its permissions"):
+            return cls._read(folder)
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Earlier":
         lines = whole_lines(folder / METRICS)
 
         def check(found: Checkpoint) -> None:
@@ -56,7 +74,6 @@ class Earlier:
             if Written(lines[:count]).describe() != counted:
                 raise UnsoundCheckpoint(f"{METRICS} has other lines than those that it counts on.")
 
-        belongings = Belongings.read(folder)
-        found = Store(folder / CHECKPOINTS).load(belongings.run, check) if belongings and belongings.run else None
+        found = load_checkpoint(folder, check)
         kept = 0 if found is None else found.about["metrics"]["lines"]
         return cls(found, [json.loads(line) for line in lines[:kept]], len(lines) - kept)

@@ -243,7 +243,7 @@ class RunFolder:
 
     def _check(self, overwrite: bool, resume: bool) -> None:
         if resume:
-            find_run(self._place)
+            find_run(self._place, unfinished=True)
         else:
             self.check(self.root, overwrite=overwrite)
 
@@ -269,7 +269,7 @@ class RunFolder:
 
     def _reopen(self) -> Path:
         """Returns where the run is that goes on, and forgets what it was writing when it was stopped."""
-        work = find_run(self._place)
+        work = find_run(self._place, unfinished=True)
         if work != self._place:
             self._lock = FolderLock(work)
         self._belongings = Belongings.read(work) or self._belongings
