@@ -13,7 +13,7 @@ from declora import errors, seeds
 PACKAGE = Path(declora.__file__).parent
 PUBLIC = {
     "Adapter", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError", "ModelError",
-    "Reproduction", "RunFolderError", "SimulationConfig", "SimulationResult", "Topology", "TopologyError",
+    "Part", "Reproduction", "RunFolderError", "SimulationConfig", "SimulationResult", "Topology", "TopologyError",
     "TrainingError", "Verification", "__version__", "reproduce", "resume", "simulate", "verify",
 }  # fmt: skip
 

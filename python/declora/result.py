@@ -171,7 +171,7 @@ class SimulationResult:
 
     def __str__(self) -> str:
         """The figures of the last and of the best round, in one line each."""
-        table = Comparison({self.config.method: self}).table.iloc[0]
+        table = Comparison({str(self.config.method): self}).table.iloc[0]
         lines = [
             f"{report.tables.heading(str(name))}: {report.tables.format_value(str(name), value)}"
             for name, value in table.drop("bytes_ratio").items()  # to itself

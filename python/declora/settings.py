@@ -89,7 +89,7 @@ def _is_described(name: str, value: Any) -> bool:
         return True
     if isinstance(value, Mapping | list):
         return any(_is_described(name, item) for item in (value.values() if isinstance(value, Mapping) else value))
-    return isinstance(value, str) and re.fullmatch(r"<([\w.]+|\d+ rows)>", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"<.+>", value) is not None
 
 
 def parse_setting(name: str, text: str) -> Any:

@@ -1,6 +1,6 @@
 """Methods: what is trained, what is sent, what is combined, and what comes back into the adapter."""
 
-from declora.errors import ConfigError
+from declora.errors import ConfigError, shown
 from declora.methods.alternating import AdfLora, RoLora, TadLora
 from declora.methods.centralized import Centralized
 from declora.methods.d2 import D2
@@ -22,16 +22,24 @@ METHODS: dict[str, type[Part]] = {
 """Every part that settings can name."""
 
 
-def build_method(method: str | Part | Stack) -> Stack:
-    """Returns the method that a text names, `PART[:OPTION=NUMBER,...][+PART...]`, or that one part or a stack is.
+def build_method(method: object) -> Stack:
+    """Returns the method that a text names, `PART[:OPTION=NUMBER,...][+PART...]`, or that a part or a list is.
 
     Raises:
-        ConfigError: A name or option is not known, with the nearest match, or the parts do not fit each other.
+        ConfigError: A name or option is not known, with the nearest match, the parts do not fit each other, or it is
+            something else.
     """
     if isinstance(method, Stack):
         return method
     if isinstance(method, Part):
         return Stack([method])
+    if isinstance(method, list | tuple) and method:
+        return Stack([part for one in method for part in build_method(one).parts])
+    if not isinstance(method, str):
+        raise ConfigError(
+            f"method={shown(method)} is no method. Give a name such as 'dec-lora', an object of a class of yours that "
+            "derives from declora.Part, or a list of these."
+        )
     known = {name: part.options for name, part in METHODS.items()}
     parts = []
     for text in method.split("+"):
