@@ -6,7 +6,20 @@ from declora.report import Earlier, RunFolder, RunLog
 from declora.run import RoundRecord, Run
 from declora.store import Checkpoint
 
-__all__ = ["Recording"]
+__all__ = ["Recording", "planned_since"]
+
+
+def planned_since(checkpoint: Checkpoint | None, rounds: int) -> list[tuple[int, int]]:
+    """Returns how many rounds a run has planned, since which event: the learning rate goes by that.
+
+    Args:
+        checkpoint: After which it goes on.
+        rounds: How many there shall be now.
+    """
+    if checkpoint is None:
+        return [(0, rounds)]
+    before = [(event, planned) for event, planned in checkpoint.about["planned"]]
+    return before if before[-1][1] == rounds else [*before, (checkpoint.event, rounds)]
 
 
 class Recording:
@@ -19,7 +32,7 @@ class Recording:
 
     Attributes:
         log: Of the rounds.
-        earlier: That part, None where the run begins.
+        earlier: That part; nothing where the run begins.
 
     Raises:
         RunFolderError: The run cannot go on as it began; says by name what is different now. Nothing was written.
@@ -29,11 +42,14 @@ class Recording:
         config = run.config
         self._run = run
         self._origin = None if config.checkpoint_every is None else describe_origin(run)
-        self.earlier = Earlier.read(folder.work) if resume else None
-        self._planned = [[0, config.rounds]]
-        if self.earlier is not None and self.earlier.checkpoint is not None:
-            self._take_up(f"path={str(folder.root)!r}", self.earlier.checkpoint)
-        self.log = RunLog(folder, config.describe(), tensorboard=config.tensorboard, earlier=self.earlier)
+        self.earlier = Earlier.read(folder.work) if resume else Earlier.nothing()
+        self._planned = planned_since(self.earlier.checkpoint, config.rounds)
+        if self.earlier.checkpoint is not None:
+            self._check(f"path={str(folder.root)!r}", self.earlier.checkpoint)
+        if config.checkpoint_every is not None:
+            folder.store(self.earlier.run)  # has the folder know the run from its first round on
+        done = self.earlier if resume else None
+        self.log = RunLog(folder, config.describe(), tensorboard=config.tensorboard, earlier=done)
 
     def add(self, record: RoundRecord) -> None:
         """Writes a round, and the run's state after it where a checkpoint is due."""
@@ -61,22 +77,15 @@ class Recording:
             f"from there along that of {rounds}: {rounds} rounds from the start give another result.",
         )
 
-    def _take_up(self, field: str, checkpoint: Checkpoint) -> None:
-        """Goes on with what was planned before, which more rounds may change from here on.
-
-        Raises:
-            RunFolderError: The rounds to come would not be those that the run would have had.
-        """
-        config, about = self._run.config, checkpoint.about
-        if checkpoint.event > config.rounds:
+    def _check(self, field: str, checkpoint: Checkpoint) -> None:
+        """Refuses a run whose rounds to come would not be those that it would have had."""
+        rounds = self._run.config.rounds
+        if checkpoint.event > rounds:
             raise RunFolderError(
-                f"rounds={config.rounds}: the run in {field} has finished {checkpoint.event}. Ask for at least as many."
+                f"rounds={rounds}: the run in {field} has finished {checkpoint.event}. Ask for at least as many."
             )
-        if changed := differences(about["origin"], self._origin or {}):
+        if changed := differences(checkpoint.about["origin"], self._origin or {}):
             raise RunFolderError(
                 f"{field} cannot go on as it began: {'; '.join(changed)}. Go on with what it was begun with, or begin "
                 "it again."
             )
-        self._planned = list(about["planned"])
-        if config.rounds != self._planned[-1][1]:
-            self._planned.append([checkpoint.event, config.rounds])

@@ -173,12 +173,11 @@ class Run:
             finally:
                 self._surgery.undo()
 
-    def _begin(self, earlier: Earlier | None) -> None:
-        """Makes the state of a run, at its start or as it was after an earlier part of it, and what works on it."""
-        stored = None if earlier is None else earlier.checkpoint
+    def _begin(self, earlier: Earlier) -> None:
+        """Makes the state of a run as it is after an earlier part of it, and what works on it."""
         config, material, federation = self.config, self.material, self.federation
         self.bank.fill(self._surgery.initial, federation.clients, material.base.model.device)
-        self.state = State(self.bank.P, run_id=None if stored is None else bytes.fromhex(stored.run))
+        self.state = State(self.bank.P, run_id=bytes.fromhex(earlier.run))
         self.method.begin(self.state, self.layout)
         self.optimizer = ClientOptimizer(
             self.bank.P,
@@ -228,7 +227,7 @@ class Run:
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
             sharing=self.sharing,
         )
-        if stored is not None:
+        if (stored := earlier.checkpoint) is not None:
             self.state.restore(stored.event, self.state.run_id, stored.arrays)
 
     def execute(
@@ -238,13 +237,14 @@ class Run:
 
         Args:
             observe: Gets the records.
-            earlier: A part of the run, after which it goes on.
+            earlier: A part of the run, after which it goes on; None: it begins.
 
         Raises:
             RunFolderError: The state in `earlier` does not fit the run.
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
-        history: list[RoundRecord] = [] if earlier is None else list(earlier.records)
+        earlier = earlier or Earlier.nothing()
+        history: list[RoundRecord] = [dict(record) for record in earlier.records]
         with closing(self.rounds(earlier)) as rounds:
             for record in rounds:
                 history.append(record)
@@ -270,13 +270,14 @@ class Run:
         """Runs a round for each record that is asked for; what `execute` is made of.
 
         Args:
-            earlier: A part of the run, after which it goes on.
+            earlier: A part of the run, after which it goes on; None: it begins.
 
         Raises:
             RunFolderError: The state in `earlier` does not fit the run.
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
-        record: RoundRecord | None = earlier.records[-1] if earlier is not None and earlier.records else None
+        earlier = earlier or Earlier.nothing()
+        record = dict(earlier.records[-1]) if earlier.records else None
         event = 0
         with self.installed():
             try:

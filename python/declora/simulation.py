@@ -14,7 +14,7 @@ from declora.origin import environment
 from declora.outputs import folder_names, keeping, write_comparison, write_run
 from declora.prepare import plan_federation, prepare, shareable
 from declora.recording import Recording
-from declora.report import Progress, RunFolder, announce
+from declora.report import Earlier, Progress, RunFolder, announce
 from declora.result import Comparison, SimulationResult
 from declora.run import RoundRecord, Run
 from declora.settings import parse_overrides
@@ -179,11 +179,10 @@ def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None
         if folder is not None:
             stack.callback(folder.close)
             recording = stack.enter_context(closing(Recording(run, folder, resume=resume)))
-        earlier = None if recording is None else recording.earlier
+        earlier = Earlier.nothing() if recording is None else recording.earlier
         notes = () if recording is None else recording.notes
-        announce([*notes, *(earlier.notes if earlier is not None else ())], config.progress)
-        done = 0 if earlier is None else earlier.event
-        progress = stack.enter_context(closing(Progress(config.rounds, label, config.progress, done=done)))
+        announce((*notes, *earlier.notes) if resume else (), config.progress)
+        progress = stack.enter_context(closing(Progress(config.rounds, label, config.progress, done=earlier.event)))
 
         def observe(record: RoundRecord) -> None:
             progress.update(record)

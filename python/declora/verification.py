@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any
 from declora.errors import RunFolderError, shown
 from declora.origin import describe_origin, differences
 from declora.outputs import adapter_folders
+from declora.recording import planned_since
 from declora.report import Earlier, Progress, find_run
-from declora.report.earlier import load_checkpoint
+from declora.report.earlier import load_checkpoint, run_of
 from declora.report.folder_errors import reporting
 from declora.report.json_lines import METRICS, line_of, whole_lines
 from declora.result import SimulationResult
@@ -92,9 +93,10 @@ def _verify(label: str, run: Run, progress: bool | None) -> Verification:
         except RunFolderError as error:
             checkpoint, differing = None, [str(error)]
     equal = 0
-    planned = [(0, run.config.rounds)] if checkpoint is None else checkpoint.about["planned"]
-    with closing(Progress(len(records), f"verify {label}", progress)) as bar:
-        for part, record in _recompute(run, planned, len(records)):
+    planned = planned_since(checkpoint, run.config.rounds)
+    recomputed = _recompute(run, run_of(folder), planned, len(records))
+    with closing(Progress(len(records), f"verify {label}", progress)) as bar, closing(recomputed):
+        for part, record in recomputed:
             bar.update(record)
             if difference := _compare(records[equal], record):
                 differing.append(f"{label}: round {equal + 1} is the first that differs: {difference}.")
@@ -108,23 +110,28 @@ def _verify(label: str, run: Run, progress: bool | None) -> Verification:
     return Verification({label: equal}, tuple(differing), _reasons(run, checkpoint) if differing else ())
 
 
-def _recompute(run: Run, planned: Sequence[tuple[int, int]], rounds: int) -> Iterator[tuple[Run, RoundRecord]]:
+def _recompute(
+    run: Run, name: str | None, planned: Sequence[tuple[int, int]], rounds: int
+) -> Generator[tuple[Run, RoundRecord]]:
     """Yields the records of a run from its start, each with the run that computed it.
 
     Args:
         run: The run.
+        name: What names it in its messages, of which attacks may remember some.
         planned: From which round on how many were planned, since the learning rate goes by that.
         rounds: Where to end.
     """
-    earlier = None
-    for (_, total), (end, _) in itertools.pairwise([*planned, (rounds, 0)]):
+    earlier = Earlier.nothing() if name is None else Earlier(name)
+    for (_, total), (until, _) in itertools.pairwise([*planned, (rounds, 0)]):
+        if (count := min(until, rounds) - earlier.event) < 1:
+            continue
         part = run if total == run.config.rounds else Run(run.config.override(rounds=total), run.material)
         with closing(part.rounds(earlier)) as records:
-            for record in itertools.islice(records, end - (earlier.event if earlier else 0)):
+            for record in itertools.islice(records, count):
                 yield part, record
                 last = record
-        state = part.state
-        earlier = Earlier(Checkpoint(state.run_id.hex(), state.event, state.arrays()), [last], 0)
+        found = Checkpoint(earlier.run, part.state.event, part.state.arrays())
+        earlier = Earlier(earlier.run, found, [last])
 
 
 def _compare(stored: Mapping[str, Any], computed: RoundRecord) -> str | None:

@@ -1,7 +1,8 @@
 """What a run left that is to go on: its newest sound checkpoint, and the rounds that it had measured by then."""
 
 import json
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from declora.report.folder_errors import reporting
 from declora.report.json_lines import METRICS, Written, whole_lines
 from declora.store import Checkpoint, Store, UnsoundCheckpoint
 
-__all__ = ["Earlier", "load_checkpoint"]
+__all__ = ["Earlier", "load_checkpoint", "run_of"]
 
 
 def load_checkpoint(folder: Path, check: Callable[[Checkpoint], None] = lambda found: None) -> Checkpoint | None:
@@ -21,23 +22,34 @@ def load_checkpoint(folder: Path, check: Callable[[Checkpoint], None] = lambda f
         OSError: it cannot be read.
         RunFolderError: there are checkpoints, and none of them is sound.
     """
+    run = run_of(folder)
+    return None if run is None else Store(folder / CHECKPOINTS).load(run, check)
+
+
+def run_of(folder: Path) -> str | None:
+    """Returns what names the run in a folder, None where it keeps no checkpoints."""
     belongings = Belongings.read(folder)
-    return Store(folder / CHECKPOINTS).load(belongings.run, check) if belongings and belongings.run else None
+    return None if belongings is None else belongings.run
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """A run as far as it can go on.
+    """A part of a run, after which it goes on.
 
     Attributes:
+        run: names the run.
         checkpoint: its newest sound one, None where it had not come to its first.
-        records: the rounds before that, as `metrics.jsonl` holds them.
-        dropped: lines after these, which the run writes anew.
+        records: the rounds before that, as `metrics.jsonl` holds them; later ones are run again.
     """
 
-    checkpoint: Checkpoint | None
-    records: list[dict[str, Any]]
-    dropped: int
+    run: str
+    checkpoint: Checkpoint | None = None
+    records: Sequence[Mapping[str, Any]] = ()
+
+    @classmethod
+    def nothing(cls) -> "Earlier":
+        """Returns what there is of a run that has not begun: its name, drawn here."""
+        return cls(secrets.token_hex(16))
 
     @property
     def event(self) -> int:
@@ -76,4 +88,5 @@ class Earlier:
 
         found = load_checkpoint(folder, check)
         kept = 0 if found is None else found.about["metrics"]["lines"]
-        return cls(found, [json.loads(line) for line in lines[:kept]], len(lines) - kept)
+        records = [json.loads(line) for line in lines[:kept]]
+        return cls(run_of(folder) or secrets.token_hex(16), found, records)
