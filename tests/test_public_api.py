@@ -14,13 +14,14 @@ PACKAGE = Path(declora.__file__).parent
 PUBLIC = {
     "Adapter", "Codec", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError",
     "GraphSchedule", "Mixer", "ModelError", "Part", "Partitioner", "Reproduction", "RunFolderError",
-    "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError", "__version__", "reproduce",
-    "simulate",
+    "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError", "Verification",
+    "__version__", "reproduce", "resume", "simulate", "verify",
 }  # fmt: skip
 
 # Lower rooms first: a room may import rooms before it, never after.
 FLOORS = [
     ["errors", "seeds", "process", "plan"],
+    ["store"],
     ["metrics", "state"],
     ["_core", "spec", "kinds"],
     ["_bridge", "fields"],
@@ -32,8 +33,10 @@ FLOORS = [
     ["prepare", "settings", "testing"],
     ["run"],
     ["result"],
-    ["outputs"],
+    ["outputs", "origin"],
+    ["recording"],
     ["simulation"],
+    ["resumption", "verification"],
     ["experiments"],
     ["cli"],
     ["__main__"],

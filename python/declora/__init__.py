@@ -1,8 +1,8 @@
 """declora: fine-tune one language model together, with LoRA over a graph and no parameter server.
 
-`declora.simulate(...)` runs a federation in this process and returns adapters that PEFT loads; `declora.reproduce(...)`
-runs a table of the Dec-LoRA paper. Importing declora is
-quick and does nothing: torch and transformers load on first use.
+`declora.simulate(...)` runs a federation in this process and returns adapters that PEFT loads; `declora.resume(...)`
+goes on with one that was stopped, `declora.verify(...)` recomputes one; `declora.reproduce(...)` runs a table of the
+Dec-LoRA paper. Importing declora is quick and does nothing: torch and transformers load on first use.
 """
 
 from importlib import import_module
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from declora.mixer import Mixer
     from declora.model.adapter import Adapter
     from declora.result import Comparison, SimulationResult
+    from declora.resumption import resume
     from declora.simulation import simulate
     from declora.topology import GraphSchedule, Topology
+    from declora.verification import Verification, verify
 
     __version__: str
 
@@ -54,9 +56,12 @@ __all__ = [
     "Topology",
     "TopologyError",
     "TrainingError",
+    "Verification",
     "__version__",
     "reproduce",
+    "resume",
     "simulate",
+    "verify",
 ]
 
 _ROOMS = {
@@ -80,8 +85,11 @@ _ROOMS = {
     "Topology": "declora.topology",
     "TopologyError": "declora.errors",
     "TrainingError": "declora.errors",
+    "Verification": "declora.verification",
     "reproduce": "declora.experiments",
+    "resume": "declora.resumption",
     "simulate": "declora.simulation",
+    "verify": "declora.verification",
 }
 
 

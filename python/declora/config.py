@@ -219,6 +219,9 @@ class SimulationConfig:
     overwrite: bool = False
     """Whether an earlier run in `out` is replaced. It stays until the new one has finished; until then the new one is
     beside it, in a folder whose name ends with .declora-new."""
+    checkpoint_every: Annotated[int | None, Whole(1, _MILLION)] = None
+    """Rounds between checkpoints, from which `declora resume` goes on with the run; the last round is always one. They
+    are in `out`, the last two of them, and the last one stays. None: none are written."""
     tensorboard: bool = False
     """Whether metrics are also written for TensorBoard, into the run folder; needs `out`."""
     progress: bool | None = None
@@ -242,6 +245,10 @@ class SimulationConfig:
             parse_attack(self.attack, self.attackers, clients=self.clients, seed=self.seed)
         if self.tensorboard and self.out is None:
             raise ConfigError("tensorboard=True needs a run folder to write into. Set out='runs/NAME'.")
+        if self.checkpoint_every is not None and self.out is None:
+            raise ConfigError(
+                f"checkpoint_every={self.checkpoint_every} needs a run folder to write into. Set out='runs/NAME'."
+            )
 
     def _settle_ranks(self) -> None:
         """Keeps a list of LoRA configurations as one and ranks, of which there must be one for each client."""

@@ -3,8 +3,9 @@
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -15,7 +16,7 @@ from declora.report.belongings import MARKER, OWN
 from declora.report.json_lines import METRICS
 from declora.result import Comparison, SimulationResult
 
-__all__ = ["folder_names", "keeping", "write_comparison", "write_run"]
+__all__ = ["adapter_folders", "folder_names", "keeping", "write_comparison", "write_run"]
 
 _COMPARISON = ("config.json", "comparison.md", "comparison.png", "report.html")
 _RESERVED = {*_COMPARISON, MARKER, METRICS}
@@ -54,19 +55,21 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
     return names
 
 
+def adapter_folders(result: SimulationResult) -> Mapping[str, Callable[[Path], object]]:
+    """Returns the folders of a run's adapters, by name, with what writes each."""
+    return {"adapters/average": result.average.save_pretrained} | {
+        f"adapters/client-{client:04d}": result.client(client).save_pretrained
+        for client in range(result.federation.clients)
+    }
+
+
 def write_run(folder: RunFolder, result: SimulationResult, label: str, log: RunLog) -> None:
     """Writes what a run leaves: its adapters first, as nothing else gives them back.
 
     Raises:
         RunFolderError: Something cannot be written; what was is there.
     """
-    folder.write_folders(
-        {"adapters/average": result.average.save_pretrained}
-        | {
-            f"adapters/client-{client:04d}": result.client(client).save_pretrained
-            for client in range(result.federation.clients)
-        }
-    )
+    folder.write_folders(adapter_folders(result))
     log.complete()
     summary = result.summary(f"declora: {label}")
     folder.write_text(report.CLIENTS, summary.client_totals.to_csv(index=False))

@@ -1,7 +1,7 @@
 """One run: rounds of local steps and gossip, and what is measured of them."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from declora.model.batched import Rows
 from declora.model.surgery import Surgery
 from declora.plan import Phase, Plan
 from declora.prepare import Material, divide, plan_federation
+from declora.report import Earlier
 from declora.state import State
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
@@ -173,11 +174,11 @@ class Run:
             finally:
                 self._surgery.undo()
 
-    def _begin(self) -> None:
-        """Makes the state of a run that has not begun, and what works on it."""
+    def _begin(self, earlier: Earlier) -> None:
+        """Makes the state of a run as it is after an earlier part of it, and what works on it."""
         config, material, federation = self.config, self.material, self.federation
         self.bank.fill(self._surgery.initial, federation.clients, material.base.model.device)
-        self.state = State(self.bank.P)
+        self.state = State(self.bank.P, run_id=bytes.fromhex(earlier.run))
         self.method.begin(self.state, self.layout)
         self.optimizer = ClientOptimizer(
             self.bank.P,
@@ -227,18 +228,32 @@ class Run:
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
             sharing=self.sharing,
         )
+        if (stored := earlier.checkpoint) is not None:
+            self.state.restore(stored.event, self.state.run_id, stored.arrays)
 
-    def execute(self, observe: Callable[[RoundRecord], None] = lambda record: None) -> Outcome:
+    def execute(
+        self, observe: Callable[[RoundRecord], None] = lambda record: None, earlier: Earlier | None = None
+    ) -> Outcome:
         """Runs all rounds; `observe` gets each round's record as soon as it is measured.
 
+        Args:
+            observe: Gets the records.
+            earlier: A part of the run, after which it goes on; None: it begins.
+
         Raises:
+            RunFolderError: The state in `earlier` does not fit the run.
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
-        history: list[RoundRecord] = []
-        with closing(self.rounds()) as rounds:
+        earlier = earlier or Earlier.nothing()
+        history: list[RoundRecord] = [dict(record) for record in earlier.records]
+        with closing(self.rounds(earlier)) as rounds:
             for record in rounds:
                 history.append(record)
                 observe(record)
+        return self.outcome(history)
+
+    def outcome(self, history: Sequence[RoundRecord]) -> Outcome:
+        """Returns what the run leaves after the rounds in `history`."""
         return Outcome(
             rows=self.bank.P.cpu(),
             mean=self._endpoint().cpu(),
@@ -252,17 +267,22 @@ class Run:
             notes=self.notes,
         )
 
-    def rounds(self) -> Generator[RoundRecord]:
+    def rounds(self, earlier: Earlier | None = None) -> Generator[RoundRecord]:
         """Runs a round for each record that is asked for; what `execute` is made of.
 
+        Args:
+            earlier: A part of the run, after which it goes on; None: it begins.
+
         Raises:
+            RunFolderError: The state in `earlier` does not fit the run.
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
-        record: RoundRecord | None = None
+        earlier = earlier or Earlier.nothing()
+        record = dict(earlier.records[-1]) if earlier.records else None
         event = 0
         with self.installed():
             try:
-                self._begin()
+                self._begin(earlier)
                 for event in range(self.state.event, self.config.rounds):
                     record = self._round(event, record)
                     yield record
@@ -321,6 +341,8 @@ class Run:
         }
         if inbox.tolerated is not None:
             record["frames_refused"] = int(inbox.tolerated.sum())
+        if self.config.checkpoint_every is not None:
+            record["state_digest"] = f"blake2b:{self.state.digest()}"  # no number, whatever its digits
         scores = self._evaluate(record)
         record["clients"] = self._client_records(plan, work, inbox, scores)
         return record

@@ -1,18 +1,19 @@
-"""Settings from files and from text: a TOML file, `name=value` pairs, and the runs of a comparison."""
+"""Settings from files and from text: a TOML file, a run's own, `name=value` pairs, and the runs of a comparison."""
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from declora.config import SETTINGS
+from declora.config import SETTINGS, SimulationConfig
 from declora.errors import ConfigError, shown, unknown_name
-from declora.kinds import parse_value
+from declora.kinds import Given, Table, parse_value
 from declora.methods import METHODS
 
-__all__ = ["load_toml", "parse_overrides", "parse_pair", "parse_setting"]
+__all__ = ["load_toml", "of_run", "parse_overrides", "parse_pair", "parse_setting"]
 
 _LONGEST_FILE = 2**20
 """Bytes of a file of settings; what is longer is something else."""
@@ -43,6 +44,52 @@ def load_toml(path: str | Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ConfigError(f"config={shown(str(path))} holds a {type(settings).__name__}, not a table of settings.")
     return settings
+
+
+def of_run(path: str | os.PathLike[str], folder: Path, **given: Any) -> SimulationConfig:
+    """Returns the settings of the run in `folder`, as its `config.json` holds them.
+
+    Args:
+        path: What the user called it.
+        folder: Where its files are.
+        **given: The objects (a model, a graph, rows of data) that the run was given, which the file can only describe.
+
+    Raises:
+        ConfigError: There are no settings, an object is missing, or something was given that the run did not have.
+    """
+    stored = load_toml(folder / "config.json")
+    for name in given:
+        if name not in SETTINGS:
+            raise unknown_name("setting", name, SETTINGS)
+    missing = [name for name in stored if name not in given and _is_described(name, stored[name])]
+    if missing:
+        objects = ", ".join(f"{name}=..." for name in missing)
+        raise ConfigError(
+            f"{missing[0]}={shown(stored[missing[0]])} is an object, which the folder of a run can only describe. Go "
+            f"on from Python, with the same one: declora.resume({os.fspath(path)!r}, {objects})."
+        )
+    if given.get("compare") is not None:
+        given["compare"] = parse_overrides(given["compare"])
+    config = SimulationConfig().override(**(stored | given))
+    described = config.describe()
+    for name in given:
+        if described[name] != stored.get(name):
+            raise ConfigError(
+                f"{name}={shown(described[name])} is not what the run had, which is {shown(stored.get(name))}. Leave "
+                "it out, or begin another run."
+            )
+    return config
+
+
+def _is_described(name: str, value: Any) -> bool:
+    """Returns whether a stored setting was an object, of which there is only a description."""
+    if name in SETTINGS and not isinstance(SETTINGS[name].kind, Given | Table):
+        return False
+    if name == "model" and isinstance(value, Mapping):  # a configuration of transformers
+        return True
+    if isinstance(value, Mapping | list):
+        return any(_is_described(name, item) for item in (value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, str) and re.fullmatch(r"<.+>", value) is not None
 
 
 def parse_setting(name: str, text: str) -> Any:

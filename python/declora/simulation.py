@@ -2,28 +2,26 @@
 
 import dataclasses
 import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from importlib.metadata import version
 from typing import Any, overload
-
-import torch
 
 from declora import process
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, cut, out_of_memory, shown
 from declora.model.held import held
+from declora.origin import environment
 from declora.outputs import folder_names, keeping, write_comparison, write_run
 from declora.prepare import plan_federation, prepare, shareable
-from declora.report import Progress, RunFolder, RunLog, announce
+from declora.recording import Recording
+from declora.report import Earlier, Progress, RunFolder, announce
 from declora.result import Comparison, SimulationResult
 from declora.run import RoundRecord, Run
 from declora.settings import parse_overrides
 
-__all__ = ["environment", "simulate"]
+__all__ = ["computing", "configs_of", "ready", "run_all", "simulate"]
 
-_OF_THE_WHOLE = {"compare", "out", "overwrite"}
+_OF_THE_WHOLE = {"compare", "out", "overwrite", "checkpoint_every"}
 """Settings that a run of a comparison cannot change."""
 
 
@@ -68,46 +66,48 @@ def simulate(
             "`declora.SimulationConfig(...)` returns."
         )
     changes = settings if compare is None else {**settings, "compare": compare}
-    base = (config or SimulationConfig()).override(**changes)
-    overrides = {} if base.compare is None else parse_overrides(base.compare)
-    models = [base.model, *(changes.get("model") for changes in overrides.values())]
-    with _within_memory(), held(models), process.usual_torch():
-        if base.compare is None:
-            return _simulate_one(base)
-        return _simulate_several(dataclasses.replace(base, compare=None), overrides)
+    return run_all((config or SimulationConfig()).override(**changes))
 
 
-def _simulate_one(config: SimulationConfig) -> SimulationResult:
-    _check_out(config)
-    planned = plan_federation(config)
-    run = Run(config, prepare(config), planned)
+def run_all(base: SimulationConfig, *, resume: bool = False) -> SimulationResult | Comparison:
+    """Runs what settings ask for: one run, or with `compare` several.
+
+    Args:
+        base: The settings.
+        resume: Whether the folder holds a part of it, after which it goes on.
+
+    Raises:
+        DecloraError: As `simulate`.
+    """
+    with computing(base):
+        return _run_one(base, resume) if base.compare is None else _run_several(base, resume)
+
+
+def _run_one(config: SimulationConfig, resume: bool) -> SimulationResult:
+    _check_out(config, resume)
+    ((label, run),) = ready(configs_of(config)).items()
     announce(run.notes, config.progress)
-    return _execute(run, str(config.method))
+    return _execute(run, label, resume)
 
 
-def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[str, Any]]) -> Comparison:
-    _check_out(base)
-    configs = _configs(base, overrides)
-    planned = {label: plan_federation(config) for label, config in configs.items()}
-    runs: dict[str, Run] = {}
-    for label, config in configs.items():
-        # Everything is checked before the first run starts, and what runs can share is loaded once.
-        twin = next((run for run in runs.values() if shareable(run.config, config)), None)
-        runs[label] = Run(config, twin.material if twin else prepare(config), planned[label])
+def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
+    _check_out(base, resume)
+    configs, overrides = configs_of(base), parse_overrides(base.compare or ())
+    runs = ready(configs)  # everything is checked before the first run starts
     metrics = {label: run.metric.name for label, run in runs.items()}
     if len(set(metrics.values())) > 1:
         found = ", ".join(f"{label} {metric}" for label, metric in metrics.items())
         raise ConfigError(f"compare mixes metrics: {found}. Set metric, the same for all runs.")
     notes = dict.fromkeys(note for run in runs.values() for note in run.notes)
     announce(notes, base.progress)
-    folder = _open_folder(base)
+    folder = _open_folder(base, resume)
     with closing(folder) if folder is not None else nullcontext():
         if folder is not None:
             folder.write_json("config.json", base.override(compare=overrides).describe())
         results: dict[str, SimulationResult] = {}
         for label in configs:
             try:
-                results[label] = _execute(runs.pop(label), label, within=folder)
+                results[label] = _execute(runs.pop(label), label, resume, within=folder)
             except RunFolderError as error:
                 finished = results if error.result is None else {**results, label: error.result}
                 error.result = Comparison(finished) if finished else None
@@ -120,12 +120,30 @@ def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[st
     return comparison
 
 
-def _configs(base: SimulationConfig, overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, SimulationConfig]:
-    """Returns the settings of each run of a comparison; where it has a folder, each run has its own in it.
+def ready(configs: Mapping[str, SimulationConfig]) -> dict[str, Run]:
+    """Returns runs that have not begun; what they can share is loaded once.
+
+    Raises:
+        DecloraError: As `simulate`.
+    """
+    planned = {label: plan_federation(config) for label, config in configs.items()}
+    runs: dict[str, Run] = {}
+    for label, config in configs.items():
+        twin = next((run for run in runs.values() if shareable(run.config, config)), None)
+        runs[label] = Run(config, twin.material if twin else prepare(config), planned[label])
+    return runs
+
+
+def configs_of(base: SimulationConfig) -> dict[str, SimulationConfig]:
+    """Returns the settings of each run: of a comparison, where that has a folder, with a folder of its own in it.
 
     Raises:
         ConfigError: A setting cannot be run, is not one run's to change, or a label gives no folder.
     """
+    if base.compare is None:
+        return {str(base.method): base}
+    overrides = parse_overrides(base.compare)
+    base = dataclasses.replace(base, compare=None)
     for label, changes in overrides.items():
         if own := sorted(changes.keys() & _OF_THE_WHOLE):
             raise ConfigError(f"compare[{label!r}] sets {own[0]}, which holds for the whole comparison. Set it there.")
@@ -136,46 +154,58 @@ def _configs(base: SimulationConfig, overrides: Mapping[str, Mapping[str, Any]])
     return {label: config.override(out=os.path.join(base.out, names[label])) for label, config in configs.items()}
 
 
-def _check_out(config: SimulationConfig) -> None:
+def _check_out(config: SimulationConfig, resume: bool) -> None:
     """Refuses a folder that cannot be written, before anything is loaded."""
-    if config.out is not None:
+    if config.out is not None and not resume:
         RunFolder.check(config.out, overwrite=config.overwrite)
 
 
-def _open_folder(config: SimulationConfig, within: RunFolder | None = None) -> RunFolder | None:
+def _open_folder(config: SimulationConfig, resume: bool, within: RunFolder | None = None) -> RunFolder | None:
     """Returns the folder of a run, None where none is wanted; `within` is that of the comparison it belongs to."""
     if config.out is None:
         return None
     if within is not None:
-        return within.inner(os.path.basename(config.out))
-    return RunFolder(config.out, overwrite=config.overwrite)
+        return within.inner(os.path.basename(config.out), resume=resume)
+    return RunFolder(config.out, overwrite=config.overwrite, resume=resume)
 
 
-def _execute(run: Run, label: str, within: RunFolder | None = None) -> SimulationResult:
+def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None) -> SimulationResult:
     """Runs all rounds, with progress; where there is a folder, its metrics grow by a line a round."""
     config = run.config
     with ExitStack() as stack:
-        log = None
+        recording = None
         where = environment(run)
-        folder = _open_folder(config, within)
+        folder = _open_folder(config, resume, within)
         if folder is not None:
             stack.callback(folder.close)
-            log = RunLog(folder, config.describe(), tensorboard=config.tensorboard)
-            stack.enter_context(closing(log))
-        progress = stack.enter_context(closing(Progress(config.rounds, label, config.progress)))
+            recording = stack.enter_context(closing(Recording(run, folder, resume=resume)))
+        earlier = Earlier.nothing() if recording is None else recording.earlier
+        notes = () if recording is None else recording.notes
+        announce((*notes, *earlier.notes) if resume else (), config.progress)
+        progress = stack.enter_context(closing(Progress(config.rounds, label, config.progress, done=earlier.event)))
 
         def observe(record: RoundRecord) -> None:
             progress.update(record)
-            if log is not None:
-                log.add(record)
+            if recording is not None:
+                recording.add(record)
 
-        outcome = run.execute(observe)
+        outcome = run.execute(observe, earlier)
+        outcome = dataclasses.replace(outcome, notes=(*outcome.notes, *notes))
         result = SimulationResult(config, run.partition, run.federation, where, outcome)
-        if folder is not None and log is not None:
+        if folder is not None and recording is not None:
             with keeping(result, folder):
-                write_run(folder, result, label, log)
+                write_run(folder, result, label, recording.log)
                 folder.finish()
     return result
+
+
+@contextmanager
+def computing(base: SimulationConfig) -> Iterator[None]:
+    """Has what runs of these settings, whether one or several, need of the process while they are loaded and run."""
+    overrides = {} if base.compare is None else parse_overrides(base.compare)
+    models = [base.model, *(changes.get("model") for changes in overrides.values())]
+    with _within_memory(), held(models), process.usual_torch():
+        yield
 
 
 @contextmanager
@@ -192,17 +222,3 @@ def _within_memory() -> Iterator[None]:
         raise TrainingError(
             f"memory ran out{': ' + said if said else ''}. Use a smaller model, fewer clients or less data."
         ) from error
-
-
-def environment(run: Run) -> dict[str, str]:
-    """Returns what else a result may depend on: versions, machine, threads, and what was chosen for the user."""
-    packages = ("declora", "torch", "transformers", "peft", "numpy")
-    return {
-        **{name: version(name) for name in packages},
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads",
-        "device": str(run.material.base.device),
-        "group size": str(run.group_size),
-        "padding": "kept" if run.sharing.unpadding is None else "left out",
-        "seed": str(run.config.seed),
-    }

@@ -1,4 +1,4 @@
-"""The command line: `declora simulate`, `reproduce`, `topology`, `conformance`; one file each."""
+"""The command line: `declora simulate`, `resume`, `verify`, `reproduce`, `topology`, `conformance`; one file each."""
 
 import sys
 

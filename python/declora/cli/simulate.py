@@ -1,12 +1,11 @@
 """`declora simulate`: a federation in this process; its flags are the fields of `SimulationConfig`."""
 
 import argparse
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import declora
+from declora.cli.notes import notes_on_stderr
 from declora.config import LORA, SETTINGS, SimulationConfig
 from declora.errors import ConfigError
 from declora.fields import documents
@@ -40,7 +39,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.config is not None:
         config = config.override(**load_toml(options.config))
     config = config.override(**_changes(config, options.settings))
-    with _notes_on_stderr():
+    with notes_on_stderr():
         result = declora.simulate(config)
     print(result)
     if config.out is not None:
@@ -60,20 +59,6 @@ def _changes(config: SimulationConfig, flags: Mapping[str, str]) -> dict[str, An
             raise ConfigError(f"--{flag} changes one field of {name}, but --{name} is no table. Use one of the two.")
         changes[name] = {**table, field: LORA.fields[field].parse(text)}
     return changes
-
-
-@contextmanager
-def _notes_on_stderr() -> Iterator[None]:
-    """Prints what runs say of themselves where no progress is shown, too."""
-    log, handler = logging.getLogger("declora"), logging.StreamHandler()
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
 
 
 class _Collect(argparse.Action):

@@ -19,7 +19,10 @@ __all__ = [
 ]  # fmt: skip
 
 _MOST_RUNS = 10_000
-_OWNED = ("out", "overwrite", "tensorboard", "progress", "compare", "seed", "model", "data", "clients", "tokenizer")
+_OWNED = (
+    "out", "overwrite", "checkpoint_every", "tensorboard", "progress", "compare", "seed", "model", "data", "clients",
+    "tokenizer",
+)  # fmt: skip
 """Settings that are arguments of their own, or that a grid of runs has no use for."""
 
 

@@ -6,10 +6,10 @@ from declora.errors import DecloraError
 from declora.experiments.plan import Job, Plan
 from declora.experiments.progress import GridProgress
 from declora.experiments.store import Finished, Store
+from declora.origin import environment
 from declora.prepare import Material, prepare, shareable
 from declora.result import SimulationResult
 from declora.run import RoundRecord, Run
-from declora.simulation import environment
 
 __all__ = ["run_grid"]
 

@@ -6,7 +6,10 @@ Everything here reads two plain data frames. `history` has one row per round (`r
 which it was not measured.
 """
 
+from declora.report.belongings import place_of
+from declora.report.claim import find_run
 from declora.report.comparison import comparison_table
+from declora.report.earlier import Earlier
 from declora.report.folder_errors import reason
 from declora.report.graph import choose_links, plot_topology, topology_figure
 from declora.report.html import CLIENTS, RunSummary, comparison_report, file_name, run_report
@@ -21,6 +24,7 @@ from declora.report.tensorboard import TensorBoardLog
 
 __all__ = [
     "CLIENTS",
+    "Earlier",
     "Progress",
     "RunFolder",
     "RunLog",
@@ -33,9 +37,11 @@ __all__ = [
     "comparison_table",
     "cut",
     "file_name",
+    "find_run",
     "format_bytes",
     "format_seconds",
     "house_style",
+    "place_of",
     "plot_topology",
     "read_metrics",
     "reason",

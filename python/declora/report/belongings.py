@@ -7,13 +7,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from declora.report.lock import LOCK, PRIVATE, FolderLock
+from declora.store import Store
 
-__all__ = ["MARKER", "OWN", "PARTIAL", "Belongings", "find_foreign", "new_beside", "old_beside", "remove_run"]
+__all__ = [
+    "CHECKPOINTS",
+    "MARKER",
+    "OWN",
+    "PARTIAL",
+    "Belongings",
+    "find_foreign",
+    "new_beside",
+    "old_beside",
+    "place_of",
+    "remove_run",
+]
 
 MARKER = "declora-run.json"
 """Names the folder as declora's and lists what declora wrote into it."""
 PARTIAL = f"{PRIVATE}/partial"
 """What is being written, until it is whole and moved to its place."""
+CHECKPOINTS = "checkpoints"
+"""The folder of the checkpoints, see `declora.store`."""
 _FORMAT, _VERSION = "declora-run", 2
 _NEW, _OLD = ".declora-new", ".declora-old"
 OWN = (PRIVATE, _NEW, _OLD)
@@ -30,6 +44,11 @@ def old_beside(folder: Path) -> Path:
     return folder.with_name(folder.name + _OLD)
 
 
+def place_of(folder: Path) -> Path:
+    """Returns where the run that is written in `folder` will be at its end."""
+    return folder.with_name(folder.name.removesuffix(_NEW)) if folder.name.removesuffix(_NEW) else folder
+
+
 @dataclass
 class Belongings:
     """What a run wrote into its folder, as the marker holds it.
@@ -37,10 +56,13 @@ class Belongings:
     Attributes:
         files: paths in the folder, with slashes, at any depth; of a run's folder, the marker itself among them.
         runs: names of the folders in it that are run folders themselves, each with its own marker.
+        run: names the run where it keeps checkpoints: what is in their folder under a name that a `Store` gives is its
+            own, too. None where it keeps none.
     """
 
     files: set[str] = field(default_factory=set)
     runs: set[str] = field(default_factory=set)
+    run: str | None = None
 
     @staticmethod
     def read(folder: Path) -> "Belongings | None":
@@ -50,19 +72,22 @@ class Belongings:
             if marker["format"] != _FORMAT:
                 return None
             # Version 1 listed the names at the top alone: what is in its folders counts as not listed.
-            return Belongings({MARKER, *marker["files"]}, set(marker.get("runs", ())))
+            return Belongings({MARKER, *marker["files"]}, set(marker.get("runs", ())), marker.get("run"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def dump(self) -> bytes:
         """Returns the content of the marker."""
         marker = {"format": _FORMAT, "version": _VERSION, "runs": sorted(self.runs), "files": sorted(self.files)}
-        return (json.dumps(marker, indent=1) + "\n").encode()
+        run = {} if self.run is None else {"run": self.run}
+        return (json.dumps(marker | run, indent=1) + "\n").encode()
 
     def holds(self, path: str) -> bool:
         """Returns whether a path in the folder is declora's; that of an empty folder ends with a slash."""
         if path in self.files or path in (f"{PRIVATE}/", LOCK, PARTIAL) or path.startswith(f"{PARTIAL}/"):
             return True
+        if self.run is not None and path.startswith(f"{CHECKPOINTS}/"):
+            return path == f"{CHECKPOINTS}/" or Store.owns(path.removeprefix(f"{CHECKPOINTS}/"))
         return path.endswith("/") and any(file.startswith(path) for file in self.files)
 
     def inner_runs(self, folder: Path) -> list[str]:

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 from declora.errors import RunFolderError
-from declora.report.belongings import Belongings, find_foreign, new_beside, old_beside, remove_run
+from declora.report.belongings import Belongings, find_foreign, new_beside, old_beside, place_of, remove_run
 from declora.report.folder_errors import listed, out_field, reporting
 from declora.report.lock import FolderLock
 
-__all__ = ["check_path", "finish_swap"]
+__all__ = ["check_path", "find_run", "finish_swap"]
 
 
 def check_path(path: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -44,6 +44,22 @@ def check_path(path: str | os.PathLike[str], *, overwrite: bool) -> None:
             what = "the root of a file system" if os.path.ismount(place) else "where this process works"
             raise RunFolderError(f"{field} is {what} and cannot be replaced. Use a folder in it.")
         _check_writable(field, place.parent)
+
+
+def find_run(path: str | os.PathLike[str], *, unfinished: bool = False) -> Path:
+    """Returns the folder of the run in `path`; with `unfinished`, that of one that was to replace it, if there is one.
+
+    Raises:
+        RunFolderError: there is none.
+    """
+    field = f"path={os.fspath(path)!r}"
+    with reporting(field, " cannot be read", "Name the folder of a run"):
+        place = Path(os.path.realpath(path))
+        places = (new_beside(place_of(place)), place_of(place)) if unfinished else (place,)
+        found = next((run for run in places if Belongings.read(run) is not None), None)
+        if found is None:
+            raise RunFolderError(f"{field} holds no run. Name the folder that `out` named.")
+        return found
 
 
 def finish_swap(place: Path) -> None:

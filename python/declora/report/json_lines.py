@@ -1,9 +1,10 @@
 """Rounds as lines of JSON: values in JSON's own types, a file that grows by whole lines, and how it is read."""
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -11,8 +12,9 @@ import pandas as pd
 
 from declora.errors import RunFolderError
 from declora.report.folder_errors import reason
+from declora.store.disk import write_all
 
-__all__ = ["METRICS", "append", "line_of", "plain", "read_metrics"]
+__all__ = ["METRICS", "Written", "append", "line_of", "plain", "read_metrics", "whole_lines"]
 
 METRICS = "metrics.jsonl"
 """Name of the file with a line per round."""
@@ -58,15 +60,51 @@ def append(path: Path, line: bytes, *, at: int) -> None:
         size = os.fstat(file).st_size
         if size != at:
             raise OSError(f"it has {size} bytes instead of the {at} that the run wrote")
-        written = 0
         try:
-            while written < len(line):
-                written += os.write(file, line[written:])
+            write_all(file, line)
         except OSError:
             os.ftruncate(file, size)
             raise
     finally:
         os.close(file)
+
+
+class Written:
+    """What a file of lines holds.
+
+    Attributes:
+        lines: how many.
+        bytes: how long they are together.
+    """
+
+    def __init__(self, lines: Iterable[bytes] = ()) -> None:
+        self.lines = self.bytes = 0
+        self._digest = hashlib.sha256()
+        for line in lines:
+            self.add(line)
+
+    def add(self, line: bytes) -> None:
+        """Counts one line more."""
+        self.lines += 1
+        self.bytes += len(line)
+        self._digest.update(line)
+
+    def describe(self) -> dict[str, object]:
+        """Returns the number of lines and their digest, by which a checkpoint knows the rounds that it counts on."""
+        return {"lines": self.lines, "sha256": self._digest.hexdigest()}
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Returns the lines of a file, their ends included, without a last one that has none; of no file, none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return [line for line in file if line.endswith(b"\n")]
+    except FileNotFoundError:
+        return []
 
 
 def read_metrics(path: str | os.PathLike[str]) -> pd.DataFrame:

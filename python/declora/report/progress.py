@@ -46,10 +46,17 @@ class Progress:
         enabled: True shows the bar, False shows nothing at all; None shows it if stderr is a terminal.
         verbose: with `enabled=None` and no terminal, one line of the logger `declora` (level INFO) per
             evaluated round.
+        done: rounds that an earlier part of the run has finished.
     """
 
     def __init__(
-        self, total_rounds: int, description: str = "", enabled: bool | None = None, *, verbose: bool = False
+        self,
+        total_rounds: int,
+        description: str = "",
+        enabled: bool | None = None,
+        *,
+        verbose: bool = False,
+        done: int = 0,
     ) -> None:
         show = _is_shown(enabled)
         self.total_rounds = total_rounds
@@ -59,6 +66,7 @@ class Progress:
         self._bar = (
             tqdm(
                 total=total_rounds,
+                initial=done,
                 desc=description or None,
                 unit="round",
                 file=Messages(),

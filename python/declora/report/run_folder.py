@@ -10,11 +10,23 @@ from types import TracebackType
 from typing import Self
 
 from declora.errors import RunFolderError
-from declora.report.belongings import MARKER, PARTIAL, Belongings, find_foreign, new_beside, old_beside, remove_run
-from declora.report.claim import check_path, finish_swap
+from declora.report.belongings import (
+    CHECKPOINTS,
+    MARKER,
+    PARTIAL,
+    Belongings,
+    find_foreign,
+    new_beside,
+    old_beside,
+    place_of,
+    remove_run,
+)
+from declora.report.claim import check_path, find_run, finish_swap
 from declora.report.folder_errors import listed, out_field, reason, reporting
-from declora.report.json_lines import METRICS, append, line_of, plain
+from declora.report.json_lines import METRICS, Written, append, line_of, plain
 from declora.report.lock import PRIVATE, FolderLock
+from declora.store import Store
+from declora.store.disk import sync_file, sync_folder, write_file
 
 __all__ = ["RunFolder"]
 
@@ -35,29 +47,31 @@ class RunFolder:
     Args:
         path: the folder; it and its parents are made. It may exist if it is empty.
         overwrite: replace an earlier run in `path`.
+        resume: go on with the run that is in `path`, or was to replace it, as the process that wrote it left it.
 
     Attributes:
         root: `path`.
         work: where the run is while it goes on: `path`, or the folder beside it.
 
     Raises:
-        RunFolderError: `check` refuses the path, another run is writing there, or it cannot be written.
+        RunFolderError: `check` refuses the path (with `resume`: there is no run), another run is writing there, or it
+            cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        self.root = Path(path)
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False) -> None:
+        self.root = place_of(Path(path)) if resume else Path(path)
         self._belongings = Belongings({MARKER})
-        self._metrics_size = 0
-        self._field = out_field(path)
+        self._metrics = Written()
+        self._field = out_field(self.root)
         with reporting(self._field, " cannot be created", _FIX):
-            self._place = Path(os.path.realpath(path))
+            self._place = Path(os.path.realpath(self.root))
             finish_swap(self._place)
-            self.check(path, overwrite=overwrite)
+            self._check(overwrite, resume)
             made = not self._place.exists()
             self._place.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock = self._earlier_lock = FolderLock(self._place)
-                self._take(overwrite)
+                self._take(overwrite, resume)
             except BaseException:
                 if made:
                     with contextlib.suppress(OSError):
@@ -118,7 +132,8 @@ class RunFolder:
         Where one cannot be written, those before it are there all the same.
 
         Args:
-            writers: by name (relative, not there yet; at least one), what writes the folder that it is given.
+            writers: by name (relative; at least one), what writes the folder that it is given. Of a folder that is
+                there already, as where a run went on with more rounds, each file is replaced.
         """
         whole: dict[str, Path] = {}
         failure: RunFolderError | None = None
@@ -138,8 +153,7 @@ class RunFolder:
                 whole[name] = stage
             self._own(f"{path}/{file}" for path, stage in whole.items() for file in _files(stage))
             for path, stage in whole.items():
-                (self.work / path).parent.mkdir(parents=True, exist_ok=True)
-                os.rename(stage, self.work / path)
+                _move(stage, self.work / path)
         if failure is not None:
             raise failure
 
@@ -160,23 +174,49 @@ class RunFolder:
         line = line_of(record)
         with self._writing(METRICS):
             self._own([METRICS])
-            append(self.work / METRICS, line, at=self._metrics_size)
-        self._metrics_size += len(line)
+            append(self.work / METRICS, line, at=self._metrics.bytes)
+        self._metrics.add(line)
 
     def write_metrics(self, records: Iterable[Mapping[str, object]]) -> None:
         """Writes `metrics.jsonl` with all rounds so far; it grows from there."""
-        lines = b"".join(line_of(record) for record in records)
-        self.write_bytes(METRICS, lines)
-        self._metrics_size = len(lines)
+        lines = [line_of(record) for record in records]
+        self.write_bytes(METRICS, b"".join(lines))
+        self._metrics = Written(lines)
 
-    def inner(self, name: str) -> "RunFolder":
-        """Returns the run folder `name` in this one, which is a run of its own for whom reads or replaces it."""
+    def describe_metrics(self) -> dict[str, object]:
+        """Returns how many lines `metrics.jsonl` has, and their digest."""
+        return self._metrics.describe()
+
+    def sync(self, name: str) -> None:
+        """Makes sure that a file, or a folder with the files in it, is on the disk."""
+        path = self.work / _inside(name)
+        with self._writing(name):
+            for file in [path / inner for inner in _files(path)] if path.is_dir() else [path]:
+                sync_file(file)
+                sync_folder(file.parent)
+            sync_folder(self.work)
+
+    def store(self, run: str) -> Store:
+        """Returns the checkpoints of the run that is called `run`, which are the folder's own."""
+        with self._writing(CHECKPOINTS):
+            if self._belongings.run != run:
+                self._belongings.run = run
+                self._write_marker()
+        return Store(self.work / CHECKPOINTS)
+
+    def inner(self, name: str, *, resume: bool = False) -> "RunFolder":
+        """Returns the run folder `name` in this one, which is a run of its own for whom reads or replaces it.
+
+        Args:
+            name: relative, with slashes.
+            resume: go on with the run that is there; where there is none yet, begin it.
+        """
         path = _inside(name)
         with self._writing(name):
             if path not in self._belongings.runs:
                 self._belongings.runs.add(path)
                 self._write_marker()
-        return RunFolder(self.work / path)
+        return RunFolder(self.work / path, resume=resume and Belongings.read(self.work / path) is not None)
 
     def finish(self) -> None:
         """Ends the run: it takes the place of the earlier one, if there is one.
@@ -201,10 +241,16 @@ class RunFolder:
         self._lock.release(self.work)
         self._earlier_lock.release(self._place)
 
-    def _take(self, overwrite: bool) -> None:
+    def _check(self, overwrite: bool, resume: bool) -> None:
+        if resume:
+            find_run(self._place, unfinished=True)
+        else:
+            self.check(self.root, overwrite=overwrite)
+
+    def _take(self, overwrite: bool, resume: bool) -> None:
         try:
-            self.check(self.root, overwrite=overwrite)  # it may be another run's since
-            self.work = self._begin()
+            self._check(overwrite, resume)  # it may be another run's since
+            self.work = self._reopen() if resume else self._begin()
             self._write_marker()
         except BaseException:
             self._earlier_lock.release(self._place)
@@ -220,6 +266,15 @@ class RunFolder:
         new.mkdir(exist_ok=True)
         self._lock = FolderLock(new)
         return new
+
+    def _reopen(self) -> Path:
+        """Returns where the run is that goes on, and forgets what it was writing when it was stopped."""
+        work = find_run(self._place, unfinished=True)
+        if work != self._place:
+            self._lock = FolderLock(work)
+        self._belongings = Belongings.read(work) or self._belongings
+        shutil.rmtree(work / PARTIAL, ignore_errors=True)
+        return work
 
     def _swap(self) -> None:
         place, old = self._place, old_beside(self._place)
@@ -279,10 +334,7 @@ class RunFolder:
     def _replace(self, target: Path, data: bytes) -> None:
         whole = self._aside() / "file"
         try:
-            with open(whole, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_file(whole, data)
             os.replace(whole, target)
         except BaseException:
             whole.unlink(missing_ok=True)
@@ -304,6 +356,18 @@ class RunFolder:
 def _files(folder: Path) -> list[str]:
     """Returns the paths in a folder of the files at any depth."""
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def _move(stage: Path, target: Path) -> None:
+    """Moves a folder to its place; where there is one of that name, file by file, so that a user's own stay."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        os.rename(stage, target)
+        return
+    for file in _files(stage):
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(stage / file, target / file)
+    shutil.rmtree(stage)
 
 
 def _inside(name: str) -> str:

@@ -16,19 +16,20 @@ class TensorBoardLog:
 
     Args:
         folder: where the event file goes; made if absent.
+        after: the round after which a run goes on: what earlier event files hold of later ones is not shown.
 
     Raises:
         ConfigError: the package `tensorboard` is not installed.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, after: int | None = None) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ConfigError(
                 f"tensorboard={os.fspath(folder)!r} needs the package tensorboard: pip install tensorboard"
             ) from error
-        self._writer = SummaryWriter(os.fspath(folder))
+        self._writer = SummaryWriter(os.fspath(folder), purge_step=None if after is None else after + 1)
 
     def log(self, record: Mapping[str, object]) -> None:
         """Writes a row of the history at step `record["round"]`; what is no finite number is left out."""

@@ -1,0 +1,103 @@
+"""What the results of a run depend on: its settings, versions, machine, data and weights, as values to be compared."""
+
+import dataclasses
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from declora.run import Run
+
+__all__ = ["describe_origin", "differences", "environment"]
+
+_PACKAGES = ("declora", "torch", "transformers", "peft", "numpy")
+_BINDING = (*_PACKAGES, "device", "processor", "group size", "padding")
+"""What of the environment changes results. On a CPU its instruction set does, in the last bits; threads do not."""
+_FREE = frozenset({"out", "overwrite", "tensorboard", "progress", "checkpoint_every", "compare", "rounds"})
+"""Settings that do not change what a round does."""
+
+
+def environment(run: Run) -> dict[str, str]:
+    """Returns what else a result may depend on: versions, machine, threads, and what was chosen for the user."""
+    device = run.material.base.device
+    return {
+        **{name: version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads",
+        "device": str(device),
+        "processor": _processor(device),
+        "group size": str(run.group_size),
+        "padding": "kept" if run.sharing.unpadding is None else "left out",
+        "seed": str(run.config.seed),
+    }
+
+
+def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
+    """Returns all that the results of a run depend on, in the types of JSON; data and weights by their digests."""
+    known = environment(run)
+    return {
+        "environment": {name: known[name] for name in _BINDING},
+        "settings": {name: value for name, value in run.config.describe().items() if name not in _FREE},
+        "inputs": {
+            "the training data": _digest(run.material.train, run.federation.shards),
+            "the evaluation data": _digest(run.material.evaluation),
+            "the weights of the model": _digest(run.material.base.model.state_dict()),
+            "the graph": _digest(run.federation.topology.weights(0).toarray()),
+        },
+    }
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns what of its origin a run would no longer have in common with itself, in half sentences."""
+    kinds = {
+        "environment": "{name} was {then} and is {now}",
+        "settings": "{name} was {then} and is {now} in config.json",
+        "inputs": "{name} has changed",
+    }
+    found = []
+    for kind, text in kinds.items():
+        before, after = then.get(kind, {}), now[kind]
+        for name in after:
+            if before.get(name) != after[name]:
+                found.append(text.format(name=name, then=before.get(name), now=after[name]))
+    return found
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _digest(*values: Any) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for value in values:
+        _feed(found.update, value)
+    return found.hexdigest()
+
+
+def _feed(feed: Callable[[Any], None], value: Any) -> None:
+    """Feeds a value to a digest: arrays by dtype, shape and bytes, what holds values by these, the rest as text."""
+    if isinstance(value, torch.Tensor):
+        feed(f"{value.dtype}{tuple(value.shape)}".encode())
+        feed(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, np.ndarray):
+        feed(f"{value.dtype.str}{value.shape}".encode())
+        feed(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+    elif dataclasses.is_dataclass(value):
+        for item in dataclasses.fields(value):
+            _feed(feed, getattr(value, item.name))
+    elif isinstance(value, Mapping):
+        for name in sorted(value):
+            feed(f"\n{name}:".encode())
+            _feed(feed, value[name])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _feed(feed, item)
+    else:
+        feed(f"\n{value!r}".encode())

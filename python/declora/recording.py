@@ -1,0 +1,91 @@
+"""What a run writes while it goes on: a line a round, and checkpoints from which it can be taken up again."""
+
+from declora.errors import RunFolderError
+from declora.origin import describe_origin, differences
+from declora.report import Earlier, RunFolder, RunLog
+from declora.run import RoundRecord, Run
+from declora.store import Checkpoint
+
+__all__ = ["Recording", "planned_since"]
+
+
+def planned_since(checkpoint: Checkpoint | None, rounds: int) -> list[tuple[int, int]]:
+    """Returns how many rounds a run has planned, since which event: the learning rate goes by that.
+
+    Args:
+        checkpoint: After which it goes on.
+        rounds: How many there shall be now.
+    """
+    if checkpoint is None:
+        return [(0, rounds)]
+    before = [(event, planned) for event, planned in checkpoint.about["planned"]]
+    return before if before[-1][1] == rounds else [*before, (checkpoint.event, rounds)]
+
+
+class Recording:
+    """The rounds of one run on their way into its folder.
+
+    Args:
+        run: The run, which is not begun.
+        folder: Its folder.
+        resume: Whether the folder holds a part of it, after which it goes on.
+
+    Attributes:
+        log: Of the rounds.
+        earlier: That part; nothing where the run begins.
+
+    Raises:
+        RunFolderError: The run cannot go on as it began; says by name what is different now. Nothing was written.
+    """
+
+    def __init__(self, run: Run, folder: RunFolder, *, resume: bool = False) -> None:
+        config = run.config
+        self._run = run
+        self._origin = None if config.checkpoint_every is None else describe_origin(run)
+        self.earlier = Earlier.read(folder.work) if resume else Earlier.nothing()
+        self._planned = planned_since(self.earlier.checkpoint, config.rounds)
+        if self.earlier.checkpoint is not None:
+            self._check(f"path={str(folder.root)!r}", self.earlier.checkpoint)
+        if config.checkpoint_every is not None:
+            folder.store(self.earlier.run)  # has the folder know the run from its first round on
+        done = self.earlier if resume else None
+        self.log = RunLog(folder, config.describe(), tensorboard=config.tensorboard, earlier=done)
+
+    def add(self, record: RoundRecord) -> None:
+        """Writes a round, and the run's state after it where a checkpoint is due."""
+        self.log.add(record)
+        config, state = self._run.config, self._run.state
+        if config.checkpoint_every is None:
+            return
+        if state.event % config.checkpoint_every == 0 or state.event == config.rounds:
+            about = {"origin": self._origin, "planned": self._planned}
+            self.log.save(Checkpoint(state.run_id.hex(), state.event, state.arrays(), about))
+
+    def close(self) -> None:
+        """Closes the log; the folder stays with whom it belongs to."""
+        self.log.close()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of having gone on with more rounds changes results, in whole sentences."""
+        config = self._run.config
+        if len(self._planned) == 1 or (config.schedule == "constant" and config.warmup == 0):
+            return ()
+        (_, planned), (event, rounds) = self._planned[-2:]
+        return (
+            f"The learning rate went along the {config.schedule} schedule of {planned} rounds until round {event}, and "
+            f"from there along that of {rounds}: {rounds} rounds from the start give another result.",
+        )
+
+    def _check(self, field: str, checkpoint: Checkpoint) -> None:
+        """Refuses a run whose rounds to come would not be those that it would have had."""
+        rounds = self._run.config.rounds
+        if checkpoint.event > rounds:
+            raise RunFolderError(
+                f"rounds={rounds}: the run in {field} has finished {checkpoint.event}. Ask for at least as many."
+            )
+        if changed := differences(checkpoint.about["origin"], self._origin or {}):
+            raise RunFolderError(
+                f"{field} cannot go on as it began: {'; '.join(changed)}. Go on with what it was begun with, or begin "
+                "it again."
+            )

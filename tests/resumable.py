@@ -1,0 +1,58 @@
+"""Tiny runs that keep checkpoints, which tests begin, stop, and compare with the same run never stopped."""
+
+import json
+from pathlib import Path
+
+import datasets
+
+from conftest import tiny_bert, tiny_texts, tiny_tokenizer
+
+ROUNDS = 6
+OBJECTS = {
+    "model": tiny_bert(width=16),
+    "tokenizer": tiny_tokenizer(),
+    "data": datasets.DatasetDict(train=tiny_texts(48), validation=tiny_texts(16, seed=1)),
+}
+SETTINGS = {
+    "clients": 4, "rounds": ROUNDS, "local_steps": 2, "batch_size": 4, "lora": {"r": 2, "target_modules": ["query"]},
+    "eval_every": 2, "client_eval_samples": 4, "max_length": 16, "progress": False, "checkpoint_every": 2,
+}  # fmt: skip
+
+# One of each thing that a run remembers between rounds: codec memories, mixers with numbers of their own and all
+# others, attacks that send what was, optimizers with moments, methods with state, phases and streams of randomness.
+RUNS = {
+    "no memory": {"codec": "q4", "topology": "one-peer-exponential"},
+    "ef": {"codec": "q2+ef"},
+    "ef21": {"codec": "topk:fraction=0.1+ef21", "optimizer": "sgd", "momentum": 0.9},
+    "choco": {"codec": "powersgd+choco", "schedule": "cosine"},
+    "clipped": {"mixer": "clipped", "topology": "complete", "attack": "stale:delay=2"},
+    "median": {"mixer": "median", "topology": "complete", "attack": "replay:delay=2"},
+    "trimmed-mean": {"mixer": "trimmed-mean:f=1", "topology": "complete", "attack": "alie", "codec": "q2+choco"},
+    "krum": {"mixer": "krum:f=1", "topology": "complete", "attack": "gaussian", "clients": 5},
+    "multi-krum": {"mixer": "multi-krum:f=1,m=2", "topology": "complete", "attack": "dissensus", "clients": 5},
+    "nna": {"mixer": "nna:f=1", "topology": "complete", "attack": "nan", "reset_moments": True},
+    "push-sum": {"mixer": "push-sum", "topology": "exponential", "codec": "none"},
+    "epochs": {"local_steps": None, "local_epochs": 1, "partition": "quantity:0.5", "topology": "erdos-renyi:0.9"},
+    "dropout": {"lora": {"r": 2, "target_modules": ["query"], "lora_dropout": 0.2}, "base_dropout": True},
+    "fedavg": {"method": "fedavg"},
+    "centralized": {"method": "centralized"},
+    "local": {"method": "local"},
+    "ffa-lora": {"method": "ffa-lora"},
+    "adf-lora": {"method": "adf-lora:interval=2"},
+    "tad-lora": {"method": "tad-lora:interval=3"},
+    "rolora": {"method": "rolora", "codec": "q4+choco"},
+    "gradient-tracking": {"method": "gradient-tracking", "optimizer": "sgd"},
+    "d2": {"method": "d2", "optimizer": "sgd"},
+}  # fmt: skip
+
+
+def rounds_of(folder):
+    """The lines of a run without what a clock measured."""
+    lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.startswith("seconds_")} for line in lines]
+
+
+def adapters_of(folder):
+    """The bytes of every file of every adapter of a run."""
+    found = Path(folder) / "adapters"
+    return {path.relative_to(found).as_posix(): path.read_bytes() for path in found.rglob("*") if path.is_file()}
