@@ -8,12 +8,14 @@ import torch
 
 import declora
 from conftest import tiny_bert, tiny_texts
+from declora.codec import parse_codec
 from declora.errors import ConfigError, ModelError
 from declora.methods import METHODS, Ranks, Stack
 from declora.model import Layout
 from declora.model.ranks import beyond
 from declora.state import State
 from declora.topology import Topology
+from declora.wire import Wire
 from federations import federation_of, gossip_of, rows_of
 
 RANKS = [1, 4, 2]
@@ -189,13 +191,49 @@ def test_layers_with_ranks_of_their_own_are_refused(run):
         run(ranks=[1, 65, 2])
 
 
-def test_what_unlike_ranks_cost_is_said(run):
+def test_that_a_mean_is_not_kept_is_said(run):
     def said(**settings):
         return [note for note in run(rounds=1, **settings).notes if "rank" in note]
 
-    assert [note.split()[0] for note in said(method="dec-lora")] == ["Messages", "Factors"]
-    assert [note.split()[0] for note in said(method="decaf")] == ["Messages"]
-    assert said(method="dec-lora", ranks=[2, 2, 2]) == said(method="local") == []
+    assert "method='decaf' averages products" in said(method="dec-lora")[0]
+    assert said(method="decaf") == said(method="dec-lora", ranks=[2, 2, 2]) == said(method="local") == []
+    with pytest.raises(ConfigError, match="push-sum' adds up what was sent"):
+        run(mixer="push-sum")
+
+
+@pytest.mark.parametrize("codec", ["none", "q4:block=64", "q2+rans+ef", "topk:fraction=0.5+choco", "powersgd+choco"])
+@pytest.mark.parametrize("method", ["dec-lora", "gradient-tracking"])
+def test_a_message_carries_no_columns_that_its_sender_lacks(run, method, codec):
+    """A ring of 3 is complete: each sends its frame to 2 others."""
+    result = run(method=method, codec=codec, rounds=2)
+    sent = result.clients.pivot(index="round", columns="client", values="bytes_sent").to_numpy()
+    of = result._outcome.layout
+    for client, rank in enumerate(RANKS):
+        own = METHODS[method]().lifted(of.at_rank(rank))
+        assert own.columns == (2 if method != "dec-lora" else 1) * len(result.client(client).row)
+        bound = 2 * parse_codec(codec).for_shapes(own.shapes).frame_bytes(own.columns)
+        assert (sent[:, client] <= bound).all() if "rans" in codec else (sent[:, client] == bound).all()
+    assert (sent[:, 0] < sent[:, 2]).all()
+    assert (sent[:, 2] < sent[:, 1]).all()
+
+
+def test_what_is_not_sent_changes_nothing_that_is_exact(run, monkeypatch):
+    def rows(**settings):
+        return run(**settings)._outcome.rows
+
+    cut = [rows(), rows(method="decaf"), rows(attack="sign-flip", mixer="median")]
+    lists = Wire.__init__
+    monkeypatch.setattr(Wire, "__init__", lambda *args, ranks, **more: lists(*args, **more))
+    whole = [rows(), rows(method="decaf"), rows(attack="sign-flip", mixer="median")]
+    assert all(map(torch.equal, cut, whole))
+
+
+@pytest.mark.parametrize(
+    "attack", ["crafted", "nan", "inf", "replay:delay=1", "replay:delay=0,target=1", "stale:delay=1"]
+)
+def test_lies_of_any_rank_are_carried_or_refused(run, attack):
+    lacks, _ = cut(run(attack=attack, attackers=[2], mixer="median", topology="complete", codec="q4:block=64"))
+    assert not lacks.any()
 
 
 def test_one_client_that_stands_for_all_has_the_largest_rank(run):

@@ -103,6 +103,7 @@ class SimulationResult:
         }
         if not federation.exchange.silent:
             message = federation.codec.frame_bytes(layout.columns)
+            upto = "up to " if len(set(federation.ranks)) > 1 else ""
             facts |= {
                 "graph": federation.topology.name,
                 **self._weights(),
@@ -110,9 +111,11 @@ class SimulationResult:
                 "codec": federation.codec.name,
                 "mixer": str(federation.mixer),
                 "consensus step size": f"{self.config.gamma or federation.codec.default_gamma:.3g}",
-                "one message": f"{report.format_bytes(message)} ({message:,} bytes)",
+                "one message": f"{upto}{report.format_bytes(message)} ({message:,} bytes)",
                 "float32 message": report.format_bytes(4 * layout.columns + 96),
             }
+        if federation.ranks:
+            facts["ranks"] = _some(federation.ranks)
         if federation.attackers:
             facts["attack"] = (
                 f"{federation.attack} by clients {_some(federation.attackers)}; quality and consensus are of the others"

@@ -76,8 +76,13 @@ class Attack:
         most = np.nextafter(np.float32(limit), np.float32(0))
         outgoing[lying] = np.clip(np.nan_to_num(outgoing[lying], nan=0.0), -most, most)
 
-    def forge(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
-        """Changes the attackers' encoded `frames [messages, bytes]` in place; most attacks do not."""
+    def forge(self, codecs: Sequence[tuple[_bridge.Codec, int]], frames: NDArray[np.uint8]) -> None:
+        """Changes the attackers' encoded `frames [messages, bytes]` in place; most attacks do not.
+
+        Args:
+            codecs: The codec of each message, and how many columns it carries.
+            frames: The messages.
+        """
         return
 
     def adopt(self, rows: Rows) -> None:

@@ -56,8 +56,13 @@ class Exchange(ABC):
         """Returns what is encoded for `outgoing [messages, D]`, whose magnitudes must stay below `limit`."""
         return outgoing
 
-    def posted(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
-        """Changes `frames [messages, frame bytes]` of `codec` in place to what their senders really send."""
+    def posted(self, codecs: Sequence[tuple[_bridge.Codec, int]], frames: NDArray[np.uint8]) -> None:
+        """Changes `frames [messages, frame bytes]` in place to what their senders really send.
+
+        Args:
+            codecs: The codec of each message, and how many columns it carries.
+            frames: The messages.
+        """
         return
 
     @abstractmethod
