@@ -170,6 +170,10 @@ def test_one_configuration_of_each_client_is_one_and_ranks():
             ModelError,
             r"lora\[1\].target_modules=\['key'\], but that of lora\[0\] is None: clients may differ in r",
         ),
+        ({"lora": [{"r": 2}, peft.LoraConfig(r=2), {}]}, ModelError, "must be all tables"),
+        ({"lora": [peft.LoraConfig(r=2), {"r": 2}, {}]}, ModelError, "must be all tables"),
+        ({"lora": [object()] * 3}, ModelError, "must be all tables"),
+        ({"lora": [peft.LoraConfig(r="two")] * 3}, ConfigError, r"lora\[0\].r='two' must be a whole number"),
         (
             {"lora": [{"r": 2}, {"r": 2, "lora_alpha": 8}, {}]},
             ModelError,

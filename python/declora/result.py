@@ -93,17 +93,18 @@ class SimulationResult:
     def facts(self) -> dict[str, str]:
         """Returns what is worth knowing of base, graph, codec and data."""
         federation, layout = self.federation, self._outcome.layout
+        upto = "up to " if len(set(federation.ranks)) > 1 else ""
+        lora = layout.columns - layout.size("head")
         facts = {
             "clients": str(federation.clients),
             "base": self._base(),
-            "trained parameters of a client": f"{layout.columns:,} (LoRA {layout.columns - layout.size('head'):,})",
+            "trained parameters of a client": f"{upto}{layout.columns:,} (LoRA {lora:,})",
             "local work of a round (K)": self.local_work,
             "evaluated on": self._evaluated_on(),
             "samples of a client": f"{min(map(len, federation.shards)):,} to {max(map(len, federation.shards)):,}",
         }
         if not federation.exchange.silent:
             message = federation.codec.frame_bytes(layout.columns)
-            upto = "up to " if len(set(federation.ranks)) > 1 else ""
             facts |= {
                 "graph": federation.topology.name,
                 **self._weights(),
