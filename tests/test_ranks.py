@@ -1,10 +1,13 @@
 """Clients with ranks of their own: columns beyond them stay zero, and their adapters are PEFT's of that rank."""
 
+import json
+
 import datasets
 import numpy as np
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import declora
 from conftest import tiny_bert, tiny_texts
@@ -117,14 +120,14 @@ def test_first_adapters_are_cut_before_other_parts_look_at_them():
     ids=str,
 )
 def test_peft_loads_each_client_at_its_own_rank_with_the_same_logits(run, lora, tmp_path):
-    result = run(method="decaf", lora=lora, out=str(tmp_path / "run"))
+    result = run(method="decaf", lora=lora)
     inputs = {"input_ids": torch.arange(12).reshape(2, 6) + 2}
     for client, rank in enumerate(RANKS):
         logits = []
         whole = declora.Adapter(result._outcome.rows[client], result._outcome.layout, result._outcome.lora)
-        whole.save_pretrained(tmp_path / "whole")
-        for folder in (tmp_path / "whole", tmp_path / "run" / "adapters" / f"client-{client:04d}"):
-            model = peft.PeftModel.from_pretrained(tiny_bert(), folder).eval()
+        for adapter in (whole, result.client(client)):
+            adapter.save_pretrained(tmp_path)
+            model = peft.PeftModel.from_pretrained(tiny_bert(), tmp_path).eval()
             logits.append(model(**inputs).logits)
         own = model.peft_config["default"]
         assert own.r == rank
@@ -134,6 +137,18 @@ def test_peft_loads_each_client_at_its_own_rank_with_the_same_logits(run, lora, 
         torch.testing.assert_close(*logits, atol=1e-5, rtol=0)
         assert result.client(client).config.lora_alpha == own.lora_alpha
     assert result.average.config.r == max(RANKS)
+
+
+def test_a_run_folder_has_each_client_at_its_own_rank(run, tmp_path):
+    result = run(out=str(tmp_path / "run"))
+    for name, rank in (("average", 4), *((f"client-{client:04d}", rank) for client, rank in enumerate(RANKS))):
+        folder = tmp_path / "run" / "adapters" / name
+        assert json.loads((folder / "adapter_config.json").read_text())["r"] == rank
+        tensors = load_file(folder / "adapter_model.safetensors")
+        assert {len(tensor) for key, tensor in tensors.items() if "lora_A" in key} == {rank}
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["ranks"] == RANKS
+    assert result.facts()["ranks"] == "1, 4, 2"
+    assert result.facts()["one message"].startswith("up to ")
 
 
 def test_a_scale_is_the_same_for_all(run):
@@ -160,6 +175,7 @@ def test_one_configuration_of_each_client_is_one_and_ranks():
     [
         ({"ranks": [4, 8]}, ConfigError, r"ranks=\[4, 8\] must be a list with a rank of each client, .* 3"),
         ({"ranks": 4}, ConfigError, "ranks=4 must be a list"),
+        ({"ranks": []}, ConfigError, "must be a list"),
         ({"ranks": [4, 0, 4]}, ConfigError, r"ranks\[1\]=0"),
         ({"lora": [{"r": 2}] * 3, "ranks": RANKS}, ConfigError, "Set one of them"),
         ({"lora": [{"r": 2}] * 2}, ConfigError, "ranks=.2, 2. must be a list"),

@@ -247,7 +247,7 @@ class SimulationConfig:
             lora, ranks = one_of_all(self.lora)
             object.__setattr__(self, "lora", lora)
             object.__setattr__(self, "ranks", ranks)
-        if isinstance(self.ranks, int) or len(self.ranks or range(self.clients)) != self.clients:
+        if self.ranks is not None and (isinstance(self.ranks, int) or len(self.ranks) != self.clients):
             raise ConfigError(
                 f"ranks={shown(self.ranks)} must be a list with a rank of each client, of whom there are "
                 f"{self.clients:,}. For one rank of all set lora={{'r': ...}}."
