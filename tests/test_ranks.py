@@ -1,19 +1,24 @@
 """Clients with ranks of their own: columns beyond them stay zero, and their adapters are PEFT's of that rank."""
 
+import json
+
 import datasets
 import numpy as np
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import declora
 from conftest import tiny_bert, tiny_texts
+from declora.codec import parse_codec
 from declora.errors import ConfigError, ModelError
 from declora.methods import METHODS, Ranks, Stack
 from declora.model import Layout
 from declora.model.ranks import beyond
 from declora.state import State
 from declora.topology import Topology
+from declora.wire import Wire
 from federations import federation_of, gossip_of, rows_of
 
 RANKS = [1, 4, 2]
@@ -115,14 +120,14 @@ def test_first_adapters_are_cut_before_other_parts_look_at_them():
     ids=str,
 )
 def test_peft_loads_each_client_at_its_own_rank_with_the_same_logits(run, lora, tmp_path):
-    result = run(method="decaf", lora=lora, out=str(tmp_path / "run"))
+    result = run(method="decaf", lora=lora)
     inputs = {"input_ids": torch.arange(12).reshape(2, 6) + 2}
     for client, rank in enumerate(RANKS):
         logits = []
         whole = declora.Adapter(result._outcome.rows[client], result._outcome.layout, result._outcome.lora)
-        whole.save_pretrained(tmp_path / "whole")
-        for folder in (tmp_path / "whole", tmp_path / "run" / "adapters" / f"client-{client:04d}"):
-            model = peft.PeftModel.from_pretrained(tiny_bert(), folder).eval()
+        for adapter in (whole, result.client(client)):
+            adapter.save_pretrained(tmp_path)
+            model = peft.PeftModel.from_pretrained(tiny_bert(), tmp_path).eval()
             logits.append(model(**inputs).logits)
         own = model.peft_config["default"]
         assert own.r == rank
@@ -132,6 +137,18 @@ def test_peft_loads_each_client_at_its_own_rank_with_the_same_logits(run, lora, 
         torch.testing.assert_close(*logits, atol=1e-5, rtol=0)
         assert result.client(client).config.lora_alpha == own.lora_alpha
     assert result.average.config.r == max(RANKS)
+
+
+def test_a_run_folder_has_each_client_at_its_own_rank(run, tmp_path):
+    result = run(out=str(tmp_path / "run"))
+    for name, rank in (("average", 4), *((f"client-{client:04d}", rank) for client, rank in enumerate(RANKS))):
+        folder = tmp_path / "run" / "adapters" / name
+        assert json.loads((folder / "adapter_config.json").read_text())["r"] == rank
+        tensors = load_file(folder / "adapter_model.safetensors")
+        assert {len(tensor) for key, tensor in tensors.items() if "lora_A" in key} == {rank}
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["ranks"] == RANKS
+    assert result.facts()["ranks"] == "1, 4, 2"
+    assert result.facts()["one message"].startswith("up to ")
 
 
 def test_a_scale_is_the_same_for_all(run):
@@ -158,6 +175,7 @@ def test_one_configuration_of_each_client_is_one_and_ranks():
     [
         ({"ranks": [4, 8]}, ConfigError, r"ranks=\[4, 8\] must be a list with a rank of each client, .* 3"),
         ({"ranks": 4}, ConfigError, "ranks=4 must be a list"),
+        ({"ranks": []}, ConfigError, "must be a list"),
         ({"ranks": [4, 0, 4]}, ConfigError, r"ranks\[1\]=0"),
         ({"lora": [{"r": 2}] * 3, "ranks": RANKS}, ConfigError, "Set one of them"),
         ({"lora": [{"r": 2}] * 2}, ConfigError, "ranks=.2, 2. must be a list"),
@@ -168,6 +186,10 @@ def test_one_configuration_of_each_client_is_one_and_ranks():
             ModelError,
             r"lora\[1\].target_modules=\['key'\], but that of lora\[0\] is None: clients may differ in r",
         ),
+        ({"lora": [{"r": 2}, peft.LoraConfig(r=2), {}]}, ModelError, "must be all tables"),
+        ({"lora": [peft.LoraConfig(r=2), {"r": 2}, {}]}, ModelError, "must be all tables"),
+        ({"lora": [object()] * 3}, ModelError, "must be all tables"),
+        ({"lora": [peft.LoraConfig(r="two")] * 3}, ConfigError, r"lora\[0\].r='two' must be a whole number"),
         (
             {"lora": [{"r": 2}, {"r": 2, "lora_alpha": 8}, {}]},
             ModelError,
@@ -189,13 +211,49 @@ def test_layers_with_ranks_of_their_own_are_refused(run):
         run(ranks=[1, 65, 2])
 
 
-def test_what_unlike_ranks_cost_is_said(run):
+def test_that_a_mean_is_not_kept_is_said(run):
     def said(**settings):
         return [note for note in run(rounds=1, **settings).notes if "rank" in note]
 
-    assert [note.split()[0] for note in said(method="dec-lora")] == ["Messages", "Factors"]
-    assert [note.split()[0] for note in said(method="decaf")] == ["Messages"]
-    assert said(method="dec-lora", ranks=[2, 2, 2]) == said(method="local") == []
+    assert "method='decaf' averages products" in said(method="dec-lora")[0]
+    assert said(method="decaf") == said(method="dec-lora", ranks=[2, 2, 2]) == said(method="local") == []
+    with pytest.raises(ConfigError, match="push-sum' adds up what was sent"):
+        run(mixer="push-sum")
+
+
+@pytest.mark.parametrize("codec", ["none", "q4:block=64", "q2+rans+ef", "topk:fraction=0.5+choco", "powersgd+choco"])
+@pytest.mark.parametrize("method", ["dec-lora", "gradient-tracking"])
+def test_a_message_carries_no_columns_that_its_sender_lacks(run, method, codec):
+    """A ring of 3 is complete: each sends its frame to 2 others."""
+    result = run(method=method, codec=codec, rounds=2)
+    sent = result.clients.pivot(index="round", columns="client", values="bytes_sent").to_numpy()
+    of = result._outcome.layout
+    for client, rank in enumerate(RANKS):
+        own = METHODS[method]().lifted(of.at_rank(rank))
+        assert own.columns == (2 if method != "dec-lora" else 1) * len(result.client(client).row)
+        bound = 2 * parse_codec(codec).for_shapes(own.shapes).frame_bytes(own.columns)
+        assert (sent[:, client] <= bound).all() if "rans" in codec else (sent[:, client] == bound).all()
+    assert (sent[:, 0] < sent[:, 2]).all()
+    assert (sent[:, 2] < sent[:, 1]).all()
+
+
+def test_what_is_not_sent_changes_nothing_that_is_exact(run, monkeypatch):
+    def rows(**settings):
+        return run(**settings)._outcome.rows
+
+    cut = [rows(), rows(method="decaf"), rows(attack="sign-flip", mixer="median")]
+    lists = Wire.__init__
+    monkeypatch.setattr(Wire, "__init__", lambda *args, ranks, **more: lists(*args, **more))
+    whole = [rows(), rows(method="decaf"), rows(attack="sign-flip", mixer="median")]
+    assert all(map(torch.equal, cut, whole))
+
+
+@pytest.mark.parametrize(
+    "attack", ["crafted", "nan", "inf", "replay:delay=1", "replay:delay=0,target=1", "stale:delay=1"]
+)
+def test_lies_of_any_rank_are_carried_or_refused(run, attack):
+    lacks, _ = cut(run(attack=attack, attackers=[2], mixer="median", topology="complete", codec="q4:block=64"))
+    assert not lacks.any()
 
 
 def test_one_client_that_stands_for_all_has_the_largest_rank(run):

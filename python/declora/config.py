@@ -110,6 +110,7 @@ class SimulationConfig:
     method: Annotated[Any, Given(Name(build_method))] = "dec-lora"
     """dec-lora, centralized (pooled data, with batches as large as all clients' together, so as many samples a round),
     fedavg (exact average by a server, weighted by samples), local (no gossip); ffa-lora (A stays as it was drawn),
+    decaf (products B A are averaged, and factored again at each client's rank; fedavg+decaf:left=1 is FlexLoRA),
     adf-lora[:interval=5], tad-lora[:interval=N] and rolora[:interval=1] (B is trained for so many rounds, then A),
     gradient-tracking, d2 (against the bias of unlike data); several parts joined by +; or a `declora.Part` of yours."""
     compare: Annotated[Any | None, Given(Text())] = None
@@ -258,7 +259,7 @@ class SimulationConfig:
             lora, ranks = one_of_all(self.lora)
             object.__setattr__(self, "lora", lora)
             object.__setattr__(self, "ranks", ranks)
-        if isinstance(self.ranks, int) or len(self.ranks or range(self.clients)) != self.clients:
+        if self.ranks is not None and (isinstance(self.ranks, int) or len(self.ranks) != self.clients):
             raise ConfigError(
                 f"ranks={shown(self.ranks)} must be a list with a rank of each client, of whom there are "
                 f"{self.clients:,}. For one rank of all set lora={{'r': ...}}."

@@ -75,6 +75,7 @@ class Gossip:
                 "version": version,
             },
             seed=seeds.derive(seed, "codec"),
+            ranks=federation.ranks or None,
         )
 
     def round(self, plan: Plan, state: State, method: Stack) -> Inbox:
@@ -102,20 +103,19 @@ class Gossip:
     def _swap(self, plan: Plan, rows: Rows) -> Inbox:
         """Sends `rows [clients, sent columns]` in frames, and returns what arrived of them."""
         t, columns, seconds = plan.event, plan.sent, dict[str, float]()
-        channel = self._wire.channel(columns)
         with _timed(seconds, "encode"):
             with np.errstate(over="ignore"):  # what leaves the numbers here is cut, or named by the codec
                 outgoing = self._memory.outgoing(self._exchange.told(t, self._mixer.sent(rows)), columns)
-            outgoing = self._exchange.fitted(outgoing, channel.codec.limit(columns.count))
+            outgoing = self._exchange.fitted(outgoing, self._wire.limit(columns))
             with self._exchange.explaining(t):
                 frames = self._wire.encode(t, outgoing, columns)
-            self._exchange.posted(channel.codec.core, frames)
+            self._exchange.posted(self._wire.codecs(columns), frames)
         with _timed(seconds, "exchange"):
             sizes = self._wire.sizes(frames, columns)
             delivery = self._exchange.deliver(frames, sizes, self._routes.edges(plan.edges))
         with _timed(seconds, "mix"):
             checked = self._wire.check(t, delivery.frames, columns)
-            self._refuse(t, dict(checked.faults))
+            self._refuse(t, checked.faults)
             inbox = Inbox(
                 self._routes.by_client(delivery.bytes_sent),
                 self._routes.weights(plan.weights),

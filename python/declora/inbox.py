@@ -6,8 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from declora.codec import CheckedFrames
 from declora.mixer import Mixer
+from declora.wire import CheckedRound
 
 __all__ = ["Inbox"]
 
@@ -23,7 +23,7 @@ class Inbox:
     """`[clients]`, bytes on each client's link, from the real frames."""
     weights: sp.csr_array | None = None
     """`[clients, messages]`: row i is what client i applies to what it heard; None where nobody talks."""
-    frames: CheckedFrames | None = None
+    frames: CheckedRound | None = None
     """The messages."""
     values: Rows | None = None
     """Public values z `[messages, columns]`, where they are known already."""
@@ -37,15 +37,14 @@ class Inbox:
     def public(self, columns: int) -> Rows:
         """Returns z, what every holder of a message reconstructs from it, `[messages, columns]`."""
         if self.values is None and self.frames is not None:
-            self.values = np.empty((len(self.frames), columns), dtype=np.float32)
-            self.frames.decode(self.values)
+            self.values = self.frames.decoded()
         assert self.values is not None
         return self.values
 
     def mix(self, mixer: Mixer, rows: Rows, *, gamma: float) -> None:
         """Mixes `rows [clients, columns]` in place by a rule, decoding in the same pass where z is not needed."""
         assert self.weights is not None
-        if self.values is None and self.frames is not None:
-            mixer.mix_frames(self.weights, self.frames, rows, gamma=gamma)
+        if self.values is None and self.frames is not None and self.frames.whole is not None:
+            mixer.mix_frames(self.weights, self.frames.whole, rows, gamma=gamma)
         else:
             mixer.mix(self.weights, self.public(rows.shape[1]), rows, gamma=gamma, refused=self.refused)

@@ -93,10 +93,12 @@ class SimulationResult:
     def facts(self) -> dict[str, str]:
         """Returns what is worth knowing of base, graph, codec and data."""
         federation, layout = self.federation, self._outcome.layout
+        upto = "up to " if len(set(federation.ranks)) > 1 else ""
+        lora = layout.columns - layout.size("head")
         facts = {
             "clients": str(federation.clients),
             "base": self._base(),
-            "trained parameters of a client": f"{layout.columns:,} (LoRA {layout.columns - layout.size('head'):,})",
+            "trained parameters of a client": f"{upto}{layout.columns:,} (LoRA {lora:,})",
             "local work of a round (K)": self.local_work,
             "evaluated on": self._evaluated_on(),
             "samples of a client": f"{min(map(len, federation.shards)):,} to {max(map(len, federation.shards)):,}",
@@ -110,9 +112,11 @@ class SimulationResult:
                 "codec": federation.codec.name,
                 "mixer": str(federation.mixer),
                 "consensus step size": f"{self.config.gamma or federation.codec.default_gamma:.3g}",
-                "one message": f"{report.format_bytes(message)} ({message:,} bytes)",
+                "one message": f"{upto}{report.format_bytes(message)} ({message:,} bytes)",
                 "float32 message": report.format_bytes(4 * layout.columns + 96),
             }
+        if federation.ranks:
+            facts["ranks"] = _some(federation.ranks)
         if federation.attackers:
             facts["attack"] = (
                 f"{federation.attack} by clients {_some(federation.attackers)}; quality and consensus are of the others"

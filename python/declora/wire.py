@@ -1,29 +1,83 @@
 """The wire: rows as frames with a header that says whose they are, and frames as rows that are what they should be."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from declora import _bridge
 from declora.codec import CheckedFrames, RunCodec
 from declora.model import Layout
+from declora.model.ranks import beyond
 from declora.plan import Columns
 
-__all__ = ["Channel", "Wire"]
+__all__ = ["Channel", "CheckedRound", "Wire"]
 
 Rows = NDArray[np.float32]
 
 
 @dataclass
 class Channel:
-    """What carries the same columns in every round that sends them."""
+    """What carries the same columns of the same messages in every round that sends them."""
 
     codec: RunCodec
     """For the matrices that these columns are."""
+    messages: NDArray[np.int64]
+    """Which of the round's."""
+    columns: NDArray[np.int64]
+    """Which of those that are sent: all but what the senders lack."""
     frames: NDArray[np.uint8]
-    """`[messages, frame bytes]`, the frames of the last such round."""
+    """`[own messages, frame bytes]`, the frames of the last such round."""
+
+    def of(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Returns the channel's own of a round's `frames`: these themselves where it carries all."""
+        if len(self.messages) == len(frames):
+            return frames
+        return np.ascontiguousarray(frames[self.messages, : self.frames.shape[1]])
+
+
+@dataclass(frozen=True)
+class CheckedRound:
+    """The frames of a round, checked one by one."""
+
+    parts: tuple[tuple[Channel, CheckedFrames], ...]
+    columns: int
+    """How many are sent."""
+
+    @property
+    def whole(self) -> CheckedFrames | None:
+        """All frames, where each carries every column that is sent; else None."""
+        channel, frames = self.parts[0]
+        return frames if len(self.parts) == 1 and len(channel.columns) == self.columns else None
+
+    @property
+    def faults(self) -> dict[int, str]:
+        """The messages that were refused, and the first thing that is wrong with each."""
+        found = {int(channel.messages[row]): why for channel, frames in self.parts for row, why in frames.faults}
+        return dict(sorted(found.items()))
+
+    @property
+    def refused(self) -> NDArray[np.bool_]:
+        """Which messages were refused, bool `[messages]`."""
+        refused = np.zeros(sum(len(frames) for _, frames in self.parts), dtype=np.bool_)
+        for channel, frames in self.parts:
+            refused[channel.messages] = frames.refused
+        return refused
+
+    def decoded(self) -> Rows:
+        """Returns what the messages carry, float32 `[messages, columns]`; zeros where a sender lacks a column."""
+        out = np.zeros((len(self.refused), self.columns), dtype=np.float32)
+        if self.whole is not None:
+            self.whole.decode(out)
+            return out
+        for channel, frames in self.parts:
+            own = np.empty((len(frames), len(channel.columns)), dtype=np.float32)
+            frames.decode(own)
+            out[np.ix_(channel.messages, channel.columns)] = own
+        return out
 
 
 class Wire:
@@ -36,6 +90,7 @@ class Wire:
         run_id: 16 bytes that name the run. Frames of another one are foreign.
         manifest: What all sites have to agree on besides the layout: a frame of a site that does not is foreign.
         seed: Of the codec's random streams.
+        ranks: Each client's; beyond it a message carries nothing. None: all have that of the layout.
     """
 
     def __init__(
@@ -47,6 +102,7 @@ class Wire:
         run_id: bytes,
         manifest: Mapping[str, object],
         seed: int,
+        ranks: Sequence[int] | None = None,
     ) -> None:
         self._codec = codec
         self._layout = layout
@@ -56,32 +112,69 @@ class Wire:
             "manifest": layout.digest(*(f"{name}={value}" for name, value in manifest.items())),
             "senders": senders,
         }
-        self._channels: dict[Columns, Channel] = {}
+        self._ranks = np.full(len(senders), -1) if ranks is None else np.array(ranks)[senders]
+        self._channels: dict[Columns, tuple[Channel, ...]] = {}
 
-    def channel(self, columns: Columns) -> Channel:
-        """Returns what carries these columns of the layout."""
+    def channels(self, columns: Columns) -> tuple[Channel, ...]:
+        """Returns what carries these columns of the layout, of senders of each rank."""
         if columns not in self._channels:
-            codec = self._codec.for_shapes(self._layout.shapes_of(columns))
-            shape = len(self._names["senders"]), codec.frame_bytes(columns.count)
-            self._channels[columns] = Channel(codec, np.empty(shape, dtype=np.uint8))
+            self._channels[columns] = tuple(self._channel(columns, rank) for rank in np.unique(self._ranks).tolist())
         return self._channels[columns]
 
+    def _channel(self, columns: Columns, rank: int) -> Channel:
+        messages, layout, own = np.flatnonzero(self._ranks == rank), self._layout, np.arange(columns.count)
+        if rank >= 0:
+            lacks = beyond(layout, [rank], torch.device("cpu")).numpy()
+            own, layout = np.flatnonzero(~columns.take(lacks)[0]), layout.at_rank(rank)
+        taken = self._layout.inside(columns)
+        codec = self._codec.for_shapes([shape for shape, sent in zip(layout.shapes, taken, strict=True) if sent])
+        frames = np.empty((len(messages), codec.frame_bytes(len(own))), dtype=np.uint8)
+        return Channel(codec, messages, own, frames)
+
+    def codecs(self, columns: Columns) -> list[tuple[_bridge.Codec | None, int]]:
+        """Returns the codec of each message, and how many columns it carries."""
+        found = {m: (ch.codec.core, len(ch.columns)) for ch in self.channels(columns) for m in ch.messages.tolist()}
+        return [found[message] for message in range(len(found))]
+
+    def limit(self, columns: Columns) -> float:
+        """Returns what all magnitudes of a message must be below."""
+        return min(channel.codec.limit(len(channel.columns)) for channel in self.channels(columns))
+
     def encode(self, t: int, rows: Rows, columns: Columns) -> NDArray[np.uint8]:
-        """Returns the frames of round t for `rows [messages, columns]`, uint8 `[messages, frame bytes]`.
+        """Returns the frames of round t for `rows [messages, columns]`, uint8 `[messages, most frame bytes]`.
 
         Raises:
             CodecError: A number cannot be encoded.
         """
-        channel = self.channel(columns)
-        if not channel.frames.flags.writeable:  # somebody still holds what was checked of it
-            channel.frames = np.empty_like(channel.frames)
-        channel.codec.encode_frames(rows, channel.frames, round=t, seed=self._seed, **self._names)
-        return channel.frames
+        channels = self.channels(columns)
+        for channel in channels:
+            if not channel.frames.flags.writeable:  # somebody still holds what was checked of it
+                channel.frames = np.empty_like(channel.frames)
+            whole = len(channels) == 1 and len(channel.columns) == rows.shape[1]
+            own = rows if whole else rows[np.ix_(channel.messages, channel.columns)]
+            channel.codec.encode_frames(own, channel.frames, seed=self._seed, **self._said(t, channel))
+        if len(channels) == 1:
+            return channels[0].frames
+        frames = np.zeros((len(rows), max(channel.frames.shape[1] for channel in channels)), dtype=np.uint8)
+        for channel in channels:
+            frames[channel.messages, : channel.frames.shape[1]] = channel.frames
+        return frames
 
     def sizes(self, frames: NDArray[np.uint8], columns: Columns) -> NDArray[np.int64]:
         """Returns how many bytes of each row of `frames` are its message, int64 `[messages]`."""
-        return self.channel(columns).codec.frame_sizes(frames, columns.count)
+        sizes = np.empty(len(frames), dtype=np.int64)
+        for channel in self.channels(columns):
+            sizes[channel.messages] = channel.codec.frame_sizes(channel.of(frames), len(channel.columns))
+        return sizes
 
-    def check(self, t: int, frames: NDArray[np.uint8], columns: Columns) -> CheckedFrames:
+    def check(self, t: int, frames: NDArray[np.uint8], columns: Columns) -> CheckedRound:
         """Returns the proof of which of `frames` are what they should be in round t."""
-        return self.channel(columns).codec.check_frames(frames, columns.count, round=t, **self._names)
+        parts = (
+            (ch, ch.codec.check_frames(ch.of(frames), len(ch.columns), **self._said(t, ch)))
+            for ch in self.channels(columns)
+        )
+        return CheckedRound(tuple(parts), columns.count)
+
+    def _said(self, t: int, channel: Channel) -> dict[str, Any]:
+        """Returns what the headers of a channel say in round t, and what a receiver expects of them."""
+        return {**self._names, "senders": self._names["senders"][channel.messages], "round": t}

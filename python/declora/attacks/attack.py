@@ -76,11 +76,12 @@ class Attack:
         most = np.nextafter(np.float32(limit), np.float32(0))
         outgoing[lying] = np.clip(np.nan_to_num(outgoing[lying], nan=0.0), -most, most)
 
-    def forge(self, codec: _bridge.Codec | None, frames: NDArray[np.uint8]) -> None:
+    def forge(self, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Changes the attackers' encoded `frames [messages, bytes]` in place; most attacks do not.
 
         Args:
-            codec: What made the payloads; None for a codec that is not of the core, of whose bytes nothing is known.
+            codecs: What made the payload of each message, None for a codec that is not of the core, of whose bytes
+                nothing is known; and how many columns it carries.
             frames: Of all messages.
         """
         return

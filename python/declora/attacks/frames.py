@@ -4,6 +4,7 @@ It is put into the encoded frame, and the header is sealed again. A receiver has
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +24,19 @@ _EDEN_NONCE = 8
 class _Forged(Attack):
     """An attack that changes the payload and seals the frame again."""
 
-    def forge(self, codec: _bridge.Codec | None, frames: NDArray[np.uint8]) -> None:
+    def forge(self, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Changes the attackers' payloads and seals their frames again."""
         for client in self.attackers:
             frame = frames[client]
             length = int(frame[_PAYLOAD_LEN : _PAYLOAD_LEN + 8].view("<u8")[0])
             payload = frame[_bridge.HEADER_BYTES :][:length]
-            self.rewrite(codec, payload)
+            self.rewrite(*codecs[client], payload)
             _seal(frame, _PAYLOAD_CRC, payload)
             _seal(frame, _HEADER_CRC, frame[:_HEADER_CRC])
 
     @abstractmethod
-    def rewrite(self, codec: _bridge.Codec | None, payload: NDArray[np.uint8]) -> None:
-        """Changes an attacker's `payload`, uint8 `[bytes]`, in place."""
+    def rewrite(self, codec: _bridge.Codec | None, columns: int, payload: NDArray[np.uint8]) -> None:
+        """Changes an attacker's `payload` of so many columns, uint8 `[bytes]`, in place."""
 
 
 class _NotFinite(_Forged):
@@ -43,7 +44,7 @@ class _NotFinite(_Forged):
 
     value: float
 
-    def rewrite(self, codec: _bridge.Codec | None, payload: NDArray[np.uint8]) -> None:
+    def rewrite(self, codec: _bridge.Codec | None, columns: int, payload: NDArray[np.uint8]) -> None:
         """Sets all bits, and the first number or scale to the value."""
         word = np.frombuffer(_first(self.value, codec), dtype=np.uint8)
         payload[:] = 0xFF
@@ -75,17 +76,16 @@ class Crafted(_Forged):
 
     def lies(self, t: int, rows: Rows) -> NDArray[np.floating]:
         """Returns infinity with the sign opposite to the honest mean, which is cut to the largest number."""
-        self._columns = rows.shape[1]
         mean: NDArray[np.float64] = rows[self.honest(len(rows))].mean(axis=0, dtype=np.float64)
         return np.copysign(np.inf, -mean)
 
-    def rewrite(self, codec: _bridge.Codec | None, payload: NDArray[np.uint8]) -> None:
+    def rewrite(self, codec: _bridge.Codec | None, columns: int, payload: NDArray[np.uint8]) -> None:
         """Sets every scale to the largest that passes, where the payload has scales that can be found."""
         if codec is None or codec.block == 0 or codec.variable_length:
             return
         first = _EDEN_NONCE if codec.name == "eden" else 0
-        scales = payload[first:][: 4 * -(-self._columns // codec.block)].view("<u4")
-        decoded = np.empty(self._columns, dtype=np.float32)
+        scales = payload[first:][: 4 * -(-columns // codec.block)].view("<u4")
+        decoded = np.empty(columns, dtype=np.float32)
         # The bits of positive floats are ordered as they are.
         passing, refused = int(scales.max()), int(np.float32(np.inf).view(np.uint32))
         while refused - passing > 1:

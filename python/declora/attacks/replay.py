@@ -79,7 +79,7 @@ class Replay(_Late):
             )
         self.target = target
 
-    def forge(self, codec: _bridge.Codec | None, frames: NDArray[np.uint8]) -> None:
+    def forge(self, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Puts the frames of `delay` rounds ago in the place of the attackers'."""
         past = self._since(frames[list(self.attackers) if self.target is None else [self.target]])
         if len(past) > self.delay:

@@ -56,11 +56,12 @@ class Exchange(ABC):
         """Returns what is encoded for `outgoing [messages, D]`, whose magnitudes must stay below `limit`."""
         return outgoing
 
-    def posted(self, codec: _bridge.Codec | None, frames: NDArray[np.uint8]) -> None:
+    def posted(self, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Changes `frames [messages, frame bytes]` in place to what their senders really send.
 
         Args:
-            codec: What made the payloads; None for a codec that is not of the core.
+            codecs: What made the payload of each message, None for a codec that is not of the core, of whose bytes
+                nothing is known; and how many columns it carries.
             frames: Of all messages.
         """
         return

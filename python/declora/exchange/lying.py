@@ -46,9 +46,9 @@ class LyingExchange(Exchange):
         self._attack.cut(outgoing, self._routes.senders, limit)
         return outgoing
 
-    def posted(self, codec: _bridge.Codec | None, frames: NDArray[np.uint8]) -> None:
+    def posted(self, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Forges the attackers' frames."""
-        self._attack.forge(codec, frames)
+        self._attack.forge(codecs, frames)
 
     def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
         """Returns what the exchange delivers."""

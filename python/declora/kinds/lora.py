@@ -88,9 +88,17 @@ def one_of_all(loras: Sequence[Any]) -> tuple[Any, list[int]]:
     Raises:
         ModelError: They differ in more, or in the scale of B A, which is lora_alpha / r (rsLoRA: / sqrt r).
     """
-    tables = [dict(one) if isinstance(one, Mapping) else dict(one.to_dict()) for one in loras]
-    ranks = [table.pop("r", 8) for table in tables]
-    alphas = [table.pop("lora_alpha", rank) for table, rank in zip(tables, ranks, strict=True)]
+    try:
+        tables = [dict(one if isinstance(loras[0], Mapping) else one.to_dict()) for one in loras]
+    except (AttributeError, TypeError, ValueError):
+        raise ModelError(
+            f"lora={shown(loras)} must be all tables of the fields of peft.LoraConfig, or all such."
+        ) from None
+    ranks = [_rank.check(f"lora[{i}].r", table.pop("r", None) or 8) for i, table in enumerate(tables)]
+    alphas = [
+        _alpha.check(f"lora[{i}].lora_alpha", table.pop("lora_alpha", None) or rank)
+        for i, (table, rank) in enumerate(zip(tables, ranks, strict=True))
+    ]
     divisors = [rank**0.5 if table.get("use_rslora") else rank for table, rank in zip(tables, ranks, strict=True)]
     scales = [alpha / divisor for alpha, divisor in zip(alphas, divisors, strict=True)]
     for i, (table, scale) in enumerate(zip(tables, scales, strict=True)):

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from declora.errors import ConfigError
 from declora.methods.part import Part, Step
+from declora.mixer import PushSum
 from declora.plan import Plan
 
 if TYPE_CHECKING:
@@ -40,18 +42,24 @@ class Ranks(Part):
         return f"{self.name}={list(self._ranks)}"
 
     def arrange(self, federation: Federation) -> Federation:
-        """Returns the federation with the ranks of its clients; one that stands for all has the largest."""
-        largest = max(self._ranks)
+        """Returns the federation with the ranks of its clients; one that stands for all has the largest.
+
+        Raises:
+            ConfigError: The mixer keeps sums of all that was sent, of which a cut would take a part.
+        """
         if federation.clients != len(self._ranks):
-            self._ranks = (largest,) * federation.clients
+            self._ranks = (max(self._ranks),) * federation.clients
         notes = federation.notes
-        if not federation.exchange.silent and len(set(self._ranks)) > 1:
-            notes += (f"Messages have room for rank {largest}: clients of a lower one send zeros, too.",)
-            if not self._exact:
-                notes += (
-                    "Factors of unlike ranks are averaged with zeros in the place of what is missing, and cut to each "
-                    "client's rank, so that their mean is not kept; method='decaf' averages products.",
+        if not federation.exchange.silent and len(set(self._ranks)) > 1 and not self._exact:
+            if isinstance(federation.mixer, PushSum):
+                raise ConfigError(
+                    "mixer='push-sum' adds up what was sent, of which clients of a lower rank would cut a part. Use "
+                    "another mixer, or the same rank for all."
                 )
+            notes += (
+                "Factors of unlike ranks are averaged with zeros in the place of what is missing, and cut to each "
+                "client's rank, so that their mean is not kept; method='decaf' averages products.",
+            )
         return replace(federation, ranks=self._ranks, notes=notes)
 
     def begin(self, state: State, layout: Layout) -> None:

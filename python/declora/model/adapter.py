@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from declora.errors import RunFolderError
 from declora.model.layout import Layout
-from declora.model.ranks import at_rank
+from declora.model.ranks import at_rank, beyond
 
 __all__ = ["Adapter"]
 
@@ -33,11 +33,8 @@ class Adapter:
         Raises:
             ModelError: Layers have ranks of their own.
         """
-        tensors = self.state_dict()
-        for b, a in self.layout.pairs:
-            tensors |= {b.name: tensors[b.name][:, :rank].contiguous(), a.name: tensors[a.name][:rank].contiguous()}
-        layout = Layout.of(tensors)
-        return Adapter(layout.flatten(tensors), layout, at_rank(self.config, rank))
+        kept = ~beyond(self.layout, [rank], self.row.device)[0]
+        return Adapter(self.row[kept], self.layout.at_rank(rank), at_rank(self.config, rank))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Returns the tensors under PEFT's names, as `peft.get_peft_model_state_dict` would."""

@@ -76,10 +76,16 @@ class Layout:
         rows = [block.shape[0] if len(block.shape) > 1 else 1 for block in self.blocks]
         return [(count, block.size // max(count, 1)) for count, block in zip(rows, self.blocks, strict=True)]
 
-    def shapes_of(self, columns: Columns) -> list[tuple[int, int]]:
-        """Returns (rows, columns) of the blocks that `columns` are made of."""
-        inside = [any(a <= block.start and block.stop <= b for a, b in columns.spans) for block in self.blocks]
-        return [shape for shape, taken in zip(self.shapes, inside, strict=True) if taken]
+    def inside(self, columns: Columns) -> list[bool]:
+        """Returns for each block whether `columns` have it."""
+        return [any(a <= block.start and block.stop <= b for a, b in columns.spans) for block in self.blocks]
+
+    def at_rank(self, rank: int) -> "Layout":
+        """Returns the columns of the first `rank` components of each layer, and of the head."""
+        tensors = {block.name: torch.empty(block.shape, device="meta") for block in self.blocks}
+        for b, a in self.pairs:
+            tensors |= {b.name: tensors[b.name][:, :rank], a.name: tensors[a.name][:rank]}
+        return Layout.of(tensors)
 
     def twice(self, second: str) -> "Layout":
         """Returns this layout, and beside it the same blocks again, whose names begin with `second`."""
