@@ -81,3 +81,12 @@ def test_what_is_written_of_objects_can_be_read_again_but_not_run(run, tmp_path)
     with pytest.raises(declora.ConfigError, match="codec='<Ternary>' is not known"):
         declora.SimulationConfig().override(codec="<Ternary>")
     assert "Ternary" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_objects_are_named_by_their_class_where_they_do_not_fit_another_setting():
+    names = {}
+    exec(EXAMPLES["A codec"].rpartition("\n\n\n")[0], names)
+    codec = names["Ternary"]()
+    codec.memory = "choco"
+    with pytest.raises(declora.ConfigError, match=r"codec='Ternary\+choco' keeps public copies at fixed neighbours"):
+        declora.simulate(codec=codec, topology="one-peer-exponential")

@@ -1,5 +1,8 @@
 """Codecs of the user's own: what they may do, and what is said of a mistake."""
 
+import operator
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -183,6 +186,7 @@ def test_attacks_reach_an_own_codec_and_are_borne(attack):
         ),
         ({"decode": lambda self, payload, n: np.zeros(3, "f4")}, CodecError, r"decode gives float32 \[3\]"),
         ({"decode": lambda self, payload, n: [0.0] * n}, CodecError, "decode gives a list"),
+        ({"limit": lambda self, n: float("nan")}, CodecError, r"limit\(50\) gives nan; it must give a number above 0"),
     ],
 )
 def test_what_an_own_codec_gives_is_checked(methods, error, message):
@@ -233,6 +237,7 @@ def test_an_exception_of_an_own_codec_passes_through():
         (First(memory="none"), "is biased.*Give it a memory: .memory = 'ef'. or"),
         (changed(memory="chocolate"), "codec='Mine': memory='chocolate' is not known. Did you mean 'choco'"),
         (changed(memory=PublicCopies), "memory=.*is not known"),
+        (changed(memory=["choco"]), "memory=.*is not known"),
     ],
 )  # fmt: skip
 def test_what_is_no_codec_is_refused_before_anything_is_loaded(codec, message):
@@ -255,4 +260,7 @@ def test_an_object_is_called_by_its_class_and_the_arguments_that_it_keeps():
     assert spelled(First(0.25)) == "First(share=0.25, memory='choco')"
     assert spelled(Half()) == "Half"
     assert spelled(framed) == "framed"
+    assert spelled(First(framed, object())) == "First(share=framed, memory=object)"  # no addresses, which differ
+    assert spelled(partial(framed, 3)) == "partial"
+    assert spelled(operator.itemgetter(0)) == "itemgetter"
     assert len(spelled(First("x" * 10_000))) <= 200

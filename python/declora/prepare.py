@@ -147,7 +147,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
         method = Stack([*method.parts, Ranks(config.ranks, exact=method.of_products)])
     if not mixer.weighted and config.weights not in (None, "metropolis"):
         raise ConfigError(
-            f"weights={config.weights!r} has no effect with mixer={config.mixer!r}, which counts all neighbours alike; "
+            f"weights={config.weights!r} has no effect with mixer={str(mixer)!r}, which counts all neighbours alike; "
             "leave weights out."
         )
     weights = (config.weights if method.over_graph else None) or "metropolis"
@@ -163,7 +163,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
     topology = build(samples=[1] * config.clients) if by_samples else build()
     if codec.memory.needs_static_graph and topology.period > 1:
         raise ConfigError(
-            f"codec={config.codec!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes "
+            f"codec={codec.name!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes "
             f"its neighbours from round to round. Use a codec without copies ({codec.plain}) or a static graph."
         )
     if not method.steady and isinstance(mixer, PushSum):

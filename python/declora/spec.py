@@ -211,8 +211,19 @@ def spelled(value: object) -> str:
     if isinstance(name := getattr(value, "__name__", None), str):
         return cut(name)
     kind = type(value)
-    kept = [f"{key}={shown(getattr(value, key))}" for key in inspect.signature(kind).parameters if hasattr(value, key)]
+    try:
+        keys = [key for key in inspect.signature(kind).parameters if hasattr(value, key)]
+    except (TypeError, ValueError):  # some classes that are not written in Python do not say what they take
+        keys = []
+    kept = [f"{key}={_argument(getattr(value, key))}" for key in keys]
     return cut(f"{kind.__name__}({', '.join(kept)})" if kept else kind.__name__)
+
+
+def _argument(value: object) -> str:
+    """Returns an argument as text that is the same in every process, without an address in memory."""
+    if callable(value) or type(value).__repr__ is object.__repr__:
+        return cut(getattr(value, "__name__", type(value).__name__))
+    return shown(value)
 
 
 def described(value: object) -> str:

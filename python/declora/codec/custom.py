@@ -104,8 +104,15 @@ class CustomCodec(RunCodec):
         return self.measured_error()
 
     def limit(self, n: int) -> float:
-        """Returns the magnitude below which numbers can be encoded in a message of `n`."""
-        return self.codec.limit(n)
+        """Returns what the codec says.
+
+        Raises:
+            CodecError: It is no number above 0.
+        """
+        limit = self.codec.limit(n)
+        if not isinstance(limit, int | float | np.number) or not limit > 0:
+            raise CodecError(f"codec={self.plain!r}: limit({n}) gives {limit!r}; it must give a number above 0.")
+        return float(limit)
 
     def payload_bytes(self, n: int) -> int:
         """Returns what the codec says.

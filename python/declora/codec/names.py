@@ -60,6 +60,6 @@ def _given(codec: object) -> CustomCodec:
             "that derives from declora.Codec."
         )
     memories: dict[str, type[Memory]] = {NoMemory.name: NoMemory, **MEMORIES}
-    if codec.memory not in memories:
+    if codec.memory not in list(memories):  # it may be anything
         raise unknown_name(f"codec={spelled(codec)!r}: memory", codec.memory, memories)
     return CustomCodec(codec, memories[codec.memory])

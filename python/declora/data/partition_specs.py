@@ -33,7 +33,7 @@ def parse_partition(spec: str) -> tuple[str, Any]:
 def divide(spec: Any, data: TextData, clients: int, seed: int) -> tuple[str, schemes.Shards]:
     """Returns the name and the shards, not sorted, of a checked number of clients; see `partition`."""
     if callable(spec):
-        return spelled(spec), divide_by(spec, data, clients, generator(seed, "partition", spelled(spec)))
+        return spelled(spec), divide_by(spec, data, clients, generator(seed, "partition", "own"))
     if not isinstance(spec, str):
         return "labels", _from_array(_Request("labels", "an array", data, clients, seed), spec)
     kind, argument = parse_partition(spec)

@@ -42,9 +42,9 @@ class Partition:
 def partition(spec: Any, data: TextData, clients: int, *, seed: int) -> Partition:
     """Divides the training rows over the clients.
 
-    Shards are disjoint, none is empty, and together they hold every row (only label proportions leave rows
-    out). Where a random draw leaves a client without rows, it gets one of the largest client's. The same
-    arguments give the same shards.
+    Shards are disjoint, none is empty, and together they hold every row (only label proportions, and partitioners of
+    the user's own, leave rows out). Where a random draw leaves a client without rows, it gets one of the largest
+    client's. The same arguments give the same shards.
 
     Args:
         spec: One of:
@@ -58,7 +58,7 @@ def partition(spec: Any, data: TextData, clients: int, *, seed: int) -> Partitio
             scarcest class allows, the others are left out;
             `"column:NAME"`: one client per value of a column, or whole values dealt out to balance the sizes
             where there are more values than clients;
-            a function or object that is called for it, see `Partitioner`;
+            a partitioner of the user's own, a function or an object that is called, see `Partitioner`;
             `"natural"` or `"given"`: the data sets as the user gave them, one per client;
             None: natural where the data has one data set per client, else iid.
         data: What to divide.

@@ -29,7 +29,8 @@ class Mixer:
     where z_j is what every holder reconstructs from client j's bytes, one's own z too. So what the codec did to one's
     own value cancels; where it did nothing, x_i becomes R_i (with gamma 1).
 
-    For a mixer of your own define `combine`, and hand an object to `simulate(mixer=...)`.
+    For a mixer of your own define `combine`, and hand an object to `simulate(mixer=...)`. What it has to know in later
+    rounds it keeps in the room that `start` is given.
     """
 
     name: ClassVar[str] = ""
