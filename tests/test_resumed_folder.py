@@ -109,6 +109,12 @@ def test_a_stopped_run_that_was_to_replace_another_is_found_and_takes_its_place_
     assert not (out / "earlier.txt").exists()
 
 
+def test_who_begins_a_run_where_one_can_go_on_is_told_so(tmp_path):
+    stop(tmp_path / "run", 3)
+    with pytest.raises(RunFolderError, match=r"holds a run\. Go on with it: declora resume .*run\. Replace it with --"):
+        RunFolder(tmp_path / "run")
+
+
 def test_a_live_run_is_not_taken_up(tmp_path):
     with RunFolder(tmp_path / "run"), pytest.raises(RunFolderError, match=rf"in use by .*process {os.getpid()}"):
         RunFolder(tmp_path / "run", resume=True)

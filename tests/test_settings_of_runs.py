@@ -80,6 +80,12 @@ def test_what_the_run_did_not_have_is_refused(folder, given, said):
         of_run("runs/a", folder(), **given)
 
 
-def test_a_folder_without_settings_is_a_clear_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"config\.json' cannot be read: No such file or directory"):
+def test_a_large_mixing_matrix_is_read_back(folder):
+    matrix = np.full((400, 400), 1 / 400)
+    config = of_run("runs/a", folder(topology=matrix, clients=400))
+    np.testing.assert_array_equal(config.topology, matrix)
+
+
+def test_a_run_that_was_stopped_before_it_wrote_its_settings_is_a_clear_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"path='runs/a' is a run that was stopped before it began\. Begin it again"):
         of_run("runs/a", tmp_path)

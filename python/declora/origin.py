@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ __all__ = ["describe_origin", "differences", "environment"]
 _PACKAGES = ("declora", "torch", "transformers", "peft", "numpy")
 _BINDING = (*_PACKAGES, "device", "processor", "group size", "padding")
 """What of the environment changes results. On a CPU its instruction set does, in the last bits; threads do not."""
+_LONGEST = 200
+"""Characters of a setting that is kept whole."""
 _FREE = frozenset({"out", "overwrite", "tensorboard", "progress", "checkpoint_every", "compare", "rounds"})
 """Settings that do not change what a round does."""
 
@@ -42,7 +45,7 @@ def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
     known = environment(run)
     return {
         "environment": {name: known[name] for name in _BINDING},
-        "settings": {name: value for name, value in run.config.describe().items() if name not in _FREE},
+        "settings": {name: _brief(value) for name, value in run.config.describe().items() if name not in _FREE},
         "inputs": {
             "the training data": _digest(run.material.train, run.federation.shards),
             "the evaluation data": _digest(run.material.evaluation),
@@ -66,6 +69,12 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             if before.get(name) != after[name]:
                 found.append(text.format(name=name, then=before.get(name), now=after[name]))
     return found
+
+
+def _brief(value: Any) -> Any:
+    """Returns a setting, or, of a long one (a mixing matrix), what a message can show and its digest."""
+    text = json.dumps(value)
+    return value if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... (digest {_digest(text)})"
 
 
 def _processor(device: torch.device) -> str:

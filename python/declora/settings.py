@@ -16,20 +16,26 @@ from declora.methods import METHODS
 __all__ = ["load_toml", "of_run", "parse_overrides", "parse_pair", "parse_setting"]
 
 _LONGEST_FILE = 2**20
-"""Bytes of a file of settings; what is longer is something else."""
+"""Bytes of a file of settings that a user wrote; what is longer is something else."""
+_LONGEST_OF_RUN = 2**30
+"""Bytes of one that a run wrote; it may hold a mixing matrix of thousands of clients."""
 
 
-def load_toml(path: str | Path) -> dict[str, Any]:
+def load_toml(path: str | Path, *, longest: int = _LONGEST_FILE) -> dict[str, Any]:
     """Returns the settings of a `run.toml`, or of the `config.json` that a run folder holds, unchecked.
+
+    Args:
+        path: Of the file.
+        longest: Bytes that it may have.
 
     Raises:
         ConfigError: The file is missing, or is not a table of settings.
     """
     try:
         with open(path, "rb") as file:
-            content = file.read(_LONGEST_FILE + 1)
-        if len(content) > _LONGEST_FILE:
-            raise ConfigError(f"config={shown(str(path))} is over {_LONGEST_FILE:,} bytes long: no file of settings.")
+            content = file.read(longest + 1)
+        if len(content) > longest:
+            raise ConfigError(f"config={shown(str(path))} is over {longest:,} bytes long: no file of settings.")
         text = content.decode("utf-8-sig")
         settings = json.loads(text) if str(path).endswith(".json") else tomllib.loads(text)
     except OSError as error:
@@ -57,7 +63,10 @@ def of_run(path: str | os.PathLike[str], folder: Path, **given: Any) -> Simulati
     Raises:
         ConfigError: There are no settings, an object is missing, or something was given that the run did not have.
     """
-    stored = load_toml(folder / "config.json")
+    file = folder / "config.json"
+    if not file.exists():
+        raise ConfigError(f"path={os.fspath(path)!r} is a run that was stopped before it began. Begin it again.")
+    stored = load_toml(file, longest=_LONGEST_OF_RUN)
     for name in given:
         if name not in SETTINGS:
             raise unknown_name("setting", name, SETTINGS)

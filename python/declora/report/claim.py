@@ -32,7 +32,12 @@ def check_path(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         if Belongings.read(place) is None:
             raise RunFolderError(f"{field} holds files that declora did not write. Use another path.")
         if not overwrite:
-            raise RunFolderError(f"{field} holds a run. Replace it with --overwrite, or use another path.")
+            resume = (
+                ""
+                if (Belongings.read(place) or Belongings()).run is None
+                else f"Go on with it: declora resume {path}. "
+            )
+            raise RunFolderError(f"{field} holds a run. {resume}Replace it with --overwrite, or use another path.")
         for beside in (new_beside(place), old_beside(place)):
             foreign += [f"../{beside.name}/{name}" for name in (find_foreign(beside) if beside.exists() else [])]
         if foreign:
