@@ -64,7 +64,7 @@ class Table(Kind):
     """
 
     def __init__(self, whole: str, error: type[DecloraError] = ConfigError, **fields: Kind) -> None:
-        self._whole, self._error, self.fields = whole, error, fields
+        self.whole, self._error, self.fields = whole, error, fields
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the object, or a table of its own."""
@@ -75,7 +75,7 @@ class Table(Kind):
 
     def _check(self, name: str, value: Any) -> Any:
         if isinstance(value, (*_PLAIN, str, list, tuple)):
-            refuse(name, value, f"a table of the fields of {self._whole}, or a {self._whole}")
+            refuse(name, value, f"a table of the fields of {self.whole}, or a {self.whole}")
         if not isinstance(value, Mapping):
             return value
         checked = {
