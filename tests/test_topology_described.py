@@ -58,7 +58,7 @@ def figures() -> Iterator[None]:
 )
 def test_picture_has_a_dot_for_each_client_and_numbers_where_they_fit(name: str, n: int) -> None:
     topology = Topology.build(name, n)
-    ax = topology.plot()
+    ax = plot(topology)
     assert len(ax.collections[-1].get_offsets()) == n
     assert [text.get_text() for text in ax.texts] == ([str(i) for i in range(n)] if n <= 40 else [])
     assert ax.get_title(loc="left") == f"{topology.name}, {n} client{'s' if n > 1 else ''}"

@@ -1,4 +1,4 @@
-"""The configuration of a run: what `declora.simulate` takes, what `run.toml` holds, what the command line overrides."""
+"""Holds the configuration of a run: what `declora.simulate` takes, `run.toml` holds and the command line overrides."""
 
 import dataclasses
 import re
@@ -45,7 +45,7 @@ def _read_device(text: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationConfig:
-    """Every setting of `declora.simulate`. The defaults are the embedded run, which needs no download."""
+    """Holds every setting of `declora.simulate`. The defaults are the embedded run, which needs no download."""
 
     _data: ClassVar = Section("Data", "What is learned, and how it is read.")
 

@@ -1,4 +1,4 @@
-"""The fields of a configuration, read off its class: an annotation says what a field may be, its text what it means."""
+"""Reads the fields of a configuration off its class: an annotation says what a field may be, its text what it means."""
 
 import ast
 import inspect
@@ -23,7 +23,7 @@ _KINDS: dict[object, Kind] = {bool: Switch(), int: Whole(least=0), float: Real()
 
 @dataclass(frozen=True)
 class Section:
-    """A heading in the body of a class: the fields below it, down to the next heading, belong to it."""
+    """Stands as a heading in the body of a class: the fields below it, down to the next heading, belong to it."""
 
     title: str
     about: str = ""
@@ -31,7 +31,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Field:
-    """What there is to know about a field."""
+    """Holds what there is to know about a field."""
 
     name: str
     section: Section

@@ -1,4 +1,4 @@
-"""Settings from files and from text: a TOML file, `name=value` pairs, and the runs of a comparison."""
+"""Reads settings from files and from text: a TOML file, `name=value` pairs, and the runs of a comparison."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""The command line: `declora simulate`, `reproduce`, `topology`, `conformance`; one file each."""
+"""Runs the command line: `declora simulate`, `reproduce`, `topology`, `conformance`; one file each."""
 
 import sys
 

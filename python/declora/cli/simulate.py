@@ -1,4 +1,4 @@
-"""`declora simulate`: a federation in this process; its flags are the fields of `SimulationConfig`."""
+"""Runs `declora simulate`: a federation in this process; its flags are the fields of `SimulationConfig`."""
 
 import argparse
 import itertools

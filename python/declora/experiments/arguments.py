@@ -1,4 +1,4 @@
-"""The arguments of `reproduce`, checked and read; and written down again as a command."""
+"""Checks and reads the arguments of `reproduce`, and writes them down again as a command."""
 
 import shlex
 from collections.abc import Mapping, Sequence

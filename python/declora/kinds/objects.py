@@ -1,4 +1,4 @@
-"""Objects that only their own rooms can judge, and what may stand in their place."""
+"""Takes objects that only their own rooms can judge, and what may stand in their place."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ _PLAIN = (type(None), bool, int, float, complex, bytes, np.generic)
 
 
 class Given(Kind):
-    """An object that only its own room can judge (a graph, a data set), or a text in its place.
+    """Takes an object that only its own room can judge (a graph, a data set), or a text in its place.
 
     Args:
         text: The kind of such a text; by default none is taken.
@@ -38,7 +38,7 @@ class Given(Kind):
 
 
 class Source(Given):
-    """A path or a name, or a loaded object in its place, or a list of these. A `Path` is never a name, so it stays."""
+    """Takes a path, a name, a loaded object in its place, or a list of these. A `Path` is never a name, so it stays."""
 
     def __init__(self, error: type[DecloraError] = ConfigError) -> None:
         super().__init__(Place(), error)
@@ -55,7 +55,7 @@ class Source(Given):
 
 
 class Table(Kind):
-    """A table of fields, or the object that is made of them.
+    """Takes a table of fields, or the object that is made of them.
 
     Args:
         whole: The class of that object, for messages.

@@ -1,4 +1,4 @@
-"""The names of topologies and of their parameters: `"watts-strogatz:4:0.1"` to a name and numbers."""
+"""Reads names of topologies with their parameters: `"watts-strogatz:4:0.1"` is a name and two numbers."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _MOST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Parameter:
-    """One number in a name, as D in `random-regular:D`."""
+    """Describes one number in a name, as D in `random-regular:D`."""
 
     symbol: str
     default: int | float
@@ -22,7 +22,7 @@ class Parameter:
 
     @property
     def range(self) -> str:
-        """The allowed values, in words."""
+        """Returns the allowed values, in words."""
         kind = "an integer" if isinstance(self.default, int) else "a number"
         return f"{kind} >= {self.low:g}" if self.high == float("inf") else f"{kind} in {self.low:g}..{self.high:g}"
 
@@ -53,7 +53,7 @@ TOPOLOGIES: dict[str, tuple[Parameter, ...]] = {
 
 @dataclass(frozen=True)
 class TopologyName:
-    """A parsed name: `str()` gives it back with every parameter written out."""
+    """Holds a parsed name: `str()` gives it back with every parameter written out."""
 
     name: str
     parameters: tuple[int | float, ...]
