@@ -13,6 +13,7 @@ from declora.fields import LOADED, SHARED, Section, list_fields, read_fields
 from declora.kinds import (
     Choice,
     Given,
+    Kind,
     Name,
     Place,
     Real,
@@ -102,7 +103,7 @@ def test_texts_of_the_command_line_mean_what_the_kind_says(kind, text, value):
         (Table("T"), "r8", "x='r8' must be a table of the fields of T"),
         (Table("T", r=Whole(1)), {"r": "4"}, "x.r='4' must be a whole number"),
     ],
-    ids=shown,
+    ids=lambda value: type(value).__name__ if isinstance(value, Kind) else shown(value),
 )  # fmt: skip
 def test_whatever_else_is_refused_by_name_value_and_fix(kind, value, message):
     with pytest.raises(ConfigError, match=message):

@@ -25,7 +25,7 @@ def test_description_of_a_ring_has_its_numbers_and_the_cost_of_a_round() -> None
         "traffic": "24 MB a round, 1.2 MB a message",
     }
     assert "     0  0.333 0.333     .     .     .     .     .     .     . 0.333" in text.splitlines()
-    assert "traffic" not in Topology.build("ring", 10).describe()
+    assert "traffic" not in describe(Topology.build("ring", 10))
 
 
 def test_description_of_a_schedule_lists_its_rounds() -> None:
