@@ -35,7 +35,12 @@ def of_declora(material: Material, data: str, *, unpad: bool) -> tuple[Callable[
     row = run.bank.P[0] + 0.02 * torch.randn(run.bank.layout.columns, generator=torch.Generator().manual_seed(0))
     tokens = material.evaluation
     texts = np.arange(len(tokens))
-    return lambda: evaluate(base.model, run.bank, row, tokens, texts, run.metric, run.sharing.unpadding).loss, run, row
+
+    def loss() -> float:
+        with run.installed():
+            return evaluate(base.model, run.bank, row, tokens, texts, run.metric, run.sharing.unpadding).loss
+
+    return loss, run, row
 
 
 def of_peft(model: torch.nn.Module, tokens: Tokens, *, sort: bool) -> Callable[[], float]:

@@ -35,7 +35,7 @@ def measure(clients: int, codec: str, rounds: int) -> dict[str, int]:
     material = prepare(config)
     base = held("VmRSS")
     run = Run(config, material)
-    columns = run.bank.layout.columns
+    columns = run.layout.columns
     run.execute(lambda record: None)
     return {
         "columns": columns,

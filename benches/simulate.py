@@ -83,7 +83,7 @@ def write_work(run: Run, folder: Path) -> None:
     steps = range(config.rounds * STEPS)
     batches = np.array([[order.batch(step) for step in steps] for order in orders])
     np.savez(folder / "data.npz", ids=tokens.ids, starts=tokens.starts, labels=tokens.labels, orders=batches)
-    save_file(run.bank.layout.unflatten(run.bank.P[0]), folder / "adapter.safetensors")
+    save_file(run.layout.unflatten(run.bank.P[0]), folder / "adapter.safetensors")
     described = {
         "model": run.material.base.model.config._name_or_path,
         "classes": run.material.base.model.config.num_labels,

@@ -6,12 +6,16 @@ import torch
 from declora.attacks import parse_attack
 from declora.codec import parse_codec
 from declora.exchange import Delivery, LocalExchange
+from declora.federation import Federation
 from declora.gossip import Gossip
-from declora.methods import Federation
+from declora.methods import build_method
 from declora.mixer import parse_mixer
+from declora.model import Block, Layout
+from declora.plan import Phase, Plan
+from declora.state import State
 from declora.topology import Topology
 
-MANIFEST = b"m" * 16
+RUN_ID = b"r" * 16
 
 
 def federation_of(
@@ -25,12 +29,50 @@ def federation_of(
     if isinstance(attack, str):
         lies = parse_attack(attack, list(attackers), clients=graph.clients, seed=0)
     shards = tuple(np.arange(1) for _ in range(graph.clients))
-    return Federation(shards, 1, graph, parse_codec(codec), exchange or LocalExchange(), rule, lies)
+    return Federation(
+        graph.clients, 1, graph, parse_codec(codec), exchange or LocalExchange(), rule, lies, shards=shards
+    )
 
 
-def gossip_of(federation, start, *, gamma=None, seed=0) -> Gossip:
-    """The gossip of a federation whose clients begin with the rows `start`."""
-    return Gossip(federation, start, gamma=gamma, manifest=MANIFEST, seed=seed)
+class GossipAlone:
+    """Rounds of gossip of rows that nobody trains.
+
+    Attributes:
+        gossip: What the rounds are of.
+        state: What is remembered between them.
+    """
+
+    def __init__(self, federation, start, *, gamma, seed, run_id, method, version):
+        self.federation, self.method = federation, build_method(method)
+        self.layout = Layout([Block("x", (start.shape[1],), "A", 0)])
+        self.state = State(start.clone(), run_id=run_id)
+        self.method.begin(self.state, self.layout)
+        self.gossip = Gossip(
+            federation, self.method, self.layout, self.state, sent=self.layout.whole, gamma=gamma, version=version,
+            seed=seed,
+        )  # fmt: skip
+
+    @property
+    def memory(self):
+        return self.gossip._memory
+
+    @property
+    def names(self):
+        """What the headers of every round say."""
+        return self.gossip._wire._names
+
+    def round(self, t, rows):
+        """Mixes `rows [clients, D]` in place with the neighbours of round t; returns what arrived."""
+        self.state.rooms["adapter"]["adapter"] = rows
+        topology, whole = self.federation.topology, self.layout.whole
+        phase = Phase(np.zeros(len(rows), dtype=np.int64), whole)
+        plan = Plan(t, (phase,), whole, topology.weights(t), topology.edges(t))
+        return self.gossip.round(plan, self.state, self.method)
+
+
+def gossip_of(federation, start, *, gamma=None, seed=0, run_id=RUN_ID, method="dec-lora", version="1") -> GossipAlone:
+    """The gossip of a federation whose clients begin with the rows `start`; the run id is drawn where it is None."""
+    return GossipAlone(federation, start, gamma=gamma, seed=seed, run_id=run_id, method=method, version=version)
 
 
 def rows_of(clients, columns, *, centre=0.0, seed=0) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from declora import _bridge
 from declora.attacks import parse_attack
-from declora.codec import CODECS
+from declora.codec import CODECS, parse_codec
 from declora.errors import CodecError, FrameError
 from federations import Damaged, Recorded, federation_of, gossip_of, rows_of
 
@@ -32,7 +32,7 @@ def encoded(codec, rows):
 
 def attack_of(text):
     attack = parse_attack(text, ATTACKERS, clients=CLIENTS, seed=0)
-    attack.start(())
+    attack.start((), {})
     return attack
 
 
@@ -101,11 +101,11 @@ def test_a_replayed_message_is_whole_but_refused_for_the_round_or_sender_in_its_
     gossip, rows = attacked(attack, exchange=recorded), rows_of(CLIENTS, COLUMNS)
     for t in range(4):
         traffic = gossip.round(t, rows)
-        assert np.flatnonzero(traffic.refused).tolist() == ([] if t < honest_rounds else ATTACKERS)
+        assert np.flatnonzero(traffic.tolerated).tolist() == ([] if t < honest_rounds else ATTACKERS)
         if t >= honest_rounds:
             found = dict(
                 _bridge.check_frames(
-                    gossip._codec, recorded.frames[t], COLUMNS, partial=True, **gossip._names(t)
+                    parse_codec("none").core, recorded.frames[t], COLUMNS, round=t, partial=True, **gossip.names
                 ).faults
             )
             assert re.match(why, found[3])
@@ -120,7 +120,7 @@ def test_a_replayed_message_is_whole_but_refused_for_the_round_or_sender_in_its_
 def test_refused_clients_sit_the_round_out_and_are_counted(mixer, codec):
     rows, before = (rows_of(CLIENTS, COLUMNS, centre=5) for _ in range(2))
     traffic = attacked("nan", mixer, codec).round(0, rows)
-    assert np.flatnonzero(traffic.refused).tolist() == ATTACKERS
+    assert np.flatnonzero(traffic.tolerated).tolist() == ATTACKERS
     assert torch.isfinite(rows).all()
     assert not torch.equal(rows[HONEST], before[HONEST])
     if mixer == "linear":
@@ -134,7 +134,7 @@ def test_refused_clients_sit_the_round_out_and_are_counted(mixer, codec):
 def test_damage_is_survived_where_somebody_guards_against_it(mixer):
     rows, before = (rows_of(CLIENTS, COLUMNS, centre=5) for _ in range(2))
     traffic = attacked(None, mixer, exchange=Damaged([5], rounds=[0])).round(0, rows)
-    assert np.flatnonzero(traffic.refused).tolist() == [5]
+    assert np.flatnonzero(traffic.tolerated).tolist() == [5]
     assert torch.equal(rows[5], before[5])
 
 

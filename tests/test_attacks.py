@@ -99,7 +99,7 @@ def test_each_attack_sends_what_it_says():
 def test_stale_attackers_send_what_they_had_some_rounds_ago():
     attack, past = parse_attack("stale:delay=2", ATTACKERS, clients=CLIENTS, seed=0), []
     for _ in range(2):  # a second run begins without the first one's past
-        attack.start(())
+        attack.start((), {})
         past.clear()
         for t in range(6):
             rows = federations.rows_of(CLIENTS, COLUMNS, seed=t).numpy()

@@ -95,7 +95,7 @@ def test_the_model_is_as_it_was_after(ending, make, run):
     assert_same(portrait(model), before)
 
 
-@pytest.mark.parametrize("place", ["_round", "_assemble"])
+@pytest.mark.parametrize("place", ["_round", "_begin", "_try_model"])
 def test_the_model_is_as_it_was_after_ctrl_c(place, run, monkeypatch):
     model = in_training(tiny_bert())
     before = portrait(model)

@@ -76,7 +76,7 @@ def test_every_holder_keeps_its_own_copy_of_a_liar(codec):
     before = rows.clone()
     for t in range(6):
         gossip.round(t, rows)
-    assert len(gossip._memory.state) == CLIENTS + len(ATTACKERS) * len(HONEST)
+    assert len(gossip.memory.state) == CLIENTS + len(ATTACKERS) * len(HONEST)
     assert (rows - before)[HONEST].abs().max() < 0.2
 
 
@@ -98,5 +98,5 @@ def test_a_server_cannot_be_told_different_things():
 def test_an_attack_forgets_the_graph_of_the_run_before():
     attack = parse_attack("dissensus", ATTACKERS, clients=CLIENTS, seed=0)
     for name, count in (("complete", 20), ("ring", 4)):
-        attack.start(Topology.build(name, CLIENTS).matrices)
+        attack.start(Topology.build(name, CLIENTS).matrices, {})
         assert len(attack.private) == count

@@ -20,8 +20,7 @@ from declora.experiments.figures import mean_history
 from declora.experiments.plan import make_plan
 from declora.experiments.progress import Pace
 from declora.experiments.store import Store
-from declora.methods import build_method
-from declora.prepare import federation_of
+from declora.prepare import divide, plan_federation
 from declora.report import read_metrics
 
 TINY = replace(SCALES["small"], work=((1, 4), (2, 2)), long=(1, 3), skewed=(2, 2))
@@ -96,8 +95,7 @@ def test_every_row_is_a_federation_that_can_be_run(scale, name, data_by_classes)
         for cell in experiment.cells(Grid(scale, experiment.clients, task)):
             settings = {"codec": "none", **scale.settings_of(name, task), **cell.settings}
             config = SimulationConfig().override(**settings)
-            federation, _ = federation_of(config, data_by_classes[classes])
-            federation = build_method(config.method).arrange(federation)
+            federation, _ = divide(config, data_by_classes[classes], *plan_federation(config))
             centralized = config.method == "centralized"
             assert federation.clients == (1 if centralized else cell.settings["clients"])
             matrix = federation.topology.weights(0).toarray()

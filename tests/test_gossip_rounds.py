@@ -8,7 +8,7 @@ from declora import _bridge
 from declora.codec import parse_codec
 from declora.mixer import PushSum
 from declora.topology import Topology
-from federations import MANIFEST, Recorded, federation_of, gossip_of, rows_of
+from federations import Recorded, federation_of, gossip_of, rows_of
 
 CLIENTS, COLUMNS = 12, 60
 
@@ -30,20 +30,19 @@ def test_each_round_of_a_schedule_has_its_own_weights_edges_and_bytes(name):
 
 def test_headers_name_run_manifest_round_and_sender():
     recorded = [Recorded(), Recorded(), Recorded()]
-    for exchange, seed in zip(recorded, (0, 0, 1), strict=True):
+    for exchange, run_id in zip(recorded, (b"1" * 16, b"1" * 16, b"2" * 16), strict=True):
         gossip, rows = (
-            gossip_of(federation_of(exchange=exchange), torch.zeros(10, COLUMNS), seed=seed),
+            gossip_of(federation_of(exchange=exchange), torch.zeros(10, COLUMNS), run_id=run_id),
             rows_of(10, COLUMNS),
         )
         for t in range(3):
             gossip.round(t, rows)
     first, again, other = (exchange.frames for exchange in recorded)
-    ids = [{bytes(frame[8:24]) for frames in run for frame in frames} for run in (first, again, other)]
-    assert [len(found) for found in ids] == [1, 1, 1]
-    assert ids[0] == ids[1]
-    assert ids[0] != ids[2]
+    assert all(map(np.array_equal, first, again))
+    for frames, run_id in ((first, b"1" * 16), (other, b"2" * 16)):
+        assert {bytes(frame[8:24]) for sent in frames for frame in sent} == {run_id}
     for t, frames in enumerate(first):
-        assert {bytes(frame[24:40]) for frame in frames} == {MANIFEST}
+        assert {bytes(frame[24:40]) for frame in frames} == {gossip.names["manifest"]}
         assert frames[:, 40:48].copy().view("<u8")[:, 0].tolist() == [t] * 10
         assert frames[:, 48:52].copy().view("<u4")[:, 0].tolist() == list(range(10))
 
@@ -58,14 +57,14 @@ def test_public_copies_begin_at_the_common_first_adapter(memory):
     gossip = gossip_of(federation_of("complete", codec=f"q8+{memory}"), rows)
     first = rows.clone()
     rows += 0.01 * rows_of(10, COLUMNS, seed=1)
-    outgoing = gossip._memory.outgoing(rows.numpy())
+    outgoing = gossip.memory.outgoing(rows.numpy())
     np.testing.assert_array_equal(outgoing, (rows - first).numpy())
     expected = rows.double().mean(0)
     gossip.round(0, rows)
     rows_after = rows.double()
     # gamma is 1 for q8: a row is then the mean of the copies plus its own copy's error, each below one step.
     assert (rows_after - expected).abs().max() < 2 * 0.05 / 127 + (first - first.mean(0)).abs().max()
-    assert (torch.from_numpy(gossip._memory.state) - first).abs().max() < 0.05
+    assert (torch.from_numpy(gossip.memory.state) - first).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("codec", ["qsgd:levels=1+ef", "randk:fraction=0.3+ef", "natural+choco", "qsgd:levels=1+ef21"])
@@ -75,10 +74,10 @@ def test_a_memory_shrinks_what_an_unbiased_codec_decodes(codec):
     federation = federation_of("complete", codec=codec, exchange=recorded)
     start, rows = torch.ones(10, COLUMNS), rows_of(10, COLUMNS)
     gossip, before = gossip_of(federation, start, gamma=0.5), rows.numpy().copy()
-    outgoing = gossip._memory.outgoing(before)
+    outgoing = gossip.memory.outgoing(before)
     gossip.round(0, rows)
     decoded = np.empty_like(before)
-    names = gossip._names(0)
+    names = gossip.names | {"round": 0}
     _bridge.decode_frames(_bridge.check_frames(federation.codec.core, recorded.frames[0], COLUMNS, **names), decoded)
     shrink = parse_codec(codec).shrink
     assert shrink < 0.95
@@ -87,7 +86,7 @@ def test_a_memory_shrinks_what_an_unbiased_codec_decodes(codec):
     expected = before + 0.5 * (public.mean(0, dtype=np.float64) - public)
     np.testing.assert_allclose(rows.numpy(), expected, atol=2e-5)
     kept = outgoing - sent if codec.endswith("+ef") else public
-    np.testing.assert_allclose(gossip._memory.state, kept, atol=1e-6)
+    np.testing.assert_allclose(gossip.memory.state, kept, atol=1e-6)
 
 
 def test_error_feedback_of_a_coarse_unbiased_codec_owes_a_bounded_amount():
@@ -96,7 +95,7 @@ def test_error_feedback_of_a_coarse_unbiased_codec_owes_a_bounded_amount():
     sizes = []
     for t in range(60):
         gossip.round(t, rows_of(10, COLUMNS, seed=t))
-        sizes.append(float(np.linalg.norm(gossip._memory.state)))
+        sizes.append(float(np.linalg.norm(gossip.memory.state)))
     # What is owed settles at about sqrt(1 - a) / (1 - sqrt(1 - a)) rows, 18 for a = 0.1, of norm sqrt(600).
     assert max(sizes) < 30 * (10 * COLUMNS) ** 0.5
     assert max(sizes[30:]) < 1.5 * max(sizes[15:30])

@@ -19,7 +19,7 @@ from declora.model.unpad import Unpadding
 from declora.train.local_steps import LocalTrainer
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder
-from test_train import tokens_of
+from test_train import round_of, tokens_of
 
 CLIENTS, BATCH, ROUNDS = 3, 8, 3
 STEPS = np.array([2, 1, 3])
@@ -63,7 +63,7 @@ def trainer(tokenizer):
 def test_rounds_go_on_where_the_last_one_ended(trainer):
     local, _, orders = trainer()
     for t in range(ROUNDS):
-        assert local.run(round_index=t + 1).samples.tolist() == (BATCH * STEPS).tolist()
+        assert round_of(local, t).samples.tolist() == (BATCH * STEPS).tolist()
     for order, own in zip(orders, STEPS, strict=True):
         again = ClientOrder(order.shard, batch_size=BATCH, seed=7, client=orders.index(order))
         expected = [again.batch(step).tolist() for step in range(ROUNDS * own)]
@@ -86,7 +86,7 @@ def test_every_client_round_step_and_sample_has_a_dropout_mask_of_its_own(traine
     monkeypatch.setattr(BatchedLora, "mask", mask)
     local, _, _ = trainer(dropout=0.5, group_size=group_size)
     for t in range(ROUNDS):
-        local.run(round_index=t + 1)
+        round_of(local, t)
     layers = {name for (name, *_), _ in drawn}
     expected = [
         (layer, t, client, place)
@@ -113,7 +113,7 @@ def test_the_bases_own_dropout_is_seeded_by_round_step_group_and_slice(trainer, 
     local, _, _ = trainer(group_size=2, base_dropout=True, sort_by_length=sort, seed=11, steps=np.full(3, 2))
     monkeypatch.setattr("declora.process.seeded", watched)
     for t in range(ROUNDS):
-        local.run(round_index=t + 1)
+        round_of(local, t)
     groups = [(start, part) for start, count in zip((0, 2), slices, strict=True) for part in range(count)]
     assert seen == [
         seeds.derive(11, "base-dropout", t, step, *group)
@@ -126,7 +126,7 @@ def test_the_base_drops_out_in_training_alone_and_only_where_asked_for(trainer, 
     local, bank, _ = trainer(base_dropout=asked)
     modes = []
     local._model.bert.embeddings.register_forward_hook(lambda module, *_: modes.append(module.training))
-    local.run(round_index=1)
+    round_of(local, 0)
     assert set(modes) == {asked}
     assert not any(module.training for module in local._model.modules())
     assert not bank.rows.training
@@ -139,7 +139,7 @@ def test_without_padding_a_block_computes_tokens_alone(trainer):
         computed[unpad] = []
         block = local._model.bert.encoder.layer[0].intermediate
         block.register_forward_pre_hook(lambda _, args, found=computed[unpad]: found.append(args[0][..., 0].numel()))
-        local.run(round_index=1)
+        round_of(local, 0)
         lengths = local._tokens.lengths[np.concatenate([order.taken[0] for order in orders])]
     # Numbers of rows are rounded up to the next for which a product is made.
     assert computed == {False: [lengths.max() * len(lengths)], True: [product_rows(int(lengths.sum()))]}
@@ -150,14 +150,13 @@ def test_a_clients_loss_is_the_mean_over_its_own_steps(trainer):
     """At a rate near 0 nothing moves, so each step's loss is the model's own of that batch."""
     local, bank, orders = trainer(rate=1e-30)
     model, tokens = local._model, local._tokens
-    losses = local.run(round_index=1).losses
+    losses = round_of(local, 0).losses
     bank.bind(bank.P[:1])
     for client, order in enumerate(orders):
         own = []
         for taken in order.taken:
             batch = tokens.batch(taken, torch.device("cpu"))
-            bank.rows.owner, bank.rows.count = None, len(taken)
-            with torch.no_grad():
+            with torch.no_grad(), bank.rows.computing(len(taken)):
                 own.append(float(model(**batch.inputs, labels=batch.labels).loss))
         assert losses[client] == pytest.approx(np.mean(own), abs=1e-5)
 
@@ -166,7 +165,7 @@ def test_a_loss_that_is_not_finite_names_client_and_round(trainer):
     local, bank, _ = trainer()
     bank.P[1, -1] = float("nan")
     with pytest.raises(TrainingError, match=r"loss of client 1 is nan in round 4 \(local step 1; 1 of 3 clients\)"):
-        local.run(round_index=4)
+        round_of(local, 3)
 
 
 QUERY, DENSE = "bert.encoder.layer.1.attention.self.query.weight", "bert.encoder.layer.0.output.dense.weight"
@@ -185,7 +184,7 @@ def test_weights_of_the_base_that_are_not_finite_are_named_not_the_learning_rate
         for name in broken:
             weights[name].view(-1)[3] = value
     with pytest.raises(TrainingError, match=f"loss of client 0 .* not finite, {re.escape(named)}") as caught:
-        local.run(round_index=1)
+        round_of(local, 0)
     assert "learning_rate" not in str(caught.value)
 
 
@@ -199,7 +198,7 @@ def test_a_gradient_that_is_not_finite_names_client_and_round(trainer, monkeypat
 
     monkeypatch.setattr(ClientOptimizer, "gradient_norms", norms)
     with pytest.raises(TrainingError, match=r"gradient of client 2 is inf in round 1"):
-        local.run(round_index=1)
+        round_of(local, 0)
 
 
 def test_an_adapter_that_leaves_the_finite_numbers_in_the_last_step_is_noticed(trainer):
@@ -207,4 +206,4 @@ def test_an_adapter_that_leaves_the_finite_numbers_in_the_last_step_is_noticed(t
     local, bank, _ = trainer(rate=3e38, steps=np.ones(3, dtype=np.int64))
     bank.P.mul_(10.0)
     with pytest.raises(TrainingError, match=r"adapter of client 0 is .* in round 2 \(local step 1"):
-        local.run(round_index=2)
+        round_of(local, 1)

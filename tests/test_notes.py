@@ -86,7 +86,7 @@ def test_what_a_codec_loses_under_a_rule_that_does_not_keep_the_mean_is_said(cod
 )  # fmt: skip
 def test_where_little_adds_up_there_is_no_word_of_it(settings):
     assert federation_of("complete", **settings).cautions == ()
-    assert replace(federation_of("complete", codec="q2", mixer="median"), exchange=None).cautions == ()
+    assert federation_of("complete", codec="q2", mixer="median").alone().cautions == ()
 
 
 def test_a_run_says_what_its_codec_and_mixer_do_together(run):

@@ -13,11 +13,27 @@ PLAIN = {
 }  # fmt: skip
 
 
+class Counting(ClientOptimizer):
+    """An optimizer that counts the steps which each client has taken, and so knows the rates of the next."""
+
+    def __init__(self, values, gradients, *, steps, **settings):
+        super().__init__(values, gradients, steps=steps, **settings)
+        self.done = np.zeros(len(steps), dtype=np.int64)
+
+    @property
+    def learning_rate(self):
+        return self.rates(self.done).max()
+
+    def step(self, norms, active, trained=None):
+        super().step(norms, active, self.rates(self.done), trained)
+        self.done += active
+
+
 def descend(steps, columns=1, **settings):
     """An optimizer of rows that start at 0, plain SGD where nothing else is said; returns it, P and G."""
     values, gradients = torch.zeros(len(steps), columns), torch.zeros(len(steps), columns)
     settings = {**PLAIN, "weight_decay": np.zeros(columns), **settings}
-    return ClientOptimizer(values, gradients, steps=np.array(steps), **settings), values, gradients
+    return Counting(values, gradients, steps=np.array(steps), **settings), values, gradients
 
 
 def rates(schedule, warmup, steps):
@@ -131,7 +147,7 @@ def test_the_optimizer_moves_only_the_rows_that_step_each_on_its_own_schedule(na
         for o, n in zip(optimizers, steps, strict=True)
     ]
     gradients = torch.zeros_like(values)
-    ours = ClientOptimizer(values, gradients, name=name, steps=2 * steps, clip_norm=None, **settings)
+    ours = Counting(values, gradients, name=name, steps=2 * steps, clip_norm=None, **settings)
     for _ in range(2):
         for step in range(3):
             active = steps > step
@@ -157,9 +173,7 @@ def test_a_client_is_updated_to_the_same_bits_whoever_is_beside_it(name, columns
 
     def trained(rows):
         own, gradients = values[rows].clone(), torch.zeros(len(rows), columns)
-        optimizer = ClientOptimizer(
-            own, gradients, name=name, steps=np.full(len(rows), len(steps)), clip_norm=0.5, **settings
-        )
+        optimizer = Counting(own, gradients, name=name, steps=np.full(len(rows), len(steps)), clip_norm=0.5, **settings)
         for step in steps:
             gradients.copy_(step[rows])
             optimizer.step(optimizer.gradient_norms(), np.ones(len(rows), dtype=bool))

@@ -15,7 +15,7 @@ PACKAGE = Path(declora.__file__).parent
 CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 PUBLIC = {
     "Adapter", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError", "ModelError",
-    "Reproduction", "RunFolderError", "SimulationConfig", "SimulationResult", "Topology", "TopologyError",
+    "Part", "Reproduction", "RunFolderError", "SimulationConfig", "SimulationResult", "Topology", "TopologyError",
     "TrainingError", "__version__", "reproduce", "simulate",
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from declora import _bridge
 from declora.errors import CodecError, FrameError, TrainingError
 from declora.exchange import Delivery, LocalExchange
 from declora.mixer import ClippedGossip
-from federations import Damaged, federation_of, gossip_of, rows_of
+from federations import Damaged, Recorded, federation_of, gossip_of, rows_of
 
 CLIENTS, COLUMNS = 10, 256
 MEMORIES = ["q8+ef", "none+ef", "q2+ef", "q4+choco", "none+choco", "q2+ef21", "topk:fraction=0.2+choco"]
@@ -24,13 +24,13 @@ def test_a_refused_message_leaves_the_memory_of_its_sender_as_it_was_and_moves_t
     gossip, rows = gossip_of(federation, start()), rows_of(CLIENTS, COLUMNS, centre=5)
     for t in range(2):
         gossip.round(t, rows)
-    before, row = gossip._memory.state.copy(), rows[5].clone()
+    before, row = gossip.memory.state.copy(), rows[5].clone()
     traffic = gossip.round(2, rows)
-    assert np.flatnonzero(traffic.refused).tolist() == [5]
+    assert np.flatnonzero(traffic.tolerated).tolist() == [5]
     assert torch.equal(rows[5], row)
-    np.testing.assert_array_equal(gossip._memory.state[5], before[5])
+    np.testing.assert_array_equal(gossip.memory.state[5], before[5])
     if codec != "none+ef":  # which never owes anything
-        changed = (gossip._memory.state != before).any(axis=1)
+        changed = (gossip.memory.state != before).any(axis=1)
         assert changed[np.arange(CLIENTS) != 5].all()
 
 
@@ -55,13 +55,13 @@ def test_after_a_refusal_error_feedback_sends_its_row_and_what_it_owed_before():
     """The telescoping sum over the rounds that arrived: sent + owed = to be sent, as if the lost one had not been."""
     federation = federation_of("complete", codec="q4+ef", mixer="clipped:tau=1e6", exchange=Damaged([3], rounds=[1]))
     gossip = gossip_of(federation, torch.zeros(CLIENTS, COLUMNS))
-    memory, sums = gossip._memory, np.zeros(COLUMNS)
+    memory, sums = gossip.memory, np.zeros(COLUMNS)
     remember = memory.remember
 
-    def recorded(outgoing, public, refused):
+    def recorded(outgoing, public, refused, columns):
         if not refused[3]:
             sums[:] += public[3]
-        remember(outgoing, public, refused)
+        remember(outgoing, public, refused, columns)
 
     memory.remember = recorded
     wanted = np.zeros(COLUMNS)
@@ -82,8 +82,8 @@ def test_a_message_that_would_sum_a_public_copy_to_infinity_is_refused_and_count
     gossip, rows = gossip_of(federation, start(1.0)), rows_of(CLIENTS, COLUMNS, centre=1)
     refused = []
     for t in range(40):
-        refused.append(np.flatnonzero(gossip.round(t, rows).refused).tolist())
-        assert np.isfinite(gossip._memory.state).all()
+        refused.append(np.flatnonzero(gossip.round(t, rows).tolerated).tolist())
+        assert np.isfinite(gossip.memory.state).all()
         honest = rows[[client for client in range(CLIENTS) if client != 2]]
         assert honest.abs().max() < 10
     assert [] in refused
@@ -126,11 +126,11 @@ def test_where_nobody_guards_against_it_such_a_message_ends_the_run_with_round_a
     for t in range(2):
         gossip.round(t, rows)
         rows.zero_()  # else what client 2 is said to have sent would move all rows out of the numbers
-    copies = gossip._memory.state.copy()
+    copies = gossip.memory.state.copy()
     with pytest.raises(FrameError, match=r"^round 3: the message of client 2 was refused: .* public copy"):
         gossip.round(2, rows)
     assert not rows.any()
-    np.testing.assert_array_equal(gossip._memory.state, copies)
+    np.testing.assert_array_equal(gossip.memory.state, copies)
 
 
 @pytest.mark.parametrize("codec", ["q4", "q4+ef", "q4+choco"])
@@ -144,21 +144,39 @@ def test_a_damaged_message_ends_the_run_with_round_and_client_before_anything_is
     assert torch.equal(rows, before)
 
 
-def test_a_message_of_a_run_with_another_seed_is_refused():
-    """Run ids are drawn from the seed: the frames of two runs cannot be taken for each other's."""
+class Swapped(LocalExchange):
+    """Delivers other frames than those that were sent."""
 
-    class Swapped(LocalExchange):
-        def deliver(self, frames, sizes, edges):
-            return Delivery(other._frames, super().deliver(frames, sizes, edges).bytes_sent)
+    def __init__(self, frames):
+        self.frames = frames
 
-    rows = rows_of(CLIENTS, COLUMNS)
-    same, other = (gossip_of(federation_of(), start(0.0), seed=seed) for seed in (0, 1))
-    same.round(0, rows.clone())
-    other.round(0, rows.clone())
-    assert bytes(same._frames[0, 8:24]) != bytes(other._frames[0, 8:24])
+    def deliver(self, frames, sizes, edges):
+        return Delivery(self.frames, super().deliver(frames, sizes, edges).bytes_sent)
+
+
+def test_a_message_of_another_run_with_the_same_seed_is_refused():
+    """A run's id is drawn once, not derived from its seed."""
+    rows, recorded = rows_of(CLIENTS, COLUMNS), Recorded()
+    gossip_of(federation_of(exchange=recorded), start(0.0), run_id=None).round(0, rows.clone())
+    (frames,) = recorded.frames
+    (own,) = {bytes(frame[8:24]) for frame in frames}
+    gossip_of(federation_of(exchange=Swapped(frames)), start(0.0), run_id=own).round(0, rows.clone())
     with pytest.raises(FrameError, match="run id is that of another run"):
-        gossip_of(federation_of(exchange=Swapped()), start(0.0), seed=0).round(0, rows.clone())
-    gossip_of(federation_of(exchange=Swapped()), start(0.0), seed=1).round(0, rows.clone())
+        gossip_of(federation_of(exchange=Swapped(frames)), start(0.0), run_id=None).round(0, rows.clone())
+
+
+def test_the_manifest_tells_apart_sites_that_agreed_on_something_else():
+    def manifest(columns=COLUMNS, *, gamma=None, version="1", method="dec-lora", **settings):
+        federation = federation_of(**{"codec": "q4", "clients": CLIENTS, **settings})
+        rows = torch.zeros(CLIENTS, columns)
+        return gossip_of(federation, rows, gamma=gamma, version=version, method=method).names["manifest"]
+
+    others = [
+        {"columns": 2 * COLUMNS}, {"codec": "q8"}, {"codec": "q4:block=64"}, {"codec": "q4+choco"}, {"mixer": "median"},
+        {"gamma": 0.5}, {"method": "fedavg"}, {"version": "2"},
+    ]  # fmt: skip
+    assert manifest() == manifest(topology="complete")
+    assert len({manifest(), *(manifest(**other) for other in others)}) == 1 + len(others)
 
 
 @pytest.mark.parametrize("codec", ["none", "none+choco"])

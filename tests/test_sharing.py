@@ -87,7 +87,6 @@ MIXED = {
 @pytest.mark.parametrize("beside", MIXED)
 def test_a_model_that_mixes_rows_is_trained_one_client_at_a_time_and_says_why(beside, tokenizer):
     run = run_of(with_blocks(MIXED[beside]), tokenizer, group_size=3)
-    run.discard()
     assert run.group_size == 1
     assert run.sharing.notes == (
         "BertForSequenceClassification is trained one client at a time, which is slower: what it computes for one text "
@@ -108,14 +107,12 @@ def test_where_rows_of_a_batch_mix_a_client_alone_trains_as_with_peft(tokenizer)
 
 def test_a_model_whose_clients_share_passes_has_nothing_to_say(tokenizer):
     run = run_of(tiny_bert(), tokenizer)
-    run.discard()
     assert run.sharing.notes == ()
     assert run.group_size == 3
 
 
 def test_one_client_is_not_said_to_be_slow(tokenizer):
     run = run_of(with_blocks(MIXED["the texts beside it"]), tokenizer, method="centralized")
-    run.discard()
     assert run.sharing.notes == ()
 
 
@@ -127,7 +124,6 @@ def test_a_model_that_reads_the_end_of_a_row_shares_passes_where_padding_is_on_t
     material = prepare(config)
     for side, together in (("left", True), ("right", False)):
         run = Run(config, replace(material, train=replace(material.train, padding_side=side)))
-        run.discard()
         assert run.sharing.together is together
 
 
@@ -136,7 +132,6 @@ def test_rows_that_are_padded_on_the_left_are_not_unpadded(tokenizer):
     config = SimulationConfig(model=tiny_bert(), tokenizer=tokenizer, data=data, clients=3, lora={"r": 2})
     material = prepare(config)
     run = Run(config, replace(material, train=replace(material.train, padding_side="left")))
-    run.discard()
     assert run.sharing.unpadding is None
 
 
@@ -170,7 +165,6 @@ def test_adapters_that_no_gradient_comes_back_to_are_said(tokenizer):
     model = tiny_bert()
     model.bert.encoder.layer[0].register_forward_hook(lambda module, args, output: output.detach())
     run = run_of(model, tokenizer, lora={"target_modules": ["query"]})
-    run.discard()
     assert run.sharing.notes == (
         "In a trial no gradient came back to 1 of 2 adapted layers of BertForSequenceClassification: "
         "bert.encoder.layer.0.attention.self.query.",

@@ -49,7 +49,7 @@ STAGES = {
     "while frozen layers are exchanged": "declora.model.surgery.FrozenLinear.replaces",
     "while the run is assembled": "declora.run.steps_per_round",
     "while passes are tried": "declora.train.trial.forward",
-    "after passes were tried": "declora.run.Evaluator",
+    "after passes were tried": "declora.run.choose_group_size",
 }
 
 
@@ -67,7 +67,7 @@ def test_the_model_has_its_own_layers_back_whenever_preparing_ends_early(stage, 
         with pytest.raises((error, ModelError)):
             run_of(model, tokenizer)
     assert_same(state_of(model), before)
-    run_of(model, tokenizer).discard()
+    run_of(model, tokenizer)
     assert_same(state_of(model), before)
 
 

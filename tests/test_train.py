@@ -10,10 +10,13 @@ import transformers
 
 from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
 from declora.errors import ModelError
+from declora.methods import build_method
 from declora.model import AdapterBank, Layout
 from declora.model.batched import BatchedLinear, BatchedLora, Rows
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
+from declora.plan import Plan
+from declora.state import State
 from declora.train.local_steps import LocalTrainer
 from declora.train.loss import row_losses
 from declora.train.optimizer import ClientOptimizer
@@ -104,13 +107,19 @@ def batched(
         unpadding=unpadding,
     )
     for t in range(rounds):
-        work = trainer.run(round_index=t + 1)
+        work = round_of(trainer, t)
     assert work.samples.tolist() == [
         sum(tokens.samples(order.batch(step)) for step in range(count))
         for order, count in zip(orders, counts, strict=True)
     ]
     surgery.undo()
     return start, bank.P.clone(), work.losses, surgery.layout
+
+
+def round_of(trainer, t):
+    """Round t of a trainer of clients who do not talk."""
+    plan = Plan.of_clients(trainer._bank.layout.columns, trainer._steps, t)
+    return trainer.run(plan, State(trainer._bank.P), build_method("local"))
 
 
 def alone(model, lora, tokens, start, layout, client, *, steps=STEPS, orders=None, **optimizer):

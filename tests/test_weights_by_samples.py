@@ -10,7 +10,8 @@ import torch
 import declora
 from conftest import tiny_bert, tiny_texts
 from declora.errors import ConfigError, TopologyError
-from declora.model import AdapterBank
+from declora.methods import Part
+from declora.state import State
 
 SIZES = [4, 40, 10, 26]
 SHARES = torch.tensor(SIZES, dtype=torch.float64) / sum(SIZES)
@@ -98,15 +99,11 @@ def test_attackers_do_not_count_in_the_weighted_average(run):
     torch.testing.assert_close(result.average.row.double(), expected, atol=1e-7, rtol=1e-6)
 
 
-def test_the_mean_of_a_bank_is_weighted_by_the_law_over_those_it_is_asked_for():
-    class Columns:
-        columns = 3
-
-    bank = AdapterBank(Columns(), [], None)
-    bank.P = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [100.0, 200.0, 300.0]])
+def test_the_mean_is_weighted_by_the_law_over_those_it_is_asked_for():
+    state = State(torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [100.0, 200.0, 300.0]]))
     law = np.array([0.5, 0.3, 0.2])
-    assert bank.mean([0, 2], law).tolist() == pytest.approx([20.5 / 0.7, 41 / 0.7, 61.5 / 0.7])
-    assert bank.mean([0, 2]).tolist() == [50.5, 101.0, 151.5]
+    assert Part().endpoint(state, [0, 2], law).tolist() == pytest.approx([20.5 / 0.7, 41 / 0.7, 61.5 / 0.7])
+    assert Part().endpoint(state, [0, 2], None).tolist() == [50.5, 101.0, 151.5]
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,15 @@ class Comparison:
 CLIENTS, BATCH, STEPS, RATE, CLIP, SEED = 3, 6, 3, 0.5, 0.5, 3
 
 
+class _Spread(Run):
+    """A run whose clients begin with adapters of their own, `start`."""
+
+    def _begin(self):
+        super()._begin()
+        self.bank.P += 0.05 * torch.randn(self.bank.P.shape, generator=torch.Generator().manual_seed(5))
+        self.start = self.bank.P.clone()
+
+
 def compare(model: transformers.PreTrainedModel, tokenizer, task: str, targets: str | list[str] | None) -> Comparison:
     """Trains adapters on `targets` (None: declora's choice) that start at random, by SGD with a linear schedule."""
     own = copy.deepcopy(model)
@@ -137,10 +146,9 @@ def compare(model: transformers.PreTrainedModel, tokenizer, task: str, targets: 
         learning_rate=RATE, weight_decay=0.0, clip_norm=CLIP, max_length=32, client_eval_samples=0, seed=SEED,
     )  # fmt: skip
     material = prepare(config)
-    run = Run(config, material)
-    run.bank.P += 0.05 * torch.randn(run.bank.P.shape, generator=torch.Generator().manual_seed(5))
-    start = run.bank.P.clone()
+    run = _Spread(config, material)
     outcome = run.execute()
+    start = run.start
     difference = of_a_block = 0.0
     for client, shard in enumerate(run.federation.shards):
         order = ClientOrder(shard, batch_size=BATCH, seed=SEED, client=client)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from declora.experiments import Reproduction, reproduce
+    from declora.methods import Part
     from declora.model.adapter import Adapter
     from declora.result import Comparison, SimulationResult
     from declora.simulation import simulate
@@ -38,6 +39,7 @@ __all__ = [
     "DecloraError",
     "FrameError",
     "ModelError",
+    "Part",
     "Reproduction",
     "RunFolderError",
     "SimulationConfig",
@@ -59,6 +61,7 @@ _ROOMS = {
     "DecloraError": "declora.errors",
     "FrameError": "declora.errors",
     "ModelError": "declora.errors",
+    "Part": "declora.methods",
     "Reproduction": "declora.experiments",
     "RunFolderError": "declora.errors",
     "SimulationConfig": "declora.config",

@@ -12,7 +12,7 @@ from declora.codec import parse_codec
 from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
 from declora.fields import LOADED, SHARED, Section, list_fields, read_fields
 from declora.kinds import LORA_FIELDS, Choice, Given, Name, Place, Real, Source, Table, Text, Texts, Whole, Wholes
-from declora.methods import build_method
+from declora.methods import Part, Stack, build_method
 from declora.metrics import METRICS
 from declora.mixer import parse_mixer
 from declora.topology.names import parse_name
@@ -111,9 +111,11 @@ class SimulationConfig:
     """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max) or
     samples (metropolis weights changed to keep the mean weighted by each client's samples, which is then the averaged
     model); of fedavg's server: samples (n_k / n) or uniform (1 / n). None: metropolis, and samples for fedavg."""
-    method: Annotated[str, Name(build_method)] = "dec-lora"
+    method: Annotated[Any, Given(Name(build_method))] = "dec-lora"
     """dec-lora, centralized (pooled data, with batches as large as all clients' together, so as many samples a round),
-    fedavg (exact average by a server, weighted by samples), local (no gossip)."""
+    fedavg (exact average by a server, weighted by samples), local (no gossip); ffa-lora (A stays as it was drawn),
+    adf-lora[:interval=5], tad-lora[:interval=N] and rolora[:interval=1] (B is trained for so many rounds, then A),
+    gradient-tracking, d2 (against the bias of unlike data); several parts joined by +; or a `declora.Part` of yours."""
     compare: Annotated[Any | None, Given(Text()), SHARED] = None
     """Several runs from the same seeds: method names, each with overrides if need be ("dec-lora codec=none"), in a list
     or in one text with commas; or labels with their settings."""
@@ -222,6 +224,8 @@ class SimulationConfig:
             )
         if self.local_steps is None and self.local_epochs is None:
             object.__setattr__(self, "local_steps", DEFAULT_LOCAL_STEPS)
+        if not isinstance(self.method, str):
+            build_method(self.method)
         if self.attack is not None:
             parse_attack(self.attack, self.attackers, clients=self.clients, seed=self.seed)
         if self.tensorboard and self.out is None:
@@ -276,6 +280,8 @@ def describe(value: Any) -> Any:
         return describe(value.to_diff_dict())
     if hasattr(value, "tolist"):
         return value.tolist()
+    if isinstance(value, Part | Stack):
+        return f"<{value}>"
     return f"<{type(value).__name__}>"
 
 

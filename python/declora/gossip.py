@@ -1,102 +1,158 @@
-"""One gossip round: encode, exchange, check, mix."""
+"""Gossip: what clients send in a round, what arrives of it, and how each combines it with its own."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from declora import _bridge, seeds
-from declora.codec import NoMemory
-from declora.errors import CodecError, FrameError, TrainingError
-from declora.exchange import Routes
-from declora.methods import Federation
+from declora import seeds
+from declora.errors import FrameError
+from declora.federation import Federation
+from declora.inbox import Inbox
+from declora.methods import Stack
+from declora.model import Layout
+from declora.plan import Columns, Plan
+from declora.state import State
+from declora.wire import Wire
 
-__all__ = ["Gossip", "Traffic"]
+__all__ = ["Gossip"]
 
 Rows = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-@dataclass
-class Traffic:
-    """What one round cost."""
-
-    bytes_sent: NDArray[np.int64]
-    """`[clients]`, bytes on each client's link, from the real frames."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Wall time of `encode`, `exchange` and `mix`."""
-    refused: Mask | None = None
-    """`[clients]`, who had a message refused; None where every message is taken or the run ends."""
-
-
 class Gossip:
-    """The gossip of all clients of a process: its codec's memory, its frames, its mixer.
+    """The gossip of all clients of a process: its exchange, its codec's memory, its wire, its mixer.
 
     Args:
         federation: Who talks to whom, and how.
-        start: float32 `[clients, D]`, the common first adapters (public copies begin there).
+        method: What is combined.
+        layout: The columns of the adapters.
+        state: Of the run, which is at its start; what is remembered of rounds is kept in it.
+        sent: The columns that the first round sends.
         gamma: Consensus step size; the codec's default where None.
-        manifest: 16 bytes that all sites of a run share (layout and codec).
-        seed: The run's seed: names the run and the codec's random streams.
+        version: Of this software: sites of different ones do not understand each other.
+        seed: The run's seed, of the codec's random streams.
     """
 
     def __init__(
-        self, federation: Federation, start: torch.Tensor, *, gamma: float | None, manifest: bytes, seed: int
+        self,
+        federation: Federation,
+        method: Stack,
+        layout: Layout,
+        state: State,
+        *,
+        sent: Columns,
+        gamma: float | None,
+        version: str,
+        seed: int,
     ) -> None:
-        self._federation = federation
-        self._codec = federation.codec.core
-        self._mixer, self._attack = federation.mixer, federation.attack
-        if self._attack is not None:
-            self._attack.start(federation.topology.matrices)
-        self._routes = Routes(len(start), None if self._attack is None else self._attack.private)
-        first = start.cpu().numpy()
-        self._memory = federation.codec.memory(federation.codec.shrink)
-        self._memory.start(self._routes.spread(first))
-        self._mixer.start(first)
+        self._mixer, self._exchange = federation.mixer, federation.lying
+        self._tolerant = federation.tolerant
         self._gamma = federation.codec.default_gamma if gamma is None else gamma
-        frame_bytes = federation.codec.frame_bytes(start.shape[1])
-        self._frames = np.empty((len(self._routes.senders), frame_bytes), dtype=np.uint8)
-        self._run_id = seeds.generator(seed, "run-id").bytes(16)
-        self._manifest = manifest
-        self._seed = seeds.derive(seed, "codec")
         self._host: torch.Tensor | None = None
+        if self._exchange.silent:
+            return
+        self._routes = self._exchange.begin(federation.clients, federation.topology.matrices, state.room("attack"))
+        first = method.origin(state).cpu().numpy()
+        self._memory = federation.codec.memory(federation.codec.shrink, state.room("memory"))
+        self._memory.start(self._routes.spread(first))
+        self._mixer.start(sent.take(first), state.room("mixer"))
+        self._wire = Wire(
+            federation.codec,
+            method.lifted(layout),
+            self._routes.senders,
+            run_id=state.run_id,
+            manifest={
+                "codec": federation.codec,
+                "mixer": federation.mixer,
+                "method": method,
+                "gamma": self._gamma,
+                "version": version,
+            },
+            seed=seeds.derive(seed, "codec"),
+        )
 
-    def round(self, t: int, values: torch.Tensor) -> Traffic:
-        """Mixes `values [clients, D]` (P) in place with the neighbours of round `t` (0-based).
+    def round(self, plan: Plan, state: State, method: Stack) -> Inbox:
+        """Lifts what clients have after their local steps, exchanges it, combines it, and takes it back into `state`.
 
         Raises:
             FrameError: A message is not what it should be, and nobody was said to lie or guarded against.
             TrainingError: What some clients lied moved others out of the numbers that can be computed or sent.
         """
-        federation, routes = self._federation, self._routes
-        if federation.exchange is None:
-            return Traffic(np.zeros(len(values), dtype=np.int64))
-        seconds: dict[str, float] = {}
-        rows = self._fetch(values)
-        with _timed(seconds, "encode"):
-            outgoing = self._encode(t, self._mixer.sent(rows))
-        with _timed(seconds, "exchange"):
-            sizes = _bridge.frame_bytes(self._codec, self._frames, rows.shape[1])
-            delivery = federation.exchange.deliver(self._frames, sizes, routes.edges(federation.topology.edges(t)))
-        with _timed(seconds, "mix"):
-            refused = self._mix(t, outgoing, delivery.frames, rows)
+        if self._exchange.silent:
+            return Inbox(np.zeros(len(state.adapter), dtype=np.int64))
+        lifted = method.lift(state, plan)
+        host = self._fetch(lifted)
+        rows = plan.sent.take(host)
+        inbox = self._swap(plan, rows)
+        with _timed(inbox.seconds, "mix"):
+            method.mix(self._mixer, inbox, rows, gamma=self._gamma)
+            self._exchange.settle(plan.event, rows)
+            plan.sent.put(host, rows)
             if self._host is not None:
-                values.copy_(self._host, non_blocking=True)
-        whose = routes.by_client(refused) > 0 if self._tolerant else None
-        return Traffic(routes.by_client(delivery.bytes_sent), seconds, whose)
+                lifted.copy_(self._host, non_blocking=True)
+            method.refit(state, lifted, plan)
+        return inbox
 
-    @property
-    def _tolerant(self) -> bool:
-        """Whether the run goes on without a message that is refused: somebody is said to lie, or guarded against."""
-        return self._attack is not None or self._mixer.robust
+    def _swap(self, plan: Plan, rows: Rows) -> Inbox:
+        """Sends `rows [clients, sent columns]` in frames, and returns what arrived of them."""
+        t, columns, seconds = plan.event, plan.sent, dict[str, float]()
+        channel = self._wire.channel(columns)
+        with _timed(seconds, "encode"):
+            with np.errstate(over="ignore"):  # what leaves the numbers here is cut, or named by the codec
+                outgoing = self._memory.outgoing(self._exchange.told(t, self._mixer.sent(rows)), columns)
+            outgoing = self._exchange.fitted(outgoing, channel.codec.limit(columns.count))
+            with self._exchange.explaining(t):
+                frames = self._wire.encode(t, outgoing, columns)
+            self._exchange.posted(channel.codec, frames)
+        with _timed(seconds, "exchange"):
+            sizes = self._wire.sizes(frames, columns)
+            delivery = self._exchange.deliver(frames, sizes, self._routes.edges(plan.edges))
+        with _timed(seconds, "mix"):
+            checked = self._wire.check(t, delivery.frames, columns)
+            self._refuse(t, dict(checked.faults))
+            inbox = Inbox(
+                self._routes.by_client(delivery.bytes_sent),
+                self._routes.weights(plan.weights),
+                checked,
+                seconds=seconds,
+            )
+            refused = checked.refused
+            if not self._memory.lossless:
+                inbox.values = self._memory.public(inbox.public(columns.count), columns)
+                refused |= self._beyond(t, inbox.values)
+                self._memory.remember(outgoing, inbox.values, refused, columns)
+            inbox.refused = refused
+            if self._tolerant:
+                inbox.tolerated = self._routes.by_client(refused) > 0
+        return inbox
+
+    def _beyond(self, t: int, public: Rows) -> Mask:
+        """Returns which messages would move their public values, `[messages, D]`, out of the finite numbers.
+
+        Each adds to what the ones before it left: a sum of proper messages need not be a proper value.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            beyond: Mask = ~np.isfinite(public.sum(axis=1))  # one pass; a sum may leave the finite numbers by itself
+        for message in np.flatnonzero(beyond).tolist():
+            beyond[message] = not np.isfinite(public[message]).all()
+        why = "it would move its sender's public copy out of the finite numbers."
+        self._refuse(t, dict.fromkeys(np.flatnonzero(beyond).tolist(), why))
+        return beyond
+
+    def _refuse(self, t: int, faults: dict[int, str]) -> None:
+        """Ends the run for messages that are refused, unless it goes on without them."""
+        if faults and not self._tolerant:
+            message, why = next(iter(faults.items()))
+            client = self._routes.senders[message]
+            raise FrameError(f"round {t + 1}: the message of client {client} was refused: {why}")
 
     def _fetch(self, values: torch.Tensor) -> Rows:
-        """Returns P as an array: itself on the CPU; from a GPU, a copy in pinned memory that serves all rounds.
+        """Returns `values` as an array: itself on the CPU; from a GPU, a copy in pinned memory that serves all rounds.
 
         Pinned memory is copied at the full rate of the bus; the way back is queued before the next local step, so the
         CPU need not wait for it.
@@ -108,86 +164,9 @@ class Gossip:
         self._host.copy_(values)
         return self._host.numpy()
 
-    def _encode(self, t: int, rows: Rows) -> Rows:
-        """Writes the frames of round `t` and returns what they encode, `[messages, D]`."""
-        attack = self._attack
-        with np.errstate(over="ignore"):  # what leaves the numbers here is cut, or named by the codec
-            outgoing = self._memory.outgoing(rows if attack is None else attack.sent(t, rows))
-        if attack is not None:
-            attack.cut(outgoing, self._routes.senders, self._codec.limit(rows.shape[1]))
-        try:
-            _bridge.encode_frames(self._codec, outgoing, self._frames, seed=self._seed, **self._names(t))
-        except CodecError as error:
-            if attack is None or t == 0:  # nobody has heard a lie yet
-                raise
-            raise self._overcome(t, str(error)) from error
-        if attack is not None:
-            attack.forge(self._codec, self._frames)
-        return outgoing
-
-    def _mix(self, t: int, outgoing: Rows, frames: NDArray[np.uint8], rows: Rows) -> Mask:
-        """Checks the frames of round `t`, mixes `rows [clients, D]` in place; returns which messages were refused."""
-        checked = self._check(t, frames, rows.shape[1])
-        weights = self._routes.weights(self._federation.topology.weights(t))
-        mixed = self._routes.spread(rows)  # rows themselves, unless some message is private
-        refused = checked.refused
-        if isinstance(self._memory, NoMemory):
-            self._mixer.mix_frames(weights, checked, mixed, gamma=self._gamma)
-        else:
-            decoded = np.empty((len(checked), rows.shape[1]), dtype=np.float32)
-            _bridge.decode_frames(checked, decoded)
-            public = self._memory.public(decoded)
-            refused |= self._beyond(t, public)
-            self._memory.remember(outgoing, public, refused)
-            self._mixer.mix(weights, public, mixed, gamma=self._gamma, refused=refused)
-        if mixed is not rows:
-            rows[:] = mixed[: len(rows)]
-        if self._attack is not None:
-            self._attack.adopt(rows)
-            if not np.isfinite(rows).all():
-                raise self._overcome(t, "clients have values that are not finite.")
-        return refused
-
-    def _check(self, t: int, frames: NDArray[np.uint8], columns: int) -> _bridge.CheckedFrames:
-        """Returns the frames of round `t` and which of them are refused, where the run goes on without them."""
-        checked = _bridge.check_frames(self._codec, frames, columns, partial=True, **self._names(t))
-        for message, why in checked.faults:
-            self._refuse(t, message, why)
-        return checked
-
-    def _beyond(self, t: int, public: Rows) -> Mask:
-        """Returns which messages would move their public values, `[messages, D]`, out of the finite numbers.
-
-        Each adds to what the ones before it left: a sum of proper messages need not be a proper value.
-        """
-        with np.errstate(over="ignore", invalid="ignore"):
-            beyond: Mask = ~np.isfinite(public.sum(axis=1))  # one pass; a sum may leave the finite numbers by itself
-        for message in np.flatnonzero(beyond).tolist():
-            beyond[message] = not np.isfinite(public[message]).all()
-            if beyond[message]:
-                self._refuse(t, message, "it would move its sender's public copy out of the finite numbers.")
-        return beyond
-
-    def _refuse(self, t: int, message: int, why: str) -> None:
-        """Ends the run for a message that is refused, unless the run goes on without it."""
-        if not self._tolerant:
-            client = self._routes.senders[message]
-            raise FrameError(f"round {t + 1}: the message of client {client} was refused: {why}")
-
-    def _overcome(self, t: int, what: str) -> TrainingError:
-        """Returns the error of a run whose mixer let an attack move the honest where they cannot go on."""
-        return TrainingError(
-            f"round {t + 1}: {what} mixer={str(self._mixer)!r} does not seem to keep out attack={str(self._attack)!r}. "
-            "Use a robust mixer whose f is at least the number of attackers among a client's neighbours."
-        )
-
-    def _names(self, t: int) -> dict[str, Any]:
-        """Returns what the headers of round `t` say, and what a receiver expects of them."""
-        return {"run_id": self._run_id, "manifest": self._manifest, "round": t, "senders": self._routes.senders}
-
 
 @contextmanager
 def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[name] = time.perf_counter() - start
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start

@@ -1,6 +1,7 @@
 """What a run needs before its first round, and what several runs can share: data, tokens, the frozen base."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from peft import TaskType
@@ -11,8 +12,8 @@ from declora.codec import parse_codec
 from declora.config import SETTINGS, SimulationConfig
 from declora.data import TextData
 from declora.errors import ConfigError, TopologyError, shown
-from declora.exchange import LocalExchange
-from declora.methods import Federation, build_method
+from declora.federation import Federation
+from declora.methods import Stack, build_method
 from declora.mixer import PushSum, parse_mixer
 from declora.model import BaseModel, load_base
 from declora.topology import Topology, in_order
@@ -21,7 +22,7 @@ from declora.train.exact_match import Questions
 from declora.train.fit import fit_causal, fit_classifier
 from declora.train.tokens import Tokens, tokenize
 
-__all__ = ["Material", "federation_of", "prepare", "shareable"]
+__all__ = ["Material", "divide", "plan_federation", "prepare", "shareable"]
 
 
 @dataclass(frozen=True)
@@ -134,37 +135,39 @@ def _same(a: Any, b: Any) -> bool:
     return a is b or (isinstance(a, str | int | float | bool | None) and a == b)
 
 
-def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation, data.Partition]:
-    """Returns the clients with their shares of the data and the graph between them, and the partition itself.
+def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
+    """Returns who takes part and how they talk, as the method runs it, and the method: before data are loaded.
 
     Raises:
         ConfigError: A setting names something unknown or does not fit another.
-        DataError: The data cannot be divided like that.
         TopologyError: The graph cannot carry gossip.
     """
-    codec, mixer = parse_codec(config.codec), parse_mixer(config.mixer)
+    codec, mixer, method = parse_codec(config.codec), parse_mixer(config.mixer), build_method(config.method)
     if not mixer.weighted and config.weights not in (None, "metropolis"):
         raise ConfigError(
             f"weights={config.weights!r} has no effect with mixer={config.mixer!r}, which counts all neighbours alike; "
             "leave weights out."
         )
-    partition = data.partition(config.partition, text, config.clients, seed=config.seed)  # first: it bounds clients
-    over_graph = build_method(config.method).over_graph
-    weights = (config.weights if over_graph else None) or "metropolis"
-    topology = Topology.build(
+    weights = (config.weights if method.over_graph else None) or "metropolis"
+    build = partial(
+        Topology.build,
         config.topology,
         config.clients,
         weights=weights,
         seed=config.seed,
         column_stochastic=isinstance(mixer, PushSum),
-        samples=[len(shard) for shard in partition.shards] if weights == "samples" else None,
     )
-    if over_graph:
-        _check_nodes(topology, partition.name)
+    by_samples = weights == "samples"
+    topology = build(samples=[1] * config.clients) if by_samples else build()
     if codec.memory.needs_static_graph and topology.period > 1:
         raise ConfigError(
             f"codec={config.codec!r} keeps public copies at fixed neighbours, but topology={topology.name!r} changes "
             f"its neighbours from round to round. Use a codec without copies ({codec.core.name}) or a static graph."
+        )
+    if not method.steady and isinstance(mixer, PushSum):
+        raise ConfigError(
+            f"mixer='push-sum' moves a weight for all that a client sends, but method={str(method)!r} sends other "
+            "columns in other rounds. Use mixer='linear', or a method that always sends the same."
         )
     attack = None
     if config.attack is not None:
@@ -174,18 +177,36 @@ def federation_of(config: SimulationConfig, text: TextData) -> tuple[Federation,
                 f"attack={config.attack!r} is made for weights whose rows sum to 1, which mixer='push-sum' does not "
                 "have. Use another mixer, or an attack that tells all the same, e.g. sign-flip."
             )
-    federation = Federation(
-        partition.shards,
-        config.batch_size,
-        topology,
-        codec,
-        LocalExchange(),
-        mixer,
-        attack,
-        weights=config.weights,
-        notes=topology.notes,
+    federation = method.arrange(
+        Federation(
+            config.clients,
+            config.batch_size,
+            topology,
+            codec,
+            mixer=mixer,
+            attack=attack,
+            weights=config.weights,
+            weighing=(lambda samples: build(samples=samples)) if by_samples else None,
+        )
     )
-    return federation, partition
+    federation.check()
+    return federation, method
+
+
+def divide(
+    config: SimulationConfig, text: TextData, federation: Federation, method: Stack
+) -> tuple[Federation, data.Partition]:
+    """Returns the federation with each client's share of the data, and the partition itself.
+
+    Raises:
+        DataError: The data cannot be divided like that.
+        TopologyError: The names of the graph's nodes do not say which client is which, or clients' shares cannot be
+            what they count.
+    """
+    partition = data.partition(config.partition, text, config.clients, seed=config.seed)
+    if method.over_graph:
+        _check_nodes(federation.topology, partition.name)
+    return federation.holding(partition.shards), partition
 
 
 def _check_nodes(topology: Topology, partition: str) -> None:

@@ -12,7 +12,7 @@ from declora import report
 from declora.config import SimulationConfig
 from declora.data import Partition
 from declora.errors import ConfigError
-from declora.methods import Federation
+from declora.federation import Federation
 from declora.model import Adapter
 from declora.run import Outcome
 
@@ -100,7 +100,7 @@ class SimulationResult:
             "evaluated on": self._evaluated_on(),
             "samples of a client": f"{min(map(len, federation.shards)):,} to {max(map(len, federation.shards)):,}",
         }
-        if federation.exchange is not None:
+        if not federation.exchange.silent:
             message = federation.codec.frame_bytes(layout.columns)
             facts |= {
                 "graph": federation.topology.name,
@@ -139,7 +139,7 @@ class SimulationResult:
     def summary(self, title: str) -> report.RunSummary:
         """Returns what a report page shows of this run."""
         figures = [("Labels by client", self._partition_figure())]
-        if self.federation.exchange is not None:
+        if not self.federation.exchange.silent:
             topology = self.federation.topology
             figures.insert(0, ("Who talks to whom", report.topology_figure(topology.clients, topology.edges(0))))
         return report.RunSummary(
@@ -171,7 +171,7 @@ class SimulationResult:
 
     def __str__(self) -> str:
         """The figures of the last and of the best round, in one line each."""
-        table = Comparison({self.config.method: self}).table.iloc[0]
+        table = Comparison({str(self.config.method): self}).table.iloc[0]
         lines = [
             f"{report.tables.heading(str(name))}: {report.tables.format_value(str(name), value)}"
             for name, value in table.drop("bytes_ratio").items()  # to itself
@@ -219,7 +219,7 @@ class Comparison:
             codecs={
                 label: result.federation.codec.name
                 for label, result in self.results.items()
-                if result.federation.exchange is not None
+                if not result.federation.exchange.silent
             },
             local_work={label: result.local_work for label, result in self.results.items()},
         )

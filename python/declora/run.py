@@ -1,9 +1,10 @@
 """One run: rounds of local steps and gossip, and what is measured of them."""
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,17 @@ from peft import LoraConfig
 from declora import _bridge, process, seeds
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, TrainingError, out_of_memory
-from declora.gossip import Gossip, Traffic
-from declora.methods import Federation, build_method
+from declora.federation import Federation
+from declora.gossip import Gossip
+from declora.inbox import Inbox
+from declora.methods import Stack
 from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout, Storage, adapter_config
 from declora.model.batched import Rows
 from declora.model.surgery import Surgery
-from declora.prepare import Material, federation_of
+from declora.plan import Phase, Plan
+from declora.prepare import Material, divide, plan_federation
+from declora.state import State
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
 from declora.train.local_steps import LocalRound, LocalTrainer
@@ -29,8 +34,7 @@ from declora.train.memory import check_fits, choose_group_size
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
-from declora.train.sharing import Sharing, find_sharing
-from declora.train.tokens import Tokens
+from declora.train.sharing import find_sharing
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
 
@@ -60,92 +64,140 @@ class Outcome:
 
 
 class Run:
-    """A run, ready to start: everything that can be refused has been checked when the constructor returns."""
+    """A run, ready to start: everything that can be refused has been checked when the constructor returns.
+
+    The base model is as it came between the constructor and `rounds`, and after them, so several runs can be ready on
+    one.
+
+    Args:
+        config: The settings.
+        material: Data and model.
+        planned: What `plan_federation` made of the settings; made here where None.
+
+    Attributes:
+        federation: With each client's share of the data.
+        partition: The shares.
+        state: Of the run, once its rounds have begun.
+    """
 
     @process.alone()  # PEFT, as whatever loads, changes globals
-    def __init__(self, config: SimulationConfig, material: Material) -> None:
-        self.config = config
-        self.material = material
-        method = build_method(config.method)
+    def __init__(
+        self, config: SimulationConfig, material: Material, planned: tuple[Federation, Stack] | None = None
+    ) -> None:
+        self.config, self.material = config, material
         own = material.text.preset.metric if material.text.preset else None
         self.metric = choose_metric(config.metric or own, material.text.task)
         if self.metric.name == "exact_match" and material.questions is None:
             raise ConfigError("metric='exact_match' needs generated answers. Set max_new_tokens, e.g. 256.")
-        planned, self.partition = federation_of(config, material.text)
-        self.federation: Federation = method.arrange(planned)
-        if self.federation.exchange is not None:
-            self.federation.mixer.check(self.federation.topology)
-        # Whose adapters count, and the same as an index: with nobody to leave out it gives views, not copies.
-        self._honest = [c for c in range(self.federation.clients) if c not in self.federation.attackers]
-        self._rows = Rows()
+        federation, self.method = planned or plan_federation(config)
+        self.federation, self.partition = divide(config, material.text, federation, self.method)
         lora = adapter_config(config.lora, material.base, material.task_type)
-        with ExitStack() as given_back:
-            given_back.enter_context(material.base.lent())
-            self._surgery = Surgery(
-                material.base.model, lora, self._rows, seed=seeds.derive(config.seed, "adapter") % 2**63
-            )
-            given_back.callback(self._surgery.undo)
-            self._assemble()
-            self._given_back = given_back.pop_all()
-
-    def _assemble(self) -> None:
-        config, material = self.config, self.material
-        codec = self.federation.codec.for_shapes(self._surgery.layout.shapes)
-        self.federation = federation = replace(self.federation, codec=codec)
-        device = material.base.model.device
-        train, shards = material.train, federation.shards
+        train, shards = material.train, self.federation.shards
         if config.packing:
             pack = pack_examples if material.text.has_prompts else pack_blocks
             train, shards = pack(train, shards, max_length=config.max_length)
-        check_fits(
-            material.base.model,
-            clients=federation.clients,
-            columns=self._surgery.layout.columns,
-            batch_size=federation.batch_size,
-            length=float(train.lengths.mean()),
-            device=device,
-        )
-        self.bank = AdapterBank(self._surgery.layout, self._surgery.slots, self._rows)
-        self.bank.fill(self._surgery.initial, federation.clients, device)
-        orders = [
+        self._train = train
+        self._orders = [
             ClientOrder(
                 shard,
-                batch_size=federation.batch_size,
+                batch_size=self.federation.batch_size,
                 seed=config.seed,
                 client=client,
                 whole_epochs=config.local_epochs is not None,
             )
             for client, shard in enumerate(shards)
         ]
-        self.local_steps = steps_per_round(orders, steps=config.local_steps, epochs=config.local_epochs)
-        self._optimizer = ClientOptimizer(
+        self.local_steps = steps_per_round(self._orders, steps=config.local_steps, epochs=config.local_epochs)
+        rows = Rows()
+        with material.base.lent():
+            self._surgery = Surgery(material.base.model, lora, rows, seed=seeds.derive(config.seed, "adapter") % 2**63)
+            try:
+                shapes = self.method.lifted(self.layout).shapes
+                self.federation = replace(self.federation, codec=self.federation.codec.for_shapes(shapes))
+                self.bank = AdapterBank(self.layout, self._surgery.slots, rows)
+                self._try_model()
+            finally:
+                self._surgery.undo()
+
+    def _try_model(self) -> None:
+        """Finds out how clients share the passes of the model, and that all fits into memory."""
+        config, base, federation = self.config, self.material.base, self.federation
+        device = base.model.device
+        check_fits(
+            base.model,
+            clients=federation.clients,
+            columns=self.layout.columns,
+            batch_size=federation.batch_size,
+            length=float(self._train.lengths.mean()),
+            device=device,
+        )
+        self.bank.fill(self._surgery.initial, 1, device)
+        self.sharing = find_sharing(
+            base.model,
+            self.bank,
+            self._train,
+            clients=federation.clients,
+            special=base.tokenizer.all_special_ids,
+            unpad=config.unpad and self._train.task == "classification" and device.type == "cpu",
+            base_dropout=config.base_dropout,
+        )
+        self.group_size = 1
+        if self.sharing.together:
+            self.group_size = config.group_size or choose_group_size(
+                base.model,
+                clients=federation.clients,
+                batch_size=federation.batch_size,
+                max_length=min(config.max_length, int(self._train.lengths.max())),
+                device=device.type,
+            )
+
+    @property
+    def layout(self) -> Layout:
+        """The columns of the adapters."""
+        return self._surgery.layout
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed or decided for the user, in whole sentences, each once."""
+        rooms = (self.material.text, self.material.base, self.federation, self._surgery, self.sharing)
+        return tuple(dict.fromkeys([*(note for room in rooms for note in room.notes), *self.federation.cautions]))
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Has the batched layers in the base model."""
+        with self.material.base.lent():
+            self._surgery.redo()
+            try:
+                yield
+            finally:
+                self._surgery.undo()
+
+    def _begin(self) -> None:
+        """Makes the state of a run that has not begun, and what works on it."""
+        config, material, federation = self.config, self.material, self.federation
+        self.bank.fill(self._surgery.initial, federation.clients, material.base.model.device)
+        self.state = State(self.bank.P)
+        self.method.begin(self.state, self.layout)
+        self.optimizer = ClientOptimizer(
             self.bank.P,
             self.bank.G,
             name=config.optimizer,
             learning_rate=config.learning_rate,
-            weight_decay=np.where(self.bank.layout.matrices, config.weight_decay, 0.0),
+            weight_decay=np.where(self.layout.matrices, config.weight_decay, 0.0),
             momentum=config.momentum,
             schedule=config.schedule,
             warmup=config.warmup,
             steps=config.rounds * self.local_steps,
             clip_norm=config.clip_norm,
+            edges=[block.start for block in self.layout],
+            room=self.state.room("optimizer"),
         )
-        self.sharing = self._find_sharing(train)
-        self.group_size = 1
-        if self.sharing.together:
-            self.group_size = config.group_size or choose_group_size(
-                material.base.model,
-                clients=federation.clients,
-                batch_size=federation.batch_size,
-                max_length=min(config.max_length, int(train.lengths.max())),
-                device=device.type,
-            )
         self._trainer = LocalTrainer(
             material.base.model,
             self.bank,
-            self._optimizer,
-            train,
-            orders,
+            self.optimizer,
+            self._train,
+            self._orders,
             steps=self.local_steps,
             group_size=self.group_size,
             sort_by_length=config.sort_by_length and self.sharing.together,
@@ -155,9 +207,12 @@ class Run:
         )
         self._gossip = Gossip(
             federation,
-            self.bank.P,
+            self.method,
+            self.layout,
+            self.state,
+            sent=self.method.plan(self._plan(0), self.layout).sent,
             gamma=config.gamma,
-            manifest=self.bank.layout.digest(str(federation.codec)),
+            version=version("declora"),
             seed=config.seed,
         )
         self._evaluator = Evaluator(
@@ -172,33 +227,8 @@ class Run:
             sharing=self.sharing,
         )
 
-    def _find_sharing(self, train: Tokens) -> Sharing:
-        """Returns how clients share passes; padding is left out of those of a classifier on a CPU, where wanted."""
-        config, base = self.config, self.material.base
-        return find_sharing(
-            base.model,
-            self.bank,
-            train,
-            clients=self.federation.clients,
-            special=base.tokenizer.all_special_ids,
-            unpad=config.unpad and train.task == "classification" and self.bank.P.device.type == "cpu",
-            base_dropout=config.base_dropout,
-        )
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was guessed or decided for the user, in whole sentences, each once."""
-        rooms = (self.material.text, self.material.base, self.federation, self._surgery, self.sharing)
-        return tuple(dict.fromkeys([*(note for room in rooms for note in room.notes), *self.federation.cautions]))
-
-    def discard(self) -> None:
-        """Gives the base model back as it came, for a run that will not be executed."""
-        self._given_back.close()
-
     def execute(self, observe: Callable[[RoundRecord], None] = lambda record: None) -> Outcome:
         """Runs all rounds; `observe` gets each round's record as soon as it is measured.
-
-        The base model is as it came when this returns or raises.
 
         Raises:
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
@@ -210,8 +240,8 @@ class Run:
                 observe(record)
         return Outcome(
             rows=self.bank.P.cpu(),
-            mean=self.bank.mean(self._honest, self.federation.topology.law).cpu(),
-            layout=self.bank.layout,
+            mean=self._endpoint().cpu(),
+            layout=self.layout,
             lora=self._surgery.config,
             history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),
@@ -224,81 +254,99 @@ class Run:
     def rounds(self) -> Generator[RoundRecord]:
         """Runs a round for each record that is asked for; what `execute` is made of.
 
-        The base model is as it came when this ends, is closed or raises.
-
         Raises:
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
         record: RoundRecord | None = None
-        try:
-            for t in range(self.config.rounds):
-                record = self._round(t, record)
-                yield record
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            raise TrainingError(
-                f"memory ran out in round {t + 1}. Lower group_size (here {self.group_size}), batch_size or max_length."
-            ) from error
-        finally:
-            self.discard()
+        event = 0
+        with self.installed():
+            try:
+                self._begin()
+                for event in range(self.state.event, self.config.rounds):
+                    record = self._round(event, record)
+                    yield record
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                raise TrainingError(
+                    f"memory ran out in round {event + 1}. Lower group_size (here {self.group_size}), "
+                    "batch_size or max_length."
+                ) from error
 
-    def _round(self, t: int, before: RoundRecord | None) -> RoundRecord:
+    def _round(self, event: int, before: RoundRecord | None) -> RoundRecord:
+        """Runs one event: a plan, local steps, gossip; returns what is measured of it."""
+        state, method = self.state, self.method
+        plan = method.plan(self._plan(event), self.layout)
         if self.config.reset_moments:
-            self._optimizer.reset_moments()
-        learning_rate = self._optimizer.learning_rate
+            self.optimizer.reset_moments()
+        method.before_round(state, plan)
         start = time.perf_counter()
-        try:
-            work = self._trainer.run(round_index=t + 1)
-        except TrainingError as error:
-            if t == 0 or not self.federation.attackers:
-                raise
-            attack, mixer = str(self.federation.attack), str(self.federation.mixer)
-            raise TrainingError(
-                f"{error} Or keep out attack={attack!r}: mixer={mixer!r} may let it through."
-            ) from error
-        trained = time.perf_counter()
-        traffic = self._gossip.round(t, self.bank.P)
+        with self.federation.lying.explaining(event):
+            work = self._trainer.run(plan, state, method)
+        seconds = {"train": time.perf_counter() - start}
+        inbox = self._gossip.round(plan, state, method)
+        method.after_round(state, plan, inbox)
+        state.event = event + 1
+        return self._record(plan, work, inbox, seconds | inbox.seconds, before)
+
+    def _plan(self, event: int) -> Plan:
+        """Returns what happens in a round where the method says nothing else: all is trained, and all is sent."""
+        topology = self.federation.topology
+        return Plan(
+            event,
+            (Phase(self.local_steps, self.layout.whole),),
+            self.layout.whole,
+            topology.weights(event),
+            topology.edges(event),
+        )
+
+    def _endpoint(self) -> torch.Tensor:
+        return self.method.endpoint(self.state, self.federation.honest, self.federation.topology.law)
+
+    def _record(
+        self, plan: Plan, work: LocalRound, inbox: Inbox, seconds: Mapping[str, float], before: RoundRecord | None
+    ) -> RoundRecord:
+        honest = self.federation.honest
         record: RoundRecord = {
-            "round": t + 1,
-            "learning_rate": learning_rate,
-            "train_loss": float(work.losses[self._honest].mean()),
+            "round": plan.event + 1,
+            "learning_rate": work.learning_rate,
+            "train_loss": float(work.losses[honest].mean()),
             "samples_seen": int(work.samples.sum()),
             "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
-            "consensus_distance": _bridge.consensus_distance(self.bank.rows_of(self._honest).cpu()),
-            "bytes_sent": int(traffic.bytes_sent.sum()),
-            "bytes_total": int(traffic.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
-            "seconds_train": trained - start,
-            **{f"seconds_{phase}": seconds for phase, seconds in traffic.seconds.items()},
+            "consensus_distance": _bridge.consensus_distance(self.bank.rows_of(honest).cpu()),
+            "bytes_sent": int(inbox.bytes_sent.sum()),
+            "bytes_total": int(inbox.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
+            **{f"seconds_{phase}": took for phase, took in seconds.items()},
         }
-        if traffic.refused is not None:
-            record["frames_refused"] = int(traffic.refused.sum())
-        scores = self._evaluate(record, last=t + 1 == self.config.rounds)
-        record["clients"] = self._client_records(t, work, traffic, scores)
+        if inbox.tolerated is not None:
+            record["frames_refused"] = int(inbox.tolerated.sum())
+        scores = self._evaluate(record)
+        record["clients"] = self._client_records(plan, work, inbox, scores)
         return record
 
-    def _evaluate(self, record: RoundRecord, *, last: bool) -> dict[int, Score]:
+    def _evaluate(self, record: RoundRecord) -> dict[int, Score]:
         """Adds the evaluation of this round, if it is due, to `record`; returns each honest client's score."""
-        if not last and record["round"] % self.config.eval_every:
+        last = self.state.event == self.config.rounds
+        if not last and self.state.event % self.config.eval_every:
             return {}
         start = time.perf_counter()
-        record |= self._evaluator.average(self.bank.mean(self._honest, self.federation.topology.law))
-        scores = self._evaluator.clients(self._honest)
+        record |= self._evaluator.average(self._endpoint())
+        scores = self._evaluator.clients(self.federation.honest)
         record |= self._evaluator.spread(scores)
         record["seconds_evaluate"] = time.perf_counter() - start
         return scores
 
     def _client_records(
-        self, t: int, work: LocalRound, traffic: Traffic, scores: dict[int, Score]
+        self, plan: Plan, work: LocalRound, inbox: Inbox, scores: dict[int, Score]
     ) -> list[dict[str, Any]]:
         return [
             {
-                "round": t + 1,
+                "round": plan.event + 1,
                 "client": client,
                 "train_loss": float(work.losses[client]),
-                "local_steps": int(self.local_steps[client]),
+                "local_steps": int(plan.steps[client]),
                 "samples_seen": int(work.samples[client]),
-                "bytes_sent": int(traffic.bytes_sent[client]),
+                "bytes_sent": int(inbox.bytes_sent[client]),
                 **(scores[client].record() if client in scores else {}),
             }
             for client in range(self.federation.clients)

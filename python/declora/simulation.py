@@ -15,7 +15,7 @@ from declora.config import SimulationConfig
 from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, cut, out_of_memory, shown
 from declora.model.held import held
 from declora.outputs import folder_names, keeping, write_comparison, write_run
-from declora.prepare import Material, prepare, shareable
+from declora.prepare import plan_federation, prepare, shareable
 from declora.report import Progress, RunFolder, RunLog, announce
 from declora.result import Comparison, SimulationResult
 from declora.run import RoundRecord, Run
@@ -79,38 +79,35 @@ def simulate(
 
 def _simulate_one(config: SimulationConfig) -> SimulationResult:
     _check_out(config)
-    run = Run(config, prepare(config))
-    with _discarding(run):
-        announce(run.notes, config.progress)
-    return _execute(run, config.method)
+    planned = plan_federation(config)
+    run = Run(config, prepare(config), planned)
+    announce(run.notes, config.progress)
+    return _execute(run, str(config.method))
 
 
 def _simulate_several(base: SimulationConfig, overrides: Mapping[str, Mapping[str, Any]]) -> Comparison:
     _check_out(base)
     configs = _configs(base, overrides)
-    materials: dict[str, Material] = {}
-    metrics: dict[str, str] = {}
-    notes: dict[str, None] = {}
+    planned = {label: plan_federation(config) for label, config in configs.items()}
+    runs: dict[str, Run] = {}
     for label, config in configs.items():
         # Everything is checked before the first run starts, and what runs can share is loaded once.
-        twin = next((other for other in materials if shareable(configs[other], config)), None)
-        materials[label] = materials[twin] if twin else prepare(config)
-        checked = Run(config, materials[label])
-        checked.discard()
-        metrics[label] = checked.metric.name
-        notes |= dict.fromkeys(checked.notes)
+        twin = next((run for run in runs.values() if shareable(run.config, config)), None)
+        runs[label] = Run(config, twin.material if twin else prepare(config), planned[label])
+    metrics = {label: run.metric.name for label, run in runs.items()}
     if len(set(metrics.values())) > 1:
         found = ", ".join(f"{label} {metric}" for label, metric in metrics.items())
         raise ConfigError(f"compare mixes metrics: {found}. Set metric, the same for all runs.")
+    notes = dict.fromkeys(note for run in runs.values() for note in run.notes)
     announce(notes, base.progress)
     folder = _open_folder(base)
     with closing(folder) if folder is not None else nullcontext():
         if folder is not None:
             folder.write_json("config.json", base.override(compare=overrides).describe())
         results: dict[str, SimulationResult] = {}
-        for label, config in configs.items():
+        for label in configs:
             try:
-                results[label] = _execute(Run(config, materials[label]), label, within=folder)
+                results[label] = _execute(runs.pop(label), label, within=folder)
             except RunFolderError as error:
                 finished = results if error.result is None else {**results, label: error.result}
                 error.result = Comparison(finished) if finished else None
@@ -159,14 +156,13 @@ def _execute(run: Run, label: str, within: RunFolder | None = None) -> Simulatio
     config = run.config
     with ExitStack() as stack:
         log = None
-        with _discarding(run):
-            where = environment(run)
-            folder = _open_folder(config, within)
-            if folder is not None:
-                stack.callback(folder.close)
-                log = RunLog(folder, config.describe(), tensorboard=config.tensorboard)
-                stack.enter_context(closing(log))
-            progress = stack.enter_context(closing(Progress(config.rounds, label, config.progress)))
+        where = environment(run)
+        folder = _open_folder(config, within)
+        if folder is not None:
+            stack.callback(folder.close)
+            log = RunLog(folder, config.describe(), tensorboard=config.tensorboard)
+            stack.enter_context(closing(log))
+        progress = stack.enter_context(closing(Progress(config.rounds, label, config.progress)))
 
         def observe(record: RoundRecord) -> None:
             progress.update(record)
@@ -180,16 +176,6 @@ def _execute(run: Run, label: str, within: RunFolder | None = None) -> Simulatio
                 write_run(folder, result, label, log)
                 folder.finish()
     return result
-
-
-@contextmanager
-def _discarding(run: Run) -> Iterator[None]:
-    """Gives the base its own layers back where what a run needs besides cannot be had."""
-    try:
-        yield
-    except BaseException:
-        run.discard()
-        raise
 
 
 @contextmanager
@@ -215,7 +201,7 @@ def environment(run: Run) -> dict[str, str]:
         **{name: version(name) for name in packages},
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads",
-        "device": str(run.bank.P.device),
+        "device": str(run.material.base.device),
         "group size": str(run.group_size),
         "padding": "kept" if run.sharing.unpadding is None else "left out",
         "seed": str(run.config.seed),

@@ -1,7 +1,7 @@
 """What an attack is."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from declora import _bridge
 
-__all__ = ["Attack", "Rows"]
+__all__ = ["Attack", "Past", "Rows"]
 
 Rows = NDArray[np.float32]
+Past = dict[str, Any]
+"""Arrays by name."""
 
 
 class Attack:
@@ -29,6 +31,8 @@ class Attack:
     name: ClassVar[str]
     equivocates: ClassVar[bool] = False
     """Whether it tells different neighbours different things, which needs neighbours: a server is told one."""
+    repeats: ClassVar[bool] = False
+    """Whether it sends again what was sent in an earlier round, so that rounds have to send the same columns."""
     private: NDArray[np.int32] = np.empty((0, 2), dtype=np.int32)
     """int32 `[P, 2]`, sorted (attacker, neighbour) pairs: who has a message for whom alone."""
 
@@ -40,8 +44,13 @@ class Attack:
         """Returns the others of clients 0..clients - 1."""
         return [client for client in range(clients) if client not in self.attackers]
 
-    def start(self, matrices: Sequence[sp.csr_array]) -> None:
-        """Begins a run on a graph whose mixing matrices of one period are `matrices`, and forgets the one before."""
+    def start(self, matrices: Sequence[sp.csr_array], past: Past) -> None:
+        """Begins a run on a graph whose mixing matrices of one period are `matrices`, and forgets the one before.
+
+        Args:
+            matrices: Of one period.
+            past: Where an attack keeps, by name, what it has to know of earlier rounds.
+        """
         return
 
     def sent(self, t: int, rows: Rows) -> Rows:

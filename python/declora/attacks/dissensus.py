@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from declora.attacks.attack import Rows
+from declora.attacks.attack import Past, Rows
 from declora.attacks.values import Scaled
 
 __all__ = ["Dissensus"]
@@ -25,7 +25,7 @@ class Dissensus(Scaled):
     name = "dissensus"
     equivocates = True
 
-    def start(self, matrices: Sequence[sp.csr_array]) -> None:
+    def start(self, matrices: Sequence[sp.csr_array], past: Past) -> None:
         """Has a private message for each edge from a liar to an honest client, in any round of the period."""
         self._matrices = matrices
         pairs = []

@@ -1,6 +1,5 @@
 """Attacks by repetition: what was right once is sent again."""
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora import _bridge
-from declora.attacks.attack import Attack, Rows
+from declora.attacks.attack import Attack, Past, Rows
 from declora.errors import ConfigError
 
 __all__ = ["Replay", "Stale"]
@@ -18,13 +17,22 @@ __all__ = ["Replay", "Stale"]
 class _Late(Attack):
     """An attack with what was sent `delay` rounds ago; before there is that, its attackers send what they should."""
 
+    repeats = True
+
     def __init__(self, *arguments: Any, delay: int = 1, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.delay = delay
 
-    def start(self, matrices: Sequence[sp.csr_array]) -> None:
+    def start(self, matrices: Sequence[sp.csr_array], past: Past) -> None:
         """Begins without a past."""
-        self._past: deque[NDArray[Any]] = deque(maxlen=self.delay + 1)
+        self._past = past
+
+    def _since(self, now: NDArray[Any]) -> NDArray[Any]:
+        """Returns what was sent in the last `delay` + 1 rounds, oldest first, with this round's, `now`."""
+        before = self._past.get("sent", now[None][:0])
+        since: NDArray[Any] = np.concatenate([before, now[None]])[-(self.delay + 1) :]
+        self._past["sent"] = since
+        return since
 
     def __str__(self) -> str:
         return f"{self.name}:delay={self.delay}"
@@ -40,8 +48,8 @@ class Stale(_Late):
 
     def lies(self, t: int, rows: Rows) -> NDArray[np.floating]:
         """Returns the rows of `delay` rounds ago, of the first round where there were fewer."""
-        self._past.append(rows[list(self.attackers)])
-        return self._past[0]
+        oldest: Rows = self._since(rows[list(self.attackers)])[0]
+        return oldest
 
 
 class Replay(_Late):
@@ -73,9 +81,9 @@ class Replay(_Late):
 
     def forge(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
         """Puts the frames of `delay` rounds ago in the place of the attackers'."""
-        self._past.append(frames[list(self.attackers) if self.target is None else [self.target]])
-        if len(self._past) > self.delay:
-            frames[list(self.attackers)] = self._past[0]
+        past = self._since(frames[list(self.attackers) if self.target is None else [self.target]])
+        if len(past) > self.delay:
+            frames[list(self.attackers)] = past[0]
 
     def __str__(self) -> str:
         """The attack with its options."""

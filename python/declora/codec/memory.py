@@ -12,10 +12,12 @@ CHOCO's own theory asks for a hundredth of that.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from declora.plan import Columns
 
 __all__ = ["EF21", "MEMORIES", "ErrorFeedback", "Memory", "NoMemory", "PublicCopies"]
 
@@ -24,20 +26,31 @@ Mask = NDArray[np.bool_]
 
 
 class Memory(ABC):
-    """The memory of one codec for all clients of a process; `state` is float32 `[clients, D]`.
+    """The memory of one codec for all messages of a process; `state` is float32 `[messages, D]`.
+
+    A round may send some columns only. What is remembered of the others stays as it is.
 
     Args:
         shrink: What decoded values are multiplied with. A memory needs a *contractive* codec, E||z - x||^2 < ||x||^2;
             an unbiased one of relative variance omega becomes that by 1 / (1 + omega). Without it the memory of a
             coarse codec (omega > 1) grows for ever.
+        room: Where `state` is kept, under that name.
     """
 
     name: ClassVar[str]
     needs_static_graph: ClassVar[bool] = False
-    state: Rows
+    lossless: ClassVar[bool] = False
+    """Whether the public values are what is decoded, and nothing is remembered."""
 
-    def __init__(self, shrink: float = 1.0) -> None:
+    def __init__(self, shrink: float = 1.0, room: dict[str, Any] | None = None) -> None:
         self.shrink = np.float32(shrink)
+        self._room = {} if room is None else room
+
+    @property
+    def state(self) -> Rows:
+        """What is remembered, float32 `[messages, D]`."""
+        state: Rows = self._room["state"]
+        return state
 
     @classmethod
     def gamma(cls, contraction: float) -> float:
@@ -45,38 +58,49 @@ class Memory(ABC):
         return contraction**2 if contraction < 0.95 else 1.0
 
     def start(self, rows: Rows) -> None:
-        """Begins from the clients' common first adapter, `rows [clients, D]`; needs nothing without a state."""
+        """Begins from the clients' common first adapter, `rows [messages, D]`; needs nothing without a state."""
         return
 
     @abstractmethod
-    def outgoing(self, rows: Rows) -> Rows:
-        """Returns what is encoded for `rows`, `[clients, D]`."""
+    def outgoing(self, rows: Rows, columns: Columns | None = None) -> Rows:
+        """Returns what is encoded for `rows [messages, columns]`, which are these columns of the state, or all."""
 
     @abstractmethod
-    def public(self, decoded: Rows) -> Rows:
-        """Returns the public values z, `[clients, D]`, in the place of `decoded`; nothing is remembered yet."""
+    def public(self, decoded: Rows, columns: Columns | None = None) -> Rows:
+        """Returns the public values z, `[messages, columns]`, in the place of `decoded`; nothing is remembered yet."""
 
-    def remember(self, outgoing: Rows, public: Rows, refused: Mask) -> None:
-        """Moves on by the messages that were taken; of a `refused` client, `[clients]`, all stays as it was.
+    def remember(self, outgoing: Rows, public: Rows, refused: Mask, columns: Columns | None = None) -> None:
+        """Moves on by the messages that were taken; of a `refused` one, `[messages]`, all stays as it was.
 
         Args:
-            outgoing: What was encoded, `[clients, D]`.
-            public: z as `public` returned it, `[clients, D]`; kept, and not to be changed by anybody.
-            refused: Whose message was refused by all who got it: a sender learns it as the receivers do.
+            outgoing: What was encoded, `[messages, columns]`.
+            public: z as `public` returned it, likewise; kept, and not to be changed by anybody.
+            refused: Which messages were refused by all who got them: a sender learns it as the receivers do.
+            columns: Of the state.
         """
         return
+
+    def _of_state(self, columns: Columns | None) -> Rows:
+        return self.state if columns is None else columns.take(self.state)
+
+    def _keep(self, values: Rows, columns: Columns | None) -> None:
+        if columns is None or columns.whole:
+            self._room["state"] = values
+        else:
+            columns.put(self.state, values)
 
 
 class NoMemory(Memory):
     """z = C(x)."""
 
     name = "none"
+    lossless = True
 
-    def outgoing(self, rows: Rows) -> Rows:
+    def outgoing(self, rows: Rows, columns: Columns | None = None) -> Rows:
         """Returns `rows`."""
         return rows
 
-    def public(self, decoded: Rows) -> Rows:
+    def public(self, decoded: Rows, columns: Columns | None = None) -> Rows:
         """Returns `decoded`."""
         return decoded
 
@@ -98,22 +122,24 @@ class ErrorFeedback(Memory):
 
     def start(self, rows: Rows) -> None:
         """Begins with nothing owed."""
-        self.state = np.zeros_like(rows)
+        self._room["state"] = np.zeros_like(rows)
 
-    def outgoing(self, rows: Rows) -> Rows:
+    def outgoing(self, rows: Rows, columns: Columns | None = None) -> Rows:
         """Returns x + m."""
-        return rows + self.state
+        return rows + self._of_state(columns)
 
-    def public(self, decoded: Rows) -> Rows:
+    def public(self, decoded: Rows, columns: Columns | None = None) -> Rows:
         """Returns z."""
         decoded *= self.shrink
         return decoded
 
-    def remember(self, outgoing: Rows, public: Rows, refused: Mask) -> None:
+    def remember(self, outgoing: Rows, public: Rows, refused: Mask, columns: Columns | None = None) -> None:
         """Owes what z lacks; where nothing was taken, what was owed before, since x goes out again by itself."""
-        before = self.state[refused]
-        np.subtract(outgoing, public, out=self.state)
-        self.state[refused] = before
+        owed = self._of_state(columns)
+        before = owed[refused]
+        np.subtract(outgoing, public, out=owed)
+        owed[refused] = before
+        self._keep(owed, columns)
 
 
 class PublicCopies(Memory):
@@ -128,23 +154,23 @@ class PublicCopies(Memory):
 
     def start(self, rows: Rows) -> None:
         """Begins with the copies equal to `rows`."""
-        self.state = rows.copy()
+        self._room["state"] = rows.copy()
 
-    def outgoing(self, rows: Rows) -> Rows:
+    def outgoing(self, rows: Rows, columns: Columns | None = None) -> Rows:
         """Returns x - xhat."""
-        return rows - self.state
+        return rows - self._of_state(columns)
 
-    def public(self, decoded: Rows) -> Rows:
+    def public(self, decoded: Rows, columns: Columns | None = None) -> Rows:
         """Returns the copies as these messages move them."""
         decoded *= self.shrink
         with np.errstate(over="ignore"):  # a message that moves a copy to infinity is the caller's to refuse
-            decoded += self.state
+            decoded += self._of_state(columns)
         return decoded
 
-    def remember(self, outgoing: Rows, public: Rows, refused: Mask) -> None:
+    def remember(self, outgoing: Rows, public: Rows, refused: Mask, columns: Columns | None = None) -> None:
         """Keeps the moved copies."""
-        public[refused] = self.state[refused]
-        self.state = public
+        public[refused] = self._of_state(columns)[refused]
+        self._keep(public, columns)
 
 
 class EF21(PublicCopies):

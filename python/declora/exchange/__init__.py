@@ -2,6 +2,8 @@
 
 from declora.exchange.base import Delivery, Exchange
 from declora.exchange.local import LocalExchange, StarExchange
+from declora.exchange.lying import LyingExchange
 from declora.exchange.routes import Routes
+from declora.exchange.silent import SilentExchange
 
-__all__ = ["Delivery", "Exchange", "LocalExchange", "Routes", "StarExchange"]
+__all__ = ["Delivery", "Exchange", "LocalExchange", "LyingExchange", "Routes", "SilentExchange", "StarExchange"]

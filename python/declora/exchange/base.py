@@ -1,12 +1,21 @@
 """What an exchange does: carry the frames of a round along its edges."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from declora import _bridge
+from declora.exchange.routes import Routes
+
 __all__ = ["Delivery", "Exchange"]
+
+Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,36 @@ class Delivery:
 
 
 class Exchange(ABC):
-    """Carries frames; knows neither what is in them nor what becomes of them."""
+    """Carries frames; knows neither what is in them nor what becomes of them.
+
+    What is said, and what a client is left with, pass through it too, so that an exchange in which clients lie is one
+    like any other.
+    """
+
+    silent: ClassVar[bool] = False
+    """Whether nobody ever talks."""
+
+    def begin(self, clients: int, matrices: Sequence[sp.csr_array], past: dict[str, Any]) -> Routes:
+        """Begins a run of `clients` on mixing matrices of one period; returns who hears which message.
+
+        Args:
+            clients: Number of clients.
+            matrices: Of one period.
+            past: Where the exchange keeps what it has to know of earlier rounds.
+        """
+        return Routes(clients)
+
+    def told(self, t: int, rows: Rows) -> Rows:
+        """Returns what each message of round t says, `[messages, D]`, where clients have `rows [clients, D]`."""
+        return rows
+
+    def fitted(self, outgoing: Rows, limit: float) -> Rows:
+        """Returns what is encoded for `outgoing [messages, D]`, whose magnitudes must stay below `limit`."""
+        return outgoing
+
+    def posted(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
+        """Changes `frames [messages, frame bytes]` of `codec` in place to what their senders really send."""
+        return
 
     @abstractmethod
     def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
@@ -31,3 +69,11 @@ class Exchange(ABC):
             sizes: `[messages]`: bytes of each row that are the message, and are carried.
             edges: int32 `[E, 2]`, the (message, receiver) pairs of the round.
         """
+
+    def settle(self, t: int, rows: Rows) -> None:
+        """Leaves clients with `rows [clients, D]` after round t, changed in place where they have something else."""
+        return
+
+    def explaining(self, t: int) -> AbstractContextManager[None]:
+        """Adds to an error in round t what the exchange knows of its cause."""
+        return nullcontext()

@@ -37,19 +37,15 @@ class Routes:
         return np.stack([messages.astype(np.int32), edges[:, 1]], axis=1)
 
     def weights(self, weights: sp.csr_array) -> sp.csr_array:
-        """Returns the matrix `[messages, messages]` in which a receiver gives a sender's weight to what it heard.
-
-        Row i < clients is what client i applies; a private message is a client that only keeps what it has.
-        """
+        """Returns the matrix `[clients, messages]` in which a receiver gives a sender's weight to what it heard."""
         if not len(self._private):
             return weights
-        count = len(self.senders)
         entries = weights.tocoo()
         receivers, senders = entries.coords
         heard = self.edges(np.stack([senders, receivers], axis=1))[:, 0]
-        extra = np.arange(self._clients, count)
-        where = (np.r_[receivers, extra], np.r_[heard, extra])
-        return sp.csr_array((np.r_[entries.data, np.ones(len(extra))], where), shape=(count, count))
+        matrix = sp.csr_array((entries.data, (receivers, heard)), shape=(self._clients, len(self.senders)))
+        matrix.sort_indices()
+        return matrix
 
     def spread(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns each message's row, its sender's of `rows [clients, D]`: `rows` itself where none is private."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from declora.experiments.experiment import Experiment
-from declora.experiments.own_tables import LEARNING_RATE, LOCAL_STEPS, MESSAGES, TOPOLOGIES
+from declora.experiments.own_tables import LEARNING_RATE, LOCAL_STEPS, MESSAGES, METHODS, TOPOLOGIES
 from declora.experiments.paper_tables import LABEL_SKEW, TABLE1, TABLE2, TABLE4
 from declora.kinds import Choice
 
@@ -11,7 +11,7 @@ __all__ = ["EXPERIMENTS", "PRINTED", "TAGS", "Printed", "find_experiment"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (TABLE1, TABLE2, TABLE4, LABEL_SKEW, MESSAGES, LOCAL_STEPS, TOPOLOGIES, LEARNING_RATE)
+    for experiment in (TABLE1, TABLE2, TABLE4, LABEL_SKEW, MESSAGES, LOCAL_STEPS, TOPOLOGIES, METHODS, LEARNING_RATE)
 }
 
 TAGS = {"N": "as a secondary source reports the paper; the paper's own table was not read"}

@@ -29,7 +29,7 @@ def run_grid(plan: Plan, store: Store, *, progress: bool | None = None) -> dict[
     for job in missing:
         first.setdefault((job.task, job.cell.label), job)
     for job in first.values():
-        _ready(job, shelf).discard()
+        _ready(job, shelf)
     with GridProgress(missing, len(runs), progress) as shown:
         for job in missing:
             runs[job.key] = _execute(job, shelf, store, shown)
@@ -58,11 +58,7 @@ def _ready(job: Job, shelf: _Shelf) -> Run:
 
 def _execute(job: Job, shelf: _Shelf, store: Store, shown: GridProgress) -> Finished:
     run = _ready(job, shelf)
-    try:
-        where, recorder = environment(run), store.record(job)
-    except BaseException:
-        run.discard()
-        raise
+    where, recorder = environment(run), store.record(job)
 
     def observe(record: RoundRecord) -> None:
         recorder.round(record)

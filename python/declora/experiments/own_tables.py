@@ -5,7 +5,7 @@ from typing import Any
 from declora.experiments.experiment import Cell, Experiment, Grid
 from declora.experiments.paper_tables import ERDOS_RENYI, RING, work
 
-__all__ = ["LEARNING_RATE", "LOCAL_STEPS", "MESSAGES", "TOPOLOGIES"]
+__all__ = ["LEARNING_RATE", "LOCAL_STEPS", "MESSAGES", "METHODS", "TOPOLOGIES"]
 
 # q2 is too coarse for its memory to mix fast by default; 0.4 is about as much as it bears (benches/gamma.py).
 _MESSAGES: dict[str, dict[str, Any]] = {
@@ -15,6 +15,15 @@ _MESSAGES: dict[str, dict[str, Any]] = {
     "q2+choco": {"codec": "q2+choco"},
     "q2+choco, gamma=0.4": {"codec": "q2+choco", "gamma": 0.4},
     "topk:fraction=0.1+choco": {"codec": "topk:fraction=0.1+choco"},
+}
+# Both factors of a client of rank r are as many numbers as r says, so a mixture with this mean is as large as rank 16.
+_MIXED_RANKS = [4, 8, 16, 16, 16, 16, 16, 16, 24, 28]
+_METHODS: dict[str, dict[str, Any]] = {
+    "dec-lora": {},
+    "ffa-lora": {"method": "ffa-lora"},
+    "tad-lora:interval=5": {"method": "tad-lora:interval=5"},
+    "gradient-tracking": {"method": "gradient-tracking"},
+    "d2": {"method": "d2"},
 }
 _GRAPHS = {
     "path": {"topology": "path"},
@@ -51,6 +60,20 @@ def _topologies(grid: Grid) -> list[Cell]:
     return [Cell(name, {**base, **graph}, "complete" if name != "complete" else "") for name, graph in _GRAPHS.items()]
 
 
+def _methods(grid: Grid) -> list[Cell]:
+    (clients,) = grid.clients
+    base = {"clients": clients, "lora": {"r": 16}, "codec": "none", **RING, **work(grid.work)[1]}
+    return [
+        Cell(
+            f"{name}, {partition}",
+            {**base, **method, "partition": partition},
+            "" if name == "dec-lora" else f"dec-lora, {partition}",
+        )
+        for partition in ("iid", "dirichlet:0.1")
+        for name, method in _METHODS.items()
+    ]
+
+
 def _learning_rate(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
     base = {"clients": clients, "lora": {"r": 16}, **work(grid.work)[1]}
@@ -82,6 +105,14 @@ TOPOLOGIES = Experiment(
     "What does a sparse graph cost, and what does a dense one send?",
     _topologies,
     tasks={"small": ("sst2",), "paper": ("sst2",)},
+)
+METHODS = Experiment(
+    "methods",
+    "Methods on one ring, on like and unlike data",
+    "What do methods that train, send or combine something else gain or lose against Dec-LoRA, with the bytes of each?",
+    _methods,
+    tasks={"small": ("sst2", "ag_news"), "paper": ("sst2",)},
+    choices=(("learning rate of a method", "that of Dec-LoRA for all, which was chosen for it"),),
 )
 LEARNING_RATE = Experiment(
     "learning-rate",

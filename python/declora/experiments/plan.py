@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +48,8 @@ class Job:
         """
         text = json.dumps([declora.__version__, {**self.config.describe(), **self.contents}], sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-        return f"{self.task}-{self.config.method}-seed{self.config.seed}-{digest}"
+        method = re.sub(r"[^\w.-]+", "_", str(self.config.method))
+        return f"{self.task}-{method}-seed{self.config.seed}-{digest}"
 
     def __str__(self) -> str:
         """Names it as progress does."""

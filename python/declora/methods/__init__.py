@@ -1,23 +1,50 @@
-"""Methods: what is trained, what is sent, and what comes back into the adapter."""
+"""Methods: what is trained, what is sent, what is combined, and what comes back into the adapter."""
 
-from declora.errors import unknown_name
-from declora.methods.base import Federation, Method
+from declora.errors import ConfigError, shown
+from declora.methods.alternating import AdfLora, RoLora, TadLora
 from declora.methods.centralized import Centralized
+from declora.methods.d2 import D2
 from declora.methods.dec_lora import DecLora
 from declora.methods.fedavg import FedAvg
+from declora.methods.ffa_lora import FfaLora
 from declora.methods.local import Local
+from declora.methods.part import Part, Step
+from declora.methods.stack import Stack
+from declora.methods.tracking import GradientTracking
+from declora.spec import parse_spec
 
-__all__ = ["METHODS", "Centralized", "DecLora", "FedAvg", "Federation", "Local", "Method", "build_method"]
+__all__ = ["METHODS", "Part", "Stack", "Step", "build_method"]
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (DecLora, Centralized, FedAvg, Local)}
+METHODS: dict[str, type[Part]] = {
+    part.name: part
+    for part in (DecLora, Centralized, FedAvg, Local, FfaLora, AdfLora, TadLora, RoLora, GradientTracking, D2)
+}
+"""Every part that settings can name."""
 
 
-def build_method(name: str) -> Method:
-    """Returns the method of that name.
+def build_method(method: object) -> Stack:
+    """Returns the method that a text names, `PART[:OPTION=NUMBER,...][+PART...]`, or that a part or a list is.
 
     Raises:
-        ConfigError: The name is not known; the message has the nearest match and the list.
+        ConfigError: A name or option is not known, with the nearest match, the parts do not fit each other, or it is
+            something else.
     """
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return METHODS[name]()
+    if isinstance(method, Stack):
+        return method
+    if isinstance(method, Part):
+        return Stack([method])
+    if isinstance(method, list | tuple) and method:
+        return Stack([part for one in method for part in build_method(one).parts])
+    if not isinstance(method, str):
+        raise ConfigError(
+            f"method={shown(method)} is no method. Give a name such as 'dec-lora', an object of a class of yours that "
+            "derives from declora.Part, or a list of these."
+        )
+    known = {name: part.options for name, part in METHODS.items()}
+    parts = []
+    for text in method.split("+"):
+        if not text:
+            raise ConfigError(f"method={method!r} has nothing beside a '+'. Name a part there, or leave it out.")
+        name, options = parse_spec("method", text, known)
+        parts.append(METHODS[name](**options))
+    return Stack(parts)

@@ -1,16 +1,18 @@
 """Centralized LoRA: the data of all clients in one place, the yardstick of every method without a server."""
 
-from dataclasses import replace
+from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-from declora.methods.base import Federation, Method
-from declora.topology import Topology
+from declora.methods.part import Part
+
+if TYPE_CHECKING:
+    from declora.federation import Federation
 
 __all__ = ["Centralized"]
 
 
-class Centralized(Method):
+class Centralized(Part):
     """One client holds all data and does all clients' work: each step is on as many samples as one of all of theirs.
 
     So it sees as many samples in a round. With `local_steps` it takes as many steps as each of them; with
@@ -21,10 +23,4 @@ class Centralized(Method):
 
     def arrange(self, federation: Federation) -> Federation:
         """Returns one client with the pooled shards and a batch as large as all clients' together."""
-        return replace(
-            federation,
-            shards=(np.concatenate(federation.shards),),
-            batch_size=federation.batch_size * federation.clients,
-            topology=Topology.build("complete", 1),
-            exchange=None,
-        )
+        return federation.merged()

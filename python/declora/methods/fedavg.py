@@ -1,17 +1,19 @@
 """FedAvg of LoRA (McMahan et al. 2017, arXiv 1602.05629): exact averaging through a server."""
 
-from dataclasses import replace
+from __future__ import annotations
 
-from declora.codec import parse_codec
+from typing import TYPE_CHECKING
+
 from declora.errors import ConfigError
-from declora.exchange import StarExchange
-from declora.methods.base import Federation, Method
-from declora.topology import server
+from declora.methods.part import Part
+
+if TYPE_CHECKING:
+    from declora.federation import Federation
 
 __all__ = ["FedAvg"]
 
 
-class FedAvg(Method):
+class FedAvg(Part):
     """Every round ends with the exact average of all clients, uncompressed, up to a server and down again.
 
     Client k counts n_k / n, its share of the samples, as in the paper; with weights="uniform" all count the same. As a
@@ -46,11 +48,4 @@ class FedAvg(Method):
                 f"mixer={str(federation.mixer)!r} starts from each client's own value, but with method='fedavg' one "
                 "server sends all the same. Use a rule without a centre (median, trimmed-mean, krum), or dec-lora."
             )
-        topology = server(federation.clients, federation.samples if rule == "samples" else None)
-        return replace(
-            federation,
-            topology=topology,
-            codec=parse_codec("none"),
-            exchange=StarExchange(),
-            notes=federation.notes + topology.notes,
-        )
+        return federation.served(by_samples=rule == "samples")

@@ -1,17 +1,22 @@
 """Local LoRA: every client for itself, what a client has without the others."""
 
-from dataclasses import replace
+from __future__ import annotations
 
-from declora.methods.base import Federation, Method
+from typing import TYPE_CHECKING
+
+from declora.methods.part import Part
+
+if TYPE_CHECKING:
+    from declora.federation import Federation
 
 __all__ = ["Local"]
 
 
-class Local(Method):
+class Local(Part):
     """Local steps and nothing else."""
 
     name = "local"
 
     def arrange(self, federation: Federation) -> Federation:
-        """Returns the same clients, without an exchange."""
-        return replace(federation, exchange=None)
+        """Returns the same clients, who never talk."""
+        return federation.alone()

@@ -1,7 +1,7 @@
 """What a mixer is."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -50,8 +50,13 @@ class Mixer(ABC):
                 "column-stochastic. Use mixer='push-sum', or build the topology without column_stochastic."
             )
 
-    def start(self, rows: Rows) -> None:
-        """Begins from the clients' common first adapter, `rows [clients, D]`; needs nothing without a state."""
+    def start(self, rows: Rows, room: dict[str, Any] | None = None) -> None:
+        """Begins from the clients' common first adapter, `rows [clients, D]`; needs nothing without a state.
+
+        Args:
+            rows: The adapters.
+            room: Where a mixer keeps, by name, what it has to know in later rounds.
+        """
         return
 
     def sent(self, rows: Rows) -> Rows:
@@ -71,11 +76,12 @@ class Mixer(ABC):
         """Mixes `rows [clients, D]` in place.
 
         Args:
-            weights: Mixing matrix of the round, row i is what client i applies.
-            public: z `[clients, D]`; rows of refused clients are not read.
+            weights: Mixing matrix of the round `[clients, messages]`, row i is what client i applies. Message i is
+                client i's, and those beyond the clients are what liars tell a single neighbour.
+            public: z `[messages, D]`; rows of refused messages are not read.
             rows: The clients' adapters.
             gamma: Consensus step size.
-            refused: Clients whose message was refused by all who got it.
+            refused: Messages that were refused by all who got them.
         """
 
     def mix_frames(
@@ -86,8 +92,8 @@ class Mixer(ABC):
         *,
         gamma: float = 1.0,
     ) -> None:
-        """Decodes the frames, one of each client, to z, then mixes without those that were refused."""
-        public = np.empty_like(rows)
+        """Decodes the frames, one of each message, to z, then mixes without those that were refused."""
+        public = np.empty((len(frames), rows.shape[1]), dtype=np.float32)
         _bridge.decode_frames(frames, public)
         self.mix(weights, public, rows, gamma=gamma, refused=frames.refused)
 
@@ -99,5 +105,8 @@ class Mixer(ABC):
 def core_matrix(weights: sp.csr_array) -> _bridge.MixingMatrix:
     """Hands W to the core, which checks it. The cost is that of its edges, nothing beside a row of adapters."""
     return _bridge.MixingMatrix(
-        weights.indptr.astype(np.int64), weights.indices.astype(np.int64), weights.data.astype(np.float64)
+        weights.indptr.astype(np.int64),
+        weights.indices.astype(np.int64),
+        weights.data.astype(np.float64),
+        known=weights.shape[1],
     )

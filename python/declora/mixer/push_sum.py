@@ -1,7 +1,10 @@
 """Push-sum: the right mean on directed graphs where senders and receivers cannot be balanced."""
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from declora import _bridge
 from declora.errors import ConfigError
@@ -46,18 +49,31 @@ class PushSum(Mixer):
                     "own" + ("." if topology.column_stochastic else ", or use mixer='linear'.")
                 )
 
-    def start(self, rows: Rows) -> None:
+    def start(self, rows: Rows, room: dict[str, Any] | None = None) -> None:
         """Begins with the numerators equal to `rows [clients, D]` and all weights 1."""
-        self.numerators = rows.copy()
-        self.weights = np.ones(len(rows))
+        self._room = {} if room is None else room
+        self._room |= {"numerators": rows.copy(), "weights": np.ones(len(rows))}
+
+    @property
+    def numerators(self) -> Rows:
+        """The x_i, `[clients, D]`."""
+        numerators: Rows = self._room["numerators"]
+        return numerators
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """The w_i, `[clients]`."""
+        weights: NDArray[np.float64] = self._room["weights"]
+        return weights
 
     def sent(self, rows: Rows) -> Rows:
         """Moves the numerators by the local steps that led to `rows`, and returns them."""
         step = np.empty_like(self.numerators)
         self._divide(step)
         np.subtract(rows, step, out=step)
-        self.numerators += step
-        return self.numerators
+        numerators = self.numerators
+        numerators += step
+        return numerators
 
     def mix(
         self, weights: sp.csr_array, public: Rows, rows: Rows, *, gamma: float = 1.0, refused: Mask | None = None
@@ -77,7 +93,7 @@ class PushSum(Mixer):
         _bridge.push(matrix, public, self.numerators, gamma)
         mass = self.weights[:, None].copy()
         _bridge.push(matrix, self.weights[:, None], mass, gamma)
-        self.weights = mass[:, 0]
+        self._room["weights"] = mass[:, 0].copy()
         self._divide(rows)
 
     def _divide(self, out: Rows) -> None:

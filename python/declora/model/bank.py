@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from declora.model.batched import Rows
 from declora.model.layout import Layout
@@ -65,15 +63,3 @@ class AdapterBank:
     def rows_of(self, clients: Sequence[int]) -> torch.Tensor:
         """Returns the rows of `clients`, float32 `[C, D]`: P itself, not a copy, for all of them."""
         return self.P if list(clients) == list(range(self.clients)) else self.P[list(clients)]
-
-    def mean(self, clients: Sequence[int], law: NDArray[np.float64] | None = None) -> torch.Tensor:
-        """Returns the node-averaged adapter of `clients`, float32 `[D]` (summed in float64).
-
-        Client i counts `law[i]`, of float64 `[all clients]`; all of `clients` count the same where that is None.
-        """
-        counts = np.ones(len(clients)) if law is None else law[list(clients)]
-        # Row by row: torch's own mean would make a float64 copy of all of them.
-        total = torch.zeros(self.P.shape[1], dtype=torch.float64, device=self.P.device)
-        for client, count in zip(clients, counts.tolist(), strict=True):
-            total.add_(self.P[client].to(torch.float64), alpha=count)
-        return (total / float(counts.sum())).to(torch.float32)

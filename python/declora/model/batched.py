@@ -3,6 +3,8 @@
 Shape suffixes: R rows (sequences) of a forward pass, T tokens, I inputs, O outputs, r rank, C clients of a group.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +23,7 @@ __all__ = ["BatchedLinear", "BatchedLora", "PerClient", "Rows"]
 
 @dataclass
 class Rows:
-    """Whose rows a forward pass computes: set by the trainer before each pass, read by every batched layer."""
+    """Whose rows a forward pass computes: set by `computing` around each pass, read by every batched layer."""
 
     owner: torch.Tensor | None = None
     """int64 `[R]`: index of each row's client within the bound group; None where the group has one client."""
@@ -39,6 +41,26 @@ class Rows:
     """The rows without their padding, for the blocks to compute; None where they keep it."""
     inside: Packed | None = None
     """Which tokens are computed just now, between the first block and the last; None outside."""
+
+    @contextmanager
+    def computing(
+        self,
+        count: int,
+        *,
+        owner: torch.Tensor | None = None,
+        packed: PackedBatch | None = None,
+        clients: NDArray[np.uint32] | None = None,
+        samples: NDArray[np.uint32] | None = None,
+        round: int = 0,
+        training: bool = False,
+    ) -> Iterator[None]:
+        """Has passes inside compute these `count` rows; what the fields mean is said there."""
+        given = Rows(owner, count, clients, samples, round, training, packed)
+        vars(self).update(vars(given))
+        try:
+            yield
+        finally:
+            vars(self).update(vars(Rows()))
 
 
 class PerClient(nn.Module):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from declora.errors import ModelError
+from declora.plan import Columns
 
 __all__ = ["Block", "Kind", "Layout"]
 
@@ -65,10 +66,30 @@ class Layout:
         return self.blocks[-1].stop if self.blocks else 0
 
     @property
+    def whole(self) -> Columns:
+        """Every column."""
+        return Columns.all(self.columns)
+
+    @property
     def shapes(self) -> list[tuple[int, int]]:
         """(rows, columns) of every block as a matrix; a vector is one row."""
         rows = [block.shape[0] if len(block.shape) > 1 else 1 for block in self.blocks]
         return [(count, block.size // max(count, 1)) for count, block in zip(rows, self.blocks, strict=True)]
+
+    def shapes_of(self, columns: Columns) -> list[tuple[int, int]]:
+        """Returns (rows, columns) of the blocks that `columns` are made of."""
+        inside = [any(a <= block.start and block.stop <= b for a, b in columns.spans) for block in self.blocks]
+        return [shape for shape, taken in zip(self.shapes, inside, strict=True) if taken]
+
+    def twice(self, second: str) -> "Layout":
+        """Returns this layout, and beside it the same blocks again, whose names begin with `second`."""
+        again = (replace(block, name=second + block.name, start=self.columns + block.start) for block in self.blocks)
+        return Layout((*self.blocks, *again))
+
+    def of_kinds(self, *kinds: Kind) -> Columns:
+        """Returns the columns of all blocks of these kinds."""
+        spans = ((block.start, block.stop) for block in self.blocks if block.kind in kinds)
+        return Columns.of(self.columns, spans)
 
     @property
     def matrices(self) -> NDArray[np.bool_]:
@@ -114,6 +135,6 @@ class Layout:
         }
 
     def digest(self, *extra: str) -> bytes:
-        """Returns 16 bytes that two sites share iff their layouts (and `extra`, e.g. the codec) are equal."""
+        """Returns 16 bytes that two sites share iff their layouts, and `extra`, are equal."""
         lines = [f"{block.name}\t{block.shape}\tfloat32" for block in self.blocks]
         return hashlib.blake2b("\n".join([*lines, *extra]).encode(), digest_size=16).digest()

@@ -87,6 +87,7 @@ class Surgery:
         config: The LoRA configuration as PEFT completed it, what `adapter_config.json` holds.
         notes: What a user of the adapters should know, whole sentences.
         undo: Gives the model its own layers back.
+        redo: Puts the batched layers in again.
     """
 
     def __init__(self, model: PreTrainedModel, config: LoraConfig, rows: Rows, *, seed: int) -> None:
@@ -112,6 +113,7 @@ class Surgery:
                 "be merged into it, which would change both."
                 for name in _tied(model, self.slots)
             )
+            self.redo = _restorer(model)
         except BaseException:
             self.undo()
             raise
@@ -200,7 +202,7 @@ def _put(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _restorer(model: nn.Module) -> Callable[[], None]:
-    """Returns what gives `model` back its modules and trainable flags, and takes PEFT's mark from it."""
+    """Returns what gives `model` back the modules and trainable flags that it has now, without PEFT's mark."""
     modules = [(parent, list(parent.named_children())) for parent in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
 

@@ -82,7 +82,7 @@ class Unpadding:
             try:
                 yield
             finally:
-                self._rows.packed = self._rows.inside = None
+                self._rows.inside = None
                 self._attend_by(self._attention)
 
     def _enter(self, block: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -193,8 +193,8 @@ def _holds(unpadding: Unpadding, model: PreTrainedModel, rows: Rows) -> bool:
     packed = pack(lengths, [np.array([2, 0]), np.array([1])], np.array([3]), width=9, device=model.device)
 
     def logits(ids: torch.Tensor, packed: PackedBatch | None) -> torch.Tensor:
-        rows.owner, rows.count, rows.packed = None, 3, packed
-        found: torch.Tensor = model(input_ids=ids, attention_mask=inside.long()).logits
+        with rows.computing(3, packed=packed):
+            found: torch.Tensor = model(input_ids=ids, attention_mask=inside.long()).logits
         return found.float()
 
     # Not in inference mode: a 4-bit layer casts its bias in its first pass, for good.

@@ -8,12 +8,12 @@ from typing import Any
 import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, eye_array
 
 from declora.errors import TopologyError
 from declora.topology.check import TOLERANCE, as_matrix, check_clients, check_connected, check_mixes, check_weights
 from declora.topology.rounding import is_coarse, unrounded
-from declora.topology.spectrum import second_modulus
+from declora.topology.spectrum import largest_eigenvalue, second_modulus
 
 __all__ = ["Topology"]
 
@@ -161,6 +161,12 @@ class Topology:
         """
         reversible = self.symmetric if self.law is None else not self.directed
         return second_modulus(self.matrices, symmetric=reversible, law=self.law)
+
+    @cached_property
+    def least_eigenvalue(self) -> float:
+        """Smallest eigenvalue of the mixing matrix, where there is one for all rounds, and it is symmetric."""
+        (matrix,) = self.matrices
+        return 1.0 - largest_eigenvalue(csr_array(eye_array(self.clients) - matrix))
 
     @property
     def spectral_gap(self) -> float:

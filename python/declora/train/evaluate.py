@@ -68,11 +68,10 @@ def evaluate(
         most = TOKENS_PER_BATCH.get(device.type, 2048)
         for part in _batches(tokens.lengths[order], most, padded=not tokens.reads_padding):
             batch = tokens.batch(order[part], device)
-            bank.rows.owner, bank.rows.count = None, len(batch.labels)
-            if unpadding is not None:
-                lengths = tokens.lengths[order[part]]
-                bank.rows.packed = packed_batch(lengths, np.array([len(lengths)]), device)
-            logits = forward(model, batch)
+            lengths = tokens.lengths[order[part]]
+            packed = None if unpadding is None else packed_batch(lengths, np.array([len(lengths)]), device)
+            with bank.rows.computing(len(lengths), packed=packed):
+                logits = forward(model, batch)
             loss += float(row_losses(logits, batch.labels).double().sum())
             if tokens.labels is not None:
                 predicted = logits.argmax(dim=1).cpu().numpy()

@@ -59,16 +59,16 @@ def greedy(
             length = int(lengths[order[at]])
             rows = order[at : at + max(1, budget // (length + max_new_tokens))]
             at += len(rows)
-            bank.rows.count = len(rows)
-            bank.rows.owner = None if len(values) == 1 else torch.from_numpy(owners[rows]).to(device)
+            owner = None if len(values) == 1 else torch.from_numpy(owners[rows]).to(device)
             ids = np.full((len(rows), length), pad_id, dtype=np.int64)
             inside = np.arange(length) >= length - lengths[rows][:, None]
             ids[inside] = np.concatenate([prompts[row] for row in rows])
-            output: torch.Tensor = model.generate(  # type: ignore[operator]
-                torch.from_numpy(ids).to(device),
-                attention_mask=torch.from_numpy(inside.astype(np.int64)).to(device),
-                generation_config=config,
-            )
+            with bank.rows.computing(len(rows), owner=owner):
+                output: torch.Tensor = model.generate(  # type: ignore[operator]
+                    torch.from_numpy(ids).to(device),
+                    attention_mask=torch.from_numpy(inside.astype(np.int64)).to(device),
+                    generation_config=config,
+                )
             for row, tokens in zip(rows, output[:, length:].cpu().numpy(), strict=True):
                 ends = np.flatnonzero(np.isin(tokens, stop))
                 found[row] = tokens[: ends[0]] if len(ends) else tokens

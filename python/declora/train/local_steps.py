@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,8 +14,11 @@ from transformers import PreTrainedModel
 
 from declora import process, seeds
 from declora.errors import TrainingError
+from declora.methods import Stack, Step
 from declora.model.bank import AdapterBank
 from declora.model.unpad import Unpadding
+from declora.plan import Phase, Plan
+from declora.state import State
 from declora.train.loss import forward, row_losses
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, length_slices
@@ -32,6 +36,8 @@ class LocalRound:
     """`[clients]`: each client's training loss, the mean over its steps."""
     samples: NDArray[np.int64]
     """int64 `[clients]`: samples seen; of packed rows, those that begin in them."""
+    learning_rate: float
+    """Of the first step (the highest, where clients take unequally many in a run)."""
 
 
 class LocalTrainer:
@@ -77,49 +83,65 @@ class LocalTrainer:
         self._base_dropout = base_dropout
         self._unpadding = unpadding
         self._seed = seed
-        self._round = 0
         _hear_out_torch()
 
-    def run(self, *, round_index: int) -> LocalRound:
-        """Takes every client's local steps of the next round (`round_index` is for error messages).
+    def run(self, plan: Plan, state: State, method: Stack) -> LocalRound:
+        """Takes every client's local steps of a round, phase by phase.
 
         Raises:
             TrainingError: A loss, gradient or adapter is not finite; names the client and the round.
         """
-        losses = torch.zeros(self._bank.clients, dtype=torch.float64)
-        samples = np.zeros(self._bank.clients, dtype=np.int64)
+        clients = self._bank.clients
+        losses, samples = torch.zeros(clients, dtype=torch.float64), np.zeros(clients, dtype=np.int64)
+        done = np.zeros(clients, dtype=np.int64)
+        rate = float(self._optimizer.rates(self._numbers(plan, done)).max())
         with self._training():
-            for step in range(int(self._steps.max())):
-                active = self._steps > step
+            for number, (phase, active) in enumerate(_steps_of(plan)):
+                numbers = self._numbers(plan, done)
                 batches = [
-                    order.batch(self._round * int(own) + step) if step < own else _NOTHING
-                    for order, own in zip(self._orders, self._steps, strict=True)
+                    order.batch(int(own)) if takes else _NOTHING
+                    for order, own, takes in zip(self._orders, numbers, active, strict=True)
                 ]
-                self._optimizer.zero_grad()
-                step_losses = torch.cat([self._group_step(group, step, batches) for group in self._groups])
+                rates = np.where(active, self._optimizer.rates(numbers), 0.0)
+                on_device = torch.from_numpy(rates).float().to(self._bank.P.device)
+                step = Step(plan, phase, number, self._bank.G, on_device)
+                step_losses = method.gradient(partial(self._gradients, step, done, batches), state, step)
                 norms = self._optimizer.gradient_norms()
-                self._check("loss", step_losses, round_index, step)
-                self._check("gradient", norms, round_index, step)
-                self._optimizer.step(norms, active)
-                self._check("adapter", self._bank.P.sum(dim=1), round_index, step)
+                self._check("loss", step_losses, step)
+                self._check("gradient", norms, step)
+                self._optimizer.step(norms, active, rates, phase.trained)
+                method.after_step(state, step)
+                self._check("adapter", self._bank.P.sum(dim=1), step)
                 losses += step_losses.double()
                 samples += [self._tokens.samples(batch) for batch in batches]
-        self._round += 1
-        return LocalRound(losses.numpy() / self._steps, samples)
+                done += active
+        return LocalRound(losses.numpy() / np.maximum(done, 1), samples, rate)
+
+    def _numbers(self, plan: Plan, done: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the number over the whole run of the step after the `done` ones of a round, of each client."""
+        return plan.event * self._steps + done
+
+    def _gradients(self, step: Step, done: NDArray[np.int64], batches: Sequence[NDArray[np.int64]]) -> torch.Tensor:
+        """Computes the gradients of a step into G, zero where nothing is trained; returns each client's loss."""
+        self._optimizer.zero_grad()
+        losses = torch.cat([self._group_step(group, step, done, batches) for group in self._groups])
+        for start, stop in step.phase.trained.rest.spans:
+            self._bank.G[:, start:stop] = 0.0
+        return losses
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Switches LoRA dropout on, and the base's own where it is asked for."""
+        """Has the base's own dropout on where it is asked for."""
         self._model.train(self._base_dropout)
-        self._bank.rows.training = True
         try:
             with nullcontext() if self._unpadding is None else self._unpadding.installed():
                 yield
         finally:
             self._model.eval()
-            self._bank.rows.training = False
 
-    def _group_step(self, group: tuple[int, int], step: int, batches: Sequence[NDArray[np.int64]]) -> torch.Tensor:
+    def _group_step(
+        self, group: tuple[int, int], step: Step, done: NDArray[np.int64], batches: Sequence[NDArray[np.int64]]
+    ) -> torch.Tensor:
         """Accumulates the gradients of the clients `start:stop` of `group` into G.
 
         Returns:
@@ -132,7 +154,8 @@ class LocalTrainer:
             return torch.zeros(stop - start, dtype=torch.float32)
         counts = np.array([len(batch) for batch in own])
         owner = np.repeat(np.arange(stop - start), counts)
-        place = np.concatenate([step * self._orders[start].batch_size + np.arange(count) for count in counts])
+        before = done[start:stop] * self._orders[start].batch_size
+        place = np.concatenate([first + np.arange(count) for first, count in zip(before, counts, strict=True)])
         weights = self._weights(texts, owner, stop - start)
         lengths = self._tokens.lengths[texts]
         slices = length_slices(lengths) if self._sort and self._unpadding is None else [np.arange(len(texts))]
@@ -140,10 +163,16 @@ class LocalTrainer:
         with self._bank.group(start, stop):
             for part, rows in enumerate(slices):
                 batch = self._tokens.batch(texts[rows], device)
-                self._set_rows(owner[rows], place[rows], start, stop - start)
-                if self._unpadding is not None:
-                    self._bank.rows.packed = packed_batch(lengths, counts, device)
-                with self._dropout_stream(step, start, part):
+                computing = self._bank.rows.computing(
+                    len(rows),
+                    owner=None if stop - start == 1 else torch.from_numpy(owner[rows]).to(device),
+                    packed=None if self._unpadding is None else packed_batch(lengths, counts, device),
+                    clients=(owner[rows] + start).astype(np.uint32),
+                    samples=place[rows].astype(np.uint32),
+                    round=step.plan.event,
+                    training=True,
+                )
+                with computing, self._dropout_stream(step, start, part):
                     weighted = row_losses(forward(self._model, batch), batch.labels) * weights[rows].to(device)
                     weighted.sum().backward()
                 losses.index_add_(0, torch.from_numpy(owner[rows]).to(device), weighted.detach())
@@ -159,7 +188,7 @@ class LocalTrainer:
         return torch.from_numpy((1.0 / np.maximum(targets, 1.0))[owner]).float()
 
     @contextmanager
-    def _dropout_stream(self, step: int, start: int, part: int) -> Iterator[None]:
+    def _dropout_stream(self, step: Step, start: int, part: int) -> Iterator[None]:
         """Seeds the base's own dropout, where it is on, by (round, step, group, slice).
 
         The way back draws, too, where activations are computed anew for it.
@@ -167,16 +196,16 @@ class LocalTrainer:
         if not self._base_dropout:
             yield
             return
-        seed = seeds.derive(self._seed, "base-dropout", self._round, step, start, part)
+        seed = seeds.derive(self._seed, "base-dropout", step.plan.event, step.number, start, part)
         with process.seeded(seed, self._bank.P.device):
             yield
 
-    def _check(self, what: str, values: torch.Tensor, round_index: int, step: int) -> None:
+    def _check(self, what: str, values: torch.Tensor, step: Step) -> None:
         bad = torch.nonzero(~torch.isfinite(values)).flatten().tolist()
         if bad:
             raise TrainingError(
-                f"{what} of client {bad[0]} is {float(values[bad[0]])} in round {round_index} (local step {step + 1}; "
-                f"{len(bad)} of {len(values)} clients). {self._advice()}"
+                f"{what} of client {bad[0]} is {float(values[bad[0]])} in round {step.plan.event + 1} (local step "
+                f"{step.number + 1}; {len(bad)} of {len(values)} clients). {self._advice()}"
             )
 
     def _advice(self) -> str:
@@ -191,13 +220,12 @@ class LocalTrainer:
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
         return f"The base model itself has weights that are not finite, in {broken[0]}{more}. Load a sound copy of it."
 
-    def _set_rows(self, owner: NDArray[np.int64], place: NDArray[np.int64], start: int, clients: int) -> None:
-        rows = self._bank.rows
-        rows.count = len(owner)
-        rows.owner = None if clients == 1 else torch.from_numpy(owner).to(self._bank.P.device)
-        rows.clients = (owner + start).astype(np.uint32)
-        rows.samples = place.astype(np.uint32)
-        rows.round = self._round
+
+def _steps_of(plan: Plan) -> Iterator[tuple[Phase, NDArray[np.bool_]]]:
+    """Yields for each step of a round its phase, and who takes it, bool `[clients]`."""
+    for phase in plan.phases:
+        for step in range(int(phase.steps.max(initial=0))):
+            yield phase, phase.steps > step
 
 
 _NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)

@@ -10,10 +10,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from declora.methods import build_method
 from declora.model.bank import AdapterBank
 from declora.model.batched import PerClient
 from declora.model.row_axes import per_client
 from declora.model.unpad import Unpadding
+from declora.plan import Plan
+from declora.state import State
 from declora.train.local_steps import LocalTrainer
 from declora.train.loss import forward
 from declora.train.optimizer import ClientOptimizer
@@ -61,10 +64,9 @@ class Trial:
     def logits(self, tokens: Tokens) -> torch.Tensor:
         """Returns what the model makes of all `tokens` in one pass with the first client's adapter, float32."""
         self._bank.bind(self._bank.P[:1])
-        self._bank.rows.owner, self._bank.rows.count = None, len(tokens)
         batch = tokens.batch(np.arange(len(tokens)), self._bank.P.device)
         # Not in inference mode: a 4-bit layer casts its bias in its first pass, for good.
-        with torch.no_grad():
+        with torch.no_grad(), self._bank.rows.computing(len(tokens)):
             return forward(self._model, batch).float()
 
     def gradients(
@@ -80,10 +82,10 @@ class Trial:
         """
         bank, clients = self._bank, len(_SHARDS)
         bank.G = torch.zeros_like(bank.P)
-        # No client takes a step of an optimizer.
+        # At a rate of 0, so that no client moves.
         optimizer = ClientOptimizer(
             bank.P, bank.G, name="sgd", learning_rate=0.0, weight_decay=np.zeros(bank.P.shape[1]), momentum=0.0,
-            schedule="constant", warmup=0.0, steps=np.empty(0, dtype=np.int64), clip_norm=None,
+            schedule="constant", warmup=0.0, steps=np.ones(clients, dtype=np.int64), clip_norm=None,
         )  # fmt: skip
         trainer = LocalTrainer(
             self._model,
@@ -99,7 +101,8 @@ class Trial:
         with ExitStack() as hooks:
             for layer in per_client(self._model):
                 hooks.callback(layer.register_forward_hook(self._watch).remove)
-            trainer.run(round_index=0)
+            plan = Plan.of_clients(bank.layout.columns, np.ones(clients, dtype=np.int64))
+            trainer.run(plan, State(bank.P), build_method("local"))
         return [bank.layout.view(bank.G, block.name) for block in bank.layout]
 
     def _watch(self, layer: PerClient, args: object, output: torch.Tensor) -> None:

@@ -1,0 +1,88 @@
+"""An exchange in which some clients lie: what they say, what they send, and what they are left with."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from declora import _bridge
+from declora.attacks import Attack
+from declora.errors import CodecError, TrainingError
+from declora.exchange.base import Delivery, Exchange, Rows
+from declora.exchange.routes import Routes
+
+__all__ = ["LyingExchange"]
+
+
+class LyingExchange(Exchange):
+    """Carries frames as another exchange does, with an attack on what goes through it.
+
+    Args:
+        exchange: What carries the frames.
+        attack: What some clients do.
+        mixer: What is to keep it out, for messages.
+    """
+
+    def __init__(self, exchange: Exchange, attack: Attack, *, mixer: str) -> None:
+        self._exchange = exchange
+        self._attack = attack
+        self._mixer = mixer
+
+    def begin(self, clients: int, matrices: Sequence[sp.csr_array], past: dict[str, Any]) -> Routes:
+        """Begins a run; an attacker may have a message for each neighbour alone."""
+        self._attack.start(matrices, past)
+        self._routes = Routes(clients, self._attack.private)
+        return self._routes
+
+    def told(self, t: int, rows: Rows) -> Rows:
+        """Returns the lies among what others have."""
+        return self._attack.sent(t, rows)
+
+    def fitted(self, outgoing: Rows, limit: float) -> Rows:
+        """Brings lies to what their codec can carry."""
+        self._attack.cut(outgoing, self._routes.senders, limit)
+        return outgoing
+
+    def posted(self, codec: _bridge.Codec, frames: NDArray[np.uint8]) -> None:
+        """Forges the attackers' frames."""
+        self._attack.forge(codec, frames)
+
+    def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
+        """Returns what the exchange delivers."""
+        return self._exchange.deliver(frames, sizes, edges)
+
+    def settle(self, t: int, rows: Rows) -> None:
+        """Gives the attackers the mean of the honest, who have to have finite values.
+
+        Raises:
+            TrainingError: They have not.
+        """
+        self._attack.adopt(rows)
+        if not np.isfinite(rows).all():
+            raise self._overcome(t, "clients have values that are not finite.")
+
+    @contextmanager
+    def explaining(self, t: int) -> Iterator[None]:
+        """Names the attack where the honest cannot go on, but in the first round: nobody has heard a lie before."""
+        try:
+            yield
+        except TrainingError as error:
+            if t == 0:
+                raise
+            raise TrainingError(
+                f"{error} Or keep out attack={str(self._attack)!r}: mixer={self._mixer!r} may let it through."
+            ) from error
+        except CodecError as error:
+            if t == 0:
+                raise
+            raise self._overcome(t, str(error)) from error
+
+    def _overcome(self, t: int, what: str) -> TrainingError:
+        """Returns the error of a run whose mixer let an attack move the honest where they cannot go on."""
+        return TrainingError(
+            f"round {t + 1}: {what} mixer={self._mixer!r} does not seem to keep out attack={str(self._attack)!r}. "
+            "Use a robust mixer whose f is at least the number of attackers among a client's neighbours."
+        )

@@ -1,0 +1,51 @@
+"""What arrived in a round of gossip, and what it cost."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from declora import _bridge
+from declora.mixer import Mixer
+
+__all__ = ["Inbox"]
+
+Rows = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass
+class Inbox:
+    """What arrived in a round, and what it cost."""
+
+    bytes_sent: NDArray[np.int64]
+    """`[clients]`, bytes on each client's link, from the real frames."""
+    weights: sp.csr_array | None = None
+    """`[clients, messages]`: row i is what client i applies to what it heard; None where nobody talks."""
+    frames: _bridge.CheckedFrames | None = None
+    """The messages."""
+    values: Rows | None = None
+    """Public values z `[messages, columns]`, where they are known already."""
+    refused: Mask | None = None
+    """`[messages]`: which were refused by all who got them."""
+    tolerated: Mask | None = None
+    """`[clients]`, who had a message refused; None where every message is taken or the run ends."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of `encode`, `exchange` and `mix`."""
+
+    def public(self, columns: int) -> Rows:
+        """Returns z, what every holder of a message reconstructs from it, `[messages, columns]`."""
+        if self.values is None and self.frames is not None:
+            self.values = np.empty((len(self.frames), columns), dtype=np.float32)
+            _bridge.decode_frames(self.frames, self.values)
+        assert self.values is not None
+        return self.values
+
+    def mix(self, mixer: Mixer, rows: Rows, *, gamma: float) -> None:
+        """Mixes `rows [clients, columns]` in place by a rule, decoding in the same pass where z is not needed."""
+        assert self.weights is not None
+        if self.values is None and self.frames is not None:
+            mixer.mix_frames(self.weights, self.frames, rows, gamma=gamma)
+        else:
+            mixer.mix(self.weights, self.public(rows.shape[1]), rows, gamma=gamma, refused=self.refused)

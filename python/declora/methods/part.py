@@ -1,0 +1,147 @@
+"""What a part of a method is: hooks into a round, which default to doing nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from declora.mixer import Mixer
+from declora.plan import Phase, Plan
+from declora.spec import Option
+
+if TYPE_CHECKING:  # rooms above this one, which hand a part what they are; and torch, which takes its time to load
+    import torch
+
+    from declora.federation import Federation
+    from declora.inbox import Inbox
+    from declora.model import Layout
+    from declora.state import Array, State
+
+__all__ = ["Part", "Step"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step of all clients that take it."""
+
+    plan: Plan
+    phase: Phase
+    number: int
+    """Of the step in its round, from 0 on."""
+    gradients: torch.Tensor
+    """G, float32 `[clients, D]`, that the step goes by; columns that are not trained are zero."""
+    rates: torch.Tensor
+    """float32 `[clients]`: each client's learning rate; 0 for clients that do not take the step."""
+
+
+class Part:
+    """A part of a method. Every hook defaults to doing nothing; a method of no other part is Dec-LoRA.
+
+    A method is a stack of parts, `"tad-lora:interval=5+mine"`. The hooks of a round, in order: `plan`, `before_round`,
+    for each local step `gradient` and `after_step`, then `lift`, `mix`, `refit`, and `after_round`. Those of all parts
+    are called, first to last; only `lift`, `mix`, `refit` (what is combined) and `endpoint` (what is evaluated) belong
+    to one part of a stack, whose `plan` comes last.
+
+    A part keeps what it must know in later rounds in `state.room(self.name)`, and nothing else: a run that is resumed
+    has that, and no attribute that was set during a round.
+    """
+
+    name: ClassVar[str]
+    """What settings call it."""
+    options: ClassVar[Mapping[str, Option]] = {}
+    """The numbers that its constructor takes by name, as settings may give them: `name:option=1`."""
+    over_graph: ClassVar[bool] = True
+    """Whether clients talk over the graph of the settings, so that the rule of the weights is one for its edges."""
+    steady: ClassVar[bool] = True
+    """Whether the same columns are sent in every round."""
+
+    def __str__(self) -> str:
+        """The part with its options, as settings write it."""
+        return self.name
+
+    def arrange(self, federation: Federation) -> Federation:
+        """Returns the federation as this part runs it; called once, before data and model are loaded.
+
+        Raises:
+            ConfigError: The part cannot be run like that; names the setting, the value and the fix.
+        """
+        return federation
+
+    def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
+        """Returns the state of its own that a run begins with, by name; best with a row for each client.
+
+        Args:
+            state: With the clients' common first adapter.
+            layout: The columns of the adapters.
+        """
+        return {}
+
+    def plan(self, plan: Plan, layout: Layout) -> Plan:
+        """Returns what happens in a round: which steps, which columns are trained and sent, which weights.
+
+        It may depend on `plan.event` and on what `arrange` has seen, on nothing that happened in other rounds.
+        """
+        return plan
+
+    def before_round(self, state: State, plan: Plan) -> None:
+        """Looks at `state`, or changes it in place, before the local steps."""
+        return
+
+    def gradient(self, compute: Callable[[], torch.Tensor], state: State, step: Step) -> torch.Tensor:
+        """Computes the gradients of a step into `step.gradients`, by `compute` as often as it likes.
+
+        Returns:
+            Each client's loss, float32 `[clients]`, as `compute` returns it.
+        """
+        return compute()
+
+    def after_step(self, state: State, step: Step) -> None:
+        """Changes `state.adapter` in place after an optimizer step."""
+        return
+
+    def lifted(self, layout: Layout) -> Layout:
+        """Returns the columns of what `lift` returns."""
+        return layout
+
+    def origin(self, state: State) -> torch.Tensor:
+        """Returns what everybody knows that clients begin with, `[clients, width]`, as if `lift` had returned it."""
+        return state.adapter
+
+    def lift(self, state: State, plan: Plan) -> torch.Tensor:
+        """Returns what is combined, float32 `[clients, width]`: P itself, or rows that `refit` turns into it again.
+
+        Of its columns, those of `plan.sent` are sent and mixed. Where these are other columns than the adapter's, the
+        part's own `plan`, which is called last, turns those of the adapter into them.
+        """
+        return state.adapter
+
+    def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, gamma: float) -> None:
+        """Combines `rows`, float32 `[clients, sent columns]`, in place with what arrived."""
+        inbox.mix(mixer, rows, gamma=gamma)
+
+    def refit(self, state: State, mixed: torch.Tensor, plan: Plan) -> None:
+        """Takes `mixed [clients, width]`, what `lift` returned as it was changed in place, back into `state`."""
+        return
+
+    def after_round(self, state: State, plan: Plan, inbox: Inbox) -> None:
+        """Changes `state` in place at the end of a round."""
+        return
+
+    def endpoint(self, state: State, clients: Sequence[int], law: NDArray[np.float64] | None) -> torch.Tensor:
+        """Returns the adapter that is evaluated for all, float32 `[D]`: the mean of those of `clients`.
+
+        Args:
+            state: After a round.
+            clients: Whose count.
+            law: float64 `[all clients]`, what each counts; None: all the same.
+        """
+        counts = np.ones(len(clients)) if law is None else law[list(clients)]
+        # Row by row: torch's own mean would make a float64 copy of all of them.
+        total = state.adapter.new_zeros(state.adapter.shape[1]).double()
+        for client, count in zip(clients, counts.tolist(), strict=True):
+            total.add_(state.adapter[client].double(), alpha=count)
+        return (total / float(counts.sum())).float()

@@ -1,0 +1,130 @@
+"""A method: a stack of parts, whose hooks are called one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from declora.errors import ConfigError
+from declora.methods.part import Part, Step
+from declora.mixer import Mixer
+from declora.plan import Plan
+
+if TYPE_CHECKING:
+    import torch
+
+    from declora.federation import Federation
+    from declora.inbox import Inbox
+    from declora.model import Layout
+    from declora.state import State
+
+__all__ = ["Stack"]
+
+_SPACE = ("lifted", "origin", "lift", "mix", "refit")
+
+
+class Stack:
+    """The parts of a method in order, as one.
+
+    Args:
+        parts: At least one.
+
+    Raises:
+        ConfigError: Two parts would own what can have one owner, or one stands there twice.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        names = [part.name for part in self.parts]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(f"method={str(self)!r} has {twice!r} twice. Name it once.")
+        self._space = self._owner(_SPACE, "how clients' values are combined")
+        self._end = self._owner(("endpoint",), "which adapter is evaluated for all")
+
+    def __str__(self) -> str:
+        """The parts with their options, as settings write them."""
+        return "+".join(map(str, self.parts))
+
+    @property
+    def over_graph(self) -> bool:
+        """Whether clients talk over the graph of the settings."""
+        return all(part.over_graph for part in self.parts)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the same columns are sent in every round."""
+        return all(part.steady for part in self.parts)
+
+    def _owner(self, hooks: Sequence[str], what: str) -> Part:
+        owners = [part for part in self.parts if any(getattr(type(part), h) is not getattr(Part, h) for h in hooks)]
+        if len(owners) > 1:
+            first, second = (str(part) for part in owners[:2])
+            raise ConfigError(f"method={str(self)!r}: both {first!r} and {second!r} say {what}. Leave one of them out.")
+        return owners[0] if owners else Part()
+
+    def arrange(self, federation: Federation) -> Federation:
+        """Returns the federation as all parts run it, see `Part.arrange`."""
+        for part in self.parts:
+            federation = part.arrange(federation)
+        return federation
+
+    def begin(self, state: State, layout: Layout) -> None:
+        """Puts the state of the parts' own into `state`."""
+        for part in self.parts:
+            if own := part.extra(state, layout):
+                state.room(part.name).update(own)
+
+    def plan(self, plan: Plan, layout: Layout) -> Plan:
+        """Returns what happens in a round, see `Part.plan`."""
+        for part in (*(part for part in self.parts if part is not self._space), self._space):
+            plan = part.plan(plan, layout)
+        return plan
+
+    def before_round(self, state: State, plan: Plan) -> None:
+        """Calls `Part.before_round` of all parts."""
+        for part in self.parts:
+            part.before_round(state, plan)
+
+    def gradient(self, compute: Callable[[], torch.Tensor], state: State, step: Step) -> torch.Tensor:
+        """Computes the gradients of a step, the first part outermost, see `Part.gradient`."""
+        for part in reversed(self.parts):
+            compute = partial(part.gradient, compute, state, step)
+        return compute()
+
+    def after_step(self, state: State, step: Step) -> None:
+        """Calls `Part.after_step` of all parts."""
+        for part in self.parts:
+            part.after_step(state, step)
+
+    def lifted(self, layout: Layout) -> Layout:
+        """Returns the columns of what is combined."""
+        return self._space.lifted(layout)
+
+    def origin(self, state: State) -> torch.Tensor:
+        """Returns what everybody knows that clients begin with."""
+        return self._space.origin(state)
+
+    def lift(self, state: State, plan: Plan) -> torch.Tensor:
+        """Returns what is combined, see `Part.lift`."""
+        return self._space.lift(state, plan)
+
+    def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, gamma: float) -> None:
+        """Combines rows in place with what arrived, see `Part.mix`."""
+        self._space.mix(mixer, inbox, rows, gamma=gamma)
+
+    def refit(self, state: State, mixed: torch.Tensor, plan: Plan) -> None:
+        """Takes what was combined back into the state, see `Part.refit`."""
+        self._space.refit(state, mixed, plan)
+
+    def after_round(self, state: State, plan: Plan, inbox: Inbox) -> None:
+        """Calls `Part.after_round` of all parts."""
+        for part in self.parts:
+            part.after_round(state, plan, inbox)
+
+    def endpoint(self, state: State, clients: Sequence[int], law: NDArray[np.float64] | None) -> torch.Tensor:
+        """Returns the adapter that is evaluated for all, see `Part.endpoint`."""
+        return self._end.endpoint(state, clients, law)

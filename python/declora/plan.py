@@ -1,0 +1,120 @@
+"""What happens in one event of a run, a round: which steps, what is trained, what is sent, with which weights."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+__all__ = ["Columns", "Phase", "Plan", "edges_of"]
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Some columns of a matrix, as spans in rising order that do not touch."""
+
+    width: int
+    """Of the matrix."""
+    spans: tuple[tuple[int, int], ...]
+    """(first, one past the last) of each."""
+
+    @classmethod
+    def all(cls, width: int) -> "Columns":
+        """Returns every column of a matrix of this width."""
+        return cls(width, ((0, width),) if width else ())
+
+    @classmethod
+    def of(cls, width: int, spans: Iterable[tuple[int, int]]) -> "Columns":
+        """Returns the columns of spans that rise, with those that touch joined."""
+        joined: list[tuple[int, int]] = []
+        for start, stop in spans:
+            if joined and joined[-1][1] == start:
+                joined[-1] = (joined[-1][0], stop)
+            elif stop > start:
+                joined.append((start, stop))
+        return cls(width, tuple(joined))
+
+    @property
+    def count(self) -> int:
+        """How many columns these are."""
+        return sum(stop - start for start, stop in self.spans)
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all columns."""
+        return self.count == self.width
+
+    @cached_property
+    def rest(self) -> "Columns":
+        """The other columns."""
+        edges = [0, *(edge for span in self.spans for edge in span), self.width]
+        return Columns.of(self.width, zip(edges[::2], edges[1::2], strict=True))
+
+    def repeated(self, times: int) -> "Columns":
+        """Returns these columns of so many matrices side by side."""
+        spans = ((at * self.width + start, at * self.width + stop) for at in range(times) for start, stop in self.spans)
+        return Columns.of(times * self.width, spans)
+
+    def take(self, rows: Rows) -> Rows:
+        """Returns these columns of `rows [n, width]`: `rows` itself for all of them, else a copy `[n, count]`."""
+        if self.whole:
+            return rows
+        index = np.concatenate([np.arange(start, stop) for start, stop in (*self.spans, (0, 0))])
+        return np.take(rows, index, axis=1)
+
+    def put(self, rows: Rows, values: Rows) -> None:
+        """Writes `values [n, count]` to these columns of `rows [n, width]`; nothing where they are `rows` itself."""
+        if values is rows:
+            return
+        at = 0
+        for start, stop in self.spans:
+            rows[:, start:stop] = values[:, at : at + stop - start]
+            at += stop - start
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Local steps in which the same columns are trained."""
+
+    steps: NDArray[np.int64]
+    """`[clients]`: steps of each client."""
+    trained: Columns
+    """Of the adapter; the others keep their values, and their moments do not age."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One event: phases of local steps, then gossip."""
+
+    event: int
+    """Counted from 0."""
+    phases: tuple[Phase, ...]
+    sent: Columns
+    """Of what the method lifts, which is the adapter unless its part that combines says otherwise."""
+    weights: sp.csr_array
+    """Mixing matrix `[clients, clients]`; row i is what client i applies."""
+    edges: NDArray[np.int32]
+    """`[E, 2]`, (sender, receiver) of each message: `edges_of(weights)`."""
+
+    @classmethod
+    def of_clients(cls, width: int, steps: NDArray[np.int64], event: int = 0) -> "Plan":
+        """Returns a round of local `steps [clients]` on all of `width` columns, and clients that never talk."""
+        whole, alone = Columns.all(width), sp.csr_array(sp.eye_array(len(steps), format="csr"))
+        return cls(event, (Phase(steps, whole),), whole, alone, np.empty((0, 2), dtype=np.int32))
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """`[clients]`: local steps of each client in all phases."""
+        total: NDArray[np.int64] = np.sum([phase.steps for phase in self.phases], axis=0)
+        return total
+
+
+def edges_of(weights: sp.csr_array) -> NDArray[np.int32]:
+    """Returns the messages (sender, receiver) that a mixing matrix needs, int32 `[E, 2]`, sorted."""
+    receivers, senders = weights.tocsc().tocoo().coords  # by column, so sorted by sender
+    pairs: NDArray[np.int32] = np.stack([senders, receivers], axis=1, dtype=np.int32)[senders != receivers]
+    return pairs

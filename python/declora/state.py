@@ -1,0 +1,99 @@
+"""The state of a run: named arrays with a row for each client of this process, and how many events are finished.
+
+Whatever else a run depends on (the order of the data, dropout, noise, graphs, rounding, the learning rate) is a
+function of its settings, its seed and the event. So these arrays and this number are all that it takes to go on.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from declora.errors import RunFolderError
+
+__all__ = ["Array", "Room", "State"]
+
+Array: TypeAlias = NDArray[Any] | torch.Tensor
+Room: TypeAlias = dict[str, Array]
+"""The arrays of one part of a run by name; what works on them holds the same dictionary."""
+
+_ADAPTER = "adapter"
+
+
+class State:
+    """What a run is after some events.
+
+    Attributes:
+        event: Events that are finished, so the number of the next one.
+        run_id: 16 bytes that name the run in its messages, drawn once for all its sites.
+        rooms: The arrays by room: `adapter` is P, float32 `[clients, D]`, in a room of its own.
+    """
+
+    def __init__(self, adapter: torch.Tensor, *, run_id: bytes | None = None) -> None:
+        self.event = 0
+        self.run_id = run_id or secrets.token_bytes(16)
+        self.rooms: dict[str, Room] = {_ADAPTER: {_ADAPTER: adapter}}
+
+    @property
+    def adapter(self) -> torch.Tensor:
+        """P, float32 `[clients, D]`: row i is client i's flattened adapter."""
+        found = self.rooms[_ADAPTER][_ADAPTER]
+        assert isinstance(found, torch.Tensor)
+        return found
+
+    def room(self, name: str) -> Room:
+        """Returns the arrays of one part of the run, to read and to write; a new room is empty."""
+        return self.rooms.setdefault(name, {})
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Returns every array under `ROOM/NAME`, sorted, on the CPU: views where that is where it is."""
+        found = {f"{room}/{name}": _on_cpu(array) for room, own in self.rooms.items() for name, array in own.items()}
+        return dict(sorted(found.items()))
+
+    def restore(self, event: int, run_id: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Takes the place of another state of the same run.
+
+        Args:
+            event: Events that were finished.
+            run_id: Of the run.
+            arrays: What `arrays` returned then. A room that is empty at the start of a run may hold anything.
+
+        Raises:
+            RunFolderError: An array is missing, is unknown, or has another shape or dtype; nothing has changed.
+        """
+        own = self.arrays()
+        filled = {name for name in arrays if self.rooms.get(name.partition("/")[0]) != {}}
+        if odd := sorted(own.keys() ^ filled):
+            lacks = "lacks" if odd[0] in own else "has, unlike this run,"
+            raise RunFolderError(f"the stored state {lacks} {odd[0]!r}, so it is of other settings or another version.")
+        for name, now in own.items():
+            then = arrays[name]
+            if (then.dtype, then.shape) != (now.dtype, now.shape):
+                raise RunFolderError(
+                    f"{name!r} of the stored state is {then.dtype} {list(then.shape)}, but this run's is {now.dtype} "
+                    f"{list(now.shape)}: it is of other settings or another version."
+                )
+        for name, array in arrays.items():
+            room, _, key = name.partition("/")
+            held = self.rooms[room].get(key)
+            if isinstance(held, torch.Tensor):  # others hold views of it
+                held.copy_(torch.from_numpy(array))
+            else:
+                self.rooms[room][key] = array.copy()
+        self.event, self.run_id = event, run_id
+
+    def digest(self) -> str:
+        """Returns 32 hex digits that two states share iff their events and arrays are equal, bit for bit."""
+        found = hashlib.blake2b(str(self.event).encode(), digest_size=16)
+        for name, array in self.arrays().items():
+            found.update(f"\n{name}\t{array.dtype.str}\t{array.shape}\n".encode())
+            found.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
+        return found.hexdigest()
+
+
+def _on_cpu(array: Array) -> NDArray[Any]:
+    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array

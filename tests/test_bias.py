@@ -1,0 +1,103 @@
+"""Methods against the bias of unlike data, on quadratics, by the gossip of a run: against float64 oracles (V28)."""
+
+import numpy as np
+import pytest
+import torch
+
+from declora.codec import parse_codec
+from declora.federation import Federation
+from declora.gossip import Gossip
+from declora.methods import Step, build_method
+from declora.model import Block, Layout
+from declora.plan import Columns, Phase, Plan
+from declora.state import State
+from declora.topology import Topology
+from quadratics import Quadratics, constant, d2, k_gt, last, plain
+
+TASK = Quadratics()
+CLIENTS, COLUMNS = TASK.start.shape
+RATE, ROUNDS = 0.1, 3000
+
+
+class Rounds:
+    """A run of a method whose local steps are SGD on the quadratics, float32."""
+
+    def __init__(self, method, *, clients=CLIENTS, codec="none", topology="ring", local=1, gamma=None):
+        self.method, self.local = build_method(method), local
+        planned = Federation(clients, 1, Topology.build(topology, clients), parse_codec(codec))
+        self.federation = self.method.arrange(planned)
+        self.layout = Layout([Block("x", (COLUMNS,), "A", 0)])
+        self.state = State(torch.zeros(clients, COLUMNS))
+        self.method.begin(self.state, self.layout)
+        sent = self.plan(0).sent
+        self.gossip = Gossip(
+            self.federation, self.method, self.layout, self.state, sent=sent, gamma=gamma, version="1", seed=0
+        )
+
+    def plan(self, event):
+        topology, whole = self.federation.topology, Columns.all(COLUMNS)
+        steps = np.full(self.federation.clients, self.local)
+        plan = Plan(event, (Phase(steps, whole),), whole, topology.weights(event), topology.edges(event))
+        return self.method.plan(plan, self.layout)
+
+    def run(self, rounds, rate=RATE, after=lambda state: None):
+        state, method = self.state, self.method
+        for event in range(rounds):
+            plan = self.plan(event)
+            method.before_round(state, plan)
+            rates = torch.full((len(state.adapter),), rate)
+            for number in range(self.local):
+                gradient = torch.from_numpy(TASK.gradient(state.adapter.double().numpy())).float()
+                state.adapter.sub_(rate * gradient)
+                method.after_step(state, Step(plan, plan.phases[0], number, gradient, rates))
+            inbox = self.gossip.round(plan, state, method)
+            method.after_round(state, plan, inbox)
+            after(state)
+        return state.adapter.double().numpy()
+
+
+def matrix(rounds):
+    dense = rounds.federation.topology.weights(0).toarray()
+    return lambda t: dense
+
+
+@pytest.mark.parametrize("local", [1, 4])
+def test_plain_gossip_keeps_a_bias_that_tracking_has_not(local):
+    rounds = Rounds("dec-lora", local=local)
+    found = rounds.run(ROUNDS)
+    expected = last(plain(TASK, matrix(rounds), constant(RATE, local, ROUNDS)))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert TASK.error(found) > 0.1
+    # float32 rounds x, of magnitude 10, to 5e-7 in every step; what is added up is damped by the curvature's 0.2 x 0.1.
+    assert TASK.error(Rounds("gradient-tracking", local=local).run(ROUNDS)) < 1e-4
+
+
+@pytest.mark.parametrize("local", [1, 4])
+@pytest.mark.parametrize("topology", ["ring", "exponential", "one-peer-exponential"])
+def test_gradient_tracking_is_k_gt(local, topology):
+    rounds, few = Rounds("gradient-tracking", local=local, topology=topology), 30
+    graph = rounds.federation.topology
+    expected, correction = list(k_gt(TASK, lambda t: graph.weights(t).toarray(), constant(RATE, local, few)))[-1]
+    np.testing.assert_allclose(rounds.run(few), expected, atol=2e-5)
+    np.testing.assert_allclose(rounds.state.room("gradient-tracking")["correction"], correction, atol=1e-4)
+
+
+@pytest.mark.parametrize("codec", ["none", "q8", "q4+choco", "q8+ef"])
+def test_the_corrections_of_all_clients_sum_to_nothing_whatever_the_codec_does(codec):
+    sums = []
+    rounds = Rounds("gradient-tracking", codec=codec)
+    rounds.run(50, after=lambda state: sums.append(state.room("gradient-tracking")["correction"].double().sum(0)))
+    # Each round adds 10 x 3 roundings of numbers of magnitude up to 20.
+    assert torch.stack(sums).abs().max() < 50 * 30 * 20 * 2**-24
+    assert rounds.state.room("gradient-tracking")["correction"].abs().max() > 0.1
+
+
+@pytest.mark.parametrize("local", [1, 4])
+def test_d2_is_its_recurrence_on_the_lazy_ring_and_reaches_the_optimum_of_all(local):
+    rounds, few = Rounds("d2", local=local), 30
+    dense = rounds.federation.topology.weights(0).toarray()
+    np.testing.assert_allclose(dense, (np.eye(CLIENTS) + Topology.build("ring", CLIENTS).weights(0).toarray()) / 2)
+    expected = last(d2(TASK, matrix(rounds), constant(RATE, local, few)))
+    np.testing.assert_allclose(rounds.run(few), expected, atol=2e-5)
+    if local == 1:
+        assert TASK.error(Rounds("d2").run(ROUNDS)) < 1e-4
