@@ -19,7 +19,8 @@ help: ## show the targets
 demo: $(INSTALLED) ## set up, then run Dec-LoRA with 10 clients on a ring and write runs/demo/report.html
 	$(BIN)/declora simulate --partition dirichlet:0.5 --max-length 64 --eval-every 10 --out runs/demo --overwrite
 
-test: lint rust-test python-test ## set up, then every check and test
+test: ## set up, then every check and test, two at a time: the core's need no environment
+	$(MAKE) --jobs=2 lint rust-test python-test
 
 setup: $(INSTALLED) ## make the virtual environment and build and install the wheel
 
@@ -43,7 +44,7 @@ rust-test: ## tests of the core; the benches are compiled and run once
 	cargo test --locked --quiet --benches
 
 python-test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 bench: $(INSTALLED) ## criterion benches, then the core beside torch, numpy, scipy (and pypiquant where installed)
 	cargo bench --locked

@@ -1,6 +1,6 @@
 """The command line: flags, config files, what is printed, exit codes."""
 
-import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -9,9 +9,8 @@ import pytest
 
 import declora
 from declora import cli
-from declora.config import SimulationConfig
+from declora.config import SETTINGS, SimulationConfig
 from declora.errors import ConfigError
-from declora.fields import documents
 from declora.settings import parse_overrides, parse_pair
 
 
@@ -42,15 +41,17 @@ def test_flags_override_the_config_file_and_nothing_else(seen, tmp_path):
     assert config.local_steps == SimulationConfig().local_steps
 
 
-def test_every_setting_is_a_flag_with_its_documentation(capsys):
+def test_every_setting_is_a_flag_with_its_documentation_under_the_heading_of_its_section(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["simulate", "--help"])
     assert caught.value.code == 0
-    text = capsys.readouterr().out
-    texts = documents(SimulationConfig)
-    for field in dataclasses.fields(SimulationConfig):
-        assert f"--{field.name.replace('_', '-')}" in text
-        assert texts[field.name]
+    text = " ".join(capsys.readouterr().out.split())
+    place = 0
+    for section, settings in itertools.groupby(SETTINGS.values(), key=lambda setting: setting.section):
+        place = text.index(f" {section.title}: {section.about} --", place)
+        for setting in settings:
+            place = text.index(f" --{setting.name.replace('_', '-')} ", place)
+            assert setting.text
 
 
 def test_a_finished_config_can_be_run_again(seen, tmp_path):

@@ -3,16 +3,17 @@
 import math
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pytest
 
 from declora.errors import ConfigError, ModelError, shown
-from declora.fields import LOADED, documents, read_fields
+from declora.fields import LOADED, SHARED, Section, list_fields, read_fields
 from declora.kinds import (
     Choice,
     Given,
+    Kind,
     Name,
     Place,
     Real,
@@ -102,7 +103,7 @@ def test_texts_of_the_command_line_mean_what_the_kind_says(kind, text, value):
         (Table("T"), "r8", "x='r8' must be a table of the fields of T"),
         (Table("T", r=Whole(1)), {"r": "4"}, "x.r='4' must be a whole number"),
     ],
-    ids=shown,
+    ids=lambda value: type(value).__name__ if isinstance(value, Kind) else shown(value),
 )  # fmt: skip
 def test_whatever_else_is_refused_by_name_value_and_fix(kind, value, message):
     with pytest.raises(ConfigError, match=message):
@@ -130,8 +131,10 @@ def test_a_text_is_a_toml_value_or_itself():
 class Tiny:
     """A class of fields."""
 
-    switch: bool = True
-    """Whether."""
+    switch: Annotated[bool, SHARED] = True
+    """Whether,
+    and how."""
+    _more: ClassVar = Section("More", "What else there is.")
     count: Annotated[int | None, Whole(1), LOADED] = None
     """How many."""
     choice: Literal["a", "b"] | None = None
@@ -141,6 +144,9 @@ def test_fields_are_read_off_the_annotations():
     fields = read_fields(Tiny)
     assert list(fields) == ["switch", "count", "choice"]
     assert [field.loaded for field in fields.values()] == [False, True, False]
+    assert [field.shared for field in fields.values()] == [True, False, False]
+    assert [field.text for field in fields.values()] == ["Whether,\nand how.", "How many.", ""]
+    assert [field.section.title for field in fields.values()] == ["Settings", "More", "More"]
     assert [field.parse("none") for field in fields.values()] == ["none", None, None]
     assert [fields["count"].check(value) for value in (None, 3)] == [None, 3]
     assert fields["switch"].parse("no") is False
@@ -148,4 +154,15 @@ def test_fields_are_read_off_the_annotations():
         fields["choice"].check("c")
     with pytest.raises(ConfigError, match="switch=None"):
         fields["switch"].check(None)
-    assert documents(Tiny) == {"switch": "Whether.", "count": "How many."}
+
+
+def test_fields_are_listed_with_their_texts_under_the_headings_of_their_sections():
+    assert list_fields(read_fields(Tiny)).splitlines() == [
+        "Settings: ",
+        "    switch: Whether,",
+        "        and how.",
+        "",
+        "More: What else there is.",
+        "    count: How many.",
+        "    choice: ",
+    ]

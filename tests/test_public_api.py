@@ -5,42 +5,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx
 import pytest
 
 import declora
 from declora import errors, seeds
 
 PACKAGE = Path(declora.__file__).parent
+CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 PUBLIC = {
     "Adapter", "Codec", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError",
     "GraphSchedule", "Mixer", "ModelError", "Part", "Partitioner", "Reproduction", "RunFolderError",
     "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError", "Verification",
     "__version__", "reproduce", "resume", "simulate", "verify",
 }  # fmt: skip
-
-# Lower rooms first: a room may import rooms before it, never after.
-FLOORS = [
-    ["errors", "seeds", "process", "plan"],
-    ["store"],
-    ["metrics", "state"],
-    ["_core", "spec", "kinds"],
-    ["_bridge", "fields"],
-    ["topology", "codec", "attacks", "model", "data", "report"],
-    ["mixer", "exchange", "wire"],
-    ["federation", "inbox"],
-    ["methods"],
-    ["train", "gossip", "config"],
-    ["prepare", "settings", "testing"],
-    ["run"],
-    ["result"],
-    ["outputs", "origin"],
-    ["recording"],
-    ["simulation"],
-    ["resumption", "verification"],
-    ["experiments"],
-    ["cli"],
-    ["__main__"],
-]
 
 
 def test_the_public_names_are_these():
@@ -57,23 +35,31 @@ def test_importing_declora_loads_nothing_heavy():
     assert shown.stdout.strip() == "[]"
 
 
-def test_rooms_import_only_downwards_and_one_module_talks_to_the_core():
-    floor = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-    for file in PACKAGE.rglob("*.py"):
-        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        for node in ast.walk(ast.parse(file.read_text())):
-            for target in _imports(node, file):
-                if target.startswith("declora."):
-                    other = target.split(".")[1]
-                    assert other == room or floor[other] < floor[room] or _peers(room, other), f"{file}: {target}"
-                    assert other != "_core" or file.name == "_bridge.py", file
+def test_the_picture_of_the_house_shows_the_imports_between_rooms_and_no_others():
+    """An arrow stands for an import that no way along other arrows leads to: the least that implies all imports."""
+    house = networkx.DiGraph((room, other) for room, other, _ in _all_imports())
+    circles = list(networkx.simple_cycles(house))
+    assert not circles
+    arrows = {room: set(others) for room, others in networkx.transitive_reduction(house).adjacency() if others}
+    picture = CONTRIBUTING.read_text(encoding="utf-8").split("flowchart TD\n")[1].split("```")[0]
+    drawn = dict(line.strip().split(" --> ") for line in picture.splitlines())
+    assert {room: set(others.split(" & ")) for room, others in drawn.items()} == arrows
 
 
-def _peers(room, other):
-    """The rooms of one floor that may know each other: a word may use the values of another."""
-    return False
+def test_one_module_talks_to_the_core():
+    assert {file for _, other, file in _all_imports() if other == "_core"} == {PACKAGE / "_bridge.py"}
+
+
+def _all_imports():
+    """Returns each import of one room by another, with the file that it stands in."""
+    return [
+        (room, target.split(".")[1], file)
+        for file in PACKAGE.rglob("*.py")
+        if (room := file.relative_to(PACKAGE).parts[0].removesuffix(".py")) not in ("__init__", "__main__")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for target in _imports(node, file)
+        if target.startswith("declora.") and target.split(".")[1] != room
+    ]
 
 
 def _imports(node, file):

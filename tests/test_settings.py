@@ -1,5 +1,7 @@
 """Settings: whatever is given is refused in a line or is what it says, at once, before anything is loaded."""
 
+import inspect
+import itertools
 import json
 import pathlib
 import pickle
@@ -11,7 +13,7 @@ import torch
 
 import declora
 from declora import cli
-from declora.config import LORA, SETTINGS, SimulationConfig
+from declora.config import OUTPUT, SETTINGS, SimulationConfig
 from declora.errors import ConfigError, DecloraError
 from declora.model.load import DTYPES
 from declora.settings import load_toml, parse_overrides
@@ -45,7 +47,7 @@ def test_any_value_of_any_setting_is_kept_or_refused_in_one_short_line_at_once(n
     assert time.perf_counter() - start < 60
 
 
-@pytest.mark.parametrize("flag", [*SETTINGS, *(f"lora.{name}" for name in LORA.fields)])
+@pytest.mark.parametrize("flag", [*SETTINGS, *(f"lora.{name}" for name in SETTINGS["lora"].kind.fields)])
 def test_any_text_of_any_flag_is_a_configuration_or_one_line_on_stderr(flag, monkeypatch, capsys):
     monkeypatch.setattr(declora, "simulate", lambda config: "done")
     for text in TEXTS:
@@ -59,6 +61,21 @@ def test_a_setting_without_an_own_kind_has_the_one_of_its_type():
     assert SETTINGS["reset_moments"].parse("no") is False
     assert SETTINGS["optimizer"].check("sgd") == "sgd"
     assert {name for name, setting in SETTINGS.items() if setting.loaded} >= {"model", "data", "seed", "max_length"}
+
+
+def test_each_setting_stands_under_one_heading_and_marks_say_what_runs_have_in_common():
+    sections = [setting.section.title for setting in SETTINGS.values()]
+    titles = ["Data", "Model", "Federation", "Training", "Messages", "Evaluation", "Output"]
+    assert [title for title, _ in itertools.groupby(sections)] == titles
+    assert {"out", "overwrite", "tensorboard", "progress"} == OUTPUT
+    assert {name for name, setting in SETTINGS.items() if setting.shared} == {"compare", "out", "overwrite"}
+
+
+def test_help_of_the_configuration_says_what_each_setting_means_under_the_heading_of_its_section():
+    text = inspect.getdoc(SimulationConfig)
+    places = [text.index(f"\n{title}: ") for title in ("Data", "Model", "Federation", "Training", "Messages")]
+    assert places == sorted(places)
+    assert places[0] < text.index("    task: classification or causal-lm") < places[1]
 
 
 def test_the_choices_in_the_annotations_are_those_of_the_rooms():

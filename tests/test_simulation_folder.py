@@ -268,7 +268,7 @@ FAILURES = [
 ]
 
 
-@pytest.mark.parametrize(("target", "failing", "message", "left"), FAILURES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("target", "failing", "message", "left"), FAILURES, ids=[target for target, *_ in FAILURES])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_whatever_fails_at_the_end_the_result_is_in_the_error(
     simulate, tmp_path, monkeypatch, target, failing, message, left, overwrite

@@ -25,7 +25,7 @@ def test_description_of_a_ring_has_its_numbers_and_the_cost_of_a_round() -> None
         "traffic": "24 MB a round, 1.2 MB a message",
     }
     assert "     0  0.333 0.333     .     .     .     .     .     .     . 0.333" in text.splitlines()
-    assert "traffic" not in Topology.build("ring", 10).describe()
+    assert "traffic" not in describe(Topology.build("ring", 10))
 
 
 def test_description_of_a_schedule_lists_its_rounds() -> None:
@@ -58,7 +58,7 @@ def figures() -> Iterator[None]:
 )
 def test_picture_has_a_dot_for_each_client_and_numbers_where_they_fit(name: str, n: int) -> None:
     topology = Topology.build(name, n)
-    ax = topology.plot()
+    ax = plot(topology)
     assert len(ax.collections[-1].get_offsets()) == n
     assert [text.get_text() for text in ax.texts] == ([str(i) for i in range(n)] if n <= 40 else [])
     assert ax.get_title(loc="left") == f"{topology.name}, {n} client{'s' if n > 1 else ''}"

@@ -1,16 +1,16 @@
-"""The configuration of a run: what `declora.simulate` takes, what `run.toml` holds, what the command line overrides."""
+"""Holds the configuration of a run: what `declora.simulate` takes, `run.toml` holds and the command line overrides."""
 
 import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from declora.attacks import parse_attack
 from declora.codec import Codec, parse_codec
 from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
-from declora.fields import LOADED, read_fields
+from declora.fields import LOADED, SHARED, Section, list_fields, read_fields
 from declora.kinds import (
     LORA_FIELDS,
     Choice,
@@ -35,7 +35,7 @@ from declora.topology import GraphSchedule
 from declora.topology.names import parse_name
 from declora.topology.weights import check_rule
 
-__all__ = ["DEFAULT_LOCAL_STEPS", "LORA", "SETTINGS", "SimulationConfig", "describe"]
+__all__ = ["DEFAULT_LOCAL_STEPS", "OUTPUT", "SETTINGS", "SimulationConfig", "describe"]
 
 DEFAULT_LOCAL_STEPS = 5
 """K where neither `local_steps` nor `local_epochs` is set."""
@@ -60,24 +60,92 @@ def _read_device(text: str) -> None:
         raise ConfigError(f"device={shown(text)} is not known. Use 'auto', 'cpu', 'cuda' or 'cuda:N'.")
 
 
-LORA = Tables("peft.LoraConfig", error=ModelError, **LORA_FIELDS)
-"""A LoRA configuration; each of its fields here is a flag of the command line, too."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class SimulationConfig:
-    """Every setting of `declora.simulate`. The defaults are the embedded run, which needs no download."""
+    """Holds every setting of `declora.simulate`. The defaults are the embedded run, which needs no download."""
 
-    model: Annotated[Any, Given(Place(), ModelError), LOADED] = "minilm"
-    """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2. The path of a config.json,
-    or a `PretrainedConfig`: that architecture with random weights, drawn from the seed."""
+    _data: ClassVar = Section("Data", "What is learned, and how it is read.")
+
     data: Annotated[Any, Source(DataError), LOADED] = "stdlib-docstrings"
     """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file (csv, tsv, json,
     jsonl, txt, parquet), folder, `datasets.Dataset`/`DatasetDict`, `pandas.DataFrame`, a list of row dicts, or a list
     with one of these per client. "stdlib-docstrings" needs no download: docstrings of Python's own library, to be told
     apart by subject. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte, boolq, wic, copa, ag_news, gsm8k."""
+    task: Annotated[Literal["classification", "causal-lm"] | None, LOADED] = None
+    """classification or causal-lm; none: classification where there is a label column, else causal-lm where no other
+    column may be a label."""
+    text_columns: Annotated[Any | None, Texts(), LOADED] = None
+    """Names of the text columns; none: found by their usual names."""
+    label_column: Annotated[str | None, LOADED] = None
+    """Name of the label column; none: found by its usual names."""
+    completion_column: Annotated[str | None, LOADED] = None
+    """Name of the column that continues the prompt in the text columns (causal-lm); none: found by its usual names."""
+    prompt_template: Annotated[str | None, Name(_read_template), LOADED] = None
+    """How a prompt is written: a text with columns in braces ("Question: {question}\\nAnswer: "); "chat": as the user's
+    turn in the tokenizer's chat template; none: the text columns, one a line."""
+    completion_only_loss: Annotated[bool, LOADED] = True
+    """Whether only completions (in conversations the assistant's turns) are learned and scored, not prompts."""
+    packing: Annotated[bool, LOADED] = False
+    """Whether texts of a client share rows of max_length tokens: prompts with their completions whole and without
+    seeing each other, plain text as one stream cut into rows. batch_size then counts rows."""
+    max_length: Annotated[int, Whole(1, 10 * _MILLION), LOADED] = 128
+    """Tokens after which a text is cut."""
+
+    _model: ClassVar = Section("Model", "The frozen base, and the adapter that each client trains.")
+
+    model: Annotated[Any, Given(Place(), ModelError), LOADED] = "minilm"
+    """Hub id, path of a saved model, or a `PreTrainedModel`; "minilm" is all-MiniLM-L6-v2. The path of a config.json,
+    or a `PretrainedConfig`: that architecture with random weights, drawn from the seed."""
+    lora: Annotated[Any, Tables("peft.LoraConfig", ModelError, **LORA_FIELDS)] = field(default_factory=lambda: {"r": 8})
+    """A `peft.LoraConfig`, or a table of its fields. In a table, lora_alpha defaults to r, so that the scale is 1;
+    target_modules to PEFT's choice for the kind of model (query and value; q_proj and v_proj; c_attn ...), or where it
+    has none to all linear layers. A list gives each client its own, which may differ in r, at one scale lora_alpha / r;
+    it is kept as `ranks`."""
+    ranks: Annotated[Any | None, Wholes(1, 2**16)] = None
+    """Each client's own rank ([4, 8, 16, ...]), at the scale lora_alpha / r of `lora`; none: all have `lora`'s r."""
+    tokenizer: Annotated[Any | None, Given(Place(), ModelError), LOADED] = None
+    """A tokenizer, its path or hub id; none: the model's own."""
+    trust_remote_code: Annotated[bool, LOADED] = False
+    """Whether Python code that comes with a model or tokenizer may run; false: one that needs it is refused."""
+    dtype: Annotated[Literal["float32", "bfloat16"] | None, LOADED] = None
+    """Of the frozen base: float32 or bfloat16; none: float32, or what a model passed in has. Adapters are float32."""
+    load_in_4bit: Annotated[bool, LOADED] = False
+    """Whether the frozen base is held in 4 bits as in QLoRA (needs bitsandbytes): NF4, its scales quantized once more;
+    `dtype` is that of its other weights. Adapters and messages are as without."""
+    quantization_config: Annotated[Any | None, Table("transformers.BitsAndBytesConfig"), LOADED] = None
+    """How, where not as in QLoRA: a `transformers.BitsAndBytesConfig`, or a table of its fields."""
+    device: Annotated[str, Name(_read_device), LOADED] = "auto"
+    """auto (a GPU where there is one), cpu, cuda, cuda:N."""
+
+    _federation: ClassVar = Section("Federation", "Who takes part, with which data, and who talks to whom.")
+
     clients: Annotated[int, Whole(1, _MILLION)] = 10
     """Number of clients, at most as many as there are training rows."""
+    partition: Annotated[Any | None, Given(Name(_read_partition))] = None
+    """iid, dirichlet:ALPHA, shards:S, quantity:ALPHA, column:NAME, natural (as given, a list with one per client), or
+    labels:[[..], ..], each client's proportions of the labels, which may be an array, too; or a function of your own,
+    see `declora.Partitioner`; none: natural where the data is such a list, else iid."""
+    topology: Annotated[Any, Given(Name(parse_name), TopologyError)] = "ring"
+    """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), `declora.Topology`, or a
+    schedule of your own, see `declora.GraphSchedule`."""
+    weights: Annotated[str | None, Name(check_rule)] = None
+    """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max) or
+    samples (metropolis weights changed to keep the mean weighted by each client's samples, which is then the averaged
+    model); of fedavg's server: samples (n_k / n) or uniform (1 / n). None: metropolis, and samples for fedavg."""
+    method: Annotated[Any, Given(Name(build_method))] = "dec-lora"
+    """dec-lora, centralized (pooled data, with batches as large as all clients' together, so as many samples a round),
+    fedavg (exact average by a server, weighted by samples), local (no gossip); ffa-lora (A stays as it was drawn),
+    decaf (products B A are averaged, and factored again at each client's rank; fedavg+decaf:left=1 is FlexLoRA),
+    adf-lora[:interval=5], tad-lora[:interval=N] and rolora[:interval=1] (B is trained for so many rounds, then A),
+    gradient-tracking, d2 (against the bias of unlike data); several parts joined by +; or a `declora.Part` of yours."""
+    compare: Annotated[Any | None, Given(Text()), SHARED] = None
+    """Several runs from the same seeds: method names, each with overrides if need be ("dec-lora codec=none"), in a list
+    or in one text with commas; or labels with their settings."""
+    seed: Annotated[int, Whole(0, 2**64 - 1), LOADED] = 0
+    """Names every random choice of the run; below 2^64."""
+
+    _training: ClassVar = Section("Training", "What each client does between two exchanges, and how it is computed.")
+
     rounds: Annotated[int, Whole(1, _MILLION)] = 20
     """Rounds of local steps and gossip (T)."""
     local_steps: Annotated[int | None, Whole(1, _MILLION)] = None
@@ -85,40 +153,6 @@ class SimulationConfig:
     local_epochs: Annotated[int | None, Whole(1, _MILLION)] = None
     """Passes of each client over its own data in a round, instead of `local_steps`: ceil(samples / batch_size) steps
     each, the last of a pass on what is left. A client that is done waits for the others."""
-    topology: Annotated[Any, Given(Name(parse_name), TopologyError)] = "ring"
-    """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), `declora.Topology`, or a
-    schedule of your own, see `declora.GraphSchedule`."""
-    codec: Annotated[Any, Given(Name(parse_codec), judge=parse_codec)] = "q4"
-    """none, fp16, bf16, q2..q8, qsgd, natural, eden, drive, randk; with a memory (+choco, +ef21, +ef) also sign, topk,
-    powersgd; with options: "topk:fraction=0.01+choco", "q4:block=64"; with an entropy coder: "q2+rans". Or a codec
-    of your own, see `declora.Codec`."""
-    mixer: Annotated[Any, Given(Name(parse_mixer), judge=parse_mixer)] = "linear"
-    """linear, clipped[:f=1|:tau=X], trimmed-mean:f=1, median, krum:f=1, multi-krum:f=1,m=2, nna:f=1 (f: neighbours of a
-    client that may be bad), or push-sum, for any strongly connected digraph. Or a mixer of your own, see
-    `declora.Mixer`."""
-    lora: Annotated[Any, LORA] = field(default_factory=lambda: {"r": 8})
-    """A `peft.LoraConfig`, or a table of its fields. In a table, lora_alpha defaults to r, so that the scale is 1;
-    target_modules to PEFT's choice for the kind of model (query and value; q_proj and v_proj; c_attn ...), or where it
-    has none to all linear layers. A list gives each client its own, which may differ in r, at one scale lora_alpha / r;
-    it is kept as `ranks`."""
-    ranks: Annotated[Any | None, Wholes(1, 2**16)] = None
-    """Each client's own rank ([4, 8, 16, ...]), at the scale lora_alpha / r of `lora`; none: all have `lora`'s r."""
-    partition: Annotated[Any | None, Given(Name(_read_partition))] = None
-    """iid, dirichlet:ALPHA, shards:S, quantity:ALPHA, column:NAME, natural (as given, a list with one per client), or
-    labels:[[..], ..], each client's proportions of the labels, which may be an array, too; or a function of your own,
-    see `declora.Partitioner`; none: natural where the data is such a list, else iid."""
-    method: Annotated[Any, Given(Name(build_method))] = "dec-lora"
-    """dec-lora, centralized (pooled data, with batches as large as all clients' together, so as many samples a round),
-    fedavg (exact average by a server, weighted by samples), local (no gossip); ffa-lora (A stays as it was drawn),
-    decaf (products B A are averaged, and factored again at each client's rank; fedavg+decaf:left=1 is FlexLoRA),
-    adf-lora[:interval=5], tad-lora[:interval=N] and rolora[:interval=1] (B is trained for so many rounds, then A),
-    gradient-tracking, d2 (against the bias of unlike data); several parts joined by +; or a `declora.Part` of yours."""
-    compare: Annotated[Any | None, Given(Text())] = None
-    """Several runs from the same seeds: method names, each with overrides if need be ("dec-lora codec=none"), in a list
-    or in one text with commas; or labels with their settings."""
-    seed: Annotated[int, Whole(0, 2**64 - 1), LOADED] = 0
-    """Names every random choice of the run; below 2^64."""
-
     batch_size: Annotated[int, Whole(1, _MILLION)] = 8
     """Samples of one client's local step. Where a client has fewer, they repeat (with `local_epochs` they do not)."""
     learning_rate: Annotated[float, Real(above=0)] = 5e-3
@@ -141,21 +175,38 @@ class SimulationConfig:
     """Whether every round starts with fresh optimizer moments (and momentum); the schedule goes on."""
     base_dropout: bool = False
     """Whether the frozen base keeps its own dropout in training. LoRA dropout is as configured."""
+    group_size: Annotated[int | None, Whole(1, _MILLION)] = None
+    """Clients computed together; none: chosen from the sizes of model, batch and texts, not from free memory, since
+    the last bits of a result depend on it."""
+    unpad: bool = True
+    """Whether the blocks of a classifier compute sequences without their padding, one token after another, in training
+    and evaluation; on a CPU, and where the model allows it (which is measured)."""
+    sort_by_length: bool = True
+    """Whether, where padding stays, a group's sequences are sorted by length across clients and computed in slices."""
 
-    weights: Annotated[str | None, Name(check_rule)] = None
-    """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max) or
-    samples (metropolis weights changed to keep the mean weighted by each client's samples, which is then the averaged
-    model); of fedavg's server: samples (n_k / n) or uniform (1 / n). None: metropolis, and samples for fedavg."""
+    _messages: ClassVar = Section(
+        "Messages", "How adapters become bytes, who lies, and how a client combines what arrives."
+    )
+
+    codec: Annotated[Any, Given(Name(parse_codec), judge=parse_codec)] = "q4"
+    """none, fp16, bf16, q2..q8, qsgd, natural, eden, drive, randk; with a memory (+choco, +ef21, +ef) also sign, topk,
+    powersgd; with options: "topk:fraction=0.01+choco", "q4:block=64"; with an entropy coder: "q2+rans". Or a codec
+    of your own, see `declora.Codec`."""
+    mixer: Annotated[Any, Given(Name(parse_mixer), judge=parse_mixer)] = "linear"
+    """linear, clipped[:f=1|:tau=X], trimmed-mean:f=1, median, krum:f=1, multi-krum:f=1,m=2, nna:f=1 (f: neighbours of a
+    client that may be bad), or push-sum, for any strongly connected digraph. Or a mixer of your own, see
+    `declora.Mixer`."""
     gamma: Annotated[float | None, Real(above=0, most=1)] = None
     """Consensus step size; none: the codec's own, 1 where it loses little (q4 to q8, eden) and less where it loses more
     (q3 0.73, q2 0.17, drive 0.41, randk 0.0025), with a memory or without."""
-
     attack: str | None = None
     """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian, dissensus (all with :scale=S),
     mimic (with :target=C), stale, replay (both with :delay=N), crafted, nan, inf. The others are what is evaluated
     then; none: all are honest."""
     attackers: Annotated[Any, Wholes(0)] = 1
     """How many clients attack, chosen by the seed, or which ones ([3, 7]); nobody without `attack`."""
+
+    _evaluation: ClassVar = Section("Evaluation", "When, on what and by what the models are scored.")
 
     eval_data: Annotated[Any | None, Source(DataError), LOADED] = None
     """Data to evaluate on; none: the data's validation or test split, else a held-out `eval_fraction`."""
@@ -167,57 +218,18 @@ class SimulationConfig:
     """Samples the averaged model is evaluated on; none: all."""
     client_eval_samples: Annotated[int | None, Whole(0)] = 200
     """Samples each client's own model is evaluated on (the same for all); none: all; 0: clients are not evaluated."""
-    task: Annotated[Literal["classification", "causal-lm"] | None, LOADED] = None
-    """classification or causal-lm; none: classification where there is a label column, else causal-lm where no other
-    column may be a label."""
     metric: Annotated[str | None, Choice(METRICS)] = None
     """Headline metric: accuracy, f1 (of class 1; the mean over classes where there are more than two), matthews,
     perplexity, or exact_match (of generated answers, see max_new_tokens); none: the named task's own (f1 for mrpc,
     matthews for cola), else accuracy or perplexity, by `task`."""
-    text_columns: Annotated[Any | None, Texts(), LOADED] = None
-    """Names of the text columns; none: found by their usual names."""
-    label_column: Annotated[str | None, LOADED] = None
-    """Name of the label column; none: found by its usual names."""
-    max_length: Annotated[int, Whole(1, 10 * _MILLION), LOADED] = 128
-    """Tokens after which a text is cut."""
-    completion_column: Annotated[str | None, LOADED] = None
-    """Name of the column that continues the prompt in the text columns (causal-lm); none: found by its usual names."""
-    prompt_template: Annotated[str | None, Name(_read_template), LOADED] = None
-    """How a prompt is written: a text with columns in braces ("Question: {question}\\nAnswer: "); "chat": as the user's
-    turn in the tokenizer's chat template; none: the text columns, one a line."""
-    completion_only_loss: Annotated[bool, LOADED] = True
-    """Whether only completions (in conversations the assistant's turns) are learned and scored, not prompts."""
-    packing: Annotated[bool, LOADED] = False
-    """Whether texts of a client share rows of max_length tokens: prompts with their completions whole and without
-    seeing each other, plain text as one stream cut into rows. batch_size then counts rows."""
     max_new_tokens: Annotated[int, Whole(0, 10 * _MILLION), LOADED] = 0
     """Most tokens generated (greedily) to answer an evaluation prompt, for exact match; 0: no exact match."""
 
-    tokenizer: Annotated[Any | None, Given(Place(), ModelError), LOADED] = None
-    """A tokenizer, its path or hub id; none: the model's own."""
-    trust_remote_code: Annotated[bool, LOADED] = False
-    """Whether Python code that comes with a model or tokenizer may run; false: one that needs it is refused."""
-    dtype: Annotated[Literal["float32", "bfloat16"] | None, LOADED] = None
-    """Of the frozen base: float32 or bfloat16; none: float32, or what a model passed in has. Adapters are float32."""
-    load_in_4bit: Annotated[bool, LOADED] = False
-    """Whether the frozen base is held in 4 bits as in QLoRA (needs bitsandbytes): NF4, its scales quantized once more;
-    `dtype` is that of its other weights. Adapters and messages are as without."""
-    quantization_config: Annotated[Any | None, Table("transformers.BitsAndBytesConfig"), LOADED] = None
-    """How, where not as in QLoRA: a `transformers.BitsAndBytesConfig`, or a table of its fields."""
-    device: Annotated[str, Name(_read_device), LOADED] = "auto"
-    """auto (a GPU where there is one), cpu, cuda, cuda:N."""
-    group_size: Annotated[int | None, Whole(1, _MILLION)] = None
-    """Clients computed together; none: chosen from the sizes of model, batch and texts, not from free memory, since
-    the last bits of a result depend on it."""
-    unpad: bool = True
-    """Whether the blocks of a classifier compute sequences without their padding, one token after another, in training
-    and evaluation; on a CPU, and where the model allows it (which is measured)."""
-    sort_by_length: bool = True
-    """Whether, where padding stays, a group's sequences are sorted by length across clients and computed in slices."""
+    _output: ClassVar = Section("Output", "What is written and shown.")
 
-    out: Annotated[str | None, Place()] = None
+    out: Annotated[str | None, Place(), SHARED] = None
     """Run folder for config, metrics.jsonl, adapters, plots and report.html; none: nothing is written."""
-    overwrite: bool = False
+    overwrite: Annotated[bool, SHARED] = False
     """Whether an earlier run in `out` is replaced. It stays until the new one has finished; until then the new one is
     beside it, in a folder whose name ends with .declora-new."""
     checkpoint_every: Annotated[int | None, Whole(1, _MILLION)] = None
@@ -294,6 +306,9 @@ class SimulationConfig:
 
 SETTINGS = read_fields(SimulationConfig)
 """Every setting by name."""
+OUTPUT = frozenset(name for name, setting in SETTINGS.items() if setting.section is SimulationConfig._output)
+"""Those that say what is written and shown: no result depends on them."""
+SimulationConfig.__doc__ = f"{SimulationConfig.__doc__}\n\n{list_fields(SETTINGS)}"
 
 
 def describe(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The one exception tree of declora.
+"""Defines the one exception tree of declora.
 
 Every error that declora raises on purpose is a `DecloraError`. The message names the field, the value
 and the fix. Subclasses are also the builtin error that they are in kind, so that code which knows
@@ -35,10 +35,10 @@ _LONGEST_VALUE = 80
 
 
 class DecloraError(Exception):
-    """Base of every error that declora raises on purpose."""
+    """Is the base of every error that declora raises on purpose."""
 
     def __str__(self) -> str:
-        """The message, of at most 1,500 characters."""
+        """Returns the message, of at most 1,500 characters."""
         return shorten(super().__str__())
 
 
@@ -47,27 +47,27 @@ class ConfigError(DecloraError, ValueError):
 
 
 class TopologyError(ConfigError):
-    """A graph or mixing matrix that gossip cannot use."""
+    """Gossip cannot use a graph or a mixing matrix."""
 
 
 class DataError(DecloraError, ValueError):
-    """Data that is missing, unreadable or does not fit the run."""
+    """Data is missing, unreadable or does not fit the run."""
 
 
 class ModelError(DecloraError, ValueError):
-    """A model or LoRA configuration that declora cannot load or train."""
+    """A model or a LoRA configuration cannot be loaded or trained."""
 
 
 class CodecError(DecloraError, ValueError):
-    """Values that a codec cannot encode, or codec settings out of range."""
+    """A codec cannot encode some values, or its settings are out of range."""
 
 
 class ConformanceError(DecloraError, AssertionError):
-    """A codec or mixing matrix that does not do what it must, or what it says of itself."""
+    """A codec or a mixing matrix does not do what it must, or what it says of itself."""
 
 
 class FrameError(CodecError):
-    """Bytes that are not the message they should be; nothing of them was used."""
+    """Bytes are not the message they should be; nothing of them was used."""
 
 
 class TrainingError(DecloraError, ArithmeticError):
@@ -75,7 +75,7 @@ class TrainingError(DecloraError, ArithmeticError):
 
 
 class RunFolderError(DecloraError, OSError):
-    """A run folder that cannot be created or written.
+    """A run folder cannot be created or written.
 
     Attributes:
         result: What had finished when writing failed, and is not lost: the `SimulationResult`, or a `Comparison` of the

@@ -1,4 +1,4 @@
-"""Metrics: what a model is scored by, computed from counts, and the names of a metric's columns in a history."""
+"""Scores models by metrics computed from counts, and names a metric's columns in a history."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Metric:
-    """One measure of how good a model is."""
+    """Describes one measure of how good a model is."""
 
     name: str
     """As in settings and columns."""
@@ -29,21 +29,21 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """The label as a sentence begins."""
+        """Returns the label as a sentence begins."""
         return self.label[0].upper() + self.label[1:]
 
     @property
     def average(self) -> str:
-        """Column of the averaged model."""
+        """Returns the column of the averaged model."""
         return f"average_{self.name}"
 
     def clients(self, statistic: str) -> str:
-        """Column of a statistic (`mean`, `min`, `max`) over the clients' own models."""
+        """Returns the column of a statistic (`mean`, `min`, `max`) over the clients' own models."""
         return f"clients_{self.name}_{statistic}"
 
     @property
     def worst(self) -> str:
-        """Column of the worst client."""
+        """Returns the column of the worst client."""
         return self.clients("min" if self.higher_is_better else "max")
 
 

@@ -1,4 +1,4 @@
-"""What a finished run and a finished comparison leave in their folders, and what the folders of runs are called."""
+"""Writes what a finished run and a finished comparison leave in their folders, and names the folders of runs."""
 
 import io
 import re
@@ -99,7 +99,7 @@ def write_comparison(folder: RunFolder, comparison: Comparison) -> None:
 
 @contextmanager
 def keeping(result: SimulationResult | Comparison, folder: RunFolder) -> Iterator[None]:
-    """Whatever fails inside ends in a `RunFolderError` that holds `result`: a run is not lost to a report.
+    """Turns whatever fails inside into a `RunFolderError` that holds `result`: a run is not lost to a report.
 
     Raises:
         RunFolderError: The folder cannot be completed.

@@ -1,4 +1,4 @@
-"""What a process has only once: global generators, warning filters, log levels, settings of torch and matplotlib.
+"""Guards what a process has only once: generators, warning filters, log levels, settings of torch and matplotlib.
 
 Libraries keep such things in globals, so runs in threads of one process could disturb each other. Whoever changes one,
 or calls what does, does so `alone()`, and leaves it as it was.

@@ -1,4 +1,4 @@
-"""Named seeds: every random choice of a run is a function of (run seed, what it is for).
+"""Derives named seeds: every random choice of a run is a function of (run seed, what it is for).
 
 No global generator is ever drawn from (`process.seeded` is for libraries that do), so a choice does not depend on the
 order in which choices are made.

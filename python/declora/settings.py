@@ -1,4 +1,4 @@
-"""Settings from files and from text: a TOML file, a run's own, `name=value` pairs, and the runs of a comparison."""
+"""Reads settings: from a TOML file, a run's own, `name=value` pairs, and those of the runs of a comparison."""
 
 import json
 import os

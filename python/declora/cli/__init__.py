@@ -1,4 +1,4 @@
-"""The command line: `declora simulate`, `resume`, `verify`, `reproduce`, `topology`, `conformance`; one file each."""
+"""Runs the command line: `declora simulate`, `resume`, `verify`, `reproduce` and others; one file each."""
 
 import sys
 

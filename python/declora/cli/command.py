@@ -1,4 +1,4 @@
-"""One command from its arguments to its exit status: which commands there are, and what becomes of errors."""
+"""Takes one command from its arguments to its exit status: which commands there are, and what becomes of errors."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""`declora conformance`: what codecs and mixing matrices promise, measured."""
+"""Runs `declora conformance`: what codecs and mixing matrices promise, measured."""
 
 import argparse
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a process meets at its edges: signals, streams that are closed, full or cannot write what they are given."""
+"""Handles what a process meets at its edges: signals, and streams that are closed, full or cannot write a text."""
 
 import contextlib
 import io

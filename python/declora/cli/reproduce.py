@@ -1,4 +1,4 @@
-"""`declora reproduce`: a table of the Dec-LoRA paper, or one of ours."""
+"""Runs `declora reproduce`: a table of the Dec-LoRA paper, or one of ours."""
 
 import argparse
 from pathlib import Path

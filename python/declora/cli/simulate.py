@@ -1,15 +1,16 @@
-"""`declora simulate`: a federation in this process; its flags are the fields of `SimulationConfig`."""
+"""Runs `declora simulate`: a federation in this process; its flags are the fields of `SimulationConfig`."""
 
 import argparse
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import declora
 from declora.cli.notes import notes_on_stderr
-from declora.config import LORA, SETTINGS, SimulationConfig
+from declora.config import SETTINGS, SimulationConfig
 from declora.errors import ConfigError
-from declora.fields import documents
-from declora.kinds import Switch
+from declora.fields import Field
+from declora.kinds import Switch, Table
 from declora.settings import load_toml
 
 __all__ = ["add_to"]
@@ -24,14 +25,22 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     parser.add_argument("--config", metavar="FILE", help="settings in TOML (run.toml) or JSON; flags override them")
     parser.set_defaults(command=_run, settings={})
-    texts = documents(SimulationConfig)
-    for name, setting in SETTINGS.items():
-        switch = {"nargs": "?", "const": "true", "metavar": "BOOL"} if isinstance(setting.kind, Switch) else {}
-        flag, text = "--" + name.replace("_", "-"), texts[name].replace("%", "%%")
-        parser.add_argument(flag, dest=name, action=_Collect, help=text, **{"metavar": "VALUE", **switch})
-    for name in LORA.fields:
-        text = "field of peft.LoraConfig"
-        parser.add_argument(f"--lora.{name}", dest=f"lora.{name}", action=_Collect, help=text, metavar="VALUE")
+    for section, settings in itertools.groupby(SETTINGS.values(), key=lambda setting: setting.section):
+        group = parser.add_argument_group(section.title, section.about)
+        for setting in settings:
+            _add_flags(group, setting)
+
+
+def _add_flags(group: "argparse._ArgumentGroup", setting: Field) -> None:
+    """Adds the flag of a setting, and one for each field where it is a table."""
+    switch: dict[str, Any] = {"nargs": "?", "const": "true", "metavar": "BOOL"}
+    options = switch if isinstance(setting.kind, Switch) else {"metavar": "VALUE"}
+    flag, text = "--" + setting.name.replace("_", "-"), setting.text.replace("%", "%%")
+    group.add_argument(flag, dest=setting.name, action=_Collect, help=text, **options)
+    if isinstance(setting.kind, Table):
+        for name in (f"{setting.name}.{field}" for field in setting.kind.fields):
+            text = f"field of {setting.kind.whole}"
+            group.add_argument(f"--{name}", dest=name, action=_Collect, help=text, metavar="VALUE")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -51,13 +60,15 @@ def _changes(config: SimulationConfig, flags: Mapping[str, str]) -> dict[str, An
     changes: dict[str, Any] = {}
     for flag, text in flags.items():
         name, _, field = flag.partition(".")
+        setting = SETTINGS[name]
         if not field:
-            changes[name] = SETTINGS[name].parse(text)
+            changes[name] = setting.parse(text)
             continue
+        assert isinstance(setting.kind, Table)
         table = changes.get(name, getattr(config, name))
         if not isinstance(table, dict):
             raise ConfigError(f"--{flag} changes one field of {name}, but --{name} is no table. Use one of the two.")
-        changes[name] = {**table, field: LORA.fields[field].parse(text)}
+        changes[name] = {**table, field: setting.kind.fields[field].parse(text)}
     return changes
 
 

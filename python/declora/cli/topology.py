@@ -1,4 +1,4 @@
-"""`declora topology`: weights, spectral gap, and what one round costs."""
+"""Runs `declora topology`: weights, spectral gap, and what one round costs."""
 
 import argparse
 from typing import Any

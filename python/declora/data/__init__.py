@@ -1,4 +1,4 @@
-"""Data: text from a file, a folder, the hub or memory, and its division over the clients."""
+"""Loads text from a file, a folder, the hub or memory, and divides it over the clients."""
 
 from declora.data.loading import load
 from declora.data.partition_specs import parse_partition

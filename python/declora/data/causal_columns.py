@@ -1,4 +1,4 @@
-"""Which columns a causal language model reads: plain text, a prompt with its completion, or conversations."""
+"""Finds the columns that a causal language model reads: plain text, a prompt with its completion, or conversations."""
 
 from collections.abc import Sequence
 

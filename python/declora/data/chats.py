@@ -1,4 +1,4 @@
-"""Conversations: a column of messages, in the one form that chat templates take."""
+"""Reads conversations: a column of messages, in the one form that chat templates take."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which labels are one class: spellings that differ in nothing but white space or the way to write a number."""
+"""Finds labels that are one class: spellings that differ in nothing but white space or the way to write a number."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""Which columns are the text and the label, and whether the texts are there."""
+"""Finds the columns of the text and the label, and checks that the texts are there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _STRINGS = tuple(datasets.Value(kind) for kind in ("string", "large_string", "st
 
 @dataclass(frozen=True)
 class Columns:
-    """What to read: the task, the text columns in order, and the label column (None for causal-lm)."""
+    """Names what to read: the task, the text columns in order, and the label column (None for causal-lm)."""
 
     task: Task
     texts: tuple[str, ...]
@@ -31,7 +31,7 @@ class Columns:
 
     @property
     def read(self) -> tuple[str, ...]:
-        """The columns of texts and messages."""
+        """Returns the columns of texts and messages."""
         return self.texts if self.completion is None else (*self.texts, self.completion)
 
 

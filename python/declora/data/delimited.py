@@ -1,4 +1,4 @@
-"""csv and tsv files: which separator the header has, and rows of exactly as many fields as it names."""
+"""Reads csv and tsv files: the separator that the header has, and rows of exactly as many fields as it names."""
 
 import csv
 import re

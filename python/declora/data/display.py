@@ -1,4 +1,4 @@
-"""Lists of names in messages: cut, since a name or a text of the data may be of any length."""
+"""Shows lists of names in messages: cut, since a name or a text of the data may be of any length."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""One data file to one part: csv, tsv, json, jsonl, txt and parquet, plain or gzipped.
+"""Reads one data file as one part: csv, tsv, json, jsonl, txt and parquet, plain or gzipped.
 
 The files are read here, not through `datasets.load_dataset`: that one converts every file to an Arrow copy in
 the home directory, keyed by path and modification time, so a file rewritten within the clock's resolution

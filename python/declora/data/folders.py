@@ -1,4 +1,4 @@
-"""A folder of data to its splits: files named by split as on the Hugging Face hub, or what `save_to_disk` wrote."""
+"""Reads the splits in a folder: files named by split as on the Hugging Face hub, or what `save_to_disk` wrote."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""json and jsonl files: one object a line, or one list of objects."""
+"""Reads json and jsonl files: one object a line, or one list of objects."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Labels of any kind to class indices 0..C-1 and class names."""
+"""Turns labels of any kind into class indices 0..C-1 and class names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["Labels", "check_split", "read_labels"]
 
 @dataclass(frozen=True)
 class Labels:
-    """Class names, and the class index of each row of the training and of the evaluation parts."""
+    """Holds class names, and the class index of each row of the training and of the evaluation parts."""
 
     names: tuple[str, ...]
     train: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Data that is loaded already to one part: data sets as the user sees them, tables, lists of row dicts."""
+"""Reads data that is loaded already as one part: data sets as the user sees them, tables, lists of row dicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

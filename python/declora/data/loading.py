@@ -1,4 +1,4 @@
-"""From what the user gave to the data of a run: found, read, checked, its labels counted, its evaluation rows drawn."""
+"""Makes the data of a run of what the user gave: finds, reads and checks it, counts labels, draws evaluation rows."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The names that columns usually have: labels, texts, prompts and what continues them."""
+"""Lists the names that columns usually have: labels, texts, prompts and what continues them."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""A picture of a partition: who holds how much of which class."""
+"""Draws a partition: who holds how much of which class."""
 
 import numpy as np
 import pandas as pd

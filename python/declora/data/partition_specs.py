@@ -1,4 +1,4 @@
-"""What a partition specification may say, and the checks before it is done."""
+"""Reads partition specifications, and checks them before they are done."""
 
 import ast
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which client holds which training rows."""
+"""Decides which client holds which training rows."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ __all__ = ["Partition", "partition"]
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """The training rows of each client.
+    """Holds the training rows of each client.
 
     Attributes:
         name: What it was made by, such as `"dirichlet:0.5"`.

@@ -1,4 +1,4 @@
-"""One data set, whatever it was read from: plain rows, what to call it, and what was guessed in reading it."""
+"""Holds one data set, whatever it was read from: plain rows, what to call it, and what was guessed in reading it."""
 
 import re
 from collections import Counter
@@ -16,7 +16,7 @@ __all__ = ["Part", "check_names", "part_of_table"]
 
 @dataclass(frozen=True)
 class Part:
-    """One data set, what to call it in an error message, and what was guessed in reading it (whole sentences)."""
+    """Holds one data set, what to call it in an error message, and what was guessed in reading it (whole sentences)."""
 
     where: str
     dataset: datasets.Dataset

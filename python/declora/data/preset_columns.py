@@ -1,4 +1,4 @@
-"""A preset's columns in the data at hand: which of its names are there, and texts made from templates."""
+"""Finds a preset's columns in the data at hand: which of its names are there, and texts made from templates."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Task presets: where a well-known task is, which of its columns are text and label, and how it is scored."""
+"""Knows tasks by name: where each is, which of its columns are text and label, and how it is scored."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 @dataclass(frozen=True)
 class Preset:
-    """One well-known task.
+    """Describes one well-known task.
 
     Attributes:
         name: What `data` says: `"sst2"`, or `"sst2=PATH"` for files of one's own.
@@ -40,7 +40,7 @@ class Preset:
 
     @property
     def task(self) -> Task:
-        """Which head: classification where there are classes."""
+        """Returns which head it needs: classification where there are classes."""
         return "classification" if self.classes else "causal-lm"
 
 

@@ -1,4 +1,4 @@
-"""Prompts: how the text columns of a row become the text that a completion continues."""
+"""Writes prompts: the text columns of a row become the text that a completion continues."""
 
 import string
 from collections.abc import Mapping, Sequence

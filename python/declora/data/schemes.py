@@ -1,4 +1,4 @@
-"""The ways to divide rows over clients: labels and random numbers in, row indices out.
+"""Divides rows over clients: labels and random numbers in, row indices out.
 
 Every scheme that divides at random returns disjoint, non-empty shards that cover all rows (`by_proportions`
 alone may leave rows out); where chance gives a client nothing, `fill_empty` says what happens.

@@ -1,4 +1,4 @@
-"""Where data comes from: turns whatever the user gave into named parts, without looking at columns yet."""
+"""Turns whatever the user gave into named parts, without looking at columns yet."""
 
 import difflib
 import os
@@ -28,7 +28,7 @@ _HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?(:[\w.-]{1,96})?")
 
 @dataclass(frozen=True)
 class Source:
-    """What the user gave, found and read.
+    """Holds what the user gave, found and read.
 
     Attributes:
         name: A short name for reports.

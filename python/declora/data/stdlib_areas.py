@@ -1,4 +1,4 @@
-"""Which area of the library reference each top-level module of the standard library belongs to.
+"""Says which area of the library reference each top-level module of the standard library belongs to.
 
 The areas follow the chapters of the Python Library Reference, joined where a chapter alone has few
 docstrings. Only modules that exist in every supported Python (3.11 and later) and on every installation are

@@ -1,4 +1,4 @@
-"""A real text classification task that needs no download: the docstrings of Python's standard library.
+"""Makes a real text classification task without a download: the docstrings of Python's standard library.
 
 The sources of the running Python are parsed with `ast`, never imported. A sample is the beginning of one
 docstring (module, public class, public function or method), its label the area of the library reference

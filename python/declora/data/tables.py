@@ -1,4 +1,4 @@
-"""Rows of Python values to an Arrow table: what JSON can say and Arrow cannot is repaired or refused by name."""
+"""Makes an Arrow table of rows of Python values: what JSON can say and Arrow cannot is repaired or refused by name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

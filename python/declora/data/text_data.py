@@ -1,4 +1,4 @@
-"""The data of a run: texts and labels to train on and to evaluate on, whatever they came from."""
+"""Holds the data of a run: texts and labels to train on and to evaluate on, whatever they came from."""
 
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,7 @@ __all__ = ["TextData"]
 
 @dataclass(frozen=True, eq=False)
 class TextData:
-    """Texts to train on and to evaluate on.
+    """Holds texts to train on and to evaluate on.
 
     Attributes:
         name: A short name for reports.

@@ -1,4 +1,4 @@
-"""What a guess leaves unread: columns that must not be passed over without a word."""
+"""Finds what a guess leaves unread: columns that must not be passed over without a word."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Experiments: the tables of the Dec-LoRA paper and ours, as data; run, resumed, and written down."""
+"""Holds the tables of the Dec-LoRA paper and ours as data; runs them, resumes them and writes them down."""
 
 from declora.experiments.catalogue import EXPERIMENTS, PRINTED, Printed
 from declora.experiments.experiment import Cell, Experiment

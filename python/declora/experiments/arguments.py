@@ -1,4 +1,4 @@
-"""The arguments of `reproduce`, checked and read; and written down again as a command."""
+"""Checks and reads the arguments of `reproduce`, and writes them down again as a command."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from declora.config import OUTPUT, SETTINGS
 from declora.data.presets import PRESETS
 from declora.errors import ConfigError, DataError, refuse, shown, unknown_name
 from declora.experiments.experiment import Experiment
@@ -19,11 +20,9 @@ __all__ = [
 ]  # fmt: skip
 
 _MOST_RUNS = 10_000
-_OWNED = (
-    "out", "overwrite", "checkpoint_every", "tensorboard", "progress", "compare", "seed", "model", "data", "clients",
-    "tokenizer",
-)  # fmt: skip
-"""Settings that are arguments of their own, or that a grid of runs has no use for."""
+_ARGUMENTS = {"model", "data", "clients", "seed", "tokenizer"}
+_OWNED = OUTPUT | _ARGUMENTS | {name for name, setting in SETTINGS.items() if setting.shared}
+"""Settings that are arguments of their own (a tokenizer comes with the model), or that a grid has no use for."""
 
 
 def check_model(model: object) -> str | None:
@@ -44,7 +43,7 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: One is an argument of its own, or nothing that a command line could say.
     """
-    if owned := sorted(settings.keys() & set(_OWNED)):
+    if owned := sorted(settings.keys() & _OWNED):
         name = owned[0]
         raise ConfigError(f"{name}={shown(settings[name])} is no setting of reproduce, or an argument of its own.")
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}

@@ -1,4 +1,4 @@
-"""Every experiment by name, and the values that the paper prints for their rows."""
+"""Finds experiments by name, and the values that the paper prints for their rows."""
 
 from dataclasses import dataclass
 
@@ -20,13 +20,13 @@ TAGS = {"N": "as a secondary source reports the paper; the paper's own table was
 
 @dataclass(frozen=True)
 class Printed:
-    """A value of arXiv 2501.15361: best over rounds of the averaged model, RoBERTa-base, in percent."""
+    """Holds a value of arXiv 2501.15361: best over rounds of the averaged model, RoBERTa-base, in percent."""
 
     value: float
     tag: str = "N"
 
     def __str__(self) -> str:
-        """As tables show it."""
+        """Shows it as tables do."""
         return f"{self.value:.2f} % [{self.tag}]"
 
 

@@ -1,4 +1,4 @@
-"""What the paper leaves open, and what is done here, read off the settings that ran."""
+"""Says what the paper leaves open, and what is done here, read off the settings that ran."""
 
 from collections.abc import Callable
 
@@ -69,7 +69,7 @@ def _alpha(config: SimulationConfig) -> str:
 
 
 def _meaning(k: str) -> str:
-    """The reading of K; that of a third party's rebuild is its own account of it, not checked here."""
+    """Returns the reading of K; that of a third party's rebuild is its own account of it, not checked here."""
     if k == "epochs":
         return "passes of each client over its own data (1 epoch of SST-2 with 10 clients is 211 steps of 32)"
     return "optimizer steps on one batch each; k='epochs' reads it as passes over a client's own data"

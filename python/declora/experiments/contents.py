@@ -1,4 +1,4 @@
-"""What is in files: digests by which a finished run is found again wherever its data and its model lie."""
+"""Digests what is in files, so that a finished run is found again wherever its data and its model lie."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ __all__ = ["Contents"]
 
 
 class Contents:
-    """Digests of files and folders; each is read once.
+    """Digests files and folders; each is read once.
 
     Sizes and times would be quicker and are not enough: a file can be written again within the clock's resolution, and
     copies keep the times of other files.

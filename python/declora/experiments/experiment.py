@@ -1,4 +1,4 @@
-"""What an experiment is: rows of settings to be run and held against each other."""
+"""Defines what an experiment is: rows of settings to be run and held against each other."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ __all__ = ["Cell", "Experiment", "Grid"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of a table, run once per seed.
+    """Describes one row of a table, run once per seed.
 
     Attributes:
         label: Names the row.
@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """What the cells of an experiment depend on."""
+    """Holds what the cells of an experiment depend on."""
 
     scale: Scale
     clients: tuple[int, ...]
@@ -35,18 +35,18 @@ class Grid:
 
     @property
     def classes(self) -> int:
-        """Of the task."""
+        """Returns how many classes the task has."""
         return len(PRESETS[self.task].classes)
 
     @property
     def work(self) -> Work:
-        """(K, T) of an experiment with only one."""
+        """Returns (K, T) of an experiment with only one."""
         return self.scale.work_of(self.task)[-1]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table, as data.
+    """Describes a table, as data.
 
     Attributes:
         name: What `declora reproduce` is asked for.

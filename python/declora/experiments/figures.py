@@ -1,4 +1,4 @@
-"""Figures of an experiment: its rows over each other, the mean over seeds with a band of a standard deviation."""
+"""Draws the figures of an experiment: its rows over each other, means over seeds with bands of a standard deviation."""
 
 from collections.abc import Mapping, Sequence
 

@@ -37,7 +37,7 @@ def run_grid(plan: Plan, store: Store, *, progress: bool | None = None) -> dict[
 
 
 class _Shelf:
-    """The material that the last run used; the next takes it where it can."""
+    """Keeps the material that the last run used; the next takes it where it can."""
 
     def __init__(self) -> None:
         self._held: tuple[Job, Material] | None = None

@@ -1,4 +1,4 @@
-"""Numbers of an experiment: one row per cell, means and spreads over seeds, beside the paper's value."""
+"""Computes the numbers of an experiment: one row per cell, means and spreads over seeds, beside the paper's value."""
 
 import math
 from collections.abc import Mapping

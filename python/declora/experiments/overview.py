@@ -1,4 +1,4 @@
-"""What there is to run, and how much work it is."""
+"""Lists what there is to run, and how much work it is."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Experiments beyond the paper's: what messages, local steps and graphs cost, and which learning rate to take."""
+"""Holds experiments beyond the paper's: what messages, local steps and graphs cost, and which learning rate to take."""
 
 from typing import Any
 

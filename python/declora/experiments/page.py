@@ -1,4 +1,4 @@
-"""An experiment on paper: its tables, choices, figures and origin, in Markdown and as one HTML page."""
+"""Puts an experiment on paper: its tables, choices, figures and origin, in Markdown and as one HTML page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _COST_NOTE = (
 
 @dataclass(frozen=True)
 class Document:
-    """What there is to say of an experiment.
+    """Holds what there is to say of an experiment.
 
     Attributes:
         title: Its name and title.

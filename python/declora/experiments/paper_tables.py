@@ -1,4 +1,4 @@
-"""The experiments of the Dec-LoRA paper (arXiv 2501.15361, ACL 2025.realm-1.24), as rows of settings."""
+"""Holds the experiments of the Dec-LoRA paper (arXiv 2501.15361, ACL 2025.realm-1.24), as rows of settings."""
 
 from declora.experiments.experiment import Cell, Experiment, Grid
 from declora.experiments.scale import Work

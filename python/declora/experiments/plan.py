@@ -1,4 +1,4 @@
-"""The runs of an experiment: every cell with every seed, as configurations. Nothing is loaded here."""
+"""Plans the runs of an experiment: every cell with every seed, as configurations. Nothing is loaded here."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ __all__ = ["Job", "Plan", "make_plan"]
 
 @dataclass(frozen=True)
 class Job:
-    """One run: a cell of a task with one seed."""
+    """Describes one run: a cell of a task with one seed."""
 
     task: str
     cell: Cell
@@ -52,13 +52,13 @@ class Job:
         return f"{self.task}-{method}-seed{self.config.seed}-{digest}"
 
     def __str__(self) -> str:
-        """As progress names it."""
+        """Names it as progress does."""
         return f"{self.task}: {self.cell.label}, seed {self.config.seed}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment, its choices made.
+    """Holds an experiment, its choices made.
 
     Attributes:
         experiment: What is run.
@@ -78,12 +78,12 @@ class Plan:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks, in order."""
+        """Returns the tasks, in order."""
         return tuple(dict.fromkeys(job.task for job in self.jobs))
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds, in order."""
+        """Returns the seeds, in order."""
         return tuple(dict.fromkeys(job.config.seed for job in self.jobs))
 
     def cells(self, task: str) -> tuple[Cell, ...]:

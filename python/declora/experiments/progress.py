@@ -1,4 +1,4 @@
-"""Progress over many runs, and the time left by what was measured so far."""
+"""Shows progress over many runs, and the time left by what was measured so far."""
 
 import math
 import time
@@ -19,7 +19,7 @@ __all__ = ["GridProgress", "Pace"]
 
 
 class Pace:
-    """Seconds that remain, from the seconds that the work of each task took so far.
+    """Estimates the seconds that remain, from the seconds that the work of each task took so far.
 
     Texts of one task are longer than those of another, so each has a rate of its own; one that has not begun is taken
     to be like the others.
@@ -40,7 +40,7 @@ class Pace:
 
     @property
     def seconds_left(self) -> float:
-        """By the rates so far; NaN before anything was measured."""
+        """Returns the seconds left by the rates so far; NaN before anything was measured."""
         done = sum(self._done.values())
         mean = sum(self._seconds.values()) / done if done else math.nan
         rates = {task: self._seconds[task] / self._done[task] if self._done[task] else mean for task in self._left}
@@ -56,7 +56,7 @@ def round_work(job: Job) -> int:
 
 
 class GridProgress:
-    """A bar over rounds on a terminal, elsewhere a line per finished run; both on standard error.
+    """Shows a bar over rounds on a terminal, elsewhere a line per finished run; both on standard error.
 
     Args:
         jobs: The runs to be done.

@@ -1,4 +1,4 @@
-"""`reproduce`: an experiment from its name to a table, its figures, and the page that shows them."""
+"""Takes an experiment from its name to a table, its figures, and the page that shows them: `reproduce`."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -91,7 +91,7 @@ def reproduce(
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A finished experiment.
+    """Holds a finished experiment.
 
     Attributes:
         plan: What was run.
@@ -103,22 +103,22 @@ class Reproduction:
 
     @property
     def runs(self) -> pd.DataFrame:
-        """One row per run, of plain numbers."""
+        """Returns one row per run, of plain numbers."""
         return run_numbers(self.plan, self.finished)
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per task and cell: means and standard deviations over seeds, and the paper's value where known."""
+        """Returns one row per task and cell: means and deviations over seeds, and the paper's value where known."""
         return numbers(self.plan, self.runs)
 
     @property
     def choices(self) -> pd.DataFrame:
-        """What the paper leaves open (`open`), and what was done here (`ours`)."""
+        """Returns what the paper leaves open (`open`), and what was done here (`ours`)."""
         return pd.DataFrame(open_choices(self.plan), columns=["open", "ours"])
 
     @property
     def origin(self) -> dict[str, str]:
-        """Where the figures come from: command, sizes, seeds, dates, versions and machine."""
+        """Returns where the figures come from: command, sizes, seeds, dates, versions and machine."""
         facts = [self.finished[job.key].facts for job in self.plan.jobs]
         dates = sorted({fact["date"] for fact in facts})
         environment = facts[0]["environment"]
@@ -173,7 +173,7 @@ class Reproduction:
         return folder.root
 
     def __str__(self) -> str:
-        """The tables and the choices, aligned."""
+        """Shows the tables and the choices, aligned."""
         parts = []
         for task, rows in self.table.groupby("task", sort=False):
             parts += [f"{task}\n", to_text(quality_table(rows)), to_text(cost_table(rows))]

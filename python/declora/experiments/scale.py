@@ -1,4 +1,4 @@
-"""Scales: how large an experiment is run, from a laptop without a network to the paper's own sizes."""
+"""Says how large an experiment is run, from a laptop without a network to the paper's own sizes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Work = tuple[int, int]
 
 @dataclass(frozen=True)
 class Scale:
-    """What all experiments of one size have in common.
+    """Holds what all experiments of one size have in common.
 
     Attributes:
         name: What `scale` says.

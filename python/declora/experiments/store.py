@@ -1,4 +1,4 @@
-"""Finished runs on disk, so that none is run twice: one folder each, complete once its `result.json` is there."""
+"""Keeps finished runs on disk, so that none is run twice: one folder each, complete once its `result.json` is there."""
 
 import datetime
 import json
@@ -23,7 +23,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Finished:
-    """What a table and its figures need of one run.
+    """Holds what a table and its figures need of one run.
 
     Attributes:
         history: One row per round.
@@ -36,7 +36,7 @@ class Finished:
 
 
 class Store:
-    """The finished runs under `root`, each in a folder that its settings name."""
+    """Keeps the finished runs under `root`, each in a folder that its settings name."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)

@@ -1,4 +1,4 @@
-"""The numbers of an experiment as tables to read: what the rows scored, and what they took."""
+"""Shows the numbers of an experiment as tables to read: what the rows scored, and what they took."""
 
 import math
 
@@ -78,5 +78,5 @@ def _number(value: float, metric: Metric) -> str:
 
 
 def _digits(value: float, metric: Metric) -> str:
-    """Two digits of what is in percent, three of the rest."""
+    """Shows two digits of what is in percent, three of the rest."""
     return MISSING if math.isnan(value) else f"{value:.2f}" if metric.percent else f"{value:.3f}"

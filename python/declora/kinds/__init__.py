@@ -1,4 +1,4 @@
-"""Kinds of settings: what each may be, how a text of the command line is read as one, and as what it is kept.
+"""Defines kinds of settings: what each may be, how a text of the command line is read as one, and as what it is kept.
 
 A kind judges values that may be anything, before anything is loaded or written. What it returns is plain Python: a
 numpy integer is the whole number that it is, so that files and digests do not depend on what made it.

@@ -1,4 +1,4 @@
-"""What a kind of settings is."""
+"""Defines what a kind of settings is."""
 
 import tomllib
 from abc import ABC, abstractmethod
@@ -8,7 +8,7 @@ __all__ = ["Kind", "parse_value"]
 
 
 class Kind(ABC):
-    """What a setting may be."""
+    """Says what a setting may be."""
 
     @abstractmethod
     def check(self, name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the fields of a LoRA configuration may be: in a table, as flags, or as those of a `peft.LoraConfig`."""
+"""Says what the fields of a LoRA configuration may be: in a table, as flags, or as those of a `peft.LoraConfig`."""
 
 import math
 import re
@@ -14,7 +14,7 @@ __all__ = ["LORA_FIELDS", "one_of_all"]
 
 
 class _Modules(Texts):
-    """Names of modules in a list, or one text: a name that PEFT knows, or a regular expression."""
+    """Takes names of modules in a list, or one text: a name that PEFT knows, or a regular expression."""
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the text, or the list."""
@@ -25,7 +25,7 @@ class _Modules(Texts):
 
 
 class _Listed(Texts):
-    """Names of modules in a list."""
+    """Takes names of modules in a list."""
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the list."""
@@ -35,7 +35,7 @@ class _Listed(Texts):
 
 
 class _ByPattern(Kind):
-    """A table of regular expressions for names of modules, each with a value of one kind."""
+    """Takes a table of regular expressions for names of modules, each with a value of one kind."""
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind

@@ -1,4 +1,4 @@
-"""Objects that only their own rooms can judge, and what may stand in their place."""
+"""Takes objects that only their own rooms can judge, and what may stand in their place."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ _PLAIN = (type(None), bool, int, float, complex, bytes, np.generic)
 
 
 class Given(Kind):
-    """An object that only its own room can judge (a graph, a data set), or a text in its place.
+    """Takes an object that only its own room can judge (a graph, a data set), or a text in its place.
 
     Args:
         text: The kind of such a text; by default none is taken.
@@ -46,7 +46,7 @@ class Given(Kind):
 
 
 class Source(Given):
-    """A path or a name, or a loaded object in its place, or a list of these. A `Path` is never a name, so it stays."""
+    """Takes a path, a name, a loaded object in its place, or a list of these. A `Path` is never a name, so it stays."""
 
     def __init__(self, error: type[DecloraError] = ConfigError) -> None:
         super().__init__(Place(), error)
@@ -63,7 +63,7 @@ class Source(Given):
 
 
 class Table(Kind):
-    """A table of fields, or the object that is made of them.
+    """Takes a table of fields, or the object that is made of them.
 
     Args:
         whole: The class of that object, for messages.
@@ -72,7 +72,7 @@ class Table(Kind):
     """
 
     def __init__(self, whole: str, error: type[DecloraError] = ConfigError, **fields: Kind) -> None:
-        self._whole, self._error, self.fields = whole, error, fields
+        self.whole, self._error, self.fields = whole, error, fields
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the object, or a table of its own."""
@@ -83,7 +83,7 @@ class Table(Kind):
 
     def _check(self, name: str, value: Any) -> Any:
         if isinstance(value, (*_PLAIN, str, list, tuple)):
-            refuse(name, value, f"a table of the fields of {self._whole}, or a {self._whole}")
+            refuse(name, value, f"a table of the fields of {self.whole}, or a {self.whole}")
         if not isinstance(value, Mapping):
             return value
         checked = {

@@ -1,4 +1,4 @@
-"""Texts: plain ones, names and paths."""
+"""Takes texts: plain ones, names and paths."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ __all__ = ["Choice", "Name", "Place", "Text", "Texts"]
 
 
 class Text(Kind):
-    """A text that is not empty."""
+    """Takes a text that is not empty."""
 
     wanted: ClassVar[str] = "a name, in quotes"
     """What it must be, in words."""
@@ -34,7 +34,7 @@ class Text(Kind):
 
 
 class Texts(Text):
-    """A text, or a list of texts."""
+    """Takes a text, or a list of texts."""
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the text, or the list."""
@@ -52,7 +52,7 @@ class Texts(Text):
 
 
 class Choice(Text):
-    """One of a few names."""
+    """Takes one of a few names."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = names
@@ -66,7 +66,7 @@ class Choice(Text):
 
 
 class Name(Text):
-    """A name with a grammar of its own, such as `"topk:fraction=0.01+choco"`.
+    """Takes a name with a grammar of its own, such as `"topk:fraction=0.01+choco"`.
 
     Args:
         read: Reads it; what it cannot read, it refuses by an error that names setting, value and fix.
@@ -83,7 +83,7 @@ class Name(Text):
 
 
 class Place(Text):
-    """Where something is: a path, or a name that is looked up."""
+    """Takes the place of something: a path, or a name that is looked up."""
 
     wanted = "a name or a path, in quotes"
 

@@ -1,4 +1,4 @@
-"""Values: true or false, whole numbers, and others."""
+"""Takes values: true or false, whole numbers, and others."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _SPELLINGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, 
 
 
 class Switch(Kind):
-    """True or false; on the command line also yes, no, on, off, 1 and 0."""
+    """Takes true or false; on the command line also yes, no, on, off, 1 and 0."""
 
     def check(self, name: str, value: Any) -> bool:
         """Returns the truth value."""
@@ -30,7 +30,7 @@ class Switch(Kind):
 
 
 class Whole(Kind):
-    """A whole number between two bounds, both included."""
+    """Takes a whole number between two bounds, both included."""
 
     def __init__(self, least: int, most: int = 2**63 - 1) -> None:
         self._least, self._most = least, most
@@ -49,7 +49,7 @@ class Whole(Kind):
 
 
 class Wholes(Whole):
-    """A whole number, or a list of them."""
+    """Takes a whole number, or a list of them."""
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the number, or the list."""
@@ -64,7 +64,7 @@ class Wholes(Whole):
 
 
 class Real(Kind):
-    """A finite number: it may not reach the bounds `above` and `below`, and may reach `least` and `most`."""
+    """Takes a finite number: it may not reach the bounds `above` and `below`, and may reach `least` and `most`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Report: what a run leaves behind, its folder, figures, tables and one HTML page; knows nothing of training.
+"""Writes what a run leaves behind: its folder, figures, tables and one HTML page; knows nothing of training.
 
 Everything here reads two plain data frames. `history` has one row per round (`round`, `train_loss`,
 `average_accuracy` or `average_perplexity`, `clients_accuracy_min`, `consensus_distance`, `bytes_sent`,

@@ -1,4 +1,4 @@
-"""What in a run folder is declora's, and what is not: the list that a run keeps of its files, and what goes by it."""
+"""Tells declora's files in a run folder from those of others, by the list that a run keeps of its own."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def place_of(folder: Path) -> Path:
 
 @dataclass
 class Belongings:
-    """What a run wrote into its folder, as the marker holds it.
+    """Lists what a run wrote into its folder, as the marker holds it.
 
     Attributes:
         files: paths in the folder, with slashes, at any depth; of a run's folder, the marker itself among them.

@@ -1,4 +1,4 @@
-"""Whether a path may become the folder of a run, and what an interrupted run left there."""
+"""Decides whether a path may become the folder of a run, and finds what an interrupted run left there."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The table of several runs: last and best round, averaged model and clients, each under its own name."""
+"""Makes the table of several runs: last and best round, averaged model and clients, each under its own name."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""How an error of a run folder reads: one line that names the folder, what is wrong, and what to do."""
+"""Words the errors of a run folder: one line that names the folder, what is wrong, and what to do."""
 
 import contextlib
 import os

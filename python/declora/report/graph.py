@@ -1,4 +1,4 @@
-"""The picture of who talks to whom: clients on a circle, a line for each pair that exchanges."""
+"""Draws who talks to whom: clients on a circle, a line for each pair that exchanges."""
 
 from collections.abc import Iterable
 

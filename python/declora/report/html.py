@@ -1,4 +1,4 @@
-"""Reports as one HTML page that needs nothing else: for one run, and for several side by side."""
+"""Writes reports as one HTML page that needs nothing else: for one run, and for several side by side."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ CLIENTS = "clients.csv"
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a report says about one run; plain values only.
+    """Holds what a report says about one run; plain values only.
 
     Attributes:
         title: title of the page.
@@ -64,7 +64,7 @@ class RunSummary:
 
     @cached_property
     def client_totals(self) -> pd.DataFrame:
-        """One row per client, see `declora.report.records.client_totals`; empty where `clients` is."""
+        """Returns one row per client, see `declora.report.records.client_totals`; empty where `clients` is."""
         return client_totals(self.clients) if len(self.clients) else pd.DataFrame()
 
 

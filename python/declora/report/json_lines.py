@@ -1,4 +1,4 @@
-"""Rounds as lines of JSON: values in JSON's own types, a file that grows by whole lines, and how it is read."""
+"""Writes and reads rounds as lines of JSON: values in JSON's own types, a file that grows by whole lines."""
 
 import hashlib
 import json

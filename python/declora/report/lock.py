@@ -1,4 +1,4 @@
-"""A lock on a folder, which ends with the process that holds it."""
+"""Locks a folder; the lock ends with the process that holds it."""
 
 import contextlib
 import errno
@@ -23,7 +23,7 @@ class FolderInUse(Exception):
 
 
 class FolderLock:
-    """The lock of a folder: `flock` on a file in it, which a process that dies gives up.
+    """Holds the lock of a folder: `flock` on a file in it, which a process that dies gives up.
 
     Where the system has no `flock` (Windows), and with a warning where the file system has none, nobody is kept out.
 

@@ -1,4 +1,4 @@
-"""Standard error as messages of a run need it: no run is lost because nobody can read them."""
+"""Wraps standard error as messages of a run need it: no run is lost because nobody can read them."""
 
 import contextlib
 import sys
@@ -8,7 +8,7 @@ __all__ = ["Messages"]
 
 
 class Messages:
-    """What `sys.stderr` is now, for `print` and bars; what it cannot take (closed, full, none at all) is dropped."""
+    """Stands for `sys.stderr` as it is now, for `print` and bars; what it cannot take (closed, full) is dropped."""
 
     def __init__(self) -> None:
         self._stream: Any = sys.stderr
@@ -32,5 +32,5 @@ class Messages:
             return False
 
     def __getattr__(self, name: str) -> Any:
-        """What else a bar asks of it: its encoding and its descriptor."""
+        """Returns what else a bar asks of it: its encoding and its descriptor."""
         return getattr(self._stream, name)

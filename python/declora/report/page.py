@@ -1,4 +1,4 @@
-"""The pieces of an HTML report: the page and its style sheet, tiles, tables, figures; all text is escaped."""
+"""Writes the pieces of an HTML report: the page and its style sheet, tiles, tables, figures; all text is escaped."""
 
 from collections.abc import Iterable, Mapping
 from html import escape

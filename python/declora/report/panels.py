@@ -1,4 +1,4 @@
-"""Single panels: each function draws one history, or several, on a matplotlib axes.
+"""Draws single panels: each function draws one history, or several, on a matplotlib axes.
 
 A round in which a value was not measured (NaN) is skipped: the line goes on to the next measured one. What
 draws lines takes `label` and `index`, so that several runs can be drawn over each other.

@@ -1,4 +1,4 @@
-"""Figures of one run and of several, from the history alone: plain `Figure` objects, no global state."""
+"""Draws figures of one run and of several, from the history alone: plain `Figure` objects, no global state."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What a run says while it runs: its notes, then a progress bar over the rounds; quiet where nobody looks."""
+"""Says what a run has to say while it runs: its notes, then a bar over the rounds; quiet where nobody looks."""
 
 import logging
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""How to read a history: which metric it is about, the last measured value, totals, one row per client."""
+"""Reads a history: which metric it is about, the last measured value, totals, one row per client."""
 
 import math
 from collections.abc import Iterable

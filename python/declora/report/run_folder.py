@@ -1,4 +1,4 @@
-"""The folder of one run: owned by it alone, never half written, never in the place of files that are not ours."""
+"""Writes the folder of one run: owned by it alone, never half written, never in the place of files of others."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ _FIX = "Use another path"
 
 
 class RunFolder:
-    """A folder that one run owns, until it is closed or its process ends.
+    """Stands for a folder that one run owns, until it is closed or its process ends.
 
     A file appears under its name only when it is complete: it is written aside, synced, moved. `metrics.jsonl` grows
     by one whole line per round. The folder keeps a list of all that it wrote, so that `overwrite` can tell a run's

@@ -1,4 +1,4 @@
-"""The rounds of a run while it goes on: into its folder, and to TensorBoard where that is asked for."""
+"""Writes the rounds of a run while it goes on: into its folder, and to TensorBoard where that is asked for."""
 
 import warnings
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The one look of declora's figures: palette, markers and matplotlib settings.
+"""Gives declora's figures one look: palette, markers and matplotlib settings.
 
 The palette is Okabe and Ito's (https://jfly.uni-koeln.de/color/), which people with any of the common colour
 vision deficiencies can tell apart; runs also differ by marker, so a print in grey still reads.

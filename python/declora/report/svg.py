@@ -1,4 +1,4 @@
-"""A matplotlib figure as inline SVG for one HTML page: no namespaces, no metadata, the page's colours."""
+"""Writes a matplotlib figure as inline SVG for one HTML page: no namespaces, no metadata, the page's colours."""
 
 import hashlib
 import html

@@ -1,4 +1,4 @@
-"""Numbers for people: text and Markdown tables, headings, percent, bytes and seconds."""
+"""Writes numbers for people: text and Markdown tables, headings, percent, bytes and seconds."""
 
 import math
 import re

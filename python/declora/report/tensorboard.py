@@ -1,4 +1,4 @@
-"""The history as TensorBoard scalars, one step per round; needs the package `tensorboard`."""
+"""Writes the history as TensorBoard scalars, one step per round; needs the package `tensorboard`."""
 
 import os
 from collections.abc import Mapping

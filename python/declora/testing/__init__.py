@@ -1,4 +1,4 @@
-"""The conformance kit: facts that any codec and any mixing matrix of gossip must have, measured.
+"""Measures the facts that any codec and any mixing matrix of gossip must have: the conformance kit.
 
     from declora import testing
     testing.check_codec("eden:bits=2").raise_if_failed()

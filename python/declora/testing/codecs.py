@@ -1,4 +1,4 @@
-"""What a codec does to numbers: its size, its error, its bias, and whether it does the same thing twice."""
+"""Measures what a codec does to numbers: its size, its error, its bias, and whether it does the same thing twice."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _MOST_DRAWS = 2**32 - 1
 
 @runtime_checkable
 class CodecLike(Protocol):
-    """A codec from elsewhere: float32 `[n]` to bytes and back, with every draw taken from (seed, round, client).
+    """Describes a codec from elsewhere: float32 `[n]` to bytes and back, every draw taken from (seed, round, client).
 
     A `declora.Codec` is one. Another may also have `unbiased` (bool; taken to be true where it is missing),
     `payload_bytes(n)` (its exact size; the most, with `variable_length`) and `error_bound(n)` (the largest
@@ -41,7 +41,7 @@ class CodecLike(Protocol):
 
 @dataclass(frozen=True)
 class CodecReport:
-    """What was measured of one codec, and what of it breaks a promise."""
+    """Holds what was measured of one codec, and what of it breaks a promise."""
 
     name: str
     unbiased: bool
@@ -118,7 +118,7 @@ def check_codec(codec: "str | CodecLike", *, draws: int = 64, seed: int = 0) -> 
 
 @dataclass(frozen=True)
 class _Subject:
-    """A codec under test, whatever it came from."""
+    """Wraps a codec under test, whatever it came from."""
 
     name: str
     encode: Callable[[NDArray[np.float32], int, int, int], bytes]
@@ -215,7 +215,7 @@ def _measure(subject: _Subject, x: NDArray[np.float32], draws: int, seed: int) -
 
 
 def _check_lengths(subject: _Subject, seed: int) -> list[str]:
-    """Sizes are what is stated, for odd lengths, too."""
+    """Checks that sizes are what is stated, for odd lengths, too."""
     found = []
     for n in (*_ODD_LENGTHS, LENGTH):
         x = seeds.generator(seed, "conformance", "length").standard_normal(n, dtype=np.float32)
@@ -229,7 +229,7 @@ def _check_lengths(subject: _Subject, seed: int) -> list[str]:
 
 
 def _check_determinism(subject: _Subject, seed: int) -> list[str]:
-    """The bytes are a function of (x, seed, round, client): another order of calls or number of threads is the same."""
+    """Checks that bytes are a function of (x, seed, round, client): order of calls and threads change nothing."""
     x = seeds.generator(seed, "conformance", "determinism").standard_normal(20_000, dtype=np.float32)
     calls = [(seed, round, client) for round in (0, 1) for client in (0, 7)]
     first = {call: subject.encode(x, *call) for call in calls}
@@ -243,7 +243,7 @@ def _check_determinism(subject: _Subject, seed: int) -> list[str]:
 
 
 def _mean_drift(subject: _Subject, seed: int) -> float:
-    """Largest change of the mean over clients in one round on the complete graph, in float64."""
+    """Returns the largest change of the mean over clients in one round on the complete graph, in float64."""
     clients = 8
     x = seeds.generator(seed, "conformance", "mean").standard_normal((clients, 2048))
     z = [subject.decode(subject.encode(row.astype(np.float32), seed, 0, i), 2048) for i, row in enumerate(x)]

@@ -1,4 +1,4 @@
-"""Vectors that tell codecs apart, float32 `[LENGTH]`, each from a generator."""
+"""Draws vectors that tell codecs apart, float32 `[LENGTH]`, each from a generator."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ def _normal(draws: np.random.Generator) -> Vector:
 
 
 def _heavy(draws: np.random.Generator) -> Vector:
-    """Student's t with 3 degrees of freedom, as trained weights tend to be."""
+    """Draws Student's t with 3 degrees of freedom, as trained weights tend to be."""
     return draws.standard_t(3, LENGTH).astype(np.float32)
 
 
@@ -25,14 +25,14 @@ def _sparse(draws: np.random.Generator) -> Vector:
 
 
 def _pair(draws: np.random.Generator) -> Vector:
-    """Two numbers alone, of which a rotation that is not random enough makes four values."""
+    """Returns two numbers alone, of which a rotation that is not random enough makes four values."""
     x = np.zeros(LENGTH, np.float32)
     x[[0, 1]] = 5, 4
     return x
 
 
 def _pairs(draws: np.random.Generator) -> Vector:
-    """The same in each 32 numbers, the shortest blocks: a bias of them all is found among less noise."""
+    """Returns the same in each 32 numbers, the shortest blocks: a bias of them all is found among less noise."""
     return np.tile(_pair(draws)[:32], LENGTH // 32)
 
 
@@ -43,7 +43,7 @@ def _far(draws: np.random.Generator) -> Vector:
 
 
 def _uneven(draws: np.random.Generator) -> Vector:
-    """Blocks of very different magnitude, as A beside a fresh B."""
+    """Draws blocks of very different magnitude, as A beside a fresh B."""
     return _normal(draws) * np.repeat(np.float32(10) ** np.arange(-4, 4, dtype=np.float32), LENGTH // 8)
 
 

@@ -1,4 +1,4 @@
-"""What a mixing matrix, or a schedule of them, does to the rows that it mixes."""
+"""Measures what a mixing matrix, or a schedule of them, does to the rows that it mixes."""
 
 import zipfile
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _WIDTH = 8
 
 @dataclass(frozen=True)
 class MatrixReport:
-    """What was measured of one mixing matrix or schedule, and what of it breaks a promise."""
+    """Holds what was measured of one mixing matrix or schedule, and what of it breaks a promise."""
 
     name: str
     clients: int
@@ -50,7 +50,7 @@ class MatrixReport:
 
     @property
     def spectral_gap(self) -> float:
-        """1 - slem."""
+        """Returns 1 - slem."""
         return 1.0 - self.slem
 
     @property

@@ -1,4 +1,4 @@
-"""Reports as tables, and the codecs and topologies that declora itself is held to."""
+"""Shows reports as tables, and lists the codecs and topologies that declora itself is held to."""
 
 from collections.abc import Iterable
 

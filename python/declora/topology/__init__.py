@@ -1,4 +1,4 @@
-"""Who talks to whom in round t, and with which weights: graphs, mixing matrices, schedules."""
+"""Says who talks to whom in round t, and with which weights: graphs, mixing matrices, schedules."""
 
 from declora.topology.build import server
 from declora.topology.given import GraphSchedule

@@ -1,4 +1,4 @@
-"""From a name, a graph or a matrix to a topology."""
+"""Builds a topology from a name, a graph or a matrix."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a mixing matrix must be before gossip runs on it, and the errors that say where one is not."""
+"""Checks that gossip can run on a mixing matrix; the errors say where one falls short."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Eigenvalues of matrices whose structure gives them away: no iteration, at any number of clients."""
+"""Computes eigenvalues of matrices whose structure gives them away: no iteration, at any number of clients."""
 
 from collections.abc import Iterator
 

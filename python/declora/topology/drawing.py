@@ -1,4 +1,4 @@
-"""The picture of a topology: clients as dots, links as lines, a colour per round of a schedule."""
+"""Draws a topology: clients as dots, links as lines, a colour per round of a schedule."""
 
 from typing import Any
 
@@ -121,7 +121,7 @@ def _layout(topology: Topology) -> dict[int, Any]:
 
 
 def _torus_layout(clients: int) -> dict[int, Any]:
-    """Rows are rings inside each other; columns bulge to leave room for the link that closes them."""
+    """Places rows as rings inside each other; columns bulge to leave room for the link that closes them."""
     rows, columns = torus_shape(clients)
     row, column = np.divmod(np.arange(clients), columns)
     bulge = 4 * row * (rows - 1 - row) / max(1, rows - 1) ** 2

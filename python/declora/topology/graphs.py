@@ -1,4 +1,4 @@
-"""The static named graphs, as networkx graphs on clients 0..n-1.
+"""Builds the static named graphs, as networkx graphs on clients 0..n-1.
 
 Graphs drawn at random are functions of (seed, name, try), never of a global generator, so that every process
 draws the same one.

@@ -1,4 +1,4 @@
-"""Which client a node of somebody's graph is."""
+"""Finds which client each node of somebody's graph is."""
 
 import re
 from collections.abc import Hashable, Iterable

@@ -1,4 +1,4 @@
-"""The names of topologies and of their parameters: `"watts-strogatz:4:0.1"` to a name and numbers."""
+"""Reads names of topologies with their parameters: `"watts-strogatz:4:0.1"` is a name and two numbers."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ TOPOLOGIES: dict[str, dict[str, Option]] = {
 
 @dataclass(frozen=True)
 class TopologyName:
-    """A parsed name: `str()` gives it back with every parameter written out."""
+    """Holds a parsed name: `str()` gives it back with every parameter written out."""
 
     name: str
     parameters: tuple[int | float, ...]

@@ -1,4 +1,4 @@
-"""Matrices whose numbers are coarser than float64: sums that are 1 but for their rounding are made 1."""
+"""Mends matrices whose numbers are coarser than float64: sums that are 1 but for their rounding are made 1."""
 
 from typing import Any
 

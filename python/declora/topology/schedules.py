@@ -1,4 +1,4 @@
-"""Time-varying topologies: one mixing matrix per round of a period, few peers each, exact after the period.
+"""Builds time-varying topologies: one mixing matrix per round of a period, few peers each, exact after the period.
 
 - one-peer exponential (arXiv 2110.13363): round t, client i sends to i + 2^t; exact for n a power of two.
 - Base-(k+1) (arXiv 2305.11420): at most k peers in a round, symmetric; exact for every n.
@@ -67,7 +67,7 @@ def _blocks(nodes: list[int], radix: int) -> list[list[list[int]]]:
 
 
 def _handed_over(blocks: list[list[list[int]]], giver: int) -> Pairs:
-    """The round in which every node of a later block meets one node of each sub-block of block `giver`."""
+    """Returns the round in which every node of a later block meets one node of each sub-block of block `giver`."""
     later = [node for block in blocks[giver + 1 :] for part in block for node in part]
     parts = blocks[giver]
     size = len(parts) * len(parts[0])
@@ -109,7 +109,7 @@ def _joined(parts: Iterable[Pairs]) -> Pairs:
 
 
 def _matrix(clients: int, pairs: Pairs) -> csr_array:
-    """The symmetric matrix with these weights between pairs and the rest of each row at the client itself."""
+    """Returns the symmetric matrix with these weights between pairs and the rest of each row at the client itself."""
     ends = np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
     weights = np.array(list(pairs.values()), dtype=np.float64)
     own = np.ones(clients)

@@ -1,4 +1,4 @@
-"""Whether a topology fits memory: checked before it is built, by estimates that are rather too low."""
+"""Checks that a topology fits memory before it is built, by estimates that are rather too low."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Eigenvalues of mixing matrices: dense for few clients; beyond, closed forms where there are, and sparse solvers."""
+"""Computes eigenvalues of mixing matrices: dense for few clients; beyond, by closed forms or sparse solvers."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -152,7 +152,7 @@ def _sparse_norm(matrices: Sequence[csr_array], unit: Vector) -> float:
 
 
 def _deflated(apply: Callable[[Vector], Vector], unit: Vector) -> Any:
-    """The operator without its eigenvector `unit`, of length 1, whose eigenvalue is 1."""
+    """Returns the operator without its eigenvector `unit`, of length 1, whose eigenvalue is 1."""
 
     def matvec(x: Vector) -> Vector:
         applied = apply(np.ravel(x) - unit * np.vdot(unit, x))
@@ -188,6 +188,6 @@ def _start(n: int) -> Vector:
 
 
 def _nearest(matrix: csr_array, shift: float, count: int) -> list[float]:
-    """Eigenvalues of a symmetric matrix nearest to `shift`, which is not one of them."""
+    """Returns the eigenvalues of a symmetric matrix nearest to `shift`, which is not one of them."""
     found = eigsh(csc_array(matrix), k=count, sigma=shift, v0=_start(matrix.shape[0]), return_eigenvectors=False)
     return [float(value) for value in found]

@@ -1,4 +1,4 @@
-"""A topology in words and numbers, as `declora topology` prints it."""
+"""Describes a topology in words and numbers, as `declora topology` prints it."""
 
 import math
 

@@ -1,9 +1,9 @@
-"""The topology of a run: who mixes with whom in round t, and with which weights."""
+"""Holds the topology of a run: who mixes with whom in round t, and with which weights."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -15,15 +15,12 @@ from declora.topology.check import TOLERANCE, as_matrix, check_clients, check_co
 from declora.topology.rounding import is_coarse, unrounded
 from declora.topology.spectrum import largest_eigenvalue, second_modulus
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 __all__ = ["Topology"]
 
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """A mixing matrix per round: non-negative, doubly stochastic, connected, and symmetric unless directed.
+    """Holds a mixing matrix per round: non-negative, doubly stochastic, connected, and symmetric unless directed.
 
     For push-sum (`column_stochastic`) the rows need not sum to 1. With a `law` pi other than 1/n, rows sum to 1,
     pi W = pi and, unless directed, pi_i w_ij = pi_j w_ji: gossip then keeps the mean weighted by pi.
@@ -145,7 +142,7 @@ class Topology:
 
     @property
     def period(self) -> int:
-        """Number of rounds after which the weights repeat; 1 where they never change."""
+        """Returns the number of rounds after which the weights repeat; 1 where they never change."""
         return len(self.matrices)
 
     @cached_property
@@ -157,7 +154,7 @@ class Topology:
 
     @cached_property
     def slem(self) -> float:
-        """Second largest eigenvalue modulus of the mixing matrix: what a round leaves of disagreement.
+        """Returns the second largest eigenvalue modulus of the mixing matrix: what a round leaves of disagreement.
 
         For a schedule, ||product over a period - J||_2 to the power 1/period, with J = all 1/n: the mean
         factor of a round; 0 where the period averages exactly. Computed on first use, by sparse solvers for
@@ -174,7 +171,7 @@ class Topology:
 
     @property
     def spectral_gap(self) -> float:
-        """1 - slem: 1 agrees at once, 0 never."""
+        """Returns 1 - slem: 1 agrees at once, 0 never."""
         return 1.0 - self.slem
 
     def weights(self, t: int) -> csr_array:
@@ -195,7 +192,7 @@ class Topology:
 
     @cached_property
     def _edges(self) -> tuple[NDArray[np.int32], ...]:
-        """Those of all rounds of the period: a dense graph has as many as weights, too many to find in every round."""
+        """Keeps those of all rounds of the period: a dense graph has as many as weights, too many to find anew."""
         found = []
         for matrix in self.matrices:
             receivers, senders = matrix.tocsc().tocoo().coords  # by column, so sorted by sender
@@ -221,15 +218,3 @@ class Topology:
         entries = zip(senders.tolist(), receivers.tolist(), matrix.data.tolist(), strict=True)
         graph.add_weighted_edges_from((j, i, weight) for j, i, weight in entries if i != j)
         return graph
-
-    def describe(self, *, payload_bytes: int | None = None) -> str:
-        """Returns the text of `declora.topology.describe`."""
-        from declora.topology.summary import describe
-
-        return describe(self, payload_bytes=payload_bytes)
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draws the graph, see `declora.topology.plot`."""
-        from declora.topology.drawing import plot
-
-        return plot(self, ax)

@@ -1,4 +1,4 @@
-"""Weight rules: from a graph to a doubly stochastic mixing matrix with its edges and self weights.
+"""Weighs a graph: each rule makes a doubly stochastic mixing matrix of its edges, with self weights.
 
 An adjacency matrix is a `csr_array`, float64, `[n, n]`, whose entry (i, j) is 1 where client i receives from
 client j, with an empty diagonal. Mixing matrices have the same orientation.
