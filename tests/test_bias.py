@@ -12,7 +12,7 @@ from declora.model import Block, Layout
 from declora.plan import Columns, Phase, Plan
 from declora.state import State
 from declora.topology import Topology
-from quadratics import Quadratics, constant, d2, k_gt, last, plain
+from quadratics import Quadratics, constant, d2, exact_diffusion, k_gt, last, plain
 
 TASK = Quadratics()
 CLIENTS, COLUMNS = TASK.start.shape
@@ -82,14 +82,16 @@ def test_gradient_tracking_is_k_gt(local, topology):
     np.testing.assert_allclose(rounds.state.room("gradient-tracking")["correction"], correction, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["gradient-tracking", "d2"])
 @pytest.mark.parametrize("codec", ["none", "q8", "q4+choco", "q8+ef"])
-def test_the_corrections_of_all_clients_sum_to_nothing_whatever_the_codec_does(codec):
+def test_the_corrections_of_all_clients_sum_to_nothing_whatever_the_codec_does(method, codec):
     sums = []
-    rounds = Rounds("gradient-tracking", codec=codec)
-    rounds.run(50, after=lambda state: sums.append(state.room("gradient-tracking")["correction"].double().sum(0)))
+    rounds = Rounds(method, codec=codec)
+    rounds.run(50, after=lambda state: sums.append(state.room(method)["correction"].double().sum(0)))
     # Each round adds 10 x 3 roundings of numbers of magnitude up to 20.
-    assert torch.stack(sums).abs().max() < 50 * 30 * 20 * 2**-24
-    assert rounds.state.room("gradient-tracking")["correction"].abs().max() > 0.1
+    # D^2 divides what gossip moved by the rate: roundings are 1 / RATE times as large.
+    assert torch.stack(sums).abs().max() < 50 * 30 * 20 * 2**-24 / RATE
+    assert rounds.state.room(method)["correction"].abs().max() > 0.1
 
 
 @pytest.mark.parametrize("local", [1, 4])
@@ -97,7 +99,12 @@ def test_d2_is_its_recurrence_on_the_lazy_ring_and_reaches_the_optimum_of_all(lo
     rounds, few = Rounds("d2", local=local), 30
     dense = rounds.federation.topology.weights(0).toarray()
     np.testing.assert_allclose(dense, (np.eye(CLIENTS) + Topology.build("ring", CLIENTS).weights(0).toarray()) / 2)
-    expected = last(d2(TASK, matrix(rounds), constant(RATE, local, few)))
+    expected, correction = list(exact_diffusion(TASK, matrix(rounds), constant(RATE, local, few)))[-1]
     np.testing.assert_allclose(rounds.run(few), expected, atol=2e-5)
-    if local == 1:
-        assert TASK.error(Rounds("d2").run(ROUNDS)) < 1e-4
+    np.testing.assert_allclose(rounds.state.room("d2")["correction"], correction, atol=1e-3)
+    assert TASK.error(Rounds("d2", local=local).run(ROUNDS)) < 1e-4
+
+
+def test_d2_of_one_step_a_round_is_d2_as_it_was_published():
+    rounds = Rounds("d2")
+    np.testing.assert_allclose(rounds.run(30), last(d2(TASK, matrix(rounds), constant(RATE, 1, 30))), atol=2e-5)

@@ -188,7 +188,7 @@ def test_parts_are_combined_in_any_order(run):
     ("settings", "message"),
     [
         ({"method": "d2+gradient-tracking"}, "both 'd2' and 'gradient-tracking' say how clients' values are combined"),
-        ({"method": "ffa-lora+ffa-lora"}, "has 'ffa-lora' twice"),
+        ({"method": "ffa-lora+ffa-lora"}, "has ffa-lora twice"),
         ({"method": "ffa-lora+"}, "method='ffa-lora\\+'"),
         ({"method": "ffa-loar"}, "method='ffa-loar' is not known. Did you mean 'ffa-lora'"),
         ({"method": "tad-lora:interval=0"}, "interval='?0'? must be a whole number of at least 1"),

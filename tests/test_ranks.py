@@ -196,7 +196,7 @@ def test_one_configuration_of_each_client_is_one_and_ranks():
             r"lora\[1\] has the scale 4 .*, but lora\[0\] has 1: .* Set lora\[1\].lora_alpha=2.",
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_ranks_that_cannot_be_are_refused(settings, error, message):
     with pytest.raises(error, match=message):

@@ -284,7 +284,7 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_it_gives_the_same_run(w
     assert [record.message for record in caplog.records][-2:] == [
         "note: event-00000002 is the checkpoint that is used, since a newer one cannot be: event-00000004: "
         f"state.safetensors has 100 bytes instead of {size:,}.",
-        "note: The run goes on after round 2.",
+        "note: The first 2 rounds are there already.",
     ]
 
 

@@ -69,7 +69,7 @@ def test_a_stopped_run_goes_on_after_its_checkpoint_as_if_it_had_not_stopped(tmp
         earlier = Earlier.read(folder.work)
         assert earlier.event == 4
         assert earlier.records == [record(t) for t in range(1, 5)]
-        assert earlier.notes == ("The run goes on after round 4.",)
+        assert earlier.notes == ("The first 4 rounds are there already.",)
         np.testing.assert_array_equal(earlier.checkpoint.arrays["adapter"], checkpoint(4).arrays["adapter"])
         log = go_on(folder, 4, earlier=earlier)
         assert rounds(work) == [1, 2, 3, 4]
@@ -85,7 +85,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_pat
     with RunFolder(tmp_path / "run", resume=True) as folder:
         earlier = Earlier.read(folder.work)
         assert (earlier.checkpoint, list(earlier.records), earlier.event) == (None, [], 0)
-        assert earlier.notes == ("The run was stopped before its first checkpoint, so it begins at its start.",)
+        assert earlier.notes == ("There is no checkpoint yet, so the run begins at its start.",)
         go_on(folder, 5, earlier=earlier)
     assert rounds(tmp_path / "run") == [1, 2, 3, 4, 5]
 

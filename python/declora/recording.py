@@ -16,7 +16,7 @@ def planned_since(checkpoint: Checkpoint | None, rounds: int) -> list[tuple[int,
         checkpoint: After which it goes on.
         rounds: How many there shall be now.
     """
-    if checkpoint is None:
+    if checkpoint is None or "planned" not in checkpoint.about:
         return [(0, rounds)]
     before = [(event, planned) for event, planned in checkpoint.about["planned"]]
     return before if before[-1][1] == rounds else [*before, (checkpoint.event, rounds)]
@@ -84,7 +84,7 @@ class Recording:
             raise RunFolderError(
                 f"rounds={rounds}: the run in {field} has finished {checkpoint.event}. Ask for at least as many."
             )
-        if changed := differences(checkpoint.about["origin"], self._origin or {}):
+        if changed := differences(checkpoint.about.get("origin", {}), self._origin or {}):
             raise RunFolderError(
                 f"{field} cannot go on as it began: {'; '.join(changed)}. Go on with what it was begun with, or begin "
                 "it again."

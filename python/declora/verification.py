@@ -170,6 +170,5 @@ def _reasons(run: Run, checkpoint: Checkpoint | None) -> tuple[str, ...]:
     """Returns what is not as when the run was begun, in whole sentences."""
     if checkpoint is None:
         return ()
-    return tuple(
-        f"Since the run began, {text}." for text in differences(checkpoint.about["origin"], describe_origin(run))
-    )
+    changed = differences(checkpoint.about.get("origin", {}), describe_origin(run))
+    return tuple(f"Since the run began, {text}." for text in changed)

@@ -1,6 +1,7 @@
 """`declora resume`: go on with a run that was stopped, or with more rounds."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import declora
@@ -25,9 +26,11 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from declora.report import place_of
+
     given = {name: getattr(options, name) for name in ("rounds", "progress")}
     settings = {name: SETTINGS[name].parse(text) for name, text in given.items() if text is not None}
     with notes_on_stderr():
         result = declora.resume(options.run, **settings)
     print(result)
-    print(f"\nReport: {options.run}/report.html")
+    print(f"\nReport: {place_of(Path(options.run))}/report.html")

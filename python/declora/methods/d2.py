@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import scipy.sparse as sp
 
 from declora.errors import ConfigError
-from declora.methods.part import Part
+from declora.methods.corrected import Corrected
 from declora.plan import Plan
 
 if TYPE_CHECKING:
     import torch
 
     from declora.federation import Federation
-    from declora.model import Layout
-    from declora.state import Array, State
+    from declora.state import State
 
 __all__ = ["D2"]
 
 _EDGE = -1 / 3 + 1e-9
 
 
-class D2(Part):
-    """D^2 (Tang et al. 2018, arXiv 1803.07068), with what K local steps move in the place of a gradient step.
+class D2(Corrected):
+    """D^2 (Tang et al. 2018, arXiv 1803.07068), in the form that is exact over K local steps, too (LED, 2302.00620).
 
-    With d^t = x^t - (x^t after its local steps), x^1 = W (x^0 - d^0), and then
+    Client i has a correction c_i, 0 at first, whose sum over clients stays 0. Each local step of rate eta is followed
+    by x_i <- x_i - eta c_i. Gossip makes x_i' of x_i^K, and
 
-        x^{t+1} = W (2 x^t - x^{t-1} - (d^t - d^{t-1})) = W (h^t + x^t - h^{t-1}),   h^t = x^t - d^t
+        c_i <- c_i + (x_i^K - x_i') / (sum of the rates)
 
-    so all that is kept is h of the round before. With K = 1 and SGD of a constant rate that is D^2. A message is as
-    large as without. It diverges where an eigenvalue of W is at most -1/3, which that of an even ring is: there W is
-    made lazy, (I + W) / 2.
+    With K = 1 and SGD of a constant rate that is D^2, x^{t+1} = W (2 x^t - x^{t-1} - eta (g^t - g^{t-1})). On unlike
+    data it comes to the optimum of all, and a message is as large as Dec-LoRA's. It diverges where an eigenvalue of W
+    is at most -1/3, which that of an even ring is: there W is made lazy, (I + W) / 2.
     """
 
     name = "d2"
@@ -70,21 +69,11 @@ class D2(Part):
             notes=(*federation.notes, note),
         )
 
-    def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
-        """Returns h of the round before, float32 `[clients, D]`: before the first one, where all begin."""
-        return {"before": state.adapter.clone()}
-
-    def before_round(self, state: State, plan: Plan) -> None:
-        """Notes where the local steps begin."""
-        self._begin = state.adapter.clone()
-
     def lift(self, state: State, plan: Plan) -> torch.Tensor:
-        """Returns h + x - h of the round before, `[clients, D]`."""
-        before: torch.Tensor = state.room(self.name)["before"]  # type: ignore[assignment]
-        lifted = state.adapter + self._begin - before
-        before.copy_(state.adapter)
-        return lifted
+        """Returns the adapters."""
+        self._lifted = state.adapter.clone()
+        return state.adapter
 
     def refit(self, state: State, mixed: torch.Tensor, plan: Plan) -> None:
-        """Takes what was combined for the adapters."""
-        state.adapter.copy_(mixed)
+        """Moves the corrections by how far gossip moved the adapters."""
+        self.correction(state).add_(self.per_rate(self._lifted - mixed))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from declora.errors import ConfigError
-from declora.methods.part import Part, Step
+from declora.methods.corrected import Corrected
 from declora.plan import Plan
 
 if TYPE_CHECKING:
@@ -15,12 +14,12 @@ if TYPE_CHECKING:
 
     from declora.federation import Federation
     from declora.model import Layout
-    from declora.state import Array, State
+    from declora.state import State
 
 __all__ = ["GradientTracking"]
 
 
-class GradientTracking(Part):
+class GradientTracking(Corrected):
     """Gradient tracking over K local steps (K-GT, Liu et al. 2023, arXiv 2301.01313).
 
     Client i has a correction c_i, 0 at first, whose sum over clients stays 0. Each local step of rate eta is followed
@@ -48,24 +47,14 @@ class GradientTracking(Part):
             )
         return federation
 
-    def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
-        """Returns the corrections c, float32 `[clients, D]`, all 0."""
-        return {"correction": state.adapter.new_zeros(state.adapter.shape)}
-
     def plan(self, plan: Plan, layout: Layout) -> Plan:
         """Returns the round in which deltas are sent beside adapters."""
         return replace(plan, sent=plan.sent.repeated(2))
 
     def before_round(self, state: State, plan: Plan) -> None:
         """Notes where the local steps begin."""
+        super().before_round(state, plan)
         self._begin = state.adapter.clone()
-        self._travelled = state.adapter.new_zeros(len(state.adapter))
-
-    def after_step(self, state: State, step: Step) -> None:
-        """Takes the correction, as long as the step."""
-        rates = step.rates.unsqueeze(1)
-        state.adapter.sub_(rates * self._correction(state))
-        self._travelled += step.rates
 
     def lifted(self, layout: Layout) -> Layout:
         """Returns the columns of x, and of delta."""
@@ -76,20 +65,15 @@ class GradientTracking(Part):
         return self._beside(state.adapter, state.adapter.new_zeros(state.adapter.shape))
 
     def lift(self, state: State, plan: Plan) -> torch.Tensor:
-        """Returns x and delta, `[clients, 2 D]`; without a rate nothing has moved, and delta is 0."""
-        rates = self._travelled.unsqueeze(1)
-        self._delta = (self._begin - state.adapter) / rates.where(rates > 0, 1.0)
+        """Returns x and delta, `[clients, 2 D]`."""
+        self._delta = self.per_rate(self._begin - state.adapter)
         return self._beside(state.adapter, self._delta)
 
     def refit(self, state: State, mixed: torch.Tensor, plan: Plan) -> None:
         """Takes x, and moves the corrections by how far delta was from the neighbours'."""
         columns = state.adapter.shape[1]
         state.adapter.copy_(mixed[:, :columns])
-        self._correction(state).add_(mixed[:, columns:] - self._delta)
-
-    def _correction(self, state: State) -> torch.Tensor:
-        correction: torch.Tensor = state.room(self.name)["correction"]  # type: ignore[assignment]
-        return correction
+        self.correction(state).add_(mixed[:, columns:] - self._delta)
 
     @staticmethod
     def _beside(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -60,8 +60,8 @@ class Earlier:
     def notes(self) -> tuple[str, ...]:
         """Where the run goes on, and why not later, in whole sentences."""
         if self.checkpoint is None:
-            return ("The run was stopped before its first checkpoint, so it begins at its start.",)
-        return (*self.checkpoint.notes, f"The run goes on after round {self.event}.")
+            return ("There is no checkpoint yet, so the run begins at its start.",)
+        return (*self.checkpoint.notes, f"The first {self.event} rounds are there already.")
 
     @classmethod
     def read(cls, folder: Path) -> "Earlier":

@@ -100,7 +100,7 @@ impl CheckedFrames {
     }
 
     #[getter]
-    fn faults(&self) -> Vec<(usize, String)> {
+    fn faults(&self) -> Faults {
         let faults = self.faults.iter().enumerate();
         faults.filter_map(|(row, fault)| Some((row, fault.as_ref()?.to_string()))).collect()
     }
@@ -172,6 +172,9 @@ pub(crate) fn frame_bytes<'py>(
     Ok(PyArray1::from_iter(array.py(), frames.lens().map(|len| len as i64)))
 }
 
+/// The rows that were refused, each with the reason.
+type Faults = Vec<(usize, String)>;
+
 #[pyfunction]
 #[pyo3(signature = (frames, lens, *, run_id, manifest, round, senders))]
 pub(crate) fn seal_frames(
@@ -207,7 +210,7 @@ pub(crate) fn open_frames<'py>(
     manifest: &[u8],
     round: &Bound<'_, PyAny>,
     senders: &Bound<'_, PyAny>,
-) -> PyResult<(Bound<'py, PyArray1<i64>>, Vec<(usize, String)>)> {
+) -> PyResult<(Bound<'py, PyArray1<i64>>, Faults)> {
     let frames = input::<u8, Ix2>("frames", frames)?;
     let (round, senders) = (input::<u64, Ix1>("round", round)?, input::<u32, Ix1>("senders", senders)?);
     let batch = Foreign {
