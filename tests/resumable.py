@@ -43,6 +43,8 @@ RUNS = {
     "rolora": {"method": "rolora", "codec": "q4+choco"},
     "gradient-tracking": {"method": "gradient-tracking", "optimizer": "sgd"},
     "d2": {"method": "d2", "optimizer": "sgd"},
+    "decaf": {"method": "decaf", "ranks": [1, 2, 3, 4]},
+    "ranks": {"ranks": [2, 1, 2, 1], "codec": "q4+ef"},
 }  # fmt: skip
 
 
