@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import declora
 from conftest import tiny_bert
@@ -34,7 +35,7 @@ def run(texts, tokenizer, monkeypatch):
 
 
 def test_each_example_has_at_most_thirty_lines():
-    assert {"A codec", "A mixer", "A topology", "A partition"} <= EXAMPLES.keys()
+    assert {"A codec", "A mixer", "A topology", "A partition", "A method"} == EXAMPLES.keys()
     assert all(len(code.splitlines()) <= 30 for code in EXAMPLES.values())
 
 
@@ -74,6 +75,17 @@ def test_the_partition_of_the_page_sorts_by_length(run):
     assert result.partition.name == "by_length"
     assert result.config.describe()["partition"] == "<by_length>"
     assert [len(shard) for shard in result.partition.shards] == [24] * 4
+
+
+def test_the_method_of_the_page_pulls_back_to_where_a_round_began(run):
+    """With plain SGD the pull of mu shortens each later step of a round; the first step of each begins where it is."""
+    settings = {"optimizer": "sgd", "schedule": "constant", "warmup": 0.0, "clip_norm": None, "local_steps": 1}
+    names = run("A method", **settings)
+    plain = declora.simulate(method="ffa-lora")
+    assert torch.equal(names["result"].client(0).row, plain.client(0).row)
+    pulled, free = (run("A method", **settings | {"local_steps": 3})["result"], declora.simulate(method="ffa-lora"))
+    assert not torch.equal(pulled.client(0).row, free.client(0).row)
+    assert names["result"].config.describe()["method"] == ["ffa-lora", "<fedprox:mu=0.1>"]
 
 
 def test_what_is_written_of_objects_can_be_read_again_but_not_run(run, tmp_path):
