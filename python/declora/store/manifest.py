@@ -66,10 +66,13 @@ def _check_names(folder: Path) -> None:
 
 def _check_file(path: Path, said: Any) -> None:
     size = path.stat().st_size
-    if not isinstance(said, dict) or said.keys() != {"bytes", "sha256"}:
+    if not isinstance(said, dict) or {name: type(value) for name, value in said.items()} != {
+        "bytes": int,
+        "sha256": str,
+    }:
         raise UnsoundCheckpoint(f"{MANIFEST} does not say what {path.name} is.")
     if size != said["bytes"]:
-        raise UnsoundCheckpoint(f"{path.name} has {size:,} bytes instead of {cut(said['bytes'], 20)}.")
+        raise UnsoundCheckpoint(f"{path.name} has {size:,} bytes instead of {said['bytes']:,}.")
     if _describe(path) != said:
         raise UnsoundCheckpoint(f"{path.name} does not have the checksum that it was written with.")
 
