@@ -8,7 +8,7 @@ import torch
 from conftest import tiny_bert, tiny_gpt2
 from declora.metrics import METRICS
 from declora.model import AdapterBank
-from declora.model.batched import Rows
+from declora.model.batched import RowOwners
 from declora.model.frozen import product_rows
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
@@ -25,7 +25,7 @@ KINDS = {
 def scored(request, tokenizer):
     """A model with an adapter that is not the first one, its tokens, and the metric of its task."""
     make, task_type, targets, metric = KINDS[request.param]
-    model, rows = make(), Rows()
+    model, rows = make(), RowOwners()
     surgery = Surgery(model, peft.LoraConfig(r=2, target_modules=targets, task_type=task_type), rows, seed=3)
     bank = AdapterBank(surgery.layout, surgery.slots, rows)
     bank.fill(surgery.initial, 2, torch.device("cpu"))
@@ -38,7 +38,7 @@ def one_by_one(model, bank, tokens, texts):
     losses, targets, predicted = [], [], []
     for text in texts:
         batch = tokens.batch(np.array([text]), torch.device("cpu"))
-        bank.rows.owner, bank.rows.count = None, 1
+        bank.owners.owner, bank.owners.count = None, 1
         with torch.no_grad():
             output = model(**batch.inputs, labels=batch.labels)
         targets.append(int(tokens.targets(np.array([text]))[0]))
@@ -73,7 +73,7 @@ def test_without_padding_a_block_computes_tokens_alone(scored):
     bank.bind(bank.P[:1])
     texts, computed = np.arange(12), []
     block = model.bert.encoder.layer[0].intermediate
-    for unpadding in (None, Unpadding.of(model, bank.rows)):
+    for unpadding in (None, Unpadding.of(model, bank.owners)):
         hook = block.register_forward_pre_hook(lambda _, args: computed.append(args[0][..., 0].numel()))
         evaluate(model, bank, bank.P[1], tokens, texts, metric, unpadding)
         hook.remove()

@@ -9,7 +9,7 @@ from torch import nn
 
 from conftest import tiny_bert, tiny_gpt2
 from declora.model import frozen
-from declora.model.batched import Rows
+from declora.model.batched import RowOwners
 from declora.model.frozen import FrozenLinear, product_rows
 from declora.model.surgery import Surgery
 
@@ -143,7 +143,7 @@ def test_surgery_replaces_every_frozen_linear_layer_and_gives_them_back(model, t
     model = model()
     before = dict(model.named_modules())
     config = peft.LoraConfig(r=2, target_modules=targets, task_type=task)
-    surgery = Surgery(model, config, Rows(), seed=0)
+    surgery = Surgery(model, config, RowOwners(), seed=0)
     kinds = [type(module) for module in model.modules()]
     linear = sum(FrozenLinear.replaces(module) for module in before.values())
     heads = sum(slot.attribute == "weight" for slot in surgery.slots)

@@ -9,7 +9,7 @@ import torch
 
 from conftest import tiny_gpt2, tiny_llama
 from declora.model import AdapterBank
-from declora.model.batched import Rows
+from declora.model.batched import RowOwners
 from declora.model.surgery import Surgery
 from declora.train.exact_match import exact_match, is_right
 from declora.train.generate import greedy
@@ -23,7 +23,7 @@ def bank(request):
     """A model with the bank of clients whose adapters differ, and PEFT's own model of each client."""
     model = request.param()
     lora = peft.LoraConfig(r=4, lora_alpha=16, task_type="CAUSAL_LM", target_modules="all-linear")
-    rows = Rows()
+    rows = RowOwners()
     plain = copy.deepcopy(model)
     surgery = Surgery(model, lora, rows, seed=3)
     filled = AdapterBank(surgery.layout, surgery.slots, rows)

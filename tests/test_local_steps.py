@@ -12,7 +12,7 @@ from conftest import tiny_bert
 from declora import process, seeds
 from declora.errors import TrainingError
 from declora.model import AdapterBank
-from declora.model.batched import BatchedLora, Rows
+from declora.model.batched import BatchedLora, RowOwners
 from declora.model.frozen import product_rows
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
@@ -43,7 +43,7 @@ def trainer(tokenizer):
 
     def make(*, dropout=0.0, steps=STEPS, group_size=CLIENTS, rate=0.1, unpad=False, **options):
         lora = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS", lora_dropout=dropout)
-        model, tokens, rows = tiny_bert(), tokens_of(tokenizer, "classification"), Rows()
+        model, tokens, rows = tiny_bert(), tokens_of(tokenizer, "classification"), RowOwners()
         surgery = Surgery(model, lora, rows, seed=3)
         bank = AdapterBank(surgery.layout, surgery.slots, rows)
         bank.fill(surgery.initial, CLIENTS, torch.device("cpu"))
@@ -78,7 +78,7 @@ def test_every_client_round_step_and_sample_has_a_dropout_mask_of_its_own(traine
     original = BatchedLora.mask
 
     def mask(layer, shape):
-        found, rows = original(layer, shape), layer.rows
+        found, rows = original(layer, shape), layer.owners
         for i in range(shape[0]):
             drawn.append(((layer.name, rows.round, int(rows.clients[i]), int(rows.samples[i])), found[i]))
         return found
@@ -129,7 +129,7 @@ def test_the_base_drops_out_in_training_alone_and_only_where_asked_for(trainer, 
     round_of(local, 0)
     assert set(modes) == {asked}
     assert not any(module.training for module in local._model.modules())
-    assert not bank.rows.training
+    assert not bank.owners.training
 
 
 def test_without_padding_a_block_computes_tokens_alone(trainer):
@@ -156,7 +156,7 @@ def test_a_clients_loss_is_the_mean_over_its_own_steps(trainer):
         own = []
         for taken in order.taken:
             batch = tokens.batch(taken, torch.device("cpu"))
-            with torch.no_grad(), bank.rows.computing(len(taken)):
+            with torch.no_grad(), bank.owners.computing(len(taken)):
                 own.append(float(model(**batch.inputs, labels=batch.labels).loss))
         assert losses[client] == pytest.approx(np.mean(own), abs=1e-5)
 

@@ -9,7 +9,7 @@ import declora
 from conftest import tiny_bert, tiny_llama, tiny_texts
 from declora.errors import ModelError
 from declora.model import adapter_config, load_base
-from declora.model.batched import Rows
+from declora.model.batched import RowOwners
 from declora.model.surgery import Surgery
 
 
@@ -120,6 +120,6 @@ def test_adapters_of_a_tied_layer_come_with_pefts_warning_and_others_with_none(t
         declora.simulate(model=model, data=plain, eval_data=plain, lora=lora, task="causal-lm", **few)
         assert sum("tie" in str(warning.message) for warning in recwarn) == expected
         assert not [warning for warning in recwarn if "renamed from" in str(warning.message)]
-        surgery = Surgery(model, peft.LoraConfig(task_type="CAUSAL_LM", **lora), Rows(), seed=0)
+        surgery = Surgery(model, peft.LoraConfig(task_type="CAUSAL_LM", **lora), RowOwners(), seed=0)
         surgery.undo()
         assert [note.split()[0] for note in surgery.notes] == ["lm_head"] * expected

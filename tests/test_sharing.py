@@ -13,7 +13,7 @@ from torch import nn
 from conftest import tiny_bert, tiny_gpt2, tiny_texts
 from declora.config import SimulationConfig
 from declora.errors import ModelError
-from declora.model.batched import BatchedLinear, BatchedLora, Rows
+from declora.model.batched import BatchedLinear, BatchedLora, RowOwners
 from declora.model.row_axes import row_axis
 from declora.prepare import prepare
 from declora.run import Run
@@ -181,7 +181,7 @@ def test_the_axis_of_the_sequences_is_told_by_its_size(shape, axis):
 
 def test_layers_of_tokens_first_compute_what_they_compute_of_sequences_first():
     draw = torch.Generator().manual_seed(0)
-    rows = Rows(owner=torch.tensor([0, 0, 1]), count=3, clients=np.array([4, 4, 9], np.uint32), training=True)
+    rows = RowOwners(owner=torch.tensor([0, 0, 1]), count=3, clients=np.array([4, 4, 9], np.uint32), training=True)
     rows.samples = np.array([0, 1, 0], np.uint32)
     lora = BatchedLora(nn.Linear(5, 6), "a", rows, scaling=0.5, dropout=0.5, seed=1)
     lora.lora_a, lora.lora_b = torch.randn(2, 2, 5, generator=draw), torch.randn(2, 6, 2, generator=draw)

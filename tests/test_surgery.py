@@ -12,7 +12,7 @@ from torch import nn
 from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_texts
 from declora.config import SimulationConfig
 from declora.errors import ModelError
-from declora.model.batched import BatchedLora, Rows
+from declora.model.batched import BatchedLora, RowOwners
 from declora.model.surgery import Surgery
 from declora.prepare import prepare
 from declora.run import Run
@@ -83,12 +83,14 @@ def test_a_model_whose_layers_were_exchanged_in_part_has_them_all_back(monkeypat
 
     monkeypatch.setattr(peft.tuners.lora.LoraModel, "_create_and_replace", stop)
     with pytest.raises(KeyboardInterrupt):
-        Surgery(model, peft.LoraConfig(r=2, target_modules="all-linear", task_type="SEQ_CLS"), Rows(), seed=0)
+        Surgery(model, peft.LoraConfig(r=2, target_modules="all-linear", task_type="SEQ_CLS"), RowOwners(), seed=0)
     assert_same(state_of(model), before)
 
 
 def adapted(model, targets, task="SEQ_CLS", **fields):
-    surgery = Surgery(model, peft.LoraConfig(r=2, target_modules=targets, task_type=task, **fields), Rows(), seed=0)
+    surgery = Surgery(
+        model, peft.LoraConfig(r=2, target_modules=targets, task_type=task, **fields), RowOwners(), seed=0
+    )
     found = {name for name, module in model.named_modules() if isinstance(module, BatchedLora)}
     surgery.undo()
     return found
@@ -156,7 +158,7 @@ def test_layers_whose_adapters_peft_would_not_load_again_are_refused_with_a_way_
 def test_models_may_look_at_the_weight_of_an_adapted_layer():
     """T5 asks its last projection for the dtype of its weight."""
     layer = nn.Linear(3, 4)
-    adapted_layer = BatchedLora(layer, "x", Rows(), scaling=1.0, dropout=0.0, seed=0)
+    adapted_layer = BatchedLora(layer, "x", RowOwners(), scaling=1.0, dropout=0.0, seed=0)
     assert adapted_layer.weight is layer.weight
     assert adapted_layer.bias is layer.bias
-    assert BatchedLora(nn.Linear(3, 4, bias=False), "x", Rows(), scaling=1.0, dropout=0.0, seed=0).bias is None
+    assert BatchedLora(nn.Linear(3, 4, bias=False), "x", RowOwners(), scaling=1.0, dropout=0.0, seed=0).bias is None

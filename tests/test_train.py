@@ -12,7 +12,7 @@ from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
 from declora.errors import ModelError
 from declora.methods import build_method
 from declora.model import AdapterBank, Layout
-from declora.model.batched import BatchedLinear, BatchedLora, Rows
+from declora.model.batched import BatchedLinear, BatchedLora, RowOwners
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.plan import Plan
@@ -79,7 +79,7 @@ def batched(
 
     `spread` makes the starts differ; `sizes` are of shards that are passed once a round; `only` is one client, alone.
     """
-    rows = Rows()
+    rows = RowOwners()
     surgery = Surgery(model, lora, rows, seed=3)
     bank = AdapterBank(surgery.layout, surgery.slots, rows)
     bank.fill(surgery.initial, clients, torch.device("cpu"))
@@ -302,7 +302,7 @@ def test_dropout_masks_of_a_client_do_not_depend_on_the_others(tokenizer):
 
 
 def test_every_client_starts_from_the_same_adapter_and_b_is_zero():
-    rows = Rows()
+    rows = RowOwners()
     surgery = Surgery(tiny_bert(), peft.LoraConfig(r=4, target_modules="all-linear", task_type="SEQ_CLS"), rows, seed=3)
     bank = AdapterBank(surgery.layout, surgery.slots, rows)
     bank.fill(surgery.initial, 5, torch.device("cpu"))
@@ -316,7 +316,7 @@ def test_surgery_gives_the_model_its_own_layers_back():
     model = tiny_roberta()
     before, modules = {k: v.clone() for k, v in model.state_dict().items()}, dict(model.named_modules())
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
-    surgery = Surgery(model, peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"), Rows(), seed=0)
+    surgery = Surgery(model, peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"), RowOwners(), seed=0)
     assert any(isinstance(m, BatchedLora) for m in model.modules())
     assert any(isinstance(m, BatchedLinear) for m in model.modules())
     surgery.undo()
@@ -342,12 +342,12 @@ def test_a_lora_config_that_cannot_be_batched_is_refused_by_name(fields, message
     modules = dict(model.named_modules())
     lora = peft.LoraConfig(**{"r": 2, "target_modules": ["query"], "task_type": "SEQ_CLS", **fields})
     with pytest.raises(ModelError, match=message):
-        Surgery(model, lora, Rows(), seed=0)
+        Surgery(model, lora, RowOwners(), seed=0)
     assert dict(model.named_modules()) == modules
 
 
 def test_a_layer_whose_input_does_not_keep_sequences_apart_is_refused():
-    layer = BatchedLinear("gate", Rows(owner=torch.tensor([0, 0, 1, 1]), count=4))
+    layer = BatchedLinear("gate", RowOwners(owner=torch.tensor([0, 0, 1, 1]), count=4))
     layer.weight = torch.zeros(2, 2, 3)
     with pytest.raises(ModelError, match=r"gate.*\(7, 3\), in which 4 sequences"):
         layer(torch.zeros(7, 3))

@@ -1,4 +1,4 @@
-"""Unpadding: packed tokens against padded batches, which blocks allow it, and the gradients of grouped LoRA."""
+"""Unpadding: unpadded tokens against padded batches, which blocks allow it, and the gradients of grouped LoRA."""
 
 import numpy as np
 import peft
@@ -13,13 +13,13 @@ from torch.nn import functional
 from conftest import tiny_bert, tiny_gpt2, tiny_roberta
 from declora.metrics import METRICS
 from declora.model import AdapterBank
-from declora.model.batched import Rows
+from declora.model.batched import RowOwners
 from declora.model.frozen import product_rows
 from declora.model.grouped import grouped_lora
-from declora.model.packed import pack
-from declora.model.packed_attention import ATTENTION, AttentionRows, PackedMask
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
+from declora.model.unpadded import unpad
+from declora.model.unpadded_attention import ATTENTION, AttentionRows, UnpaddedMask
 from declora.train.evaluate import evaluate
 from declora.train.packing import best_fit
 from test_train import CLIENTS, SGD, SIZES, assert_batched_equals_alone, batched, tokens_of
@@ -73,7 +73,7 @@ def lora_of(targets, **options):
 
 
 def unpadding_of(model, targets="all-linear"):
-    rows = Rows()
+    rows = RowOwners()
     surgery = Surgery(model, lora_of(targets), rows, seed=3)
     bank = AdapterBank(surgery.layout, surgery.slots, rows)
     bank.fill(surgery.initial, 1, CPU)
@@ -91,7 +91,7 @@ def test_training_without_padding_equals_training_each_client_alone_with_peft(na
 @pytest.mark.parametrize("name", MODELS)
 def test_evaluation_without_padding_scores_as_with_it_whatever_its_batches(name, tokenizer, monkeypatch):
     make, labels, targets = MODELS[name]
-    model, rows, tokens = make(), Rows(), tokens_of(tokenizer, "classification", labels)
+    model, rows, tokens = make(), RowOwners(), tokens_of(tokenizer, "classification", labels)
     surgery = Surgery(model, lora_of(targets), rows, seed=3)
     bank = AdapterBank(surgery.layout, surgery.slots, rows)
     bank.fill(surgery.initial, 1, CPU)
@@ -100,13 +100,13 @@ def test_evaluation_without_padding_scores_as_with_it_whatever_its_batches(name,
     unpadding, texts = Unpadding.of(model, rows), np.arange(3, 50)
     assert unpadding is not None
     scores = []
-    for unpad, batch in ((None, 256), (unpadding, 256), (unpadding, 40)):
+    for way, batch in ((None, 256), (unpadding, 256), (unpadding, 40)):
         monkeypatch.setattr("declora.train.evaluate.TOKENS_PER_BATCH", {"cpu": batch})
-        scores.append(evaluate(model, bank, bank.P[0], tokens, texts, METRICS["accuracy"], unpad))
-    padded, *packed = scores
+        scores.append(evaluate(model, bank, bank.P[0], tokens, texts, METRICS["accuracy"], way))
+    padded, *unpadded = scores
     # Losses of float32 logits below 8 in another order of sums: their mean is off by some 1e-6.
-    assert [score.loss for score in packed] == pytest.approx([padded.loss] * 2, abs=1e-5)
-    assert [score.metrics for score in packed] == [padded.metrics] * 2
+    assert [score.loss for score in unpadded] == pytest.approx([padded.loss] * 2, abs=1e-5)
+    assert [score.metrics for score in unpadded] == [padded.metrics] * 2
 
 
 @pytest.mark.parametrize("group_size", [1, CLIENTS])
@@ -115,8 +115,8 @@ def test_dropout_masks_do_not_change_with_the_padding(name, group_size, tokenize
     make, labels, targets = MODELS[name]
     lora, tokens = lora_of(targets, lora_dropout=0.5), tokens_of(tokenizer, "classification", labels)
     _, padded, _, _ = batched(make(), lora, tokens, spread=0.02, group_size=group_size, **SGD)
-    _, packed, _, _ = batched(make(), lora, tokens, spread=0.02, group_size=group_size, unpad=True, **SGD)
-    torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-4)
+    _, unpadded, _, _ = batched(make(), lora, tokens, spread=0.02, group_size=group_size, unpad=True, **SGD)
+    torch.testing.assert_close(unpadded, padded, atol=1e-5, rtol=1e-4)
 
 
 def test_a_client_that_waits_ends_with_the_bits_of_one_that_trained_alone(tokenizer):
@@ -131,8 +131,8 @@ def test_a_client_that_waits_ends_with_the_bits_of_one_that_trained_alone(tokeni
 def test_in_a_group_a_client_that_waits_stands_still_and_the_others_train_as_alone(tokenizer):
     lora, tokens, model = lora_of(["query", "value"]), tokens_of(tokenizer, "classification"), tiny_bert()
     _, padded, _, _ = batched(model, lora, tokens, sizes=SIZES, spread=0.02, **SGD)
-    _, packed, _, _ = batched(model, lora, tokens, sizes=SIZES, spread=0.02, unpad=True, **SGD)
-    torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-4)
+    _, unpadded, _, _ = batched(model, lora, tokens, sizes=SIZES, spread=0.02, unpad=True, **SGD)
+    torch.testing.assert_close(unpadded, padded, atol=1e-5, rtol=1e-4)
 
 
 def test_the_same_group_gives_the_same_bits_whatever_is_beside_it(tokenizer):
@@ -180,27 +180,27 @@ def test_hooks_and_attention_are_gone_after_a_round(tokenizer):
 
 @settings(max_examples=100)
 @given(st.lists(st.lists(st.integers(1, 20), max_size=4), min_size=1, max_size=6).filter(any), st.integers(20, 50))
-def test_every_token_is_packed_once_and_is_its_clients(by_client, capacity):
+def test_every_token_is_kept_once_and_is_its_clients(by_client, capacity):
     lengths = np.array([length for own in by_client for length in own])
     clients = np.array([len(own) for own in by_client])
     width = int(lengths.max()) + 3
-    packed = pack(lengths, best_fit(lengths, capacity), clients, width=width, device=CPU)
+    unpadded = unpad(lengths, best_fit(lengths, capacity), clients, width=width, device=CPU)
     inside = torch.from_numpy(np.arange(width) < lengths[:, None])
     sequence = torch.where(inside, torch.arange(1, len(lengths) + 1).unsqueeze(1), 0)
-    tokens, count = packed.tokens.gather(sequence), int(lengths.sum())
+    tokens, count = unpadded.tokens.gather(sequence), int(lengths.sum())
     assert tokens.shape == (1, product_rows(count))
     assert not tokens[0, count:].any()
     others = torch.cat([tokens[:, :count], torch.full_like(tokens[:, count:], -1)], dim=1)
-    assert torch.equal(packed.tokens.scatter(others), sequence)
+    assert torch.equal(unpadded.tokens.scatter(others), sequence)
     tokens = tokens[:, :count]
-    assert torch.equal(tokens[0, packed.first], torch.arange(1, len(lengths) + 1))
-    position = packed.tokens.gather(torch.arange(width).unsqueeze(0))
-    assert torch.equal(position[0, packed.first], torch.zeros(len(lengths), dtype=torch.int64))
-    firsts = packed.firsts.gather(sequence)
+    assert torch.equal(tokens[0, unpadded.first], torch.arange(1, len(lengths) + 1))
+    position = unpadded.tokens.gather(torch.arange(width).unsqueeze(0))
+    assert torch.equal(position[0, unpadded.first], torch.zeros(len(lengths), dtype=torch.int64))
+    firsts = unpadded.firsts.gather(sequence)
     assert torch.equal(firsts[0], torch.arange(1, len(lengths) + 1))
-    assert torch.equal(packed.firsts.scatter(firsts), torch.where(torch.arange(width) == 0, sequence, 0))
+    assert torch.equal(unpadded.firsts.scatter(firsts), torch.where(torch.arange(width) == 0, sequence, 0))
     owner = np.repeat(np.arange(len(clients)), clients)[tokens[0].numpy() - 1]
-    for part, owners in ((packed.tokens, owner), (packed.firsts, np.repeat(np.arange(len(clients)), clients))):
+    for part, owners in ((unpadded.tokens, owner), (unpadded.firsts, np.repeat(np.arange(len(clients)), clients))):
         assert np.repeat(np.arange(len(clients)), part.counts).tolist() == owners.tolist()
 
 
@@ -227,7 +227,7 @@ def test_a_causal_mask_looks_back_within_the_sequence_only():
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("longest", [9, 150])
-def test_packed_attention_is_that_of_each_sequence_alone_and_has_its_gradients(causal, longest):
+def test_unpadded_attention_is_that_of_each_sequence_alone_and_has_its_gradients(causal, longest):
     """Rows of 9 + 4 places hold all scores; rows of 150 go through PyTorch's own attention.
 
     Two more rows are nobody's: not a number, they touch nothing, find zeros and have a gradient of zeros.
@@ -238,7 +238,7 @@ def test_packed_attention_is_that_of_each_sequence_alone_and_has_its_gradients(c
     shape = (1, int(lengths.sum()), heads, width)
     leaves = [torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(3)]
     q, k, v = (x.transpose(1, 2) for x in leaves)
-    mask = PackedMask(rows, causal=causal, dtype=torch.float64)
+    mask = UnpaddedMask(rows, causal=causal, dtype=torch.float64)
     full = [functional.pad(x, (0, 0, 0, free), value=torch.nan) for x in (q, k, v)]
     found = mask.attend(*full, scaling=0.7, dropout=0.0)
     assert not found[:, -free:].any()
@@ -257,10 +257,10 @@ def test_packed_attention_is_that_of_each_sequence_alone_and_has_its_gradients(c
         torch.testing.assert_close(one, other)
 
 
-def test_dropout_of_packed_attention_drops_weights_of_the_own_sequence_alone():
+def test_dropout_of_unpadded_attention_drops_weights_of_the_own_sequence_alone():
     """Queries of zero weigh their 4 or 2 tokens alike, so half of the weights dropped and doubled leaves multiples."""
     lengths = np.array([4, 2])
-    mask = PackedMask(AttentionRows(lengths, [np.array([0, 1])], CPU), causal=False, dtype=torch.float32)
+    mask = UnpaddedMask(AttentionRows(lengths, [np.array([0, 1])], CPU), causal=False, dtype=torch.float32)
     query, value = torch.zeros(1, 64, 6, 2), torch.ones(1, 64, 6, 2)
     torch.manual_seed(0)
     found = mask.attend(query, query, value, scaling=1.0, dropout=0.5)
@@ -269,8 +269,8 @@ def test_dropout_of_packed_attention_drops_weights_of_the_own_sequence_alone():
 
 
 @pytest.mark.parametrize("name", ["softcap", "s_aux", "position_bias"])
-def test_attention_that_wants_more_than_packed_attention_does_is_refused(name):
-    mask = PackedMask(AttentionRows(np.array([3]), [np.array([0])], CPU), causal=False, dtype=torch.float32)
+def test_attention_that_wants_more_than_unpadded_attention_does_is_refused(name):
+    mask = UnpaddedMask(AttentionRows(np.array([3]), [np.array([0])], CPU), causal=False, dtype=torch.float32)
     x = torch.zeros(1, 2, 3, 4)
     attention = transformers.AttentionInterface()[ATTENTION]
     assert attention(nn.Identity(), x, x, x, mask, **{name: None})[0].shape == (1, 3, 2, 4)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from declora import seeds
 from declora.errors import FrameError
@@ -14,14 +13,11 @@ from declora.federation import Federation
 from declora.inbox import Inbox
 from declora.methods import Stack
 from declora.model import Layout
-from declora.plan import Columns, Plan
+from declora.plan import Columns, Mask, Plan, Rows
 from declora.state import State
 from declora.wire import Wire
 
 __all__ = ["Gossip"]
-
-Rows = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 class Gossip:

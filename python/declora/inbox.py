@@ -7,12 +7,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora.mixer import Mixer
+from declora.plan import Mask, Rows
 from declora.wire import CheckedRound
 
 __all__ = ["Inbox"]
-
-Rows = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 @dataclass

@@ -8,9 +8,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["Columns", "Phase", "Plan", "edges_of"]
+__all__ = ["Columns", "Mask", "Phase", "Plan", "Rows", "edges_of"]
 
 Rows = NDArray[np.float32]
+"""A row of each client or message, `[n, columns]`."""
+Mask = NDArray[np.bool_]
+"""Which of them, `[n]`."""
 
 
 @dataclass(frozen=True)

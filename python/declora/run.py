@@ -22,7 +22,7 @@ from declora.inbox import Inbox
 from declora.methods import Stack
 from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout, Storage, adapter_config
-from declora.model.batched import Rows
+from declora.model.batched import RowOwners
 from declora.model.surgery import Surgery
 from declora.plan import Phase, Plan
 from declora.prepare import Material, divide, plan_federation
@@ -30,8 +30,8 @@ from declora.report import Earlier
 from declora.state import State
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
+from declora.train.footprint import check_fits, choose_group_size
 from declora.train.local_steps import LocalRound, LocalTrainer
-from declora.train.memory import check_fits, choose_group_size
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
@@ -110,13 +110,15 @@ class Run:
             for client, shard in enumerate(shards)
         ]
         self.local_steps = steps_per_round(self._orders, steps=config.local_steps, epochs=config.local_epochs)
-        rows = Rows()
+        owners = RowOwners()
         with material.base.lent():
-            self._surgery = Surgery(material.base.model, lora, rows, seed=seeds.derive(config.seed, "adapter") % 2**63)
+            self._surgery = Surgery(
+                material.base.model, lora, owners, seed=seeds.derive(config.seed, "adapter") % 2**63
+            )
             try:
                 shapes = self.method.lifted(self.layout).shapes
                 self.federation = replace(self.federation, codec=self.federation.codec.for_shapes(shapes))
-                self.bank = AdapterBank(self.layout, self._surgery.slots, rows)
+                self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
                 self._try_model()
             finally:
                 self._surgery.undo()

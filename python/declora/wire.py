@@ -12,11 +12,9 @@ from declora import _bridge
 from declora.codec import CheckedFrames, RunCodec
 from declora.model import Layout
 from declora.model.ranks import beyond
-from declora.plan import Columns
+from declora.plan import Columns, Rows
 
 __all__ = ["Channel", "CheckedRound", "Wire"]
-
-Rows = NDArray[np.float32]
 
 
 @dataclass

@@ -8,10 +8,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora import _bridge
+from declora.plan import Rows
 
 __all__ = ["Attack", "Past", "Rows"]
 
-Rows = NDArray[np.float32]
 Past = dict[str, Any]
 """Arrays by name."""
 

@@ -11,10 +11,10 @@ from declora import _bridge, seeds
 from declora.codec.checked import CheckedFrames
 from declora.codec.memory import Memory, NoMemory
 from declora.errors import CodecError, FrameError
+from declora.plan import Rows
 
 __all__ = ["RunCodec"]
 
-Rows = NDArray[np.float32]
 _TRIAL = 1 << 16
 """Numbers on which a codec's error is measured."""
 _EXACT = 1e-5

@@ -4,14 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from declora import _bridge
+from declora.plan import Mask, Rows
 
 __all__ = ["CheckedFrames", "CoreFrames", "DecodedFrames"]
-
-Rows = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 class CheckedFrames(ABC):

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora import _bridge
-from declora.codec.base import Rows, RunCodec
+from declora.codec.base import RunCodec
 from declora.codec.checked import CoreFrames
 from declora.codec.memory import Memory, NoMemory
+from declora.plan import Rows
 
 __all__ = ["CoreCodec"]
 

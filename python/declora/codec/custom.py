@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora import _bridge
-from declora.codec.base import Rows, RunCodec
+from declora.codec.base import RunCodec
 from declora.codec.checked import DecodedFrames
 from declora.codec.memory import Memory
 from declora.errors import CodecError, FrameError
+from declora.plan import Rows
 from declora.spec import described, spelled
 
 __all__ = ["Codec", "CustomCodec"]

@@ -15,14 +15,10 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from declora.plan import Columns
+from declora.plan import Columns, Mask, Rows
 
 __all__ = ["EF21", "MEMORIES", "ErrorFeedback", "Memory", "NoMemory", "PublicCopies"]
-
-Rows = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 class Memory(ABC):

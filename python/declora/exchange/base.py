@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from declora import _bridge
 from declora.exchange.routes import Routes
+from declora.plan import Rows
 
 __all__ = ["Delivery", "Exchange"]
-
-Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from declora import _bridge
 from declora.attacks import Attack
 from declora.errors import CodecError, TrainingError
-from declora.exchange.base import Delivery, Exchange, Rows
+from declora.exchange.base import Delivery, Exchange
 from declora.exchange.routes import Routes
+from declora.plan import Rows
 
 __all__ = ["LyingExchange"]
 

@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from declora import _bridge
 from declora.codec import CheckedFrames
 from declora.errors import ConfigError, TrainingError
-from declora.mixer.refusals import Mask, sit_out
+from declora.mixer.refusals import sit_out
+from declora.plan import Mask, Rows
 from declora.spec import described, spelled
 from declora.topology import Topology
 
 __all__ = ["Mask", "Mixer", "Rows", "core_matrix"]
-
-Rows = NDArray[np.float32]
-"""`[clients, D]`; the core's rules also take float64."""
 
 
 class Mixer:

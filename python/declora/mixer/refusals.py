@@ -4,10 +4,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["Mask", "assumed_bad", "keep_shares", "sit_out"]
+from declora.plan import Mask
 
-Mask = NDArray[np.bool_]
-"""`[clients]`."""
+__all__ = ["assumed_bad", "keep_shares", "sit_out"]
 
 
 def sit_out(weights: sp.csr_array, refused: Mask | None) -> sp.csr_array:

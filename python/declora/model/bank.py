@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from declora.model.batched import Rows
+from declora.model.batched import RowOwners
 from declora.model.layout import Layout
 from declora.model.surgery import Slot
 
@@ -19,12 +19,12 @@ class AdapterBank:
         P: float32 `[clients, D]`; row i is client i's flattened adapter.
         G: float32 `[clients, D]`; gradients, same columns.
         layout: Names the columns.
-        rows: Whose rows the next forward pass computes.
+        owners: Whose rows the next forward pass computes.
     """
 
-    def __init__(self, layout: Layout, slots: list[Slot], rows: Rows) -> None:
+    def __init__(self, layout: Layout, slots: list[Slot], owners: RowOwners) -> None:
         self.layout = layout
-        self.rows = rows
+        self.owners = owners
         self._slots = slots
         self.P = torch.empty(0, layout.columns)
         self.G = torch.empty(0, layout.columns)

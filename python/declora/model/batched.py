@@ -16,13 +16,13 @@ from torch.nn import functional
 from declora import _bridge, seeds
 from declora.errors import ModelError
 from declora.model.grouped import grouped_lora
-from declora.model.packed import Packed, PackedBatch
+from declora.model.unpadded import Unpadded, UnpaddedBatch
 
-__all__ = ["BatchedLinear", "BatchedLora", "PerClient", "Rows"]
+__all__ = ["BatchedLinear", "BatchedLora", "PerClient", "RowOwners"]
 
 
 @dataclass
-class Rows:
+class RowOwners:
     """Whose rows a forward pass computes: set by `computing` around each pass, read by every batched layer."""
 
     owner: torch.Tensor | None = None
@@ -37,9 +37,9 @@ class Rows:
     """Rounds since the start of the run, for the dropout streams."""
     training: bool = False
     """Whether LoRA dropout is on."""
-    packed: PackedBatch | None = None
+    unpadded: UnpaddedBatch | None = None
     """The rows without their padding, for the blocks to compute; None where they keep it."""
-    inside: Packed | None = None
+    inside: Unpadded | None = None
     """Which tokens are computed just now, between the first block and the last; None outside."""
 
     @contextmanager
@@ -48,19 +48,19 @@ class Rows:
         count: int,
         *,
         owner: torch.Tensor | None = None,
-        packed: PackedBatch | None = None,
+        unpadded: UnpaddedBatch | None = None,
         clients: NDArray[np.uint32] | None = None,
         samples: NDArray[np.uint32] | None = None,
         round: int = 0,
         training: bool = False,
     ) -> Iterator[None]:
         """Has passes inside compute these `count` rows; what the fields mean is said there."""
-        given = Rows(owner, count, clients, samples, round, training, packed)
+        given = RowOwners(owner, count, clients, samples, round, training, unpadded)
         vars(self).update(vars(given))
         try:
             yield
         finally:
-            vars(self).update(vars(Rows()))
+            vars(self).update(vars(RowOwners()))
 
 
 class PerClient(nn.Module):
@@ -71,15 +71,15 @@ class PerClient(nn.Module):
             where none does. Each client's parameters then meet its own sequences only if a pass has no others.
     """
 
-    def __init__(self, name: str, rows: Rows) -> None:
+    def __init__(self, name: str, owners: RowOwners) -> None:
         super().__init__()
         self.name = name
-        self.rows = rows
+        self.owners = owners
         self.row_axis: int | None = 0
 
     def by_row(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `x` as `[R, T, I]`, whatever of `[R, T, I]`, `[T, R, I]`, `[R, I]`, `[R*T, I]` came in."""
-        count, axis = self.rows.count, self.row_axis
+        count, axis = self.owners.count, self.row_axis
         if axis is not None and count and x.dim() > axis + 1 and x.shape[axis] % count == 0:
             return x.movedim(axis, 0).reshape(count, -1, x.shape[-1])
         raise ModelError(
@@ -95,7 +95,7 @@ class PerClient(nn.Module):
 
     def pick(self, stacked: torch.Tensor) -> torch.Tensor:
         """Returns each row's own client's slice `[R, ...]` of `stacked [C, ...]`."""
-        owner = self.rows.owner
+        owner = self.owners.owner
         # index_select, not indexing: its backward is a plain, deterministic index_add.
         return stacked if owner is None else torch.index_select(stacked, 0, owner)
 
@@ -103,8 +103,10 @@ class PerClient(nn.Module):
 class BatchedLora(PerClient):
     """`base(x) + scaling * B_c A_c dropout(x)`, with c the client of each row (Hu et al. 2021, arXiv 2106.09685)."""
 
-    def __init__(self, base: nn.Module, name: str, rows: Rows, *, scaling: float, dropout: float, seed: int) -> None:
-        super().__init__(name, rows)
+    def __init__(
+        self, base: nn.Module, name: str, owners: RowOwners, *, scaling: float, dropout: float, seed: int
+    ) -> None:
+        super().__init__(name, owners)
         self.base = base
         self.scaling = scaling
         self.dropout = dropout
@@ -126,12 +128,12 @@ class BatchedLora(PerClient):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[..., O]` in the base's dtype; the LoRA part is computed in float32."""
         y: torch.Tensor = self.base(x)
-        if self.rows.inside is not None:
-            return self._packed(y.float(), x.float(), self.rows.inside).to(y.dtype)
+        if self.owners.inside is not None:
+            return self._unpadded(y.float(), x.float(), self.owners.inside).to(y.dtype)
         h = x.float()
-        if self.dropout and self.rows.training:
+        if self.dropout and self.owners.training:
             h = self._dropped(h)
-        if self.rows.owner is None:
+        if self.owners.owner is None:
             delta = functional.linear(functional.linear(h, self.lora_a[0]), self.lora_b[0])
         else:
             down = torch.bmm(self.by_row(h), self.pick(self.lora_a).transpose(1, 2))  # R T r
@@ -145,29 +147,29 @@ class BatchedLora(PerClient):
         h = self.by_row(x)
         return self.as_input(h * self.mask(h.shape).to(h.device), x.shape)
 
-    def _packed(self, y: torch.Tensor, x: torch.Tensor, packed: Packed) -> torch.Tensor:
-        """Returns `[1, N, O]` for packed tokens `x [1, N, I]` of which the base made `y [1, N, O]`."""
-        if self.dropout and self.rows.training:
-            x = x * packed.gather(self.mask((*packed.padded, x.shape[-1])).to(x.device))
+    def _unpadded(self, y: torch.Tensor, x: torch.Tensor, unpadded: Unpadded) -> torch.Tensor:
+        """Returns `[1, N, O]` for unpadded tokens `x [1, N, I]` of which the base made `y [1, N, O]`."""
+        if self.dropout and self.owners.training:
+            x = x * unpadded.gather(self.mask((*unpadded.padded, x.shape[-1])).to(x.device))
         factors = (self.lora_a, self.lora_b)
-        return grouped_lora(y.squeeze(0), x.squeeze(0), *factors, packed.counts, scaling=self.scaling).unsqueeze(0)
+        return grouped_lora(y.squeeze(0), x.squeeze(0), *factors, unpadded.counts, scaling=self.scaling).unsqueeze(0)
 
     def mask(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Returns the dropout mask `[R, T, I]`: a client's entries depend on its own stream and nothing else.
 
         Of fewer rows than the pass has, the first ones are meant.
         """
-        rows, (count, tokens, inputs) = self.rows, shape
-        if rows.clients is None or rows.samples is None:
+        owners, (count, tokens, inputs) = self.owners, shape
+        if owners.clients is None or owners.samples is None:
             raise ModelError(f"layer {self.name!r}: dropout needs each row's client and sample.")
         mask = torch.empty(count, tokens * inputs, dtype=torch.float32)
         _bridge.dropout_mask(
             mask,
             rate=self.dropout,
             seed=self.dropout_seed,
-            step=rows.round,
-            clients=rows.clients[:count],
-            samples=rows.samples[:count],
+            step=owners.round,
+            clients=owners.clients[:count],
+            samples=owners.samples[:count],
         )
         return mask.view(count, tokens, inputs)
 
@@ -175,15 +177,15 @@ class BatchedLora(PerClient):
 class BatchedLinear(PerClient):
     """A trained linear layer (of the head) with each row's own client's weight and bias."""
 
-    def __init__(self, name: str, rows: Rows) -> None:
-        super().__init__(name, rows)
+    def __init__(self, name: str, owners: RowOwners) -> None:
+        super().__init__(name, owners)
         self.weight: torch.Tensor  # [C, O, I]
         self.bias: torch.Tensor | None = None  # [C, O]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[..., O]` in float32."""
         h = x.float()
-        if self.rows.owner is None:
+        if self.owners.owner is None:
             return functional.linear(h, self.weight[0], None if self.bias is None else self.bias[0])
         y = torch.bmm(self.by_row(h), self.pick(self.weight).transpose(1, 2))  # R T O
         if self.bias is not None:

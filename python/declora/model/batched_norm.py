@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from declora.model.batched import PerClient, Rows
+from declora.model.batched import PerClient, RowOwners
 
 __all__ = ["BatchedNorm"]
 
@@ -12,8 +12,8 @@ __all__ = ["BatchedNorm"]
 class BatchedNorm(PerClient):
     """`nn.LayerNorm` with parameters per client; what it divides by does not depend on them."""
 
-    def __init__(self, base: nn.LayerNorm, name: str, rows: Rows) -> None:
-        super().__init__(name, rows)
+    def __init__(self, base: nn.LayerNorm, name: str, owners: RowOwners) -> None:
+        super().__init__(name, owners)
         self.shape = base.normalized_shape
         self.eps = base.eps
         self.weight: torch.Tensor  # [C, H]
@@ -21,7 +21,7 @@ class BatchedNorm(PerClient):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns what `x` is, in float32."""
-        if self.rows.owner is None:
+        if self.owners.owner is None:
             return functional.layer_norm(
                 x.float(), self.shape, self.weight[0], None if self.bias is None else self.bias[0], self.eps
             )

@@ -1,4 +1,4 @@
-"""LoRA of many clients over packed tokens on a CPU: each client's own products, with their gradients."""
+"""LoRA of many clients over unpadded tokens on a CPU: each client's own products, with their gradients."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def grouped_lora(
 
     Args:
         y: float32 `[M, O]`: what the base makes of the tokens.
-        x: float32 `[M, I]`: N packed tokens, client by client, then M - N rows that are nobody's.
+        x: float32 `[M, I]`: N unpadded tokens, client by client, then M - N rows that are nobody's.
         a: float32 `[C, r, I]`.
         b: float32 `[C, O, r]`.
         counts: uint32 `[C]`: how many tokens each client has.

@@ -16,7 +16,7 @@ from transformers import Conv1D, PreTrainedModel
 
 from declora import process
 from declora.errors import ModelError
-from declora.model.batched import BatchedLinear, BatchedLora, Rows
+from declora.model.batched import BatchedLinear, BatchedLora, RowOwners
 from declora.model.batched_norm import BatchedNorm
 from declora.model.frozen import FrozenLinear
 from declora.model.layout import Layout
@@ -90,7 +90,7 @@ class Surgery:
         redo: Puts the batched layers in again.
     """
 
-    def __init__(self, model: PreTrainedModel, config: LoraConfig, rows: Rows, *, seed: int) -> None:
+    def __init__(self, model: PreTrainedModel, config: LoraConfig, owners: RowOwners, *, seed: int) -> None:
         check_lora(config)
         _check_trained(model, config)
         self.undo = _restorer(model)
@@ -105,7 +105,7 @@ class Surgery:
             self.initial = self.layout.flatten(state)
             _check_loads(wrapped, self.layout)
             self.slots: list[Slot] = []
-            self._replace(wrapped.get_base_model(), rows, seed)
+            self._replace(wrapped.get_base_model(), owners, seed)
             if unknown := [block.name for block in self.layout if block.name not in {s.block for s in self.slots}]:
                 raise ModelError(f"trained tensors {unknown} belong to layers that cannot be batched per client.")
             self.notes = tuple(
@@ -118,36 +118,36 @@ class Surgery:
             self.undo()
             raise
 
-    def _replace(self, model: nn.Module, rows: Rows, seed: int) -> None:
+    def _replace(self, model: nn.Module, owners: RowOwners, seed: int) -> None:
         """Walks the wrapped model and exchanges PEFT's layers for batched ones over the same base layers."""
         found = [(n, m) for n, m in model.named_modules() if isinstance(m, LoraLayer | ModulesToSaveWrapper)]
         for name, module in found:
             if isinstance(module, ModulesToSaveWrapper):
                 original = module.original_module
                 _put(model, name, original)
-                self._replace_head(model, name, original, rows)
+                self._replace_head(model, name, original, owners)
             else:
                 base = module.get_base_layer()
-                _put(model, name, self._batch_lora(name, module, base, rows, seed))
+                _put(model, name, self._batch_lora(name, module, base, owners, seed))
         for name, module in list(model.named_modules()):
             if FrozenLinear.replaces(module):
                 _put(model, name, FrozenLinear(module))
 
-    def _batch_lora(self, name: str, module: Any, base: nn.Module, rows: Rows, seed: int) -> BatchedLora:
+    def _batch_lora(self, name: str, module: Any, base: nn.Module, owners: RowOwners, seed: int) -> BatchedLora:
         if not (isinstance(base, nn.Linear | Conv1D) or hasattr(base, "in_features")):
             raise ModelError(
                 f"target module {name!r} is a {type(base).__name__}; only linear layers (nn.Linear, Conv1D) can be "
                 "adapted. Leave it out of lora.target_modules."
             )
         dropout = getattr(module.lora_dropout["default"], "p", 0.0)
-        layer = BatchedLora(base, name, rows, scaling=module.scaling["default"], dropout=dropout, seed=seed)
+        layer = BatchedLora(base, name, owners, scaling=module.scaling["default"], dropout=dropout, seed=seed)
         self.slots += [
             Slot(layer, "lora_a", f"{PEFT_ROOT}{name}.lora_A.weight"),
             Slot(layer, "lora_b", f"{PEFT_ROOT}{name}.lora_B.weight"),
         ]
         return layer
 
-    def _replace_head(self, model: nn.Module, name: str, head: nn.Module, rows: Rows) -> None:
+    def _replace_head(self, model: nn.Module, name: str, head: nn.Module, owners: RowOwners) -> None:
         """Exchanges every layer of a trained head; the head keeps its own forward."""
         for inner, module in list(head.named_modules()):
             if not list(module.parameters(recurse=False)):
@@ -155,9 +155,9 @@ class Surgery:
             path = f"{name}.{inner}" if inner else name
             layer: BatchedLinear | BatchedNorm
             if isinstance(module, nn.Linear):
-                layer = BatchedLinear(path, rows)
+                layer = BatchedLinear(path, owners)
             elif isinstance(module, nn.LayerNorm):
-                layer = BatchedNorm(module, path, rows)
+                layer = BatchedNorm(module, path, owners)
             else:
                 raise ModelError(
                     f"the trained module {name!r} holds a {type(module).__name__} ({path!r}); only linear layers and "

@@ -17,9 +17,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from declora import seeds
-from declora.model.batched import Rows
-from declora.model.packed import Packed, PackedBatch, pack
-from declora.model.packed_attention import ATTENTION, PackedMask
+from declora.model.batched import RowOwners
+from declora.model.unpadded import Unpadded, UnpaddedBatch, unpad
+from declora.model.unpadded_attention import ATTENTION, UnpaddedMask
 
 __all__ = ["Unpadding"]
 
@@ -30,7 +30,7 @@ _AFTER_ATTENTION = "attention.output"
 
 
 class Unpadding:
-    """The hooks of one model. `Rows.packed` says where tokens go; where it is None, nothing is changed.
+    """The hooks of one model. `RowOwners.unpadded` says where tokens go; where it is None, nothing is changed.
 
     Args:
         model: With batched layers in place.
@@ -40,21 +40,21 @@ class Unpadding:
             and computes no others once attention is done.
     """
 
-    def __init__(self, model: PreTrainedModel, blocks: nn.ModuleList, rows: Rows, *, first_only: bool) -> None:
+    def __init__(self, model: PreTrainedModel, blocks: nn.ModuleList, owners: RowOwners, *, first_only: bool) -> None:
         self._blocks = blocks
-        self._rows = rows
+        self._owners = owners
         self._first_only = first_only
         self._signature = inspect.signature(blocks[0].forward)
         self._causal = any(getattr(module, "is_causal", False) for module in model.modules())
         self._configs = _configs(blocks)
         self._attention = model.config._attn_implementation
-        self._mask: PackedMask
+        self._mask: UnpaddedMask
 
     @classmethod
-    def of(cls, model: PreTrainedModel, rows: Rows) -> "Unpadding | None":
+    def of(cls, model: PreTrainedModel, owners: RowOwners) -> "Unpadding | None":
         """Returns the unpadding of `model`, its batched layers bound to one client; None where it does not work.
 
-        Architectures differ in what goes from block to block, so it is measured: packed, two sequences must have the
+        Architectures differ in what goes from block to block, so it is measured: unpadded, two sequences must have the
         logits that they have in a padded batch, and those of one must not change with the other.
         """
         blocks = _blocks(model)
@@ -62,8 +62,8 @@ class Unpadding:
             return None
         like_bert = {_QUERY, _AFTER_ATTENTION} <= dict(blocks[-1].named_modules()).keys()
         for first_only in (True, False) if like_bert else (False,):
-            unpadding = cls(model, blocks, rows, first_only=first_only)
-            if _holds(unpadding, model, rows):
+            unpadding = cls(model, blocks, owners, first_only=first_only)
+            if _holds(unpadding, model, owners):
                 return unpadding
         return None
 
@@ -82,32 +82,32 @@ class Unpadding:
             try:
                 yield
             finally:
-                self._rows.inside = None
+                self._owners.inside = None
                 self._attend_by(self._attention)
 
     def _enter(self, block: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Packs what comes into a block; hidden states only at the first, they stay packed until the last."""
-        packed = self._rows.packed
-        if packed is None:
+        """Packs what comes into a block; hidden states only at the first, they stay unpadded until the last."""
+        unpadded = self._owners.unpadded
+        if unpadded is None:
             return None
         bound = self._signature.bind(*args, **kwargs)
         hidden, *others = bound.arguments
         if block is self._blocks[0]:
-            self._rows.inside = packed.tokens
-            bound.arguments[hidden] = packed.tokens.gather(bound.arguments[hidden])
-            self._mask = PackedMask(packed.rows, causal=self._causal, dtype=bound.arguments[hidden].dtype)
+            self._owners.inside = unpadded.tokens
+            bound.arguments[hidden] = unpadded.tokens.gather(bound.arguments[hidden])
+            self._mask = UnpaddedMask(unpadded.rows, causal=self._causal, dtype=bound.arguments[hidden].dtype)
             self._attend_by(ATTENTION)
         for name in others:
-            bound.arguments[name] = self._packed(packed.tokens, bound.arguments[name])
+            bound.arguments[name] = self._unpadded(unpadded.tokens, bound.arguments[name])
         bound.arguments["attention_mask"] = self._mask
         return bound.args, bound.kwargs
 
-    def _packed(self, tokens: Packed, value: Any) -> Any:
+    def _unpadded(self, tokens: Unpadded, value: Any) -> Any:
         """Packs positions, rotary angles and the like, wherever they are; leaves alone what is not of the batch."""
         if isinstance(value, tuple):
-            return tuple(self._packed(tokens, part) for part in value)
+            return tuple(self._unpadded(tokens, part) for part in value)
         if isinstance(value, dict):
-            return {name: self._packed(tokens, part) for name, part in value.items()}
+            return {name: self._unpadded(tokens, part) for name, part in value.items()}
         rows, width = tokens.padded
         if (
             isinstance(value, torch.Tensor)
@@ -120,27 +120,27 @@ class Unpadding:
 
     def _keep_first(self, module: nn.Module, args: Any) -> Any:
         """Narrows the last block to the first tokens of the sequences, `[1, R, H]`."""
-        packed = self._rows.packed
-        if packed is None:
+        unpadded = self._owners.unpadded
+        if unpadded is None:
             return None
-        self._rows.inside = packed.firsts
-        return tuple(x.index_select(1, packed.first) for x in args)
+        self._owners.inside = unpadded.firsts
+        return tuple(x.index_select(1, unpadded.first) for x in args)
 
     def _fill(self, query: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor | None:
         """Puts the queries of first tokens among those of all, which are zero: what they find is not kept."""
-        packed = self._rows.packed
-        if packed is None:
+        unpadded = self._owners.unpadded
+        if unpadded is None:
             return None
-        self._rows.inside = packed.tokens
-        full = output.new_zeros(1, packed.tokens.size, output.shape[2])
-        return full.index_copy(1, packed.first, output)
+        self._owners.inside = unpadded.tokens
+        full = output.new_zeros(1, unpadded.tokens.size, output.shape[2])
+        return full.index_copy(1, unpadded.first, output)
 
     def _leave(self, block: nn.Module, args: Any, output: Any) -> Any:
         """Puts the hidden states back where they are in the padded batch."""
-        inside = self._rows.inside
+        inside = self._owners.inside
         if inside is None:
             return None
-        self._rows.inside = None
+        self._owners.inside = None
         self._attend_by(self._attention)
         if isinstance(output, tuple):
             return (inside.scatter(output[0]), *output[1:])
@@ -182,18 +182,18 @@ def _blocks(model: PreTrainedModel) -> nn.ModuleList | None:
     return max(lists, key=len, default=None)
 
 
-def _holds(unpadding: Unpadding, model: PreTrainedModel, rows: Rows) -> bool:
-    """Returns whether packed sequences have the logits of a padded batch and do not see each other."""
+def _holds(unpadding: Unpadding, model: PreTrainedModel, owners: RowOwners) -> bool:
+    """Returns whether unpadded sequences have the logits of a padded batch and do not see each other."""
     lengths = np.array([9, 5, 6])
     vocabulary: Any = model.get_input_embeddings().num_embeddings
     draw = seeds.generator(0, "unpadding check").integers(0, vocabulary, (2, 3, 9))
     inside = torch.from_numpy(np.arange(9) < lengths[:, None]).to(model.device)
     pad = int(model.config.get_text_config().pad_token_id or 0)
     ids, others = (torch.from_numpy(part).to(model.device).masked_fill(~inside, pad) for part in draw)
-    packed = pack(lengths, [np.array([2, 0]), np.array([1])], np.array([3]), width=9, device=model.device)
+    unpadded = unpad(lengths, [np.array([2, 0]), np.array([1])], np.array([3]), width=9, device=model.device)
 
-    def logits(ids: torch.Tensor, packed: PackedBatch | None) -> torch.Tensor:
-        with rows.computing(3, packed=packed):
+    def logits(ids: torch.Tensor, unpadded: UnpaddedBatch | None) -> torch.Tensor:
+        with owners.computing(3, unpadded=unpadded):
             found: torch.Tensor = model(input_ids=ids, attention_mask=inside.long()).logits
         return found.float()
 
@@ -201,10 +201,10 @@ def _holds(unpadding: Unpadding, model: PreTrainedModel, rows: Rows) -> bool:
     with torch.no_grad(), unpadding.installed():
         expected = logits(ids, None)
         try:
-            found = logits(ids, packed)
-            changed = logits(torch.cat([ids[:2], others[2:]]), packed)
+            found = logits(ids, unpadded)
+            changed = logits(torch.cat([ids[:2], others[2:]]), unpadded)
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
-            return False  # what goes between its blocks cannot be packed
+            return False  # what goes between its blocks cannot be unpadded
     # As in `train.packing.check_packing`: what does not hold is off by thousandths of the scale and more.
     close = (1e-4 if model.dtype == torch.float32 else 5e-2) * expected.abs().max()
     return bool((found - expected).abs().max() <= close and (changed[:2] - found[:2]).abs().max() <= close / 10)

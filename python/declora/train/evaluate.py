@@ -15,7 +15,7 @@ from declora.metrics import Metric
 from declora.model.bank import AdapterBank
 from declora.model.unpad import Unpadding
 from declora.train.loss import forward, row_losses
-from declora.train.packing import packed_batch
+from declora.train.packing import unpadded_batch
 from declora.train.tokens import Tokens
 
 __all__ = ["Score", "evaluate", "sample_texts"]
@@ -69,8 +69,8 @@ def evaluate(
         for part in _batches(tokens.lengths[order], most, padded=not tokens.reads_padding):
             batch = tokens.batch(order[part], device)
             lengths = tokens.lengths[order[part]]
-            packed = None if unpadding is None else packed_batch(lengths, np.array([len(lengths)]), device)
-            with bank.rows.computing(len(lengths), packed=packed):
+            unpadded = None if unpadding is None else unpadded_batch(lengths, np.array([len(lengths)]), device)
+            with bank.owners.computing(len(lengths), unpadded=unpadded):
                 logits = forward(model, batch)
             loss += float(row_losses(logits, batch.labels).double().sum())
             if tokens.labels is not None:

@@ -63,7 +63,7 @@ def greedy(
             ids = np.full((len(rows), length), pad_id, dtype=np.int64)
             inside = np.arange(length) >= length - lengths[rows][:, None]
             ids[inside] = np.concatenate([prompts[row] for row in rows])
-            with bank.rows.computing(len(rows), owner=owner):
+            with bank.owners.computing(len(rows), owner=owner):
                 output: torch.Tensor = model.generate(  # type: ignore[operator]
                     torch.from_numpy(ids).to(device),
                     attention_mask=torch.from_numpy(inside.astype(np.int64)).to(device),

@@ -22,7 +22,7 @@ from declora.state import State
 from declora.train.loss import forward, row_losses
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, length_slices
-from declora.train.packing import packed_batch
+from declora.train.packing import unpadded_batch
 from declora.train.tokens import Tokens
 
 __all__ = ["LocalRound", "LocalTrainer"]
@@ -47,10 +47,10 @@ class LocalTrainer:
     the round on and then waits: its row, its moments and its schedule stand still, and its group's step is computed
     without it.
 
-    A *group* is a fixed run of clients whose step is computed together: their tokens are packed, or where the model
-    needs its padding, their sequences are sorted by length across clients and computed in a few slices, each with its
-    own client's adapter. Packing, padding, sorting and masks depend on the group alone, so the same config gives the
-    same adapters however groups are spread over processes.
+    A *group* is a fixed run of clients whose step is computed together: their tokens follow each other, or where the
+    model needs its padding, their sequences are sorted by length across clients and computed in a few slices, each with
+    its own client's adapter. Padding, sorting and masks depend on the group alone, so the same config gives the same
+    adapters however groups are spread over processes.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LocalTrainer:
     ) -> None:
         """Takes each client's local `steps` of a round, int64 `[clients]`, beside model, bank, optimizer and data.
 
-        With `unpadding` (of that model), sequences are packed and `sort_by_length` has no effect.
+        With `unpadding` (of that model), sequences follow each other and `sort_by_length` has no effect.
         """
         self._model = model
         self._bank = bank
@@ -163,10 +163,10 @@ class LocalTrainer:
         with self._bank.group(start, stop):
             for part, rows in enumerate(slices):
                 batch = self._tokens.batch(texts[rows], device)
-                computing = self._bank.rows.computing(
+                computing = self._bank.owners.computing(
                     len(rows),
                     owner=None if stop - start == 1 else torch.from_numpy(owner[rows]).to(device),
-                    packed=None if self._unpadding is None else packed_batch(lengths, counts, device),
+                    unpadded=None if self._unpadding is None else unpadded_batch(lengths, counts, device),
                     clients=(owner[rows] + start).astype(np.uint32),
                     samples=place[rows].astype(np.uint32),
                     round=step.plan.event,

@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 
 from declora import seeds
 from declora.errors import DataError, ModelError
-from declora.model.packed import PackedBatch, pack
+from declora.model.unpadded import UnpaddedBatch, unpad
 from declora.train.tokens import Tokens
 
-__all__ = ["check_packing", "pack_blocks", "pack_examples", "packed_batch"]
+__all__ = ["check_packing", "pack_blocks", "pack_examples", "unpadded_batch"]
 
 Shards = tuple[NDArray[np.int64], ...]
 
@@ -105,7 +105,7 @@ def best_fit(lengths: NDArray[np.int64], capacity: int) -> list[NDArray[np.int64
     return [np.asarray(members, dtype=np.int64) for members in bins]
 
 
-def packed_batch(lengths: NDArray[np.int64], clients: NDArray[np.int64], device: torch.device) -> PackedBatch:
+def unpadded_batch(lengths: NDArray[np.int64], clients: NDArray[np.int64], device: torch.device) -> UnpaddedBatch:
     """Returns where the tokens of a batch go that is padded to its longest text.
 
     Args:
@@ -114,7 +114,7 @@ def packed_batch(lengths: NDArray[np.int64], clients: NDArray[np.int64], device:
         device: Where the indices are needed.
     """
     longest = int(lengths.max())
-    return pack(lengths, best_fit(lengths, max(ROW_TOKENS, longest)), clients, width=longest, device=device)
+    return unpad(lengths, best_fit(lengths, max(ROW_TOKENS, longest)), clients, width=longest, device=device)
 
 
 def check_packing(model: PreTrainedModel) -> None:

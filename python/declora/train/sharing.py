@@ -67,8 +67,8 @@ def find_sharing(
         trial = Trial(model, bank, tokens, special)
         _check_computes(model, trial)
         padded = Sharing(True, None)
-        packed_rows = unpad and tokens.padding_side == "right"  # packing takes a text from where its row begins
-        ways = [Sharing(True, trial.unpadding()) if packed_rows else padded, padded]
+        unpadded_rows = unpad and tokens.padding_side == "right"  # packing takes a text from where its row begins
+        ways = [Sharing(True, trial.unpadding()) if unpadded_rows else padded, padded]
         try:
             found = _first_that_holds(model, trial, ways, base_dropout)
         except TrainingError:

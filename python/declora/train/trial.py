@@ -66,7 +66,7 @@ class Trial:
         self._bank.bind(self._bank.P[:1])
         batch = tokens.batch(np.arange(len(tokens)), self._bank.P.device)
         # Not in inference mode: a 4-bit layer casts its bias in its first pass, for good.
-        with torch.no_grad(), self._bank.rows.computing(len(tokens)):
+        with torch.no_grad(), self._bank.owners.computing(len(tokens)):
             return forward(self._model, batch).float()
 
     def gradients(
@@ -112,7 +112,7 @@ class Trial:
     def unpadding(self) -> Unpadding | None:
         """Returns what leaves out the padding of the model, None where that does not work."""
         self._bank.bind(self._bank.P[:1])
-        return Unpadding.of(self._model, self._bank.rows)
+        return Unpadding.of(self._model, self._bank.owners)
 
 
 def _short_texts(tokens: Tokens) -> Tokens:

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::codec::Codec;
 use crate::error::{Error, Fault, Result};
-use crate::frame::{Delivery, HEADER_LEN, Message, frame_len, trim};
+use crate::frame::{Stamp, HEADER_LEN, Message, frame_len, trim};
 use crate::philox::Stream;
 
 /// What messages have in common, and which message each is: row i is that of `senders[i]` in `rounds[i]`.
@@ -206,7 +206,7 @@ pub fn encode_frames(batch: &Batch<'_>, x: &[f32], out: &mut [u8], seed: u64) ->
             .codec
             .encode_into(x, &mut frame[HEADER_LEN..], &stream)
             .inspect_err(|_| frame[..HEADER_LEN].fill(0))?;
-        message.seal(&mut frame[..HEADER_LEN + len], Delivery::default())
+        message.seal(&mut frame[..HEADER_LEN + len], Stamp::default())
     })
 }
 

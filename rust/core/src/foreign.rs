@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::batch::check_len;
 use crate::error::{Error, Fault, Result};
-use crate::frame::{Delivery, Envelope, HEADER_LEN, trim};
+use crate::frame::{Stamp, Envelope, HEADER_LEN, trim};
 
 /// Which message each row is: row i is that of `senders[i]` in `rounds[i]`.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +57,7 @@ pub fn seal_frames(batch: &Foreign<'_>, frames: &mut [u8], lens: &[u64]) -> Resu
     frames.par_chunks_exact_mut(slot).zip(lens).enumerate().try_for_each(|(row, (frame, &len))| {
         let (message, rest) = frame.split_at_mut(HEADER_LEN + len as usize); // at most the slot
         rest.fill(0);
-        batch.envelope(row, slot).seal(message, Delivery::default())
+        batch.envelope(row, slot).seal(message, Stamp::default())
     })
 }
 

@@ -51,7 +51,7 @@ pub struct Message<'a> {
 
 /// What only the sender knows of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Delivery {
+pub struct Stamp {
     /// How often the sender was started.
     pub incarnation: u64,
     /// Number of the message in this incarnation.
@@ -72,7 +72,7 @@ impl Message<'_> {
     /// # Errors
     /// [`Error::Length`] where `frame` has another length than [`Message::frame_len`], or more bytes than that where
     /// the codec has the entropy stage.
-    pub fn seal(&self, frame: &mut [u8], delivery: Delivery) -> Result<()> {
+    pub fn seal(&self, frame: &mut [u8], delivery: Stamp) -> Result<()> {
         self.envelope()?.seal(frame, delivery)
     }
 
@@ -80,7 +80,7 @@ impl Message<'_> {
     ///
     /// # Errors
     /// [`Error::Frame`] with the first [`Fault`].
-    pub fn open(&self, frame: &[u8]) -> Result<Delivery> {
+    pub fn open(&self, frame: &[u8]) -> Result<Stamp> {
         let (delivery, payload) = self.envelope()?.open(frame)?;
         self.codec.check_payload(payload, self.elements)?;
         Ok(delivery)
@@ -134,7 +134,7 @@ impl Envelope {
         len == self.frame_len || self.shorter && len < self.frame_len
     }
 
-    pub(crate) fn seal(&self, frame: &mut [u8], delivery: Delivery) -> Result<()> {
+    pub(crate) fn seal(&self, frame: &mut [u8], delivery: Stamp) -> Result<()> {
         let (have, need) = (frame.len(), self.frame_len);
         let Some((header, payload)) = frame.split_first_chunk_mut().filter(|_| self.fits(have)) else {
             return Err(Error::Length { field: "frame", have, need });
@@ -143,7 +143,7 @@ impl Envelope {
         Ok(())
     }
 
-    fn header(&self, payload: &[u8], delivery: Delivery) -> [u8; HEADER_LEN] {
+    fn header(&self, payload: &[u8], delivery: Stamp) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];
         let fields: [&[u8]; 12] = [
             &MAGIC,
@@ -166,7 +166,7 @@ impl Envelope {
     }
 
     /// Checks that `frame` is this message, undamaged, and returns its payload, which may be any bytes.
-    pub(crate) fn open<'a>(&self, frame: &'a [u8]) -> Result<(Delivery, &'a [u8]), Fault> {
+    pub(crate) fn open<'a>(&self, frame: &'a [u8]) -> Result<(Stamp, &'a [u8]), Fault> {
         let need = self.frame_len;
         let wrong_size = Fault::Size { have: frame.len(), need };
         let (header, payload) = frame.split_first_chunk().ok_or(wrong_size)?;
@@ -182,7 +182,7 @@ impl Envelope {
         Ok((delivery, payload))
     }
 
-    fn compare(&self, header: &[u8; HEADER_LEN], payload_len: u64) -> Result<Delivery, Fault> {
+    fn compare(&self, header: &[u8; HEADER_LEN], payload_len: u64) -> Result<Stamp, Fault> {
         let byte = |at| u8::from_le_bytes(field(header, at));
         let number = |at| u32::from_le_bytes(field(header, at));
         let long = |at| u64::from_le_bytes(field(header, at));
@@ -208,7 +208,7 @@ impl Envelope {
         require(have == need, Fault::Block { have, need })?;
         let (have, need) = (long(64), payload_len);
         require(have == need, Fault::PayloadLength { have, need })?;
-        Ok(Delivery { incarnation: long(72), sequence: long(80) })
+        Ok(Stamp { incarnation: long(72), sequence: long(80) })
     }
 }
 

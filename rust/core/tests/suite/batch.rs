@@ -1,6 +1,6 @@
 //! Many frames at once: the same as one by one, and the first bad row is named.
 
-use declora_core::frame::{Delivery, HEADER_LEN, Message};
+use declora_core::frame::{Stamp, HEADER_LEN, Message};
 use declora_core::{
     Batch, CheckedFrames, Codec, Error, Fault, Frames, Stream, check_frames, decode_frames, encode_frames,
 };
@@ -40,7 +40,7 @@ fn rows_are_the_frames_of_their_senders() {
             let x = &x[row * COLUMNS..][..COLUMNS];
             let stream = Stream::quantizer(77, round as u32, sender);
             let end = HEADER_LEN + codec.encode_into(x, &mut frame[HEADER_LEN..], &stream).unwrap();
-            message.seal(&mut frame[..end], Delivery::default()).unwrap();
+            message.seal(&mut frame[..end], Stamp::default()).unwrap();
             assert_eq!(frame, frames[row * len..][..len]);
             assert_eq!(view.lens().nth(row), Some(end));
             let mut y = vec![0.0; COLUMNS];

@@ -2,14 +2,14 @@
 
 use std::sync::LazyLock;
 
-use declora_core::frame::{Delivery, HEADER_LEN, Message};
+use declora_core::frame::{Stamp, HEADER_LEN, Message};
 use declora_core::{Codec, Error, Fault, Stream, crc32c};
 use proptest::prelude::*;
 
 use crate::cases::cases;
 use crate::naive::{codec, values};
 
-const DELIVERY: Delivery = Delivery { incarnation: 0x1122_3344_5566_7788, sequence: 0x99AA_BBCC_DDEE_FF00 };
+const DELIVERY: Stamp = Stamp { incarnation: 0x1122_3344_5566_7788, sequence: 0x99AA_BBCC_DDEE_FF00 };
 
 fn message() -> Message<'static> {
     static CODEC: LazyLock<Codec> = LazyLock::new(|| codec("q4:block=64"));

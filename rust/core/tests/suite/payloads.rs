@@ -1,6 +1,6 @@
 //! What no encoder writes is refused before anything is written; what is not refused stays within its scale.
 
-use declora_core::frame::{Delivery, HEADER_LEN, Message};
+use declora_core::frame::{Stamp, HEADER_LEN, Message};
 use declora_core::{
     Batch, Codec, Error, Fault, Level, MixingMatrix, check_frames, decode_frames, with_level,
 };
@@ -216,7 +216,7 @@ fn a_sealed_frame_of_bad_codes_is_refused_and_moves_no_row() {
         evil[HEADER_LEN + stage..][..4].copy_from_slice(&2_f32.powi(127).next_down().to_le_bytes());
         let (run_id, manifest) = (batch.run_id, batch.manifest);
         let message = Message { run_id, manifest, round: 3, sender: SENDERS[1], codec, elements: n };
-        message.seal(evil, Delivery::default()).unwrap();
+        message.seal(evil, Stamp::default()).unwrap();
 
         let expected = Error::Frame { row: Some(1), fault: Fault::Code { index: 0 } };
         let checked = check_frames(&batch, &frames).unwrap();

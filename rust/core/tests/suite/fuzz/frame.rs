@@ -1,7 +1,7 @@
 //! Frames: whatever opens is what a sender seals, decodes to finite numbers, and mixes.
 
 use arbitrary::{Result, Unstructured};
-use declora_core::frame::{Delivery, HEADER_LEN, Message};
+use declora_core::frame::{Stamp, HEADER_LEN, Message};
 use declora_core::{
     Batch, CheckedFrames, Codec, Error, Frames, MixingMatrix, check_frames, crc32c, decode_frames,
 };
@@ -42,7 +42,7 @@ fn hostile(u: &mut Unstructured<'_>, message: &Message<'_>) -> Result<Vec<u8>> {
     }
     let payload = case::encoded(message.codec, &case::floats(u, message.elements)?);
     let mut frame = [vec![0; HEADER_LEN], payload].concat();
-    let delivery = Delivery { incarnation: u.arbitrary()?, sequence: u.arbitrary()? };
+    let delivery = Stamp { incarnation: u.arbitrary()?, sequence: u.arbitrary()? };
     message.seal(&mut frame, delivery).unwrap();
     case::damage(u, &mut frame, longest)?;
     let (fix_payload, fix_length, fix_header) = (u.arbitrary()?, u.arbitrary()?, u.arbitrary()?);
@@ -67,7 +67,7 @@ fn slots(u: &mut Unstructured<'_>, message: &Message<'_>, frame: &[u8]) -> Resul
     let slot = message.frame_len().unwrap();
     let x = case::floats(u, 2 * columns)?;
     let mut good = [vec![0; HEADER_LEN], case::encoded(codec, &x[..columns])].concat();
-    message.seal(&mut good, Delivery::default()).unwrap();
+    message.seal(&mut good, Stamp::default()).unwrap();
     let mut rows = vec![0; 2 * slot];
     for (row, bytes) in rows.chunks_exact_mut(slot).zip([&good[..], frame]) {
         let len = bytes.len().min(slot);

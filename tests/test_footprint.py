@@ -6,8 +6,8 @@ import torch
 import declora
 from conftest import tiny_bert, tiny_gpt2
 from declora.errors import ConfigError
-from declora.train import memory
-from declora.train.memory import check_fits
+from declora.train import footprint
+from declora.train.footprint import check_fits
 
 CPU = torch.device("cpu")
 FITS = {"clients": 10, "columns": 1000, "batch_size": 8, "length": 10.0, "device": CPU}
@@ -16,7 +16,7 @@ FITS = {"clients": 10, "columns": 1000, "batch_size": 8, "length": 10.0, "device
 @pytest.fixture
 def machine(monkeypatch):
     """Sets how many bytes the machine has."""
-    return lambda size: monkeypatch.setattr(memory, "_memory_of", lambda device: size)
+    return lambda size: monkeypatch.setattr(footprint, "_memory_of", lambda device: size)
 
 
 def test_rows_need_sixteen_bytes_a_parameter(machine):
@@ -39,7 +39,7 @@ def test_a_step_needs_a_quarter_of_its_activations_at_least(machine, make, logit
 
 
 def test_the_machine_has_memory():
-    assert 2**28 < memory._memory_of(CPU) < 2**50
+    assert 2**28 < footprint._memory_of(CPU) < 2**50
 
 
 def test_a_refused_run_gives_the_model_its_own_layers_back(machine, tokenizer, texts):

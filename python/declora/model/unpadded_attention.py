@@ -1,4 +1,4 @@
-"""Attention of packed tokens: in rows of a few sequences each, which do not see each other."""
+"""Attention of unpadded tokens: in rows of a few sequences each, which do not see each other."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv
 
-__all__ = ["ATTENTION", "AttentionRows", "PackedMask"]
+__all__ = ["ATTENTION", "AttentionRows", "UnpaddedMask"]
 
-ATTENTION = "declora_packed"
-"""What a model's `_attn_implementation` says for its attention to be `PackedMask.attend`."""
+ATTENTION = "declora_unpadded"
+"""What a model's `_attn_implementation` says for its attention to be `UnpaddedMask.attend`."""
 
 # Up to this many places of a row, a softmax of all its scores beats PyTorch's flash attention on a CPU: forward and
 # backward took 0.51, 0.56, 0.83 and 2.1 of its time at 32, 48, 128 and 256 places (a single look: 2 cores, 12 heads).
@@ -20,7 +20,7 @@ _SHORT = 128
 
 
 class AttentionRows:
-    """Where N packed tokens are in B rows of S places, sequences whole: `[B, S]` is less work than `[N, N]`.
+    """Where N unpadded tokens are in B rows of S places, sequences whole: `[B, S]` is less work than `[N, N]`.
 
     Args:
         lengths: `[R]`: tokens of each sequence.
@@ -55,7 +55,7 @@ class AttentionRows:
         return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, least).unsqueeze(1)
 
 
-class PackedMask:
+class UnpaddedMask:
     """What transformer blocks get for an attention mask, and hand to their attention: who is where and sees whom."""
 
     def __init__(self, rows: AttentionRows, *, causal: bool, dtype: torch.dtype) -> None:
@@ -164,7 +164,7 @@ def _attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: PackedMask,
+    attention_mask: UnpaddedMask,
     dropout: float = 0.0,
     scaling: float | None = None,
     **others: Any,
@@ -176,7 +176,7 @@ def _attention(
     """
     wanted = [name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None]
     if wanted:
-        raise ValueError(f"packed attention does not do {', '.join(wanted)}")
+        raise ValueError(f"unpadded attention does not do {', '.join(wanted)}")
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from declora.model.frozen import product_rows
-from declora.model.packed_attention import AttentionRows
+from declora.model.unpadded_attention import AttentionRows
 
-__all__ = ["Packed", "PackedBatch", "pack"]
+__all__ = ["Unpadded", "UnpaddedBatch", "unpad"]
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Some tokens of a padded batch `[R, T, ...]`, N of them, packed as `[1, M, ...]`.
+class Unpadded:
+    """Some tokens of a padded batch `[R, T, ...]`, N of them, unpadded as `[1, M, ...]`.
 
     The last M - N rows are nobody's: they start as zeros, no token sees them, and their gradient is zero.
     """
@@ -37,19 +37,19 @@ class Packed:
         return functional.pad(tokens, (*(0, 0) * (tokens.dim() - 1), 0, free)).unsqueeze(0)
 
     def scatter(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns packed `x [1, M, ...]` where the tokens are in the padded batch `[R, T, ...]`, zeros elsewhere."""
+        """Returns unpadded `x [1, M, ...]` where the tokens are in the padded batch `[R, T, ...]`, zeros elsewhere."""
         rows, width = self.padded
         padded = x.new_zeros(rows * width, *x.shape[2:])
         return padded.index_copy(0, self.source, x[0, : len(self.source)]).view(rows, width, *x.shape[2:])
 
 
 @dataclass(frozen=True)
-class PackedBatch:
-    """A padded batch packed."""
+class UnpaddedBatch:
+    """A padded batch unpadded."""
 
-    tokens: Packed
+    tokens: Unpadded
     """All tokens that are no padding."""
-    firsts: Packed
+    firsts: Unpadded
     """The first of each sequence alone."""
     first: torch.Tensor
     """int64 `[R]`: which of the tokens these are."""
@@ -57,14 +57,14 @@ class PackedBatch:
     """Where the tokens are while they attend to each other."""
 
 
-def pack(
+def unpad(
     lengths: NDArray[np.int64],
     bins: list[NDArray[np.int64]],
     clients: NDArray[np.int64],
     *,
     width: int,
     device: torch.device,
-) -> PackedBatch:
+) -> UnpaddedBatch:
     """Returns where the tokens of a padded batch go.
 
     Args:
@@ -78,12 +78,12 @@ def pack(
     starts = np.concatenate([[0], np.cumsum(lengths)])
     tokens = np.diff(starts[np.concatenate([[0], np.cumsum(clients)])])
 
-    def packed(source: NDArray[np.int64], counts: NDArray[np.int64], size: int) -> Packed:
-        return Packed((count, width), torch.from_numpy(source).to(device), counts.astype(np.uint32), size)
+    def unpadded(source: NDArray[np.int64], counts: NDArray[np.int64], size: int) -> Unpadded:
+        return Unpadded((count, width), torch.from_numpy(source).to(device), counts.astype(np.uint32), size)
 
-    return PackedBatch(
-        tokens=packed(np.flatnonzero(np.arange(width) < lengths[:, None]), tokens, product_rows(int(starts[-1]))),
-        firsts=packed(np.arange(count) * width, clients, count),
+    return UnpaddedBatch(
+        tokens=unpadded(np.flatnonzero(np.arange(width) < lengths[:, None]), tokens, product_rows(int(starts[-1]))),
+        firsts=unpadded(np.arange(count) * width, clients, count),
         first=torch.from_numpy(starts[:-1]).to(device),
         rows=AttentionRows(lengths, bins, device),
     )
