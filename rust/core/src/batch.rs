@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::codec::Codec;
 use crate::error::{Error, Fault, Result};
-use crate::frame::{Stamp, HEADER_LEN, Message, frame_len, trim};
+use crate::frame::{HEADER_LEN, Message, Stamp, frame_len, trim};
 use crate::philox::Stream;
 
 /// What messages have in common, and which message each is: row i is that of `senders[i]` in `rounds[i]`.

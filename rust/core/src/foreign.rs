@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::batch::check_len;
 use crate::error::{Error, Fault, Result};
-use crate::frame::{Stamp, Envelope, HEADER_LEN, trim};
+use crate::frame::{Envelope, HEADER_LEN, Stamp, trim};
 
 /// Which message each row is: row i is that of `senders[i]` in `rounds[i]`.
 #[derive(Debug, Clone, Copy)]

@@ -72,8 +72,8 @@ impl Message<'_> {
     /// # Errors
     /// [`Error::Length`] where `frame` has another length than [`Message::frame_len`], or more bytes than that where
     /// the codec has the entropy stage.
-    pub fn seal(&self, frame: &mut [u8], delivery: Stamp) -> Result<()> {
-        self.envelope()?.seal(frame, delivery)
+    pub fn seal(&self, frame: &mut [u8], stamp: Stamp) -> Result<()> {
+        self.envelope()?.seal(frame, stamp)
     }
 
     /// Checks that `frame` is this message, undamaged, and that its payload can be decoded.
@@ -81,9 +81,9 @@ impl Message<'_> {
     /// # Errors
     /// [`Error::Frame`] with the first [`Fault`].
     pub fn open(&self, frame: &[u8]) -> Result<Stamp> {
-        let (delivery, payload) = self.envelope()?.open(frame)?;
+        let (stamp, payload) = self.envelope()?.open(frame)?;
         self.codec.check_payload(payload, self.elements)?;
-        Ok(delivery)
+        Ok(stamp)
     }
 
     fn envelope(&self) -> Result<Envelope> {
@@ -134,16 +134,16 @@ impl Envelope {
         len == self.frame_len || self.shorter && len < self.frame_len
     }
 
-    pub(crate) fn seal(&self, frame: &mut [u8], delivery: Stamp) -> Result<()> {
+    pub(crate) fn seal(&self, frame: &mut [u8], stamp: Stamp) -> Result<()> {
         let (have, need) = (frame.len(), self.frame_len);
         let Some((header, payload)) = frame.split_first_chunk_mut().filter(|_| self.fits(have)) else {
             return Err(Error::Length { field: "frame", have, need });
         };
-        *header = self.header(payload, delivery);
+        *header = self.header(payload, stamp);
         Ok(())
     }
 
-    fn header(&self, payload: &[u8], delivery: Stamp) -> [u8; HEADER_LEN] {
+    fn header(&self, payload: &[u8], stamp: Stamp) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];
         let fields: [&[u8]; 12] = [
             &MAGIC,
@@ -156,8 +156,8 @@ impl Envelope {
             &self.block.to_le_bytes(),
             &crc32c(payload).to_le_bytes(),
             &(payload.len() as u64).to_le_bytes(),
-            &delivery.incarnation.to_le_bytes(),
-            &delivery.sequence.to_le_bytes(),
+            &stamp.incarnation.to_le_bytes(),
+            &stamp.sequence.to_le_bytes(),
         ];
         header.iter_mut().zip(fields.into_iter().flatten()).for_each(|(out, &byte)| *out = byte);
         let checksum = crc32c(&header[..CHECKED]);
@@ -172,14 +172,14 @@ impl Envelope {
         let (header, payload) = frame.split_first_chunk().ok_or(wrong_size)?;
         let fits = self.fits(frame.len());
         let agreed = if fits { payload.len() } else { need.saturating_sub(HEADER_LEN) };
-        let delivery = self.compare(header, agreed as u64)?;
+        let stamp = self.compare(header, agreed as u64)?;
         if !fits {
             return Err(wrong_size);
         }
         if crc32c(payload) != u32::from_le_bytes(field(header, 60)) {
             return Err(Fault::PayloadChecksum);
         }
-        Ok((delivery, payload))
+        Ok((stamp, payload))
     }
 
     fn compare(&self, header: &[u8; HEADER_LEN], payload_len: u64) -> Result<Stamp, Fault> {

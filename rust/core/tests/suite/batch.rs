@@ -1,6 +1,6 @@
 //! Many frames at once: the same as one by one, and the first bad row is named.
 
-use declora_core::frame::{Stamp, HEADER_LEN, Message};
+use declora_core::frame::{HEADER_LEN, Message, Stamp};
 use declora_core::{
     Batch, CheckedFrames, Codec, Error, Fault, Frames, Stream, check_frames, decode_frames, encode_frames,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use declora_core::frame::{Stamp, HEADER_LEN, Message};
+use declora_core::frame::{HEADER_LEN, Message, Stamp};
 use declora_core::{Codec, Error, Fault, Stream, crc32c};
 use proptest::prelude::*;
 

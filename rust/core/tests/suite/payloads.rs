@@ -1,6 +1,6 @@
 //! What no encoder writes is refused before anything is written; what is not refused stays within its scale.
 
-use declora_core::frame::{Stamp, HEADER_LEN, Message};
+use declora_core::frame::{HEADER_LEN, Message, Stamp};
 use declora_core::{
     Batch, Codec, Error, Fault, Level, MixingMatrix, check_frames, decode_frames, with_level,
 };

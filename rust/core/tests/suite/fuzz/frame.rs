@@ -1,7 +1,7 @@
 //! Frames: whatever opens is what a sender seals, decodes to finite numbers, and mixes.
 
 use arbitrary::{Result, Unstructured};
-use declora_core::frame::{Stamp, HEADER_LEN, Message};
+use declora_core::frame::{HEADER_LEN, Message, Stamp};
 use declora_core::{
     Batch, CheckedFrames, Codec, Error, Frames, MixingMatrix, check_frames, crc32c, decode_frames,
 };
