@@ -37,7 +37,7 @@ def main():
             found = Counter()
             for out, kills in run_with_kills(Path(home) / "killed", settings, kills=wanted, longest=longest, rng=rng):
                 same = rounds_of(out) == rounds_of(whole) and adapters_of(out) == adapters_of(whole)
-                found.update(runs=1, kills=kills, equal=same)
+                found.update(runs=1, kills=kills, equal=int(same))
         killed, ended, equal = killed + found["kills"], ended + found["runs"], equal and found["equal"] == found["runs"]
         print(f"{name:20} {found['kills']:4} kills, {found['equal']} of {found['runs']} runs equal", flush=True)
     seconds = time.perf_counter() - start
