@@ -43,8 +43,9 @@ RUNS = {
     "rolora": {"method": "rolora", "codec": "q4+choco"},
     "gradient-tracking": {"method": "gradient-tracking", "optimizer": "sgd"},
     "d2": {"method": "d2", "optimizer": "sgd"},
-    "decaf": {"method": "decaf", "ranks": [1, 2, 3, 4]},
-    "ranks": {"ranks": [2, 1, 2, 1], "codec": "q4+ef"},
+    "decaf": {"method": "decaf", "codec": "none"},
+    "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
+    "ranks of factors": {"method": "gradient-tracking", "ranks": [4, 2, 1, 2], "codec": "q2+choco"},
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import declora
 from conftest import tiny_bert, tiny_texts
 from declora.errors import ConfigError
 from declora.methods import build_method
+from declora.methods.products import refactor
 from declora.model import Layout
 from declora.plan import Columns, Plan
 from declora.topology import Topology
@@ -31,17 +32,17 @@ def products(rows, of):
     return torch.stack([of.view(rows, b.name).double() @ of.view(rows, a.name).double() for b, a in of.pairs], dim=1)
 
 
-def gossip(method="decaf", *, of=None, start=None, **settings):
+def gossip(method="decaf", *, of=None, start=None, gamma=None, **settings):
     of = of or layout()
     start = rows_of(CLIENTS, of.columns) if start is None else start
-    return gossip_of(federation_of(clients=CLIENTS, **settings), start, method=method, layout=of), start
+    return gossip_of(federation_of(clients=CLIENTS, **settings), start, method=method, layout=of, gamma=gamma), start
 
 
 @pytest.mark.parametrize("codec", ["none", "q4", "eden:bits=4"])
-@pytest.mark.parametrize("method", ["decaf", "decaf:left=1"])
-def test_products_and_heads_are_averaged_with_what_neighbours_make_of_the_messages(method, codec):
+@pytest.mark.parametrize(("method", "gamma"), [("decaf", 1.0), ("decaf:left=1", 0.6)])
+def test_products_and_heads_are_averaged_with_what_neighbours_make_of_the_messages(method, gamma, codec):
     of = layout()
-    alone, rows = gossip(method, codec=codec)
+    alone, rows = gossip(method, codec=codec, gamma=gamma)
     x = rows.clone()
     inbox = alone.round(0, rows)
     z, w = (
@@ -49,13 +50,24 @@ def test_products_and_heads_are_averaged_with_what_neighbours_make_of_the_messag
         torch.from_numpy(Topology.build("ring", CLIENTS).weights(0).toarray()),
     )
     mine, public = products(x, of), products(z, of)
-    expected = mine + torch.einsum("ij,jldk->ildk", w, public) - public
+    expected = mine + gamma * (torch.einsum("ij,jldk->ildk", w, public) - public)
     # Entries of factors and products are below 10: 4 products of two float32 each, rounded by 2^-24.
     torch.testing.assert_close(products(rows, of), expected, atol=10 * 4 * 2 * 2.0**-24 * 10, rtol=0)
     torch.testing.assert_close(products(rows, of).mean(0), mine.mean(0), atol=1e-4, rtol=0)
-    head = x[:, :6].double() + (w @ z[:, :6].double() - z[:, :6].double())
+    head = x[:, :6].double() + gamma * (w @ z[:, :6].double() - z[:, :6].double())
     torch.testing.assert_close(rows[:, :6].double(), head, atol=1e-5, rtol=0)
     assert (codec == "none") == torch.equal(z, x)
+
+
+def test_on_a_complete_graph_without_loss_one_client_factors_for_all(monkeypatch):
+    factored = []
+    monkeypatch.setattr(
+        "declora.methods.products.refactor", lambda b, *rest: factored.append(len(b)) or refactor(b, *rest)
+    )
+    alone, rows = gossip(topology="complete")
+    alone.round(0, rows)
+    assert sum(factored) == len(layout().pairs)
+    assert torch.equal(rows[:, 6:], rows[:1, 6:].expand(CLIENTS, -1))
 
 
 def test_without_rounding_clients_come_to_the_truncated_mean_product():

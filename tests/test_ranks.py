@@ -13,7 +13,7 @@ import declora
 from conftest import tiny_bert, tiny_texts
 from declora.codec import parse_codec
 from declora.errors import ConfigError, ModelError
-from declora.methods import METHODS, Ranks, Stack
+from declora.methods import METHODS, Part, Ranks, Stack
 from declora.model import Layout
 from declora.model.ranks import beyond
 from declora.state import State
@@ -103,10 +103,19 @@ def test_factors_are_averaged_with_zeros_and_cut():
     torch.testing.assert_close(rows, expected)
 
 
+class Watching(Part):
+    """Remembers what clients begin with."""
+
+    name = "watching"
+
+    def extra(self, state, layout):
+        return {"first": state.adapter.clone()}
+
+
 def test_first_adapters_are_cut_before_other_parts_look_at_them():
     of, state = layout(), State(torch.ones(3, layout().columns))
-    Stack([METHODS["d2"](), Ranks([1, 2, 4], exact=False)]).begin(state, of)
-    for array in (state.adapter, state.room("d2")["before"]):
+    Stack([Watching(), Ranks([1, 2, 4], exact=False)]).begin(state, of)
+    for array in (state.adapter, state.room("watching")["first"]):
         assert array.sum(1).tolist() == [1 * 13, 2 * 13, 4 * 13]
 
 

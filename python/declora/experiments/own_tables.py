@@ -23,7 +23,8 @@ _METHODS: dict[str, dict[str, Any]] = {
     "ffa-lora": {"method": "ffa-lora"},
     "tad-lora:interval=5": {"method": "tad-lora:interval=5"},
     "gradient-tracking": {"method": "gradient-tracking"},
-    "d2": {"method": "d2"},
+    "decaf": {"method": "decaf"},
+    "decaf, ranks 4 to 28": {"method": "decaf", "ranks": _MIXED_RANKS},
 }
 _GRAPHS = {
     "path": {"topology": "path"},
