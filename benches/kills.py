@@ -25,17 +25,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", nargs="*", choices=RUNS, default=list(RUNS), metavar="NAME", help="default: all")
     options = parser.parse_args()
     start, killed, equal, ended = time.perf_counter(), 0, True, 0
-    for number, (name, settings) in enumerate(RUNS.items()):
-        wanted = (options.kills * (number + 1)) // len(RUNS) - (options.kills * number) // len(RUNS)
+    for number, name in enumerate(options.runs):
+        settings, count = RUNS[name], len(options.runs)
+        wanted = (options.kills * (number + 1)) // count - (options.kills * number) // count
         rng = np.random.default_rng([options.seed, number])
         with tempfile.TemporaryDirectory() as home:
             whole, longest = run_whole(Path(home) / "whole", settings)
             found = Counter()
             for out, kills in run_with_kills(Path(home) / "killed", settings, kills=wanted, longest=longest, rng=rng):
                 same = rounds_of(out) == rounds_of(whole) and adapters_of(out) == adapters_of(whole)
-                found.update(runs=1, kills=kills, equal=same)
+                found.update(runs=1, kills=kills, equal=int(same))
         killed, ended, equal = killed + found["kills"], ended + found["runs"], equal and found["equal"] == found["runs"]
         print(f"{name:20} {found['kills']:4} kills, {found['equal']} of {found['runs']} runs equal", flush=True)
     seconds = time.perf_counter() - start

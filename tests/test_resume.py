@@ -1,6 +1,7 @@
 """A run that was stopped goes on, on a CPU bit for bit; what would make its rounds others is refused by name."""
 
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -18,6 +19,7 @@ from declora.errors import ConfigError, RunFolderError
 from declora.recording import Recording
 from declora.report import read_metrics
 from declora.report.belongings import new_beside
+from declora.store import manifest
 from resumable import OBJECTS, ROUNDS, RUNS, SETTINGS, adapters_of, rounds_of
 
 
@@ -193,6 +195,28 @@ def test_a_run_that_was_stopped_while_it_wrote_its_adapters_writes_them_again(wh
     same(tmp_path / "run", whole())
 
 
+def test_a_checkpoint_that_cannot_be_written_costs_neither_the_run_nor_the_next_one(whole, tmp_path, plain):
+    """The disk is full at the second of three: what is left is the first and the third."""
+    write, calls = manifest.write, []
+
+    def full_once(folder):
+        calls.append(folder)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(folder)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(manifest, "write", full_once)
+        with pytest.warns(
+            UserWarning, match=r"'checkpoints' cannot be written: no space left on device\. What was saved"
+        ):
+            simulate(tmp_path / "run")
+    same(tmp_path / "run", whole())
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "event-00000002", "event-00000006",
+    ]  # fmt: skip
+
+
 # More rounds
 
 
@@ -331,5 +355,5 @@ def test_the_command_line_names_what_it_cannot_give(stopped, tmp_path, capsys):
     stopped(3)
     assert cli.main(["resume", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
-    assert "model='<BertForSequenceClassification>' is an object" in error
-    assert f"declora.resume('{tmp_path}/run', model=..., data=..., tokenizer=...)" in error
+    assert "data={'train': '<Dataset>', 'validation': '<Dataset>'} is an object" in error
+    assert f"declora.resume('{tmp_path}/run', data=..., model=..., tokenizer=...)" in error

@@ -14,6 +14,10 @@ from declora.errors import ConfigError
 from declora.settings import of_run
 
 
+def read(folder, **given):
+    return of_run("runs/a", folder, given, asked="resume")
+
+
 @pytest.fixture
 def folder(tmp_path):
     def write(**settings):
@@ -36,7 +40,7 @@ PLAIN = {
 
 @pytest.mark.parametrize("what", PLAIN)
 def test_values_are_read_back_as_they_were(folder, what):
-    config = of_run("runs/a", folder(**PLAIN[what]))
+    config = read(folder(**PLAIN[what]))
     assert config.describe() == SimulationConfig(**PLAIN[what]).describe()
 
 
@@ -55,15 +59,13 @@ def test_an_object_is_asked_for_by_name_and_taken(folder, name):
     thing = OBJECTS[name]()
     stored = folder(**{name: thing})
     with pytest.raises(ConfigError, match=rf"{name}=.* is an object, .*declora\.resume\('runs/a', {name}=\.\.\.\)\.$"):
-        of_run("runs/a", stored)
-    assert (
-        of_run("runs/a", stored, **{name: thing}).describe()[name] == SimulationConfig(**{name: thing}).describe()[name]
-    )
+        read(stored)
+    assert read(stored, **{name: thing}).describe()[name] == SimulationConfig(**{name: thing}).describe()[name]
 
 
 def test_a_configuration_of_a_model_is_an_object_too(folder):
     with pytest.raises(ConfigError, match=r"model=.* is an object"):
-        of_run("runs/a", folder(model=tiny_bert().config))
+        read(folder(model=tiny_bert().config))
 
 
 @pytest.mark.parametrize(
@@ -77,15 +79,15 @@ def test_a_configuration_of_a_model_is_an_object_too(folder):
 )
 def test_what_the_run_did_not_have_is_refused(folder, given, said):
     with pytest.raises(ConfigError, match=said):
-        of_run("runs/a", folder(), **given)
+        read(folder(), **given)
 
 
 def test_a_large_mixing_matrix_is_read_back(folder):
     matrix = np.full((400, 400), 1 / 400)
-    config = of_run("runs/a", folder(topology=matrix, clients=400))
+    config = read(folder(topology=matrix, clients=400))
     np.testing.assert_array_equal(config.topology, matrix)
 
 
 def test_a_run_that_was_stopped_before_it_wrote_its_settings_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigError, match=r"path='runs/a' is a run that was stopped before it began\. Begin it again"):
-        of_run("runs/a", tmp_path)
+        read(tmp_path)

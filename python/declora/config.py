@@ -232,7 +232,7 @@ class SimulationConfig:
     overwrite: Annotated[bool, SHARED] = False
     """Whether an earlier run in `out` is replaced. It stays until the new one has finished; until then the new one is
     beside it, in a folder whose name ends with .declora-new."""
-    checkpoint_every: Annotated[int | None, Whole(1, _MILLION)] = None
+    checkpoint_every: Annotated[int | None, Whole(1, _MILLION), SHARED] = None
     """Rounds between checkpoints, from which `declora resume` goes on with the run; the last round is always one. They
     are in `out`, the last two of them, and the last one stays. None: none are written."""
     tensorboard: bool = False

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from declora.config import OUTPUT
 from declora.run import Run
 
 __all__ = ["describe_origin", "differences", "environment"]
@@ -21,7 +22,7 @@ _BINDING = (*_PACKAGES, "device", "processor", "group size", "padding")
 """What of the environment changes results. On a CPU its instruction set does, in the last bits; threads do not."""
 _LONGEST = 200
 """Characters of a setting that is kept whole."""
-_FREE = frozenset({"out", "overwrite", "tensorboard", "progress", "checkpoint_every", "compare", "rounds"})
+_FREE = OUTPUT | {"compare", "rounds"}
 """Settings that do not change what a round does."""
 
 

@@ -39,7 +39,7 @@ def resume(
         DecloraError: As `simulate`.
     """
     folder = find_run(path, unfinished=True)
-    config = of_run(path, folder, **objects)
+    config = of_run(path, folder, objects, asked="resume")
     if config.checkpoint_every is None:
         raise ConfigError(
             f"path={os.fspath(path)!r} is a run without checkpoints. Begin it again, with checkpoint_every=10 or so: "

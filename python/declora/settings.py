@@ -52,13 +52,14 @@ def load_toml(path: str | Path, *, longest: int = _LONGEST_FILE) -> dict[str, An
     return settings
 
 
-def of_run(path: str | os.PathLike[str], folder: Path, **given: Any) -> SimulationConfig:
+def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any], *, asked: str) -> SimulationConfig:
     """Returns the settings of the run in `folder`, as its `config.json` holds them.
 
     Args:
         path: What the user called it.
         folder: Where its files are.
-        **given: The objects (a model, a graph, rows of data) that the run was given, which the file can only describe.
+        given: The objects (a model, a graph, rows of data) that the run was given, which the file can only describe.
+        asked: The function of `declora` that asks.
 
     Raises:
         ConfigError: There are no settings, an object is missing, or something was given that the run did not have.
@@ -74,12 +75,12 @@ def of_run(path: str | os.PathLike[str], folder: Path, **given: Any) -> Simulati
     if missing:
         objects = ", ".join(f"{name}=..." for name in missing)
         raise ConfigError(
-            f"{missing[0]}={shown(stored[missing[0]])} is an object, which the folder of a run can only describe. Go "
-            f"on from Python, with the same one: declora.resume({os.fspath(path)!r}, {objects})."
+            f"{missing[0]}={shown(stored[missing[0]])} is an object, which the folder of a run can only describe. Pass "
+            f"the same one, from Python: declora.{asked}({os.fspath(path)!r}, {objects})."
         )
     if given.get("compare") is not None:
-        given["compare"] = parse_overrides(given["compare"])
-    config = SimulationConfig().override(**(stored | given))
+        given = {**given, "compare": parse_overrides(given["compare"])}
+    config = SimulationConfig().override(**{**stored, **given})
     described = config.describe()
     for name in given:
         if described[name] != stored.get(name):

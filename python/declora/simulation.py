@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import Any, overload
 
 from declora import process
-from declora.config import SimulationConfig
+from declora.config import SETTINGS, SimulationConfig
 from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, cut, out_of_memory, shown
 from declora.model.held import held
 from declora.origin import environment
@@ -20,9 +20,6 @@ from declora.run import RoundRecord, Run
 from declora.settings import parse_overrides
 
 __all__ = ["computing", "configs_of", "ready", "run_all", "simulate"]
-
-_OF_THE_WHOLE = {"compare", "out", "overwrite", "checkpoint_every"}
-"""Settings that a run of a comparison cannot change."""
 
 
 @overload
@@ -145,7 +142,7 @@ def configs_of(base: SimulationConfig) -> dict[str, SimulationConfig]:
     overrides = parse_overrides(base.compare)
     base = dataclasses.replace(base, compare=None)
     for label, changes in overrides.items():
-        if own := sorted(changes.keys() & _OF_THE_WHOLE):
+        if own := sorted(name for name in changes if name in SETTINGS and SETTINGS[name].shared):
             raise ConfigError(f"compare[{label!r}] sets {own[0]}, which holds for the whole comparison. Set it there.")
     configs = {label: base.override(**changes) for label, changes in overrides.items()}
     if base.out is None:
