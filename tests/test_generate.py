@@ -57,7 +57,7 @@ def test_every_client_and_the_average_write_what_peft_generates_alone(bank, toke
     questions = corpus(pairs(12), tokenizer, model, max_new_tokens=NEW).questions
     assert len({len(prompt) for prompt in questions.prompts}) > 3, "prompts of one length need no padding"
     monkeypatch.setattr("declora.train.generate.TOKENS_PER_BATCH", {"cpu": 200})
-    for values in (filled.P, filled.mean(range(filled.clients)).unsqueeze(0)):
+    for values in (filled.P, filled.P.mean(0, keepdim=True)):
         owners = np.repeat(np.arange(len(values)), 12)
         prompts = questions.prompts * len(values)
         found = greedy(model, filled, values, prompts, owners, max_new_tokens=NEW, stop=[3], pad_id=0)

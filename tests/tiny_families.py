@@ -129,8 +129,8 @@ CLIENTS, BATCH, STEPS, RATE, CLIP, SEED = 3, 6, 3, 0.5, 0.5, 3
 class _Spread(Run):
     """A run whose clients begin with adapters of their own, `start`."""
 
-    def _begin(self):
-        super()._begin()
+    def _begin(self, earlier):
+        super()._begin(earlier)
         self.bank.P += 0.05 * torch.randn(self.bank.P.shape, generator=torch.Generator().manual_seed(5))
         self.start = self.bank.P.clone()
 
