@@ -16,10 +16,9 @@ DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
 PAGES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "table1": ("table1", ("sst2", "ag_news")),
     "table1-mrpc": ("table1", ("mrpc",)),
-    **{
-        name: (name, None)
-        for name in ("label-skew", "messages", "local-steps", "topologies", "methods", "table4", "table2")
-    },
+    "methods": ("methods", ("sst2",)),
+    "methods-ag_news": ("methods", ("ag_news",)),
+    **{name: (name, None) for name in ("label-skew", "messages", "local-steps", "topologies", "table4", "table2")},
 }
 """By name: the experiment, and its tasks, None for those that are its own."""
 
