@@ -45,7 +45,7 @@ RUNS = {
     "d2": {"method": "d2", "optimizer": "sgd"},
     "decaf": {"method": "decaf", "codec": "none"},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
-    "ranks of factors": {"method": "gradient-tracking", "ranks": [4, 2, 1, 2], "codec": "q2+choco"},
+    "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},
 }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def test_products_and_heads_are_averaged_with_what_neighbours_make_of_the_messag
     x = rows.clone()
     inbox = alone.round(0, rows)
     z, w = (
-        torch.from_numpy(inbox.public(of.columns)),
+        torch.from_numpy(inbox.public()),
         torch.from_numpy(Topology.build("ring", CLIENTS).weights(0).toarray()),
     )
     mine, public = products(x, of), products(z, of)

@@ -10,8 +10,9 @@ import declora
 from conftest import tiny_bert
 from declora.errors import ConfigError
 from declora.methods import METHODS, build_method
+from declora.methods.stack import RESERVED
 from declora.model import Block, Layout
-from declora.plan import Phase, Plan
+from declora.plan import Columns, Phase, Plan
 from declora.run import Run
 
 CLIENTS, ROUNDS = 4, 4
@@ -195,10 +196,17 @@ def test_parts_are_combined_in_any_order(run):
         ({"method": "ffa-lora:interval=2"}, "ffa-lora takes no options"),
         ({"method": "rolora", "mixer": "push-sum"}, "sends other columns in other rounds"),
         ({"method": "rolora", "attack": "stale"}, "repeats what was sent in an earlier round"),
-        ({"method": "d2", "mixer": "median", "topology": "complete"}, "d2' is made for weighted means"),
+        ({"method": "d2", "mixer": "median", "topology": "complete"}, "d2' needs corrections whose sum stays 0"),
         ({"method": "d2", "topology": "one-peer-exponential"}, "needs one symmetric mixing matrix"),
         ({"method": "d2", "weights": "samples"}, "needs one symmetric mixing matrix"),
         ({"method": "gradient-tracking", "mixer": "median", "topology": "complete"}, "corrections whose sum stays 0"),
+        (
+            {"method": "gradient-tracking", "ranks": [2, 4, 4, 2]},
+            r"ranks=\[2, 4, 4, 2\]: this method needs corrections",
+        ),
+        ({"method": "fedavg+d2"}, "which topology='complete' has not"),
+        ({"method": "d2+fedavg"}, "which topology='complete' has not"),
+        ({"method": "fedavg+local"}, "both 'fedavg' and 'local' say who talks to whom"),
     ],
     ids=str,
 )
@@ -208,10 +216,58 @@ def test_a_method_that_cannot_be_run_like_that_is_refused_before_anything_is_loa
         declora.simulate(clients=CLIENTS, **settings)
 
 
+@pytest.mark.parametrize("method", ["local+gradient-tracking", "gradient-tracking+local"])
+def test_who_talks_is_settled_before_what_depends_on_it(run, method):
+    """Nobody talks, so it is no matter that the mixer is no mean, and corrections stay 0: local training."""
+    result, local = run(method=method, mixer="median", topology="complete"), run(method="local")
+    assert all(torch.equal(result.client(i).row, local.client(i).row) for i in range(CLIENTS))
+
+
 def test_names_are_written_back_with_their_options():
     for name in METHODS:
         assert str(build_method(str(build_method(name)))) == str(build_method(name))
     assert str(build_method("tad-lora:interval=3+local")) == "tad-lora:interval=3+local"
+    assert str(build_method("tad-lora")) == "tad-lora"
+
+
+def part_of(**members):
+    return type("Mine", (declora.Part,), {"name": "mine", **members})()
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"name": None}, "method part Mine: name=None must be a word"),
+        ({"name": "a/b"}, "method part Mine: name='a/b' must be a word"),
+        ({"name": "memory"}, "name='memory' must be a word of letters, digits and dashes, none of adapter"),
+        ({"arrange": lambda self, federation: None}, "'mine': arrange gives a NoneType; it must return a Federation"),
+        ({"plan": lambda self, plan, layout: None}, "'mine': plan gives a NoneType; it must return a Plan"),
+        ({"extra": lambda self, state, layout: None}, "'mine': extra gives a NoneType; it must return a Mapping"),
+        ({"extra": lambda self, state, layout: {"x": [1]}}, "'mine': extra gives a list for 'x'; it must give arrays"),
+    ],
+    ids=["no name", "a path", "a room", "arrange", "plan", "extra", "no array"],
+)
+def test_what_a_part_of_the_users_own_gives_is_checked(run, members, message):
+    with pytest.raises(ConfigError, match=message):
+        run(method=part_of(**members))
+
+
+def test_a_part_that_does_not_fit_the_model_is_refused_before_anything_is_written(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"decaf.* sends only one of the two"):
+        run(method="ffa-lora+decaf", out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_room_of_a_runs_own_is_one_that_no_part_can_be_called_like(run, monkeypatch):
+    rooms, original = set(), Run._round
+
+    def watched(self, event, before):
+        rooms.update(self.state.rooms)
+        return original(self, event, before)
+
+    monkeypatch.setattr(Run, "_round", watched)
+    run(rounds=1)
+    assert rooms == set(RESERVED)
 
 
 def test_the_hooks_of_all_parts_are_called_in_order(run):
@@ -279,6 +335,8 @@ def test_spans_join_where_they_touch_and_leave_the_rest():
     assert A.rest.spans == ((8, 14), (22, 34))
     assert LAYOUT.of_kinds("A", "B", "head") == LAYOUT.whole
     assert LAYOUT.whole.rest.spans == ()
+    assert (A | B).spans == (B | A).spans == ((0, 28),)
+    assert Columns.of(9, [(4, 6), (0, 2), (5, 8), (3, 3)]).spans == ((0, 2), (4, 8))
     rows = np.arange(2 * 34, dtype=np.float32).reshape(2, 34)
     taken = A.take(rows)
     assert taken.flags.c_contiguous

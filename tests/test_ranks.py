@@ -1,6 +1,7 @@
 """Clients with ranks of their own: columns beyond them stay zero, and their adapters are PEFT's of that rank."""
 
 import json
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -13,7 +14,7 @@ import declora
 from conftest import tiny_bert, tiny_texts
 from declora.codec import parse_codec
 from declora.errors import ConfigError, ModelError
-from declora.methods import METHODS, Part, Ranks, Stack
+from declora.methods import METHODS, Part, Ranks, Stack, build_method
 from declora.model import Layout
 from declora.model.ranks import beyond
 from declora.state import State
@@ -58,7 +59,41 @@ def test_local_steps_leave_zeros_beyond_a_rank_as_they_are_by_themselves(run, mo
     assert has.count_nonzero() == has.numel()
 
 
-@pytest.mark.parametrize("method", ["dec-lora", "decaf", "fedavg+decaf:left=1", "gradient-tracking", "d2", "tad-lora"])
+class Noisy(declora.Part):
+    """Moves every number of every adapter after each step, those beyond a client's rank, too."""
+
+    name = "noisy"
+
+    def after_step(self, state, step):
+        state.adapter.add_(0.1)
+
+
+class Doubled(declora.Part):
+    """Sends each adapter twice, side by side, and keeps the first."""
+
+    name = "doubled"
+
+    def plan(self, plan, layout):
+        return replace(plan, sent=plan.sent.repeated(2))
+
+    def lifted(self, layout):
+        return layout.twice("again.")
+
+    def origin(self, state):
+        return torch.cat([state.adapter] * 2, dim=1)
+
+    def lift(self, state, plan):
+        return self.origin(state)
+
+    def refit(self, state, mixed, plan):
+        state.adapter.copy_(mixed[:, : state.adapter.shape[1]])
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["dec-lora", "decaf", "fedavg+decaf:left=1", "tad-lora", Noisy(), Doubled(), ["decaf", Noisy()]],
+    ids=["dec-lora", "decaf", "FlexLoRA", "tad-lora", "noisy", "doubled", "decaf, noisy"],
+)
 def test_nothing_is_left_beyond_a_rank_whatever_is_combined(run, method):
     lacks, has = cut(run(method=method))
     assert not lacks.any()
@@ -72,7 +107,7 @@ def layout(rank=4):
 def mixed(method, ranks):
     """Adapters before and after a round of gossip of a method, with the mixing matrix."""
     of = layout()
-    stack = Stack([METHODS[method](), Ranks(ranks, exact=method == "decaf")])
+    stack = Stack([METHODS[method](), Ranks(ranks, exact=method == "decaf", keeps_sums=False)])
     rows = rows_of(len(ranks), of.columns)
     alone = gossip_of(federation_of(clients=len(ranks)), rows, method=stack, layout=of)
     start = rows.masked_fill(beyond(of, ranks, rows.device), 0.0)
@@ -114,7 +149,7 @@ class Watching(Part):
 
 def test_first_adapters_are_cut_before_other_parts_look_at_them():
     of, state = layout(), State(torch.ones(3, layout().columns))
-    Stack([Watching(), Ranks([1, 2, 4], exact=False)]).begin(state, of)
+    Stack([Watching(), Ranks([1, 2, 4], exact=False, keeps_sums=False)]).begin(state, of)
     for array in (state.adapter, state.room("watching")["first"]):
         assert array.sum(1).tolist() == [1 * 13, 2 * 13, 4 * 13]
 
@@ -231,15 +266,15 @@ def test_that_a_mean_is_not_kept_is_said(run):
 
 
 @pytest.mark.parametrize("codec", ["none", "q4:block=64", "q2+rans+ef", "topk:fraction=0.5+choco", "powersgd+choco"])
-@pytest.mark.parametrize("method", ["dec-lora", "gradient-tracking"])
-def test_a_message_carries_no_columns_that_its_sender_lacks(run, method, codec):
+@pytest.mark.parametrize(("method", "times"), [("dec-lora", 1), (Doubled(), 2)], ids=["dec-lora", "doubled"])
+def test_a_message_carries_no_columns_that_its_sender_lacks(run, method, times, codec):
     """A ring of 3 is complete: each sends its frame to 2 others."""
     result = run(method=method, codec=codec, rounds=2)
     sent = result.clients.pivot(index="round", columns="client", values="bytes_sent").to_numpy()
     of = result._outcome.layout
     for client, rank in enumerate(RANKS):
-        own = METHODS[method]().lifted(of.at_rank(rank))
-        assert own.columns == (2 if method != "dec-lora" else 1) * len(result.client(client).row)
+        own = build_method(method).lifted(of.at_rank(rank))
+        assert own.columns == times * len(result.client(client).row)
         bound = 2 * parse_codec(codec).for_shapes(own.shapes).frame_bytes(own.columns)
         assert (sent[:, client] <= bound).all() if "rans" in codec else (sent[:, client] == bound).all()
     assert (sent[:, 0] < sent[:, 2]).all()

@@ -20,6 +20,7 @@ from declora.recording import Recording
 from declora.report import read_metrics
 from declora.report.belongings import new_beside
 from declora.store import manifest
+from declora.topology import Topology
 from resumable import OBJECTS, ROUNDS, RUNS, SETTINGS, adapters_of, rounds_of
 
 
@@ -278,7 +279,7 @@ def test_a_difference_that_changes_results_is_refused_by_name_and_nothing_writte
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"model": tiny_bert(width=16, seed=1)}, "the weights of the model has changed"),
+        ({"model": tiny_bert(width=16, seed=1)}, "the model has changed"),
         ({"data": {"train": tiny_texts(48, seed=9), "validation": tiny_texts(16, seed=1)}}, "the training data has"),
         ({"data": {"train": tiny_texts(48), "validation": tiny_texts(16, seed=9)}}, "the evaluation data has changed"),
     ],
@@ -287,6 +288,15 @@ def test_other_objects_than_the_run_was_begun_with_are_refused(given, said, stop
     stopped(3)
     with pytest.raises(RunFolderError, match=f"cannot go on as it began: {said}"):
         declora.resume(tmp_path / "run", **{**OBJECTS, **given})
+
+
+def test_another_graph_in_a_later_round_of_the_period_is_refused(tmp_path):
+    pairs = [Topology.build(graph, 4).weights(0) for graph in ("ring", "complete", "path")]
+    begun, other = (Topology("mine", 4, (pairs[0], second)) for second in pairs[1:])
+    stop(tmp_path / "run", 3, clients=4, topology=begun)
+    with pytest.raises(RunFolderError, match="cannot go on as it began: the graph has changed"):
+        declora.resume(tmp_path / "run", **OBJECTS, topology=other)
+    declora.resume(tmp_path / "run", **OBJECTS, topology=begun)
 
 
 def test_an_edited_setting_is_refused(stopped, tmp_path):

@@ -132,7 +132,7 @@ class SimulationConfig:
     """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max) or
     samples (metropolis weights changed to keep the mean weighted by each client's samples, which is then the averaged
     model); of fedavg's server: samples (n_k / n) or uniform (1 / n). None: metropolis, and samples for fedavg."""
-    method: Annotated[Any, Given(Name(build_method))] = "dec-lora"
+    method: Annotated[Any, Given(Name(build_method), judge=build_method)] = "dec-lora"
     """dec-lora, centralized (pooled data, with batches as large as all clients' together, so as many samples a round),
     fedavg (exact average by a server, weighted by samples), local (no gossip); ffa-lora (A stays as it was drawn),
     decaf (products B A are averaged, and factored again at each client's rank; fedavg+decaf:left=1 is FlexLoRA),
@@ -252,8 +252,6 @@ class SimulationConfig:
         if self.local_steps is None and self.local_epochs is None:
             object.__setattr__(self, "local_steps", DEFAULT_LOCAL_STEPS)
         self._settle_ranks()
-        if not isinstance(self.method, str):
-            build_method(self.method)
         if self.attack is not None:
             parse_attack(self.attack, self.attackers, clients=self.clients, seed=self.seed)
         if self.tensorboard and self.out is None:

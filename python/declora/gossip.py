@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
@@ -96,6 +96,10 @@ class Gossip:
             method.refit(state, lifted, plan)
         return inbox
 
+    def explaining(self, t: int) -> AbstractContextManager[None]:
+        """Adds to an error in round t what the exchange knows of its cause."""
+        return self._exchange.explaining(t)
+
     def _swap(self, plan: Plan, rows: Rows) -> Inbox:
         """Sends `rows [clients, sent columns]` in frames, and returns what arrived of them."""
         t, columns, seconds = plan.event, plan.sent, dict[str, float]()
@@ -103,7 +107,7 @@ class Gossip:
             with np.errstate(over="ignore"):  # what leaves the numbers here is cut, or named by the codec
                 outgoing = self._memory.outgoing(self._exchange.told(t, self._mixer.sent(rows)), columns)
             outgoing = self._exchange.fitted(outgoing, self._wire.limit(columns))
-            with self._exchange.explaining(t):
+            with self.explaining(t):
                 frames = self._wire.encode(t, outgoing, columns)
             self._exchange.posted(self._wire.codecs(columns), frames)
         with _timed(seconds, "exchange"):
@@ -120,7 +124,7 @@ class Gossip:
             )
             refused = checked.refused
             if not self._memory.lossless:
-                inbox.values = self._memory.public(inbox.public(columns.count), columns)
+                inbox.values = self._memory.public(inbox.public(), columns)
                 refused |= self._beyond(t, inbox.values)
                 self._memory.remember(outgoing, inbox.values, refused, columns)
             inbox.refused = refused

@@ -32,7 +32,7 @@ class Inbox:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of `encode`, `exchange` and `mix`."""
 
-    def public(self, columns: int) -> Rows:
+    def public(self) -> Rows:
         """Returns z, what every holder of a message reconstructs from it, `[messages, columns]`."""
         if self.values is None and self.frames is not None:
             self.values = self.frames.decoded()
@@ -45,4 +45,4 @@ class Inbox:
         if self.values is None and self.frames is not None and self.frames.whole is not None:
             mixer.mix_frames(self.weights, self.frames.whole, rows, gamma=gamma)
         else:
-            mixer.mix(self.weights, self.public(rows.shape[1]), rows, gamma=gamma, refused=self.refused)
+            mixer.mix(self.weights, self.public(), rows, gamma=gamma, refused=self.refused)

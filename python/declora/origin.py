@@ -50,8 +50,8 @@ def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
         "inputs": {
             "the training data": _digest(run.material.train, run.federation.shards),
             "the evaluation data": _digest(run.material.evaluation),
-            "the weights of the model": _digest(run.material.base.model.state_dict()),
-            "the graph": _digest(run.federation.topology.weights(0).toarray()),
+            "the model": _digest(run.material.base.model.state_dict()),
+            "the graph": _digest(*((w.indptr, w.indices, w.data) for w in run.federation.topology.matrices)),
         },
     }
 

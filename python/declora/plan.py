@@ -32,24 +32,18 @@ class Columns:
 
     @classmethod
     def of(cls, width: int, spans: Iterable[tuple[int, int]]) -> "Columns":
-        """Returns the columns of spans that rise, with those that touch joined."""
+        """Returns the columns that are in any of these spans."""
         joined: list[tuple[int, int]] = []
-        for start, stop in spans:
-            if joined and joined[-1][1] == start:
-                joined[-1] = (joined[-1][0], stop)
+        for start, stop in sorted(spans):
+            if joined and start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
             elif stop > start:
                 joined.append((start, stop))
         return cls(width, tuple(joined))
 
     def __or__(self, other: "Columns") -> "Columns":
         """Returns the columns that are among these or the others, of the same matrix."""
-        spans: list[tuple[int, int]] = []
-        for start, stop in sorted(self.spans + other.spans):
-            if spans and start <= spans[-1][1]:
-                spans[-1] = (spans[-1][0], max(stop, spans[-1][1]))
-            else:
-                spans.append((start, stop))
-        return Columns(other.width, tuple(spans))
+        return Columns.of(other.width, self.spans + other.spans)
 
     @property
     def count(self) -> int:
@@ -129,7 +123,8 @@ class Plan:
 
 
 def edges_of(weights: sp.csr_array) -> NDArray[np.int32]:
-    """Returns the messages (sender, receiver) that a mixing matrix needs, int32 `[E, 2]`, sorted."""
+    """Returns the messages (sender, receiver) that a mixing matrix needs, int32 `[E, 2]`, sorted, read-only."""
     receivers, senders = weights.tocsc().tocoo().coords  # by column, so sorted by sender
     pairs: NDArray[np.int32] = np.stack([senders, receivers], axis=1, dtype=np.int32)[senders != receivers]
+    pairs.flags.writeable = False
     return pairs

@@ -144,7 +144,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
     """
     codec, mixer, method = parse_codec(config.codec), parse_mixer(config.mixer), build_method(config.method)
     if config.ranks is not None:
-        method = Stack([*method.parts, Ranks(config.ranks, exact=method.of_products)])
+        method = Stack([*method.parts, Ranks(config.ranks, exact=method.of_products, keeps_sums=method.keeps_sums)])
     if not mixer.weighted and config.weights not in (None, "metropolis"):
         raise ConfigError(
             f"weights={config.weights!r} has no effect with mixer={str(mixer)!r}, which counts all neighbours alike; "

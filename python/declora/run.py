@@ -119,6 +119,7 @@ class Run:
                 shapes = self.method.lifted(self.layout).shapes
                 self.federation = replace(self.federation, codec=self.federation.codec.for_shapes(shapes))
                 self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
+                self._sent = self.method.plan(self._plan(0), self.layout).sent
                 self._try_model()
             finally:
                 self._surgery.undo()
@@ -214,7 +215,7 @@ class Run:
             self.method,
             self.layout,
             self.state,
-            sent=self.method.plan(self._plan(0), self.layout).sent,
+            sent=self._sent,
             gamma=config.gamma,
             version=version("declora"),
             seed=config.seed,
@@ -231,7 +232,7 @@ class Run:
             sharing=self.sharing,
         )
         if (stored := earlier.checkpoint) is not None:
-            self.state.restore(stored.event, self.state.run_id, stored.arrays)
+            self.state.restore(stored.event, stored.arrays)
 
     def execute(
         self, observe: Callable[[RoundRecord], None] = lambda record: None, earlier: Earlier | None = None
@@ -303,7 +304,7 @@ class Run:
         self.optimizer.reset_moments(plan.fresh)
         method.before_round(state, plan)
         start = time.perf_counter()
-        with self.federation.lying.explaining(event):
+        with self._gossip.explaining(event):
             work = self._trainer.run(plan, state, method)
         seconds = {"train": time.perf_counter() - start}
         inbox = self._gossip.round(plan, state, method)

@@ -54,12 +54,11 @@ class State:
         found = {f"{room}/{name}": _on_cpu(array) for room, own in self.rooms.items() for name, array in own.items()}
         return dict(sorted(found.items()))
 
-    def restore(self, event: int, run_id: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def restore(self, event: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Takes the place of another state of the same run.
 
         Args:
             event: Events that were finished.
-            run_id: Of the run.
             arrays: What `arrays` returned then. A room that is empty at the start of a run may hold anything.
 
         Raises:
@@ -84,7 +83,7 @@ class State:
                 held.copy_(torch.from_numpy(array))
             else:
                 self.rooms[room][key] = array.copy()
-        self.event, self.run_id = event, run_id
+        self.event = event
 
     def digest(self) -> str:
         """Returns 32 hex digits that two states share iff their events and arrays are equal, bit for bit."""

@@ -1,5 +1,6 @@
 """Holds experiments beyond the paper's: what messages, local steps and graphs cost, and which learning rate to take."""
 
+import itertools
 from typing import Any
 
 from declora.experiments.experiment import Cell, Experiment, Grid
@@ -17,14 +18,13 @@ _MESSAGES: dict[str, dict[str, Any]] = {
     "topk:fraction=0.1+choco": {"codec": "topk:fraction=0.1+choco"},
 }
 # Both factors of a client of rank r are as many numbers as r says, so a mixture with this mean is as large as rank 16.
-_MIXED_RANKS = [4, 8, 16, 16, 16, 16, 16, 16, 24, 28]
+_MIXED_RANKS = (4, 8, 16, 16, 16, 16, 16, 16, 24, 28)
 _METHODS: dict[str, dict[str, Any]] = {
     "dec-lora": {},
     "ffa-lora": {"method": "ffa-lora"},
     "tad-lora:interval=5": {"method": "tad-lora:interval=5"},
     "gradient-tracking": {"method": "gradient-tracking"},
     "decaf": {"method": "decaf"},
-    "decaf, ranks 4 to 28": {"method": "decaf", "ranks": _MIXED_RANKS},
 }
 _GRAPHS = {
     "path": {"topology": "path"},
@@ -64,6 +64,8 @@ def _topologies(grid: Grid) -> list[Cell]:
 def _methods(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
     base = {"clients": clients, "lora": {"r": 16}, "codec": "none", **RING, **work(grid.work)[1]}
+    ranks = list(itertools.islice(itertools.cycle(_MIXED_RANKS), clients))
+    methods = {**_METHODS, "decaf, ranks 4 to 28": {"method": "decaf", "ranks": ranks}}
     return [
         Cell(
             f"{name}, {partition}",
@@ -71,7 +73,7 @@ def _methods(grid: Grid) -> list[Cell]:
             "" if name == "dec-lora" else f"dec-lora, {partition}",
         )
         for partition in ("iid", "dirichlet:0.1")
-        for name, method in _METHODS.items()
+        for name, method in methods.items()
     ]
 
 

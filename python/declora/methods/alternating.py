@@ -71,6 +71,10 @@ class TadLora(_Alternating):
         super().__init__(1 if interval is None else interval)
         self._given = interval is not None
 
+    def __str__(self) -> str:
+        """The part, with its interval where that was given."""
+        return super().__str__() if self._given else self.name
+
     def arrange(self, federation: Federation) -> Federation:
         """Sets the interval that suits the graph where none was given."""
         if self._given:

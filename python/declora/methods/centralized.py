@@ -20,6 +20,7 @@ class Centralized(Part):
     """
 
     name = "centralized"
+    sets_graph = True
 
     def arrange(self, federation: Federation) -> Federation:
         """Returns one client with the pooled shards and a batch as large as all clients' together."""

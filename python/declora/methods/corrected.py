@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from declora.errors import ConfigError
 from declora.methods.part import Part, Step
 from declora.plan import Plan
 
 if TYPE_CHECKING:
     import torch
 
+    from declora.federation import Federation
     from declora.model import Layout
     from declora.state import Array, State
 
@@ -22,6 +24,21 @@ class Corrected(Part):
 
     How c_i moves at the end of a round is the subclass's. The sum over clients has to stay 0.
     """
+
+    keeps_sums = True
+
+    def arrange(self, federation: Federation) -> Federation:
+        """Returns the federation.
+
+        Raises:
+            ConfigError: The mixer is no weighted mean, under which the corrections would not sum to 0.
+        """
+        if not federation.exchange.silent and str(federation.mixer) != "linear":
+            raise ConfigError(
+                f"method={str(self)!r} needs corrections whose sum stays 0, which mixer={str(federation.mixer)!r} does "
+                "not keep. Use mixer='linear'."
+            )
+        return federation
 
     def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
         """Returns the corrections c, float32 `[clients, D]`, all 0."""

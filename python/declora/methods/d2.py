@@ -43,13 +43,10 @@ class D2(Corrected):
         Raises:
             ConfigError: The graph changes or is not symmetric, or the mixer is no weighted mean.
         """
+        federation = super().arrange(federation)
         if federation.exchange.silent:
             return federation
         topology = federation.topology
-        if str(federation.mixer) != "linear":
-            raise ConfigError(
-                f"method='d2' is made for weighted means, but mixer={str(federation.mixer)!r}. Use mixer='linear'."
-            )
         if topology.period > 1 or not topology.symmetric or federation.weighing is not None:
             raise ConfigError(
                 f"method='d2' needs one symmetric mixing matrix for all rounds, which topology={topology.name!r} has "

@@ -98,7 +98,7 @@ class Decaf(Part):
         from declora.methods.products import combine_products, difference_form
 
         assert inbox.weights is not None
-        weights, public = sit_out(inbox.weights, inbox.refused), inbox.public(rows.shape[1])
+        weights, public = sit_out(inbox.weights, inbox.refused), inbox.public()
         head = layout.of_kinds("head")
         mixed = head.take(rows)
         if head.count:

@@ -24,6 +24,7 @@ class FedAvg(Part):
 
     name = "fedavg"
     over_graph = False
+    sets_graph = True
 
     def arrange(self, federation: Federation) -> Federation:
         """Returns the complete graph over a star of links, without compression.

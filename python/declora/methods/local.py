@@ -16,6 +16,7 @@ class Local(Part):
     """Local steps and nothing else."""
 
     name = "local"
+    sets_graph = True
 
     def arrange(self, federation: Federation) -> Federation:
         """Returns the same clients, who never talk."""

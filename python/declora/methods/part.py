@@ -56,6 +56,10 @@ class Part:
     """The numbers that its constructor takes by name, as settings may give them: `name:option=1`."""
     over_graph: ClassVar[bool] = True
     """Whether clients talk over the graph of the settings, so that the rule of the weights is one for its edges."""
+    sets_graph: ClassVar[bool] = False
+    """Whether it says who talks to whom; then it is arranged before the others, and no other part may say it, too."""
+    keeps_sums: ClassVar[bool] = False
+    """Whether it needs gossip that keeps the sums over clients of what they send."""
     steady: ClassVar[bool] = True
     """Whether the same columns are sent in every round."""
     of_products: ClassVar[bool] = False

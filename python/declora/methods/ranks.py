@@ -30,12 +30,13 @@ class Ranks(Part):
     Args:
         ranks: Of each client.
         exact: Whether clients combine products of factors, in which those of unlike ranks are alike.
+        keeps_sums: Whether another part needs gossip that keeps the sums over clients of what they send.
     """
 
     name = "ranks"
 
-    def __init__(self, ranks: Sequence[int], *, exact: bool) -> None:
-        self._ranks, self._exact = tuple(ranks), exact
+    def __init__(self, ranks: Sequence[int], *, exact: bool, keeps_sums: bool) -> None:
+        self._ranks, self._exact, self._keeps_sums = tuple(ranks), exact, keeps_sums
 
     def __str__(self) -> str:
         """The part with the ranks."""
@@ -45,7 +46,7 @@ class Ranks(Part):
         """Returns the federation with the ranks of its clients; one that stands for all has the largest.
 
         Raises:
-            ConfigError: The mixer keeps sums of all that was sent, of which a cut would take a part.
+            ConfigError: The mixer or another part keeps sums of all that was sent, of which a cut would take a part.
         """
         if federation.clients != len(self._ranks):
             self._ranks = (max(self._ranks),) * federation.clients
@@ -55,6 +56,11 @@ class Ranks(Part):
                 raise ConfigError(
                     "mixer='push-sum' adds up what was sent, of which clients of a lower rank would cut a part. Use "
                     "another mixer, or the same rank for all."
+                )
+            if self._keeps_sums:
+                raise ConfigError(
+                    f"ranks={list(self._ranks)}: this method needs corrections whose sum over clients stays 0, of "
+                    "which clients of a lower rank would cut a part. Use another method, or the same rank for all."
                 )
             notes += (
                 "Factors of unlike ranks are averaged with zeros in the place of what is missing, and cut to each "

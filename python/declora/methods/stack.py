@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from declora.errors import ConfigError
+from declora.errors import ConfigError, shown
 from declora.methods.part import Part, Step
 from declora.mixer import Mixer
 from declora.plan import Plan
+from declora.spec import described
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Stack"]
 
+Given = TypeVar("Given")
+RESERVED = ("adapter", "optimizer", "attack", "memory", "mixer")
+"""Rooms that the state of every run has, which no part may be called like."""
 _SPACE = ("lifted", "origin", "lift", "mix", "refit")
 
 
@@ -34,16 +39,17 @@ class Stack:
         parts: At least one.
 
     Raises:
-        ConfigError: Two parts would own what can have one owner, or one stands there twice.
+        ConfigError: Two parts would own what can have one owner, one stands there twice, or has no name to be called.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
-        names = [part.name for part in self.parts]
+        names = [_name_of(part) for part in self.parts]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ConfigError(f"method={str(self)!r} has {twice!r} twice. Name it once.")
         self._space = self._owner(_SPACE, "how clients' values are combined")
         self._end = self._owner(("endpoint",), "which adapter is evaluated for all")
+        self._only_one([part for part in self.parts if part.sets_graph], "who talks to whom")
 
     def __str__(self) -> str:
         """The parts with their options, as settings write them."""
@@ -60,21 +66,33 @@ class Stack:
         return all(part.steady for part in self.parts)
 
     @property
+    def keeps_sums(self) -> bool:
+        """Whether a part needs gossip that keeps the sums over clients of what they send."""
+        return any(part.keeps_sums for part in self.parts)
+
+    @property
     def of_products(self) -> bool:
         """Whether products of factors are combined."""
         return self._space.of_products
 
     def _owner(self, hooks: Sequence[str], what: str) -> Part:
         owners = [part for part in self.parts if any(getattr(type(part), h) is not getattr(Part, h) for h in hooks)]
+        self._only_one(owners, what)
+        return owners[0] if owners else Part()
+
+    def _only_one(self, owners: Sequence[Part], what: str) -> None:
         if len(owners) > 1:
             first, second = (str(part) for part in owners[:2])
             raise ConfigError(f"method={str(self)!r}: both {first!r} and {second!r} say {what}. Leave one of them out.")
-        return owners[0] if owners else Part()
 
     def arrange(self, federation: Federation) -> Federation:
-        """Returns the federation as all parts run it, see `Part.arrange`."""
-        for part in self.parts:
-            federation = part.arrange(federation)
+        """Returns the federation as all parts run it, see `Part.arrange`: who talks to whom before what depends on it.
+
+        Raises:
+            ConfigError: The parts cannot be run like that, or one gives something else.
+        """
+        for part in sorted(self.parts, key=lambda part: not part.sets_graph):
+            federation = _given("arrange", part, part.arrange(federation), type(federation))
         return federation
 
     def begin(self, state: State, layout: Layout) -> None:
@@ -82,13 +100,24 @@ class Stack:
         for part in self.parts:
             part.begin(state, layout)
         for part in self.parts:
-            if own := part.extra(state, layout):
+            own = _given("extra", part, part.extra(state, layout), Mapping)
+            for name, array in own.items():
+                if not hasattr(array, "dtype") or not getattr(array, "ndim", 0):
+                    raise ConfigError(
+                        f"method part {part.name!r}: extra gives {described(array)} for {name!r}; it must give arrays "
+                        "or tensors of at least one axis."
+                    )
+            if own:
                 state.room(part.name).update(own)
 
     def plan(self, plan: Plan, layout: Layout) -> Plan:
-        """Returns what happens in a round, see `Part.plan`."""
+        """Returns what happens in a round, see `Part.plan`.
+
+        Raises:
+            ConfigError: A part gives something else.
+        """
         for part in (*(part for part in self.parts if part is not self._space), self._space):
-            plan = part.plan(plan, layout)
+            plan = _given("plan", part, part.plan(plan, layout), Plan)
         return plan
 
     def before_round(self, state: State, plan: Plan) -> None:
@@ -137,3 +166,23 @@ class Stack:
     ) -> torch.Tensor:
         """Returns the adapter that is evaluated for all, see `Part.endpoint`."""
         return self._end.endpoint(state, layout, clients, law)
+
+
+def _name_of(part: Part) -> str:
+    """Returns the name of a part, which is that of its room in the state of a run."""
+    name = getattr(part, "name", None)
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name) or name in RESERVED:
+        raise ConfigError(
+            f"method part {type(part).__name__}: name={shown(name)} must be a word of letters, digits and dashes, none "
+            f"of {', '.join(RESERVED)}. Set it in the class."
+        )
+    return name
+
+
+def _given(hook: str, part: Part, value: Given, kind: type) -> Given:
+    """Returns what a hook gave, after checking its kind."""
+    if not isinstance(value, kind):
+        raise ConfigError(
+            f"method part {part.name!r}: {hook} gives {described(value)}; it must return a {kind.__name__}."
+        )
+    return value

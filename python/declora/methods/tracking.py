@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from declora.errors import ConfigError
 from declora.methods.corrected import Corrected
 from declora.plan import Plan
 
 if TYPE_CHECKING:
     import torch
 
-    from declora.federation import Federation
     from declora.model import Layout
     from declora.state import State
 
@@ -33,19 +31,6 @@ class GradientTracking(Corrected):
     """
 
     name = "gradient-tracking"
-
-    def arrange(self, federation: Federation) -> Federation:
-        """Returns the federation.
-
-        Raises:
-            ConfigError: The mixer is no weighted mean of values, under which the corrections would not sum to 0.
-        """
-        if not federation.exchange.silent and str(federation.mixer) != "linear":
-            raise ConfigError(
-                f"method={str(self)!r} needs corrections whose sum stays 0, which mixer={str(federation.mixer)!r} does "
-                "not keep. Use mixer='linear'."
-            )
-        return federation
 
     def plan(self, plan: Plan, layout: Layout) -> Plan:
         """Returns the round in which deltas are sent beside adapters."""

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, eye_array
 
 from declora.errors import TopologyError
+from declora.plan import edges_of
 from declora.topology.check import TOLERANCE, as_matrix, check_clients, check_connected, check_mixes, check_weights
 from declora.topology.rounding import is_coarse, unrounded
 from declora.topology.spectrum import largest_eigenvalue, second_modulus
@@ -193,13 +194,7 @@ class Topology:
     @cached_property
     def _edges(self) -> tuple[NDArray[np.int32], ...]:
         """Keeps those of all rounds of the period: a dense graph has as many as weights, too many to find anew."""
-        found = []
-        for matrix in self.matrices:
-            receivers, senders = matrix.tocsc().tocoo().coords  # by column, so sorted by sender
-            pairs = np.stack([senders, receivers], axis=1, dtype=np.int32)[senders != receivers]
-            pairs.flags.writeable = False
-            found.append(pairs)
-        return tuple(found)
+        return tuple(map(edges_of, self.matrices))
 
     def messages(self, t: int) -> int:
         """Returns how many messages round t sends: its directed edges."""
