@@ -143,7 +143,7 @@ class Run:
             self._train,
             clients=federation.clients,
             special=base.tokenizer.all_special_ids,
-            unpad=config.unpad and self._train.task == "classification" and device.type == "cpu",
+            unpad=config.unpad,
             base_dropout=config.base_dropout,
         )
         self.group_size = 1
@@ -208,6 +208,7 @@ class Run:
             sort_by_length=config.sort_by_length and self.sharing.together,
             base_dropout=config.base_dropout,
             unpadding=self.sharing.unpadding,
+            head=self.sharing.head,
             seed=config.seed,
         )
         self._gossip = Gossip(

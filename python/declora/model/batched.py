@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from declora import _bridge, seeds
 from declora.errors import ModelError
-from declora.model.grouped import grouped_lora
-from declora.model.unpadded import Unpadded, UnpaddedBatch
+from declora.model.grouped import grouped_linear, grouped_lora
+from declora.model.unpadded import ByClient, Unpadded, UnpaddedBatch
 
 __all__ = ["BatchedLinear", "BatchedLora", "PerClient", "RowOwners"]
 
@@ -41,6 +41,11 @@ class RowOwners:
     """The rows without their padding, for the blocks to compute; None where they keep it."""
     inside: Unpadded | None = None
     """Which tokens are computed just now, between the first block and the last; None outside."""
+
+    @property
+    def by_client(self) -> ByClient | None:
+        """How many of the rows are each client's, where they follow each other client by client; None elsewhere."""
+        return None if self.unpadded is None else self.unpadded.firsts.by_client
 
     @contextmanager
     def computing(
@@ -129,7 +134,7 @@ class BatchedLora(PerClient):
         """Returns `[..., O]` in the base's dtype; the LoRA part is computed in float32."""
         y: torch.Tensor = self.base(x)
         if self.owners.inside is not None:
-            return self._unpadded(y.float(), x.float(), self.owners.inside).to(y.dtype)
+            return self._unpadded(y, x, self.owners.inside)
         h = x.float()
         if self.dropout and self.owners.training:
             h = self._dropped(h)
@@ -151,8 +156,8 @@ class BatchedLora(PerClient):
         """Returns `[1, N, O]` for unpadded tokens `x [1, N, I]` of which the base made `y [1, N, O]`."""
         if self.dropout and self.owners.training:
             x = x * unpadded.gather(self.mask((*unpadded.padded, x.shape[-1])).to(x.device))
-        factors = (self.lora_a, self.lora_b)
-        return grouped_lora(y.squeeze(0), x.squeeze(0), *factors, unpadded.counts, scaling=self.scaling).unsqueeze(0)
+        factors, rows = (self.lora_a, self.lora_b), unpadded.by_client
+        return grouped_lora(y.squeeze(0), x.squeeze(0), *factors, rows, scaling=self.scaling).unsqueeze(0)
 
     def mask(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Returns the dropout mask `[R, T, I]`: a client's entries depend on its own stream and nothing else.
@@ -187,6 +192,9 @@ class BatchedLinear(PerClient):
         h = x.float()
         if self.owners.owner is None:
             return functional.linear(h, self.weight[0], None if self.bias is None else self.bias[0])
+        if h.is_cuda and self.owners.by_client is not None:
+            rows = self.by_row(h)
+            return self.as_input(grouped_linear(rows, self.weight, self.bias, self.owners.by_client), h.shape)
         y = torch.bmm(self.by_row(h), self.pick(self.weight).transpose(1, 2))  # R T O
         if self.bias is not None:
             y = y + self.pick(self.bias).unsqueeze(1)

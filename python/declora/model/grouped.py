@@ -1,14 +1,19 @@
-"""LoRA of many clients over unpadded tokens on a CPU: each client's own products, with their gradients."""
+"""Products of many clients' own matrices with rows that follow each other client by client, and their gradients."""
 
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from declora import _bridge
+from declora.model.unpadded import ByClient
 
-__all__ = ["grouped_lora"]
+__all__ = ["grouped_linear", "grouped_lora", "lora_products"]
+
+# torch's grouped product wants rows of whole 16 bytes (torch 2.11, H100).
+_UNIT = 8
 
 
 class _GroupedLora(torch.autograd.Function):
@@ -50,20 +55,81 @@ class _GroupedLora(torch.autograd.Function):
 
 
 def grouped_lora(
-    y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, counts: NDArray[np.uint32], *, scaling: float
+    y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, rows: ByClient, *, scaling: float
 ) -> torch.Tensor:
-    """Returns `y + scaling * B_c A_c x` for each token of each client c.
+    """Returns `y + scaling * B_c A_c x` for each token of each client c, in the dtype of `y`.
+
+    On a CPU the products are in float32, and so they are on a GPU, but for tokens in bfloat16: these are multiplied as
+    they are, and sums are in float32.
 
     Args:
-        y: float32 `[M, O]`: what the base makes of the tokens.
-        x: float32 `[M, I]`: N unpadded tokens, client by client, then M - N rows that are nobody's.
+        y: `[M, O]`: what the base makes of the tokens.
+        x: `[M, I]`: N unpadded tokens, client by client, then M - N rows that are nobody's.
         a: float32 `[C, r, I]`.
         b: float32 `[C, O, r]`.
-        counts: uint32 `[C]`: how many tokens each client has.
+        rows: Whose the tokens are.
         scaling: LoRA's alpha / r.
 
     Returns:
-        float32 `[M, O]`, `y` in the last M - N rows.
+        `[M, O]`, `y` in the last M - N rows.
     """
-    result: torch.Tensor = _GroupedLora.apply(y, x, a, b, counts, scaling)  # type: ignore[no-untyped-call]
-    return result
+    if x.is_cuda:
+        return torch.add(y, lora_products(x, a, b, rows), alpha=scaling).to(y.dtype)
+    counts = rows.counts.astype(np.uint32)
+    found: torch.Tensor = _GroupedLora.apply(y.float(), x.float(), a, b, counts, scaling)  # type: ignore[no-untyped-call]
+    return found.to(y.dtype)
+
+
+def lora_products(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, rows: ByClient) -> torch.Tensor:
+    """Returns `B_c A_c x` of each token by torch's own products, `[N, O]`: bfloat16 of such `x`, else float32."""
+    if x.dtype == torch.bfloat16 and _takes_groups(x, a.shape[2], b.shape[1]):
+        spare = -a.shape[1] % _UNIT  # zeros in place of ranks that are missing
+        down = _grouped(x, functional.pad(a, (0, 0, 0, spare)), rows)
+        return _grouped(down, functional.pad(b, (0, spare)), rows)
+    spread = _spread(x.float(), rows)
+    return _collected(torch.bmm(torch.bmm(spread, a.transpose(1, 2)), b.transpose(1, 2)), rows)
+
+
+def grouped_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, rows: ByClient) -> torch.Tensor:
+    """Returns `W_c x + bias_c` of each row, float32 `[N, T, O]`.
+
+    Args:
+        x: float32 `[N, T, I]`.
+        weight: float32 `[C, O, I]`.
+        bias: float32 `[C, O]`.
+        rows: Whose the N rows are.
+    """
+    size, tokens, inputs = x.shape
+    spread = _spread(x.reshape(size, tokens * inputs), rows).view(len(weight), -1, inputs)
+    turned = weight.transpose(1, 2)
+    y = torch.bmm(spread, turned) if bias is None else torch.baddbmm(bias.unsqueeze(1), spread, turned)
+    return _collected(y.view(len(weight), rows.most, -1), rows).view(size, tokens, -1)
+
+
+def _grouped(x: torch.Tensor, weight: torch.Tensor, rows: ByClient) -> torch.Tensor:
+    """Returns `W_c x` of each row of `x [N, I]` in its dtype, for `weight [C, O, I]`, by torch's grouped product."""
+    product = getattr(functional, "grouped_mm", None) or torch._grouped_mm
+    turned = weight.to(x.dtype).transpose(1, 2)
+    parts = [product(x[group.rows], turned[group.clients], offs=group.ends) for group in rows.groups]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _takes_groups(x: torch.Tensor, inputs: int, outputs: int) -> bool:
+    """Whether torch's grouped product takes such rows."""
+    capable = not x.is_cuda or torch.cuda.get_device_capability(x.device) >= (8, 0)
+    known = hasattr(functional, "grouped_mm") or hasattr(torch, "_grouped_mm")
+    return known and capable and not inputs % _UNIT and not outputs % _UNIT
+
+
+def _spread(x: torch.Tensor, rows: ByClient) -> torch.Tensor:
+    """Returns the rows of each client beside each other, `[C, most, I]` of `x [N, I]`, and zeros where there is none.
+
+    By indices of which each is there once: the way back adds nothing up, so a GPU gives the same bits each time.
+    """
+    full = x.new_zeros(len(rows.counts) * rows.most, x.shape[1])
+    return full.index_copy(0, rows.place, x).view(len(rows.counts), rows.most, -1)
+
+
+def _collected(y: torch.Tensor, rows: ByClient) -> torch.Tensor:
+    """Returns the rows of all clients one after another again, `[N, O]` of `y [C, most, O]`."""
+    return y.flatten(0, 1).index_select(0, rows.place)

@@ -1,9 +1,9 @@
 """Unpadding: the transformer blocks of a model compute the tokens of a batch, without the padding around them.
 
 Real sentences are short and uneven, so most of a padded batch may be padding. Between the first block and the last,
-its tokens follow one another instead, and attend to those of their own sequence alone: in rows that a few sequences
-share (Krell et al. 2021, arXiv 2107.02027). Embeddings and head see the padded batch as ever. Hooks and an attention
-function of transformers' own registry do that, so the model's own code stays what it is.
+its tokens follow one another instead, and attend to those of their own sequence alone. Embeddings and head see the
+padded batch as ever. Hooks and an attention function of transformers' own registry do that, so the model's own code
+stays what it is.
 """
 
 import inspect
@@ -27,6 +27,8 @@ __all__ = ["Unpadding"]
 # result and the block's input.
 _QUERY = "attention.self.query"
 _AFTER_ATTENTION = "attention.output"
+# What configurations call blocks that see no further than a window.
+_WINDOWED = "sliding_attention"
 
 
 class Unpadding:
@@ -67,6 +69,11 @@ class Unpadding:
                 return unpadding
         return None
 
+    @property
+    def windows(self) -> set[int | None]:
+        """What windows the attention of the last pass was asked for."""
+        return self._mask.windows
+
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Has the hooks in the model."""
@@ -95,7 +102,7 @@ class Unpadding:
         if block is self._blocks[0]:
             self._owners.inside = unpadded.tokens
             bound.arguments[hidden] = unpadded.tokens.gather(bound.arguments[hidden])
-            self._mask = UnpaddedMask(unpadded.rows, causal=self._causal, dtype=bound.arguments[hidden].dtype)
+            self._mask = UnpaddedMask(unpadded.sequences, causal=self._causal, dtype=bound.arguments[hidden].dtype)
             self._attend_by(ATTENTION)
         for name in others:
             bound.arguments[name] = self._unpadded(unpadded.tokens, bound.arguments[name])
@@ -167,11 +174,8 @@ def _configs(blocks: nn.ModuleList) -> list[Any]:
 
 
 def _blocks(model: PreTrainedModel) -> nn.ModuleList | None:
-    """Returns the longest list of equal modules that take an attention mask, where all attend to all they may."""
-    config = model.config.get_text_config()
-    plain = getattr(config, "sliding_window", None) is None and set(getattr(config, "layer_types", None) or ()) <= {
-        "full_attention"
-    }
+    """Returns the longest list of equal modules that take an attention mask, where no other attention is known."""
+    plain = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) <= {"full_attention", _WINDOWED}
     checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
     if not plain or checkpointed or model.config.is_encoder_decoder:
         return None
@@ -180,6 +184,14 @@ def _blocks(model: PreTrainedModel) -> nn.ModuleList | None:
     lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len({type(block) for block in m}) == 1]
     lists = [m for m in lists if "attention_mask" in inspect.signature(m[0].forward).parameters]
     return max(lists, key=len, default=None)
+
+
+def _windowed(model: PreTrainedModel) -> bool:
+    """Whether some blocks see no further than a window."""
+    config = model.config.get_text_config()
+    if types := getattr(config, "layer_types", None):
+        return _WINDOWED in types
+    return getattr(config, "sliding_window", None) is not None
 
 
 def _holds(unpadding: Unpadding, model: PreTrainedModel, owners: RowOwners) -> bool:
@@ -191,20 +203,26 @@ def _holds(unpadding: Unpadding, model: PreTrainedModel, owners: RowOwners) -> b
     pad = int(model.config.get_text_config().pad_token_id or 0)
     ids, others = (torch.from_numpy(part).to(model.device).masked_fill(~inside, pad) for part in draw)
     unpadded = unpad(lengths, [np.array([2, 0]), np.array([1])], np.array([3]), width=9, device=model.device)
+    options = {} if model.get_output_embeddings() is None else {"use_cache": False}
 
     def logits(ids: torch.Tensor, unpadded: UnpaddedBatch | None) -> torch.Tensor:
+        """Of each sequence, or one after another of each token that is no padding."""
         with owners.computing(3, unpadded=unpadded):
-            found: torch.Tensor = model(input_ids=ids, attention_mask=inside.long()).logits
-        return found.float()
+            found: torch.Tensor = model(input_ids=ids, attention_mask=inside.long(), **options).logits
+        return (found[inside] if found.shape[:2] == inside.shape else found).float()
 
     # Not in inference mode: a 4-bit layer casts its bias in its first pass, for good.
     with torch.no_grad(), unpadding.installed():
         expected = logits(ids, None)
         try:
             found = logits(ids, unpadded)
-            changed = logits(torch.cat([ids[:2], others[2:]]), unpadded)
+            changed = logits(torch.cat([others[:2], ids[2:]]), unpadded)
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             return False  # what goes between its blocks cannot be unpadded
     # As in `train.packing.check_packing`: what does not hold is off by thousandths of the scale and more.
     close = (1e-4 if model.dtype == torch.float32 else 5e-2) * expected.abs().max()
-    return bool((found - expected).abs().max() <= close and (changed[:2] - found[:2]).abs().max() <= close / 10)
+    # The last sequence shares its row with the first; of a decoder it is the last tokens.
+    last = slice(-1, None) if len(found) == len(lengths) else slice(-int(lengths[-1]), None)
+    if unpadding.windows == {None} and _windowed(model):
+        return False  # the window is in the mask alone
+    return bool((found - expected).abs().max() <= close and (changed[last] - found[last]).abs().max() <= close / 10)

@@ -1,6 +1,8 @@
 """A padded batch without its padding: tokens after one another, and who of them may see whom."""
 
+import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,9 +10,57 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from declora.model.frozen import product_rows
-from declora.model.unpadded_attention import AttentionRows
+from declora.model.placing import on_device
+from declora.model.unpadded_attention import Sequences
 
-__all__ = ["Unpadded", "UnpaddedBatch", "unpad"]
+__all__ = ["ByClient", "Unpadded", "UnpaddedBatch", "unpad"]
+
+
+# torch's grouped product refuses 1,024 groups (torch 2.11, H100).
+_MOST_GROUPS = 1000
+
+
+class Group(NamedTuple):
+    """Clients whose rows one grouped product takes."""
+
+    clients: slice
+    rows: slice
+    ends: torch.Tensor
+    """int32: how many of the rows there are up to each client's last."""
+
+
+@dataclass(frozen=True)
+class ByClient:
+    """N rows of C clients, which follow each other client by client."""
+
+    counts: NDArray[np.int64]
+    """`[C]`: how many are each client's; some may have none."""
+    device: torch.device
+    """Where indices are needed."""
+
+    @property
+    def most(self) -> int:
+        """How many the client with most has."""
+        return int(self.counts.max(initial=0))
+
+    @functools.cached_property
+    def groups(self) -> list["Group"]:
+        """These clients in groups of few enough for a grouped product, without such groups as have no rows."""
+        found, starts = [], np.concatenate([[0], np.cumsum(self.counts)])
+        for first in range(0, len(self.counts), _MOST_GROUPS):
+            last = min(first + _MOST_GROUPS, len(self.counts))
+            start, stop = int(starts[first]), int(starts[last])
+            if stop > start:
+                ends = on_device((starts[first + 1 : last + 1] - start).astype(np.int32), self.device)
+                found.append(Group(slice(first, last), slice(start, stop), ends))
+        return found
+
+    @functools.cached_property
+    def place(self) -> torch.Tensor:
+        """int64 `[N]`: where each row is among `[C, most]`."""
+        counts = self.counts
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return on_device(np.repeat(np.arange(len(counts)) * self.most, counts) + within, self.device)
 
 
 @dataclass(frozen=True)
@@ -24,8 +74,8 @@ class Unpadded:
     """(R, T)."""
     source: torch.Tensor
     """int64 `[N]`: each token's place in the flattened padded batch, ascending: so client by client."""
-    counts: NDArray[np.uint32]
-    """`[C]`: how many of the tokens are each client's."""
+    by_client: ByClient
+    """How many of the tokens are each client's."""
     size: int
     """M."""
 
@@ -33,8 +83,9 @@ class Unpadded:
         """Returns the tokens of padded `x [R or 1, T, ...]`, `[1, M, ...]`."""
         x = x.expand(self.padded[0], *x.shape[1:])
         tokens = x.flatten(0, 1).index_select(0, self.source)
-        free = self.size - len(tokens)
-        return functional.pad(tokens, (*(0, 0) * (tokens.dim() - 1), 0, free)).unsqueeze(0)
+        if free := self.size - len(tokens):
+            tokens = functional.pad(tokens, (*(0, 0) * (tokens.dim() - 1), 0, free))
+        return tokens.unsqueeze(0)
 
     def scatter(self, x: torch.Tensor) -> torch.Tensor:
         """Returns unpadded `x [1, M, ...]` where the tokens are in the padded batch `[R, T, ...]`, zeros elsewhere."""
@@ -53,8 +104,8 @@ class UnpaddedBatch:
     """The first of each sequence alone."""
     first: torch.Tensor
     """int64 `[R]`: which of the tokens these are."""
-    rows: AttentionRows
-    """Where the tokens are while they attend to each other."""
+    sequences: Sequences
+    """Whom the tokens belong to while they attend to each other."""
 
 
 def unpad(
@@ -79,11 +130,16 @@ def unpad(
     tokens = np.diff(starts[np.concatenate([[0], np.cumsum(clients)])])
 
     def unpadded(source: NDArray[np.int64], counts: NDArray[np.int64], size: int) -> Unpadded:
-        return Unpadded((count, width), torch.from_numpy(source).to(device), counts.astype(np.uint32), size)
+        return Unpadded((count, width), on_device(source, device), ByClient(counts, device), size)
 
+    size = int(starts[-1])
     return UnpaddedBatch(
-        tokens=unpadded(np.flatnonzero(np.arange(width) < lengths[:, None]), tokens, product_rows(int(starts[-1]))),
+        tokens=unpadded(
+            np.flatnonzero(np.arange(width) < lengths[:, None]),
+            tokens,
+            product_rows(size) if device.type == "cpu" else size,
+        ),
         firsts=unpadded(np.arange(count) * width, clients, count),
-        first=torch.from_numpy(starts[:-1]).to(device),
-        rows=AttentionRows(lengths, bins, device),
+        first=on_device(starts[:-1], device),
+        sequences=Sequences(lengths, bins, device),
     )

@@ -14,8 +14,9 @@ from declora import metrics, seeds
 from declora.metrics import Metric
 from declora.model.bank import AdapterBank
 from declora.model.unpad import Unpadding
-from declora.train.loss import forward, row_losses
+from declora.train.loss import batch_losses, forward, row_losses
 from declora.train.packing import unpadded_batch
+from declora.train.scored import ScoredHead
 from declora.train.tokens import Tokens
 
 __all__ = ["Score", "evaluate", "sample_texts"]
@@ -53,11 +54,12 @@ def evaluate(
     texts: NDArray[np.int64],
     metric: Metric,
     unpadding: Unpadding | None,
+    head: ScoredHead | None = None,
 ) -> Score:
     """Returns what the adapter `row [D]` scores on `texts` (indices into `tokens`), `metric` being the headline.
 
     Texts are computed in order of length, so that little of a batch is padding; none with `unpadding` (of `model`), or
-    where the model reads padding.
+    where the model reads padding. With `head` (of `model`), a causal LM scores targets alone.
     """
     device = bank.P.device
     bank.bind(row.to(device).unsqueeze(0))
@@ -71,12 +73,14 @@ def evaluate(
             lengths = tokens.lengths[order[part]]
             unpadded = None if unpadding is None else unpadded_batch(lengths, np.array([len(lengths)]), device)
             with bank.owners.computing(len(lengths), unpadded=unpadded):
+                if tokens.labels is None:
+                    loss += float(batch_losses(model, batch, head).double().sum())
+                    continue
                 logits = forward(model, batch)
             loss += float(row_losses(logits, batch.labels).double().sum())
-            if tokens.labels is not None:
-                predicted = logits.argmax(dim=1).cpu().numpy()
-                new = metrics.confusion_matrix(predicted, tokens.labels[order[part]], logits.shape[1])
-                counts = new if counts is None else counts + new
+            predicted = logits.argmax(dim=1).cpu().numpy()
+            new = metrics.confusion_matrix(predicted, tokens.labels[order[part]], logits.shape[1])
+            counts = new if counts is None else counts + new
     mean = loss / max(1, int(tokens.targets(order).sum()))
     return Score(mean, _metrics(mean, counts), metric.name)
 

@@ -62,14 +62,17 @@ class Evaluator:
 
     def _scores(self, values: torch.Tensor, texts: NDArray[np.int64]) -> list[Score]:
         """Returns what each adapter of `values [C, D]` scores on `texts`, with generated answers where asked for."""
-        unpadding, questions = self.sharing.unpadding, self.questions
-        scores = [evaluate(self.model, self.bank, row, self.tokens, texts, self.metric, unpadding) for row in values]
+        sharing, questions = self.sharing, self.questions
+        scores = [
+            evaluate(self.model, self.bank, row, self.tokens, texts, self.metric, sharing.unpadding, sharing.head)
+            for row in values
+        ]
         if questions is None:
             return scores
         matches = np.concatenate(
             [
                 exact_match(self.model, self.bank, part, questions, texts, self.tokenizer)
-                for part in ([values] if self.sharing.together else values.split(1))
+                for part in ([values] if sharing.together else values.split(1))
             ]
         )
         return [

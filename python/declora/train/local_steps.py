@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -16,13 +16,16 @@ from declora import process, seeds
 from declora.errors import TrainingError
 from declora.methods import Stack, Step
 from declora.model.bank import AdapterBank
+from declora.model.placing import on_device
 from declora.model.unpad import Unpadding
+from declora.model.unpadded import ByClient
 from declora.plan import Phase, Plan
 from declora.state import State
-from declora.train.loss import forward, row_losses
+from declora.train.loss import batch_losses
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, length_slices
 from declora.train.packing import unpadded_batch
+from declora.train.scored import ScoredHead
 from declora.train.tokens import Tokens
 
 __all__ = ["LocalRound", "LocalTrainer"]
@@ -66,11 +69,13 @@ class LocalTrainer:
         sort_by_length: bool = True,
         base_dropout: bool = False,
         unpadding: Unpadding | None = None,
+        head: ScoredHead | None = None,
         seed: int = 0,
     ) -> None:
         """Takes each client's local `steps` of a round, int64 `[clients]`, beside model, bank, optimizer and data.
 
-        With `unpadding` (of that model), sequences follow each other and `sort_by_length` has no effect.
+        With `unpadding` (of that model), sequences follow each other and `sort_by_length` has no effect; with `head`, a
+        causal LM scores targets alone.
         """
         self._model = model
         self._bank = bank
@@ -82,6 +87,7 @@ class LocalTrainer:
         self._sort = sort_by_length
         self._base_dropout = base_dropout
         self._unpadding = unpadding
+        self._head = head
         self._seed = seed
         _hear_out_torch()
 
@@ -91,9 +97,10 @@ class LocalTrainer:
         Raises:
             TrainingError: A loss, gradient or adapter is not finite; names the client and the round.
         """
-        clients = self._bank.clients
-        losses, samples = torch.zeros(clients, dtype=torch.float64), np.zeros(clients, dtype=np.int64)
-        done = np.zeros(clients, dtype=np.int64)
+        clients, device = self._bank.clients, self._bank.P.device
+        losses = torch.zeros(clients, dtype=torch.float64, device=device)
+        samples, done = np.zeros(clients, dtype=np.int64), np.zeros(clients, dtype=np.int64)
+        checks = _Checks(self._advice)
         rate = float(self._optimizer.rates(self._numbers(plan, done)).max())
         with self._training():
             for number, (phase, active) in enumerate(_steps_of(plan)):
@@ -103,19 +110,19 @@ class LocalTrainer:
                     for order, own, takes in zip(self._orders, numbers, active, strict=True)
                 ]
                 rates = np.where(active, self._optimizer.rates(numbers), 0.0)
-                on_device = torch.from_numpy(rates).float().to(self._bank.P.device)
-                step = Step(plan, phase, number, self._bank.G, on_device)
+                step = Step(plan, phase, number, self._bank.G, on_device(rates.astype(np.float32), device))
                 step_losses = method.gradient(partial(self._gradients, step, done, batches), state, step)
                 norms = self._optimizer.gradient_norms()
-                self._check("loss", step_losses, step)
-                self._check("gradient", norms, step)
+                checks.add("loss", step_losses, step)
+                checks.add("gradient", norms, step)
                 self._optimizer.step(norms, active, rates, phase.trained)
                 method.after_step(state, step)
-                self._check("adapter", self._bank.P.sum(dim=1), step)
+                checks.add("adapter", self._bank.P.sum(dim=1), step)
                 losses += step_losses.double()
                 samples += [self._tokens.samples(batch) for batch in batches]
                 done += active
-        return LocalRound(losses.numpy() / np.maximum(done, 1), samples, rate)
+        checks.read()
+        return LocalRound(losses.cpu().numpy() / np.maximum(done, 1), samples, rate)
 
     def _numbers(self, plan: Plan, done: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the number over the whole run of the step after the `done` ones of a round, of each client."""
@@ -145,13 +152,13 @@ class LocalTrainer:
         """Accumulates the gradients of the clients `start:stop` of `group` into G.
 
         Returns:
-            Their losses, float32 `[stop - start]` on the CPU; 0 for those that wait.
+            Their losses, float32 `[stop - start]` where P is; 0 for those that wait.
         """
         (start, stop), device = group, self._bank.P.device
         own = batches[start:stop]
         texts = np.concatenate(own)
         if not len(texts):
-            return torch.zeros(stop - start, dtype=torch.float32)
+            return torch.zeros(stop - start, device=device)
         counts = np.array([len(batch) for batch in own])
         owner = np.repeat(np.arange(stop - start), counts)
         before = done[start:stop] * self._orders[start].batch_size
@@ -159,13 +166,13 @@ class LocalTrainer:
         weights = self._weights(texts, owner, stop - start)
         lengths = self._tokens.lengths[texts]
         slices = length_slices(lengths) if self._sort and self._unpadding is None else [np.arange(len(texts))]
-        losses = torch.zeros(stop - start, dtype=torch.float32, device=device)
+        losses = torch.zeros(len(texts), device=device)
         with self._bank.group(start, stop):
             for part, rows in enumerate(slices):
                 batch = self._tokens.batch(texts[rows], device)
                 computing = self._bank.owners.computing(
                     len(rows),
-                    owner=None if stop - start == 1 else torch.from_numpy(owner[rows]).to(device),
+                    owner=None if stop - start == 1 else on_device(owner[rows], device),
                     unpadded=None if self._unpadding is None else unpadded_batch(lengths, counts, device),
                     clients=(owner[rows] + start).astype(np.uint32),
                     samples=place[rows].astype(np.uint32),
@@ -173,19 +180,25 @@ class LocalTrainer:
                     training=True,
                 )
                 with computing, self._dropout_stream(step, start, part):
-                    weighted = row_losses(forward(self._model, batch), batch.labels) * weights[rows].to(device)
+                    weighted = batch_losses(self._model, batch, self._head) * on_device(weights[rows], device)
                     weighted.sum().backward()
-                losses.index_add_(0, torch.from_numpy(owner[rows]).to(device), weighted.detach())
-        return losses.cpu()
+                losses.index_copy_(0, on_device(rows, device), weighted.detach())
+        return self._by_client(losses, counts)
 
-    def _weights(self, texts: NDArray[np.int64], owner: NDArray[np.int64], clients: int) -> torch.Tensor:
-        """Returns what each row's summed loss counts, so that a client's rows add up to its batch's mean loss.
+    def _by_client(self, losses: torch.Tensor, counts: NDArray[np.int64]) -> torch.Tensor:
+        """Returns the sums of what follows each other client by client, in one order on every device."""
+        rows = ByClient(counts, losses.device)
+        places = losses.new_zeros(len(counts) * rows.most).index_copy(0, rows.place, losses)
+        return places.view(len(counts), -1).sum(dim=1)
+
+    def _weights(self, texts: NDArray[np.int64], owner: NDArray[np.int64], clients: int) -> NDArray[np.float32]:
+        """Returns what each row's summed loss counts, float32 `[rows]`: a client's add up to its batch's mean loss.
 
         The mean is over targets (texts; tokens of a causal LM), not over rows: a long answer counts more than a short
         one, as in the model's own loss of that batch.
         """
         targets = np.bincount(owner, weights=self._tokens.targets(texts), minlength=clients)
-        return torch.from_numpy((1.0 / np.maximum(targets, 1.0))[owner]).float()
+        return (1.0 / np.maximum(targets, 1.0))[owner].astype(np.float32)
 
     @contextmanager
     def _dropout_stream(self, step: Step, start: int, part: int) -> Iterator[None]:
@@ -200,14 +213,6 @@ class LocalTrainer:
         with process.seeded(seed, self._bank.P.device):
             yield
 
-    def _check(self, what: str, values: torch.Tensor, step: Step) -> None:
-        bad = torch.nonzero(~torch.isfinite(values)).flatten().tolist()
-        if bad:
-            raise TrainingError(
-                f"{what} of client {bad[0]} is {float(values[bad[0]])} in round {step.plan.event + 1} (local step "
-                f"{step.number + 1}; {len(bad)} of {len(values)} clients). {self._advice()}"
-            )
-
     def _advice(self) -> str:
         """Returns what to do about numbers that are not finite: it is the base's fault where its weights are not."""
         broken = [
@@ -219,6 +224,33 @@ class LocalTrainer:
             return "Lower learning_rate, or check its data."
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
         return f"The base model itself has weights that are not finite, in {broken[0]}{more}. Load a sound copy of it."
+
+
+class _Checks:
+    """Numbers of a round that must be finite. They are read once, at its end: a GPU would wait for every look."""
+
+    def __init__(self, advice: Callable[[], str]) -> None:
+        self._advice = advice
+        self._said: list[tuple[str, Step]] = []
+        self._values: list[torch.Tensor] = []
+
+    def add(self, what: str, values: torch.Tensor, step: Step) -> None:
+        """Notes `values [clients]` of a step."""
+        self._said.append((what, step))
+        self._values.append(values.detach().float())
+
+    def read(self) -> None:
+        """Raises TrainingError where one is not finite: for the first such, it names client, round and step."""
+        if not self._values:
+            return
+        values = torch.stack(self._values)
+        finite = torch.isfinite(values).cpu().numpy()
+        for (what, step), row, holds in zip(self._said, values, finite, strict=True):
+            if bad := np.flatnonzero(~holds).tolist():
+                raise TrainingError(
+                    f"{what} of client {bad[0]} is {float(row[bad[0]])} in round {step.plan.event + 1} (local step "
+                    f"{step.number + 1}; {len(bad)} of {len(holds)} clients). {self._advice()}"
+                )
 
 
 def _steps_of(plan: Plan) -> Iterator[tuple[Phase, NDArray[np.bool_]]]:

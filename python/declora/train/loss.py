@@ -4,9 +4,21 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from declora.train.scored import ScoredHead
 from declora.train.tokens import Batch
 
-__all__ = ["forward", "row_losses"]
+__all__ = ["batch_losses", "forward", "row_losses"]
+
+
+def batch_losses(model: PreTrainedModel, batch: Batch, head: ScoredHead | None = None) -> torch.Tensor:
+    """Returns the summed cross-entropy of each row of a batch, float32 `[R]`.
+
+    Args:
+        model: What computes it.
+        batch: Its texts.
+        head: Of that model, where it scores targets alone; None: it scores every token.
+    """
+    return row_losses(forward(model, batch), batch.labels) if head is None else head.row_losses(batch)
 
 
 def forward(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
@@ -27,6 +39,6 @@ def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     if labels.dim() == 1:
         return functional.cross_entropy(logits.float(), labels, reduction="none")
-    predicted = logits[:, :-1].float().transpose(1, 2)  # R V T-1
-    losses = functional.cross_entropy(predicted, labels[:, 1:], reduction="none", ignore_index=-100)
-    return losses.sum(dim=1)
+    predicted, targets = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:]
+    losses = functional.cross_entropy(predicted, targets.flatten(), reduction="none", ignore_index=-100)
+    return losses.view(targets.shape).sum(dim=1)

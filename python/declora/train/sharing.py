@@ -20,6 +20,7 @@ from declora.model.batched import BatchedLora
 from declora.model.checkpoint import reason
 from declora.model.row_axes import learning_row_axes, per_client
 from declora.model.unpad import Unpadding
+from declora.train.scored import ScoredHead
 from declora.train.tokens import Tokens
 from declora.train.trial import Trial
 
@@ -32,8 +33,10 @@ class Sharing:
 
     together: bool
     """Whether those of several clients, or a part of one client's batch, may be computed in any company."""
-    unpadding: Unpadding | None
+    unpadding: Unpadding | None = None
     """What leaves out the padding; None where it is kept."""
+    head: ScoredHead | None = None
+    """What scores the targets of a causal LM alone; None where every token is scored."""
     notes: tuple[str, ...] = ()
     """What is worth knowing of it, in whole sentences."""
 
@@ -66,9 +69,11 @@ def find_sharing(
     with process.seeded(0, model.device):  # some models draw numbers whenever they compute
         trial = Trial(model, bank, tokens, special)
         _check_computes(model, trial)
-        padded = Sharing(True, None)
-        unpadded_rows = unpad and tokens.padding_side == "right"  # packing takes a text from where its row begins
-        ways = [Sharing(True, trial.unpadding()) if unpadded_rows else padded, padded]
+        head = trial.head()
+        padded = Sharing(True, head=head)
+        # Unpadding takes a text from where its row begins, and rows of several texts hardly have padding.
+        unpadded_rows = unpad and tokens.padding_side == "right" and tokens.positions is None
+        ways = [Sharing(True, trial.unpadding(), head) if unpadded_rows else padded, padded, Sharing(True)]
         try:
             found = _first_that_holds(model, trial, ways, base_dropout)
         except TrainingError:
@@ -94,7 +99,7 @@ def _first_that_holds(model: PreTrainedModel, trial: Trial, ways: Sequence[Shari
         if not (reason := _entangled(model, trial, way, base_dropout)):
             return way
     _check_alone(model, trial)
-    return Sharing(False, None, (f"{_kind(model)} is trained one client at a time, which is slower: {reason}.",))
+    return Sharing(False, notes=(f"{_kind(model)} is trained one client at a time, which is slower: {reason}.",))
 
 
 def _idle_adapters(model: PreTrainedModel, trial: Trial) -> list[str]:
@@ -141,10 +146,12 @@ def _entangled(model: PreTrainedModel, trial: Trial, way: Sharing, base_dropout:
         return f"what goes into its layer {unclear[0]!r} belongs to no sequence alone"
     try:
         one, other = (
-            trial.gradients(tokens, together=True, unpadding=way.unpadding, base_dropout=base_dropout)
+            trial.gradients(tokens, together=True, unpadding=way.unpadding, head=way.head, base_dropout=base_dropout)
             for tokens in (trial.tokens, trial.changed)
         )
-        together = trial.gradients(trial.tokens, together=True, unpadding=way.unpadding) if base_dropout else one
+        together = one
+        if base_dropout:
+            together = trial.gradients(trial.tokens, together=True, unpadding=way.unpadding, head=way.head)
     except TrainingError:
         raise
     except Exception as error:  # whatever a model's code makes of a batch that it was not written for

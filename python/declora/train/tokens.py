@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from declora.errors import ConfigError, DataError, shown
+from declora.model.placing import on_device
 
 __all__ = ["Batch", "Side", "Tokens", "tokenize"]
 
@@ -25,6 +26,8 @@ class Batch:
 
     inputs: dict[str, torch.Tensor]
     labels: torch.Tensor
+    scored: torch.Tensor | None = None
+    """int64 `[S]`: which of the flattened `[R, T]` tokens have a next one to predict (causal LM)."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +92,20 @@ class Tokens:
         inside = (column >= 0) & (column < lengths)  # R T
         place = np.where(inside, self.starts[texts][:, None] + column, 0)
         ids = np.where(inside, self.ids[place], self.pad_id)
-        inputs = {"input_ids": torch.from_numpy(ids)}
+        inputs = {"input_ids": ids}
         if self.positions is None:
-            inputs["attention_mask"] = torch.from_numpy(inside.astype(np.int64))
+            inputs["attention_mask"] = inside.astype(np.int64)
         else:
-            inputs["position_ids"] = torch.from_numpy(np.where(inside, self.positions[place], 0))
+            inputs["position_ids"] = np.where(inside, self.positions[place], 0)
         if self.types is not None:
-            inputs["token_type_ids"] = torch.from_numpy(np.where(inside, self.types[place], 0))
-        labels = np.where(inside & self._is_scored[place], ids, -100) if self.labels is None else self.labels[texts]
-        return Batch({k: v.to(device) for k, v in inputs.items()}, torch.from_numpy(labels).to(device))
+            inputs["token_type_ids"] = np.where(inside, self.types[place], 0)
+        given = {name: on_device(values, device) for name, values in inputs.items()}
+        if self.labels is not None:
+            return Batch(given, on_device(self.labels[texts], device))
+        targets = inside & self._is_scored[place]
+        targets[:, 0] = False  # nothing comes before it
+        labels = np.where(targets, ids, -100)
+        return Batch(given, on_device(labels, device), on_device(np.flatnonzero(targets) - 1, device))
 
 
 def tokenize(

@@ -21,6 +21,7 @@ from declora.train.local_steps import LocalTrainer
 from declora.train.loss import forward
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder
+from declora.train.scored import ScoredHead
 from declora.train.tokens import Tokens
 
 __all__ = ["Trial"]
@@ -70,7 +71,13 @@ class Trial:
             return forward(self._model, batch).float()
 
     def gradients(
-        self, tokens: Tokens, *, together: bool, unpadding: Unpadding | None = None, base_dropout: bool = False
+        self,
+        tokens: Tokens,
+        *,
+        together: bool,
+        unpadding: Unpadding | None = None,
+        head: ScoredHead | None = None,
+        base_dropout: bool = False,
     ) -> list[torch.Tensor]:
         """Returns each client's gradient on its own `tokens`, in one pass of all of them or in a pass for each.
 
@@ -97,6 +104,7 @@ class Trial:
             group_size=clients if together else 1,
             base_dropout=base_dropout,
             unpadding=unpadding,
+            head=head,
         )
         with ExitStack() as hooks:
             for layer in per_client(self._model):
@@ -108,6 +116,13 @@ class Trial:
     def _watch(self, layer: PerClient, args: object, output: torch.Tensor) -> None:
         if output.requires_grad:
             output.register_hook(lambda gradient: self.reached.add(layer.name))
+
+    def head(self) -> ScoredHead | None:
+        """Returns what scores targets alone, None where the model has no such head."""
+        self._bank.bind(self._bank.P[:1])
+        batch = self.tokens.batch(np.arange(len(self.tokens)), self._bank.P.device)
+        with self._bank.owners.computing(len(self.tokens)):
+            return ScoredHead.of(self._model, batch)
 
     def unpadding(self) -> Unpadding | None:
         """Returns what leaves out the padding of the model, None where that does not work."""

@@ -1,0 +1,145 @@
+"""The head of a causal language model at the tokens whose next one is scored, a chunk of them at a time.
+
+A vocabulary is large: the logits of all tokens of a batch, in float32 and with their gradient, would take more memory
+than all else that is computed of it. Half of the tokens may be padding or prompts, of which no next one is learned.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from declora.model.batched import PerClient
+from declora.train.tokens import Batch
+
+__all__ = ["ScoredHead"]
+
+# Bytes of the logits of a chunk in float32. On a CPU as many as make the product of a chunk no slower than that of all.
+_CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}
+
+
+class ScoredHead:
+    """What a causal LM makes of hidden states, of a few at a time: its head, and what its own code does after it.
+
+    Args:
+        model: With batched layers in place, none of them after the last block.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._decoder: nn.Module = model.get_decoder()
+        self._around: Callable[..., object]  # makes an output of hidden states, as the decoder does
+        self._vocabulary = 1
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, batch: Batch) -> "ScoredHead | None":
+        """Returns the head of `model`, None where it has no such or is no part of its own.
+
+        Args:
+            model: A causal LM, its batched layers bound to one client, while the rows of `batch` are computed.
+            batch: On which it is tried: the head must give the logits that the whole model gives.
+        """
+        if batch.scored is None or not len(batch.scored):
+            return None
+        try:
+            head = cls(model)
+        except (AttributeError, ValueError, NotImplementedError):
+            return None
+        below = set(head._decoder.modules())
+        if model in below or any(isinstance(m, PerClient) and m not in below for m in model.modules()):
+            return None
+        return head if head._holds(batch) else None
+
+    def row_losses(self, batch: Batch) -> torch.Tensor:
+        """Returns the summed cross-entropy of each row, float32 `[R]`."""
+        assert batch.scored is not None
+        hidden = self._hidden(batch)
+        targets = batch.labels.flatten().index_select(0, batch.scored + 1)
+        chunk = max(1, _CHUNK_BYTES.get(hidden.device.type, 2**26) // (4 * self._vocabulary))
+        losses: torch.Tensor = _ChunkedLosses.apply(hidden, targets, self._logits, chunk)  # type: ignore[no-untyped-call]
+        # Each place is there once, so nothing is added up in an order of chance.
+        places = losses.new_zeros(batch.labels.numel()).index_copy(0, batch.scored, losses)
+        return places.view(batch.labels.shape).sum(dim=1)
+
+    def _hidden(self, batch: Batch) -> torch.Tensor:
+        """Returns the last hidden states of the scored tokens, `[S, H]`."""
+        assert batch.scored is not None
+        states = self._decoder(**batch.inputs, use_cache=False)
+        others = {name: value for name, value in states.items() if name != "last_hidden_state"}
+        self._around = functools.partial(type(states), **others)
+        hidden: torch.Tensor = states.last_hidden_state.flatten(0, 1)
+        return hidden.index_select(0, batch.scored)
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Returns the logits `[n, vocabulary]` of hidden states `[n, H]`, by the model's own code."""
+        ids = torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
+        with _gives(self._decoder, self._around(last_hidden_state=hidden.unsqueeze(0))):
+            logits: torch.Tensor = self._model(input_ids=ids, use_cache=False).logits
+        return logits[0]
+
+    def _holds(self, batch: Batch) -> bool:
+        """Returns whether the logits are those of the whole model."""
+        assert batch.scored is not None
+        # Not in inference mode: a 4-bit layer casts its bias in its first pass, for good.
+        with torch.no_grad():
+            whole: torch.Tensor = self._model(**batch.inputs, use_cache=False).logits
+            expected = whole.flatten(0, 1).index_select(0, batch.scored).float()
+            try:
+                found = self._logits(self._hidden(batch)).float()
+            except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+                return False  # its decoder or its head want something else
+        self._vocabulary = found.shape[-1]
+        # As in `train.packing.check_packing`: what does not hold is off by thousandths of the scale and more.
+        close = (1e-4 if self._model.dtype == torch.float32 else 5e-2) * expected.abs().max()
+        return found.shape == expected.shape and bool((found - expected).abs().max() <= close)
+
+
+class _ChunkedLosses(torch.autograd.Function):
+    """Cross-entropy of each of `hidden [S, H]`. Its gradient is taken chunk by chunk on the way there.
+
+    A loss depends on no hidden state but its own, so what comes back to it is a factor of that gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        logits_of: Callable[[torch.Tensor], torch.Tensor],
+        chunk: int,
+    ) -> torch.Tensor:
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(hidden), chunk):
+            part = slice(start, start + chunk)
+            with torch.set_grad_enabled(gradient is not None):
+                states = hidden[part].detach().requires_grad_(gradient is not None)
+                found = cross_entropy(logits_of(states).float(), targets[part], reduction="none")
+                if gradient is not None:
+                    (gradient[part],) = torch.autograd.grad(found.sum(), states)
+            losses[part] = found.detach()
+        ctx.gradient = gradient
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        return ctx.gradient * grad.unsqueeze(1).to(ctx.gradient.dtype), None, None, None
+
+
+@contextmanager
+def _gives(module: nn.Module, output: object) -> Iterator[None]:
+    """Has `module` return `output`, whatever it is called with."""
+    own = vars(module).get("forward")  # some libraries put one into an instance
+    module.forward = lambda *args, **kwargs: output
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
