@@ -38,7 +38,7 @@ def of_declora(material: Material, data: str, *, unpad: bool) -> tuple[Callable[
 
     def loss() -> float:
         with run.installed():
-            return evaluate(base.model, run.bank, row, tokens, texts, run.metric, run.sharing.unpadding).loss
+            return evaluate(base.model, run.bank, row[None], tokens, texts, run.metric, run.sharing)[0].loss
 
     return loss, run, row
 

@@ -13,6 +13,8 @@ from declora.model.frozen import product_rows
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.train.evaluate import Score, evaluate, sample_texts
+from declora.train.scored import ScoredHead
+from declora.train.sharing import Sharing
 from test_train import tokens_of
 
 KINDS = {
@@ -47,24 +49,41 @@ def one_by_one(model, bank, tokens, texts):
     return sum(losses) / sum(targets), np.array(predicted)
 
 
+def sharing_of(model, bank, tokens, way):
+    """How sequences share passes: without padding and with targets alone where the model can, or as they come."""
+    bank.bind(bank.P[:1])
+    batch = tokens.batch(np.arange(4), torch.device("cpu"))
+    with bank.owners.computing(4):
+        head = ScoredHead.of(model, batch)
+    assert (head is not None) == (tokens.labels is None)
+    return Sharing(True, Unpadding.of(model, bank.owners), head) if way == "unpadded" else Sharing(way == "together")
+
+
+@pytest.mark.parametrize("way", ["unpadded", "together", "apart"])
 @pytest.mark.parametrize("budget", [1, 40, 2048])
-def test_scores_are_those_of_one_text_at_a_time_whatever_the_batches(scored, monkeypatch, budget):
+def test_scores_of_adapters_are_those_of_one_text_at_a_time_whatever_the_batches(scored, monkeypatch, budget, way):
+    """In 2,048 tokens there is room for all texts of both adapters in one pass."""
     model, bank, tokens, metric = scored
     monkeypatch.setattr("declora.train.evaluate.TOKENS_PER_BATCH", {"cpu": budget})
-    texts = np.arange(5, 45, 2)
-    score = evaluate(model, bank, bank.P[1], tokens, texts, metric, None)
-    loss, predicted = one_by_one(model, bank, tokens, texts)
-    assert score.loss == pytest.approx(loss, abs=1e-5)
-    if metric.name == "perplexity":
-        assert score.metrics == {"perplexity": pytest.approx(np.exp(loss), rel=1e-5)}
-        assert score.quality == score.metrics["perplexity"]
-        return
-    labels = tokens.labels[texts]
-    assert score.quality == score.metrics["accuracy"] == np.mean(predicted == labels)
-    hits = np.sum(predicted & labels)
-    assert score.metrics["f1"] == pytest.approx(2 * hits / (predicted.sum() + labels.sum()))
-    other = evaluate(model, bank, bank.P[0], tokens, texts, metric, None)
-    assert other.loss != score.loss
+    texts, passes = np.arange(5, 45, 2), []
+    sharing = sharing_of(model, bank, tokens, way)
+    hook = model.get_input_embeddings().register_forward_hook(lambda *_: passes.append(1))
+    scores = evaluate(model, bank, bank.P, tokens, texts, metric, sharing)
+    hook.remove()
+    assert budget < 2048 or len(passes) == (2 if way == "apart" else 1)
+    for score, row in zip(scores, bank.P, strict=True):
+        bank.bind(row.unsqueeze(0))
+        loss, predicted = one_by_one(model, bank, tokens, texts)
+        assert score.loss == pytest.approx(loss, abs=1e-5)
+        if metric.name == "perplexity":
+            assert score.metrics == {"perplexity": pytest.approx(np.exp(loss), rel=1e-5)}
+            assert score.quality == score.metrics["perplexity"]
+            continue
+        labels = tokens.labels[texts]
+        assert score.quality == score.metrics["accuracy"] == np.mean(predicted == labels)
+        hits = np.sum(predicted & labels)
+        assert score.metrics["f1"] == pytest.approx(2 * hits / (predicted.sum() + labels.sum()))
+    assert scores[0].loss != scores[1].loss
 
 
 @pytest.mark.parametrize("scored", ["classification"], indirect=True)
@@ -75,7 +94,7 @@ def test_without_padding_a_block_computes_tokens_alone(scored):
     block = model.bert.encoder.layer[0].intermediate
     for unpadding in (None, Unpadding.of(model, bank.owners)):
         hook = block.register_forward_pre_hook(lambda _, args: computed.append(args[0][..., 0].numel()))
-        evaluate(model, bank, bank.P[1], tokens, texts, metric, unpadding)
+        evaluate(model, bank, bank.P[1:2], tokens, texts, metric, Sharing(True, unpadding))
         hook.remove()
     lengths = tokens.lengths[texts]
     # Numbers of rows are rounded up to the next for which a product is made.
@@ -95,7 +114,7 @@ def test_a_perplexity_beyond_the_floats_is_large_not_an_error(scored):
     model, bank, tokens, metric = scored
     with torch.no_grad():
         model.lm_head.weight.mul_(1e4)
-    score = evaluate(model, bank, bank.P[0], tokens, np.arange(4), metric, None)
+    (score,) = evaluate(model, bank, bank.P[:1], tokens, np.arange(4), metric, Sharing(True))
     assert score.loss > 700
     assert score.metrics["perplexity"] == pytest.approx(np.exp(700.0))
 

@@ -22,6 +22,7 @@ from declora.model.unpadded import ByClient, unpad
 from declora.model.unpadded_attention import ATTENTION, AttentionRows, Sequences, UnpaddedMask
 from declora.train.evaluate import evaluate
 from declora.train.packing import best_fit
+from declora.train.sharing import Sharing
 from test_train import CLIENTS, SGD, SIZES, assert_batched_equals_alone, batched, tokens_of
 
 CPU = torch.device("cpu")
@@ -102,7 +103,7 @@ def test_evaluation_without_padding_scores_as_with_it_whatever_its_batches(name,
     scores = []
     for way, batch in ((None, 256), (unpadding, 256), (unpadding, 40)):
         monkeypatch.setattr("declora.train.evaluate.TOKENS_PER_BATCH", {"cpu": batch})
-        scores.append(evaluate(model, bank, bank.P[0], tokens, texts, METRICS["accuracy"], way))
+        scores += evaluate(model, bank, bank.P[:1], tokens, texts, METRICS["accuracy"], Sharing(True, way))
     padded, *unpadded = scores
     # Losses of float32 logits below 8 in another order of sums: their mean is off by some 1e-6.
     assert [score.loss for score in unpadded] == pytest.approx([padded.loss] * 2, abs=1e-5)

@@ -1,9 +1,10 @@
 """Evaluation of adapters on one split: the loss, and the metrics of the task."""
 
 import math
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,10 @@ from transformers import PreTrainedModel
 from declora import metrics, seeds
 from declora.metrics import Metric
 from declora.model.bank import AdapterBank
-from declora.model.unpad import Unpadding
 from declora.train.loss import batch_losses, forward, row_losses
 from declora.train.packing import unpadded_batch
-from declora.train.scored import ScoredHead
-from declora.train.tokens import Tokens
+from declora.train.sharing import Sharing
+from declora.train.tokens import Batch, Tokens
 
 __all__ = ["Score", "evaluate", "sample_texts"]
 
@@ -49,45 +49,79 @@ class Score:
 def evaluate(
     model: PreTrainedModel,
     bank: AdapterBank,
-    row: torch.Tensor,
+    values: torch.Tensor,
     tokens: Tokens,
     texts: NDArray[np.int64],
     metric: Metric,
-    unpadding: Unpadding | None,
-    head: ScoredHead | None = None,
-) -> Score:
-    """Returns what the adapter `row [D]` scores on `texts` (indices into `tokens`), `metric` being the headline.
+    sharing: Sharing,
+) -> list[Score]:
+    """Returns what each adapter of `values [C, D]` scores on `texts` (indices into `tokens`).
 
-    Texts are computed in order of length, so that little of a batch is padding; none with `unpadding` (of `model`), or
-    where the model reads padding. With `head` (of `model`), a causal LM scores targets alone.
+    Texts are computed in order of length, so that little of a batch is padding, and by as many adapters at once as fill
+    a batch.
+
+    Args:
+        model: With batched layers in place.
+        bank: Of the run; its layers are left bound to some of `values`.
+        values: float32.
+        tokens: Of a split.
+        texts: Which of them.
+        metric: The headline.
+        sharing: How sequences share the passes of `model`.
     """
-    device = bank.P.device
-    bank.bind(row.to(device).unsqueeze(0))
+    device, count = bank.P.device, len(values)
     order = texts[np.argsort(-tokens.lengths[texts], kind="stable")]
-    loss = 0.0
-    counts: NDArray[np.int64] | None = None
-    with torch.inference_mode(), nullcontext() if unpadding is None else unpadding.installed():
-        most = TOKENS_PER_BATCH.get(device.type, 2048)
+    most = TOKENS_PER_BATCH.get(device.type, 2048)
+    losses = torch.zeros(count, dtype=torch.float64, device=device)
+    confusions: list[Any] = [0] * count  # of a classifier
+    with torch.inference_mode(), nullcontext() if sharing.unpadding is None else sharing.unpadding.installed():
         for part in _batches(tokens.lengths[order], most, padded=not tokens.reads_padding):
-            batch = tokens.batch(order[part], device)
-            lengths = tokens.lengths[order[part]]
-            unpadded = None if unpadding is None else unpadded_batch(lengths, np.array([len(lengths)]), device)
-            with bank.owners.computing(len(lengths), unpadded=unpadded):
-                if tokens.labels is None:
-                    loss += float(batch_losses(model, batch, head).double().sum())
+            batch, lengths = tokens.batch(order[part], device), tokens.lengths[order[part]]
+            together = max(1, most // int(len(lengths) * lengths.max())) if sharing.together else 1
+            for start in range(0, count, together):
+                group = values[start : start + together].to(device)
+                with _computing(bank, group, lengths, sharing):
+                    found, logits = _scored(model, batch.times(len(group)), sharing)
+                losses[start : start + len(group)] += torch.stack([x.sum() for x in found.double().chunk(len(group))])
+                if logits is None or tokens.labels is None:
                     continue
-                logits = forward(model, batch)
-            loss += float(row_losses(logits, batch.labels).double().sum())
-            predicted = logits.argmax(dim=1).cpu().numpy()
-            new = metrics.confusion_matrix(predicted, tokens.labels[order[part]], logits.shape[1])
-            counts = new if counts is None else counts + new
-    mean = loss / max(1, int(tokens.targets(order).sum()))
-    return Score(mean, _metrics(mean, counts), metric.name)
+                labels = tokens.labels[order[part]]
+                for i, classes in enumerate(logits.argmax(dim=1).view(len(group), -1).cpu().numpy(), start):
+                    confusions[i] = confusions[i] + metrics.confusion_matrix(classes, labels, logits.shape[1])
+    means = (losses / max(1, int(tokens.targets(order).sum()))).tolist()
+    classifies = tokens.labels is not None
+    return [
+        Score(mean, _of_classes(counts) if classifies else _of_text(mean), metric.name)
+        for mean, counts in zip(means, confusions, strict=True)
+    ]
 
 
-def _metrics(loss: float, counts: NDArray[np.int64] | None) -> dict[str, float]:
-    if counts is None:
-        return {"perplexity": math.exp(min(loss, 700.0))}
+@contextmanager
+def _computing(bank: AdapterBank, values: torch.Tensor, lengths: NDArray[np.int64], sharing: Sharing) -> Iterator[None]:
+    """Has passes inside compute the R texts of `lengths` by each adapter of `values [C, D]`, adapter by adapter."""
+    count, rows, device = len(values), len(lengths), values.device
+    bank.bind(values)
+    owner = None if count == 1 else torch.arange(count, device=device).repeat_interleave(rows)
+    unpadded = None
+    if sharing.unpadding is not None:
+        unpadded = unpadded_batch(np.tile(lengths, count), np.full(count, rows), device)
+    with bank.owners.computing(count * rows, owner=owner, unpadded=unpadded):
+        yield
+
+
+def _scored(model: PreTrainedModel, batch: Batch, sharing: Sharing) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Returns the loss of each row, `[R]`, and the logits of a classifier."""
+    if batch.scored is not None:
+        return batch_losses(model, batch, sharing.head), None
+    logits = forward(model, batch)
+    return row_losses(logits, batch.labels), logits
+
+
+def _of_text(loss: float) -> dict[str, float]:
+    return {"perplexity": math.exp(min(loss, 700.0))}
+
+
+def _of_classes(counts: NDArray[np.int64]) -> dict[str, float]:
     return {
         "accuracy": metrics.accuracy(counts),
         "f1": metrics.f1(counts),

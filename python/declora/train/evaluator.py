@@ -63,10 +63,7 @@ class Evaluator:
     def _scores(self, values: torch.Tensor, texts: NDArray[np.int64]) -> list[Score]:
         """Returns what each adapter of `values [C, D]` scores on `texts`, with generated answers where asked for."""
         sharing, questions = self.sharing, self.questions
-        scores = [
-            evaluate(self.model, self.bank, row, self.tokens, texts, self.metric, sharing.unpadding, sharing.head)
-            for row in values
-        ]
+        scores = evaluate(self.model, self.bank, values, self.tokens, texts, self.metric, sharing)
         if questions is None:
             return scores
         matches = np.concatenate(

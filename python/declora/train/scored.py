@@ -71,7 +71,8 @@ class ScoredHead:
         assert batch.scored is not None
         states = self._decoder(**batch.inputs, use_cache=False)
         others = {name: value for name, value in states.items() if name != "last_hidden_state"}
-        self._around = functools.partial(type(states), **others)
+        kind: Callable[..., object] = type(states)
+        self._around = functools.partial(kind, **others)
         hidden: torch.Tensor = states.last_hidden_state.flatten(0, 1)
         return hidden.index_select(0, batch.scored)
 

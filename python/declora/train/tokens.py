@@ -29,6 +29,17 @@ class Batch:
     scored: torch.Tensor | None = None
     """int64 `[S]`: which of the flattened `[R, T]` tokens have a next one to predict (causal LM)."""
 
+    def times(self, count: int) -> "Batch":
+        """Returns this batch `count` times, one after another."""
+        if count == 1:
+            return self
+        inputs = {name: values.repeat(count, 1) for name, values in self.inputs.items()}
+        if self.scored is None:
+            return Batch(inputs, self.labels.repeat(count))
+        before = self.labels.numel() * torch.arange(count, device=self.labels.device)
+        scored = (before.unsqueeze(1) + self.scored).flatten()
+        return Batch(inputs, self.labels.repeat(count, 1), scored)
+
 
 @dataclass(frozen=True)
 class Tokens:
