@@ -7,30 +7,27 @@ from declora.train.footprint import choose_group_size
 
 # Of each tiny model: hidden size x layers x 17 values x 4 bytes a token; a language model's logits and their gradient
 # beside that, 2 x 4 bytes x vocabulary.
-BERT, GPT2 = 32 * 2 * 17 * 4, 32 * 2 * 17 * 4 + 2 * 4 * 64
+BERT, LOGITS = 32 * 2 * 17 * 4, 2 * 4 * 64
 
 
 @pytest.mark.parametrize(
-    ("make", "device", "length", "rows"),
+    ("make", "scored", "length", "rows"),
     [
-        (tiny_bert, "cpu", 128, 128),
-        (tiny_bert, "cpu", 8000, 2 * 2**30 // (8000 * BERT)),
-        (tiny_gpt2, "cpu", 8000, 2 * 2**30 // (8000 * GPT2)),
-        (tiny_bert, "cuda", 128, 4096),
-        (tiny_bert, "cuda", 8000, 16 * 2**30 // (8000 * BERT)),
-        (tiny_bert, "of another kind", 128, 128),
-        (tiny_bert, "of another kind", 8000, 2 * 2**30 // (8000 * BERT)),
+        (tiny_bert, False, 128, 128),
+        (tiny_bert, False, 8000, 2 * 2**30 // (8000 * BERT)),
+        (tiny_gpt2, False, 8000, 2 * 2**30 // (8000 * (BERT + LOGITS))),
+        (tiny_gpt2, True, 8000, 2 * 2**30 // (8000 * BERT)),
     ],
 )
-def test_a_group_has_as_many_clients_as_fit_into_its_memory_and_rows(make, device, length, rows):
+def test_a_group_has_as_many_clients_as_fit_into_its_memory_and_rows(make, scored, length, rows):
     model = make()
     for batch_size in (1, 8):
-        found = choose_group_size(model, clients=10**6, batch_size=batch_size, max_length=length, device=device)
+        found = choose_group_size(model, clients=10**6, batch_size=batch_size, max_length=length, scored=scored)
         assert found == rows // batch_size
 
 
 def test_a_group_has_one_client_at_least_and_no_more_than_there_are():
     model = tiny_bert()
-    assert choose_group_size(model, clients=5, batch_size=8, max_length=128, device="cpu") == 5
-    assert choose_group_size(model, clients=5, batch_size=129, max_length=128, device="cpu") == 1
-    assert choose_group_size(model, clients=5, batch_size=1, max_length=10**9, device="cpu") == 1
+    assert choose_group_size(model, clients=5, batch_size=8, max_length=128) == 5
+    assert choose_group_size(model, clients=5, batch_size=129, max_length=128) == 1
+    assert choose_group_size(model, clients=5, batch_size=1, max_length=10**9) == 1

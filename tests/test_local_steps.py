@@ -207,3 +207,39 @@ def test_an_adapter_that_leaves_the_finite_numbers_in_the_last_step_is_noticed(t
     bank.P.mul_(10.0)
     with pytest.raises(TrainingError, match=r"adapter of client 0 is .* in round 2 \(local step 1"):
         round_of(local, 1)
+
+
+def short_of_memory(trainer, most):
+    """Has the model of `trainer` run out of memory where it gets more than so many texts."""
+
+    def check(module, args, kwargs):
+        if len(kwargs["input_ids"]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    trainer._model.register_forward_pre_hook(check, with_kwargs=True)
+
+
+@pytest.mark.parametrize("unpad", [True, False])
+def test_where_a_gpus_memory_runs_out_half_as_many_clients_are_computed_together_once(trainer, monkeypatch, unpad):
+    """Two of three clients have room: what the first group had before is not counted twice."""
+    monkeypatch.setattr("declora.train.local_steps._HALVING", {"cpu"})
+    options = {"unpad": unpad, "sort_by_length": False}
+    smaller, expected, _ = trainer(group_size=1, **options)
+    larger, found, _ = trainer(group_size=2, **options)
+    short_of_memory(larger, BATCH)
+    with pytest.warns(UserWarning, match=r"memory of cpu ran out, .* groups of 1 .* in place of 2"):
+        round_of(larger, 0)
+    round_of(smaller, 0)
+    assert larger.group_size == 1
+    torch.testing.assert_close(found.P, expected.P, rtol=1e-5, atol=1e-6)
+    short_of_memory(larger, BATCH - 1)
+    with pytest.raises(torch.OutOfMemoryError):
+        round_of(larger, 1)
+
+
+def test_on_a_cpu_a_group_stays_what_it_is(trainer):
+    larger, _, _ = trainer(group_size=2)
+    short_of_memory(larger, 1)
+    with pytest.raises(torch.OutOfMemoryError):
+        round_of(larger, 0)
+    assert larger.group_size == 2

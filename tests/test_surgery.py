@@ -49,7 +49,7 @@ STAGES = {
     "while frozen layers are exchanged": "declora.model.surgery.FrozenLinear.replaces",
     "while the run is assembled": "declora.run.steps_per_round",
     "while passes are tried": "declora.train.trial.forward",
-    "after passes were tried": "declora.run.choose_group_size",
+    "after passes were tried": "declora.train.grouping.choose_group_size",
 }
 
 

@@ -176,11 +176,14 @@ class SimulationConfig:
     base_dropout: bool = False
     """Whether the frozen base keeps its own dropout in training. LoRA dropout is as configured."""
     group_size: Annotated[int | None, Whole(1, _MILLION)] = None
-    """Clients computed together; none: chosen from the sizes of model, batch and texts, not from free memory, since
-    the last bits of a result depend on it."""
+    """Clients computed together; none: on a CPU chosen from the sizes of model, batch and texts, since the last bits of
+    a result depend on it, and on a GPU as many as a step of one and of two leaves memory for."""
+    activation_checkpointing: bool | None = None
+    """Whether blocks keep nothing of a step but what goes into them, and compute the rest again for the gradient: less
+    memory for a third more time, and the same results; none: on a GPU, where a single client's step would not fit."""
     unpad: bool = True
-    """Whether the blocks of a classifier compute sequences without their padding, one token after another, in training
-    and evaluation; on a CPU, and where the model allows it (which is measured)."""
+    """Whether the blocks of a model compute sequences without their padding, one token after another, in training and
+    evaluation, where the model allows it (which is measured)."""
     sort_by_length: bool = True
     """Whether, where padding stays, a group's sequences are sorted by length across clients and computed in slices."""
 

@@ -15,7 +15,7 @@ import torch
 from declora.config import OUTPUT
 from declora.run import Run
 
-__all__ = ["describe_origin", "differences", "environment"]
+__all__ = ["describe_origin", "differences", "environment", "keep_groups"]
 
 _PACKAGES = ("declora", "torch", "transformers", "peft", "numpy")
 _BINDING = (*_PACKAGES, "device", "processor", "group size", "padding")
@@ -37,6 +37,7 @@ def environment(run: Run) -> dict[str, str]:
         "processor": _processor(device),
         "group size": str(run.group_size),
         "padding": "kept" if run.sharing.unpadding is None else "left out",
+        "activations": "kept" if run.sharing.recomputation is None else "computed again",
         "seed": str(run.config.seed),
     }
 
@@ -54,6 +55,13 @@ def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
             "the graph": _digest(*((w.indptr, w.indices, w.data) for w in run.federation.topology.matrices)),
         },
     }
+
+
+def keep_groups(run: Run, then: Mapping[str, Any]) -> None:
+    """Has a run on a GPU compute as many clients at once as it did `then`: what memory is free may have changed."""
+    size = then.get("environment", {}).get("group size")
+    if size is not None and run.config.group_size is None and run.material.base.device.type == "cuda":
+        run.group_size = int(size)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

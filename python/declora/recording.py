@@ -1,7 +1,7 @@
 """What a run writes while it goes on: a line a round, and checkpoints from which it can be taken up again."""
 
 from declora.errors import RunFolderError
-from declora.origin import describe_origin, differences
+from declora.origin import describe_origin, differences, keep_groups
 from declora.report import Earlier, RunFolder, RunLog
 from declora.run import RoundRecord, Run
 from declora.store import Checkpoint
@@ -41,8 +41,10 @@ class Recording:
     def __init__(self, run: Run, folder: RunFolder, *, resume: bool = False) -> None:
         config = run.config
         self._run = run
-        self._origin = None if config.checkpoint_every is None else describe_origin(run)
         self.earlier = Earlier.read(folder.work) if resume else Earlier.nothing()
+        if self.earlier.checkpoint is not None:
+            keep_groups(run, self.earlier.checkpoint.about.get("origin", {}))
+        self._origin = None if config.checkpoint_every is None else describe_origin(run)
         self._planned = planned_since(self.earlier.checkpoint, config.rounds)
         if self.earlier.checkpoint is not None:
             self._check(f"path={str(folder.root)!r}", self.earlier.checkpoint)

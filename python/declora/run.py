@@ -30,12 +30,12 @@ from declora.report import Earlier
 from declora.state import State
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
-from declora.train.footprint import check_fits, choose_group_size
+from declora.train.footprint import check_fits
+from declora.train.grouping import find_groups
 from declora.train.local_steps import LocalRound, LocalTrainer
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
-from declora.train.sharing import find_sharing
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
 
@@ -137,24 +137,19 @@ class Run:
             device=device,
         )
         self.bank.fill(self._surgery.initial, 1, device)
-        self.sharing = find_sharing(
+        self.sharing, self.group_size = find_groups(
             base.model,
             self.bank,
             self._train,
             clients=federation.clients,
+            batch_size=federation.batch_size,
+            max_length=min(config.max_length, int(self._train.lengths.max())),
             special=base.tokenizer.all_special_ids,
             unpad=config.unpad,
             base_dropout=config.base_dropout,
+            recompute=config.activation_checkpointing,
+            group_size=config.group_size,
         )
-        self.group_size = 1
-        if self.sharing.together:
-            self.group_size = config.group_size or choose_group_size(
-                base.model,
-                clients=federation.clients,
-                batch_size=federation.batch_size,
-                max_length=min(config.max_length, int(self._train.lengths.max())),
-                device=device.type,
-            )
 
     @property
     def layout(self) -> Layout:
@@ -207,9 +202,8 @@ class Run:
             group_size=self.group_size,
             sort_by_length=config.sort_by_length and self.sharing.together,
             base_dropout=config.base_dropout,
-            unpadding=self.sharing.unpadding,
-            head=self.sharing.head,
             seed=config.seed,
+            **self.sharing.computing,
         )
         self._gossip = Gossip(
             federation,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from declora.errors import RunFolderError, shown
-from declora.origin import describe_origin, differences
+from declora.origin import describe_origin, differences, keep_groups
 from declora.outputs import adapter_folders
 from declora.recording import planned_since
 from declora.report import Earlier, Progress, find_run
@@ -92,6 +92,8 @@ def _verify(label: str, run: Run, progress: bool | None) -> Verification:
             checkpoint = load_checkpoint(folder)
         except RunFolderError as error:
             checkpoint, differing = None, [str(error)]
+    if checkpoint is not None:
+        keep_groups(run, checkpoint.about.get("origin", {}))
     equal = 0
     planned = planned_since(checkpoint, run.config.rounds)
     recomputed = _recompute(run, run_of(folder), planned, len(records))

@@ -57,8 +57,10 @@ class AdapterBank:
     def group(self, start: int, stop: int) -> Iterator[None]:
         """Binds rows `start:stop` of `P` and `G` for training."""
         self.bind(self.P[start:stop], self.G[start:stop])
-        yield
-        self.bind(self.P[start:stop])
+        try:
+            yield
+        finally:
+            self.bind(self.P[start:stop])
 
     def rows_of(self, clients: Sequence[int]) -> torch.Tensor:
         """Returns the rows of `clients`, float32 `[C, D]`: P itself, not a copy, for all of them."""

@@ -21,7 +21,7 @@ from declora.model.batched import RowOwners
 from declora.model.unpadded import Unpadded, UnpaddedBatch, unpad
 from declora.model.unpadded_attention import ATTENTION, UnpaddedMask
 
-__all__ = ["Unpadding"]
+__all__ = ["Unpadding", "blocks_of"]
 
 # In a block of BERT, RoBERTa and their kin: what makes its queries, and what follows its attention, which takes the
 # result and the block's input.
@@ -59,8 +59,8 @@ class Unpadding:
         Architectures differ in what goes from block to block, so it is measured: unpadded, two sequences must have the
         logits that they have in a padded batch, and those of one must not change with the other.
         """
-        blocks = _blocks(model)
-        if blocks is None or not _configs(blocks):
+        blocks = blocks_of(model)
+        if blocks is None or not _configs(blocks) or not _attends_to_all(model):
             return None
         like_bert = {_QUERY, _AFTER_ATTENTION} <= dict(blocks[-1].named_modules()).keys()
         for first_only in (True, False) if like_bert else (False,):
@@ -91,6 +91,19 @@ class Unpadding:
             finally:
                 self._owners.inside = None
                 self._attend_by(self._attention)
+
+    @contextmanager
+    def inside(self, tokens: Unpadded | None) -> Iterator[None]:
+        """Has blocks compute `tokens`, as they did when `tokens` were computed just then; None: their padding, too."""
+        before, names = self._owners.inside, [config._attn_implementation for config in self._configs]
+        self._owners.inside = tokens
+        self._attend_by(self._attention if tokens is None else ATTENTION)
+        try:
+            yield
+        finally:
+            self._owners.inside = before
+            for config, name in zip(self._configs, names, strict=True):
+                config._attn_implementation = name
 
     def _enter(self, block: nn.Module, args: Any, kwargs: Any) -> Any:
         """Packs what comes into a block; hidden states only at the first, they stay unpadded until the last."""
@@ -173,17 +186,19 @@ def _configs(blocks: nn.ModuleList) -> list[Any]:
     return list(found.values())
 
 
-def _blocks(model: PreTrainedModel) -> nn.ModuleList | None:
-    """Returns the longest list of equal modules that take an attention mask, where no other attention is known."""
-    plain = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) <= {"full_attention", _WINDOWED}
-    checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
-    if not plain or checkpointed or model.config.is_encoder_decoder:
-        return None
-    if model.config._attn_implementation not in ("sdpa", "eager"):
-        return None
+def blocks_of(model: PreTrainedModel) -> nn.ModuleList | None:
+    """Returns the longest list of equal modules that take an attention mask: the transformer blocks."""
     lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len({type(block) for block in m}) == 1]
     lists = [m for m in lists if "attention_mask" in inspect.signature(m[0].forward).parameters]
     return max(lists, key=len, default=None)
+
+
+def _attends_to_all(model: PreTrainedModel) -> bool:
+    """Whether tokens see all others of their sequence, all before them, or those in a window, as hooks can tell."""
+    plain = set(getattr(model.config.get_text_config(), "layer_types", None) or ()) <= {"full_attention", _WINDOWED}
+    checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    known = model.config._attn_implementation in ("sdpa", "eager")
+    return plain and known and not checkpointed and not model.config.is_encoder_decoder
 
 
 def _windowed(model: PreTrainedModel) -> bool:

@@ -13,8 +13,8 @@ __all__ = ["check_fits", "choose_group_size"]
 # inputs of its norms, projections and activation function (Korthikanti et al. 2022, arXiv 2205.05198, eq. 1: about 34
 # bytes per value in half precision without attention scores, hence about 17 values).
 _VALUES_PER_HIDDEN = 17
-_BUDGET_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}
-_MOST_ROWS = {"cpu": 128, "cuda": 4096}
+_BUDGET_BYTES = 2 * 2**30
+_MOST_ROWS = 128
 # A client's row in float32: the values, their gradients and the optimizer's two moments.
 _BYTES_PER_PARAMETER = 16
 # Rows that keep their padding are computed in so many slices, one after another (`order.length_slices`).
@@ -52,23 +52,36 @@ def check_fits(
         )
 
 
-def choose_group_size(model: PreTrainedModel, *, clients: int, batch_size: int, max_length: int, device: str) -> int:
-    """Returns how many clients make a group where the config does not say.
+def choose_group_size(
+    model: PreTrainedModel, *, clients: int, batch_size: int, max_length: int, scored: bool = False
+) -> int:
+    """Returns how many clients make a group where the config does not say and no GPU is measured.
 
-    A function of the config alone, not of the memory that happens to be free: the group decides padding and so the last
-    bits of a result. It keeps one group's activations under 2 GiB on a CPU (16 GiB on a GPU) with every text at
-    `max_length`, and its rows few enough (128, 4096) that a larger group would no longer be faster.
+    A function of the config alone, not of the memory that happens to be free: the group decides the last bits of a
+    result. It keeps one group's activations under 2 GiB with every text at `max_length`, and its rows few enough (128)
+    that a larger group would no longer be faster.
+
+    Args:
+        model: The base model.
+        clients: Of the run.
+        batch_size: Texts of a client's step.
+        max_length: Tokens of a text, at most.
+        scored: Whether a causal LM has logits of a few tokens at a time only.
     """
-    per_row = max_length * _bytes_per_token(model)
-    rows = min(_BUDGET_BYTES.get(device, 2**31) // max(per_row, 1), _MOST_ROWS.get(device, 128))
+    per_row = max_length * (_bytes_per_token(model) + (0 if scored else _bytes_of_logits(model)))
+    rows = min(_BUDGET_BYTES // max(per_row, 1), _MOST_ROWS)
     return max(1, min(clients, rows // batch_size))
 
 
 def _bytes_per_token(model: PreTrainedModel) -> int:
     """Returns what a token's activations take until the backward pass."""
     hidden, layers = _size(model)
-    vocabulary = int(model.config.get_text_config().vocab_size) if hasattr(model, "lm_head") else 0
-    return hidden * layers * _VALUES_PER_HIDDEN * 4 + 2 * 4 * vocabulary  # the latter: logits and their gradient
+    return hidden * layers * _VALUES_PER_HIDDEN * 4
+
+
+def _bytes_of_logits(model: PreTrainedModel) -> int:
+    """Returns what a token's logits and their gradient take, in a causal LM that has those of all tokens at once."""
+    return 2 * 4 * int(model.config.get_text_config().vocab_size) if hasattr(model, "lm_head") else 0
 
 
 def _size(model: PreTrainedModel) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from declora import process, seeds
-from declora.errors import TrainingError
+from declora.errors import TrainingError, out_of_memory
 from declora.methods import Stack, Step
 from declora.model.bank import AdapterBank
 from declora.model.placing import on_device
+from declora.model.recompute import Recomputation
 from declora.model.unpad import Unpadding
 from declora.model.unpadded import ByClient
 from declora.plan import Phase, Plan
@@ -29,6 +30,9 @@ from declora.train.scored import ScoredHead
 from declora.train.tokens import Tokens
 
 __all__ = ["LocalRound", "LocalTrainer"]
+
+_HALVING = {"cuda"}
+"""Kinds of devices on which fewer clients are computed together where memory runs out."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,13 @@ class LocalTrainer:
         base_dropout: bool = False,
         unpadding: Unpadding | None = None,
         head: ScoredHead | None = None,
+        recomputation: Recomputation | None = None,
         seed: int = 0,
     ) -> None:
         """Takes each client's local `steps` of a round, int64 `[clients]`, beside model, bank, optimizer and data.
 
         With `unpadding` (of that model), sequences follow each other and `sort_by_length` has no effect; with `head`, a
-        causal LM scores targets alone.
+        causal LM scores targets alone; with `recomputation`, blocks keep nothing of a step but what goes into them.
         """
         self._model = model
         self._bank = bank
@@ -83,11 +88,13 @@ class LocalTrainer:
         self._tokens = tokens
         self._orders = orders
         self._steps = steps
-        self._groups = [(i, min(i + group_size, bank.clients)) for i in range(0, bank.clients, group_size)]
+        self.group_size = group_size
+        self._halved = False
         self._sort = sort_by_length
         self._base_dropout = base_dropout
         self._unpadding = unpadding
         self._head = head
+        self._recomputation = recomputation
         self._seed = seed
         _hear_out_torch()
 
@@ -130,18 +137,54 @@ class LocalTrainer:
 
     def _gradients(self, step: Step, done: NDArray[np.int64], batches: Sequence[NDArray[np.int64]]) -> torch.Tensor:
         """Computes the gradients of a step into G, zero where nothing is trained; returns each client's loss."""
-        self._optimizer.zero_grad()
-        losses = torch.cat([self._group_step(group, step, done, batches) for group in self._groups])
+        losses = None
+        try:
+            losses = self._all_groups(step, done, batches)
+        except Exception as error:
+            if not self._halve(error):
+                raise
+        if losses is None:  # here what was computed is no longer held by the error
+            if self._bank.P.is_cuda:
+                torch.cuda.empty_cache()
+            losses = self._all_groups(step, done, batches)
         for start, stop in step.phase.trained.rest.spans:
             self._bank.G[:, start:stop] = 0.0
         return losses
+
+    def _all_groups(self, step: Step, done: NDArray[np.int64], batches: Sequence[NDArray[np.int64]]) -> torch.Tensor:
+        self._optimizer.zero_grad()
+        return torch.cat([self._group_step(group, step, done, batches) for group in self._groups])
+
+    def _halve(self, error: Exception) -> bool:
+        """Halves the groups, once in a run, where a GPU's memory ran out of a step; returns whether it did.
+
+        Results change by rounding alone there. On a CPU they may not change with the memory that happens to be free.
+        """
+        if self._halved or self.group_size < 2 or self._bank.P.device.type not in _HALVING or not out_of_memory(error):
+            return False
+        self._halved = True
+        before, self.group_size = self.group_size, self.group_size // 2
+        warnings.warn(
+            f"The memory of {self._bank.P.device} ran out, so clients are computed in groups of {self.group_size} from "
+            f"now on, in place of {before}. Set group_size={self.group_size} to begin with these.",
+            stacklevel=2,
+        )
+        return True
+
+    @property
+    def _groups(self) -> list[tuple[int, int]]:
+        clients, size = self._bank.clients, self.group_size
+        return [(i, min(i + size, clients)) for i in range(0, clients, size)]
 
     @contextmanager
     def _training(self) -> Iterator[None]:
         """Has the base's own dropout on where it is asked for."""
         self._model.train(self._base_dropout)
         try:
-            with nullcontext() if self._unpadding is None else self._unpadding.installed():
+            with ExitStack() as installed:
+                for way in (self._unpadding, self._recomputation):
+                    if way is not None:
+                        installed.enter_context(way.installed())
                 yield
         finally:
             self._model.eval()

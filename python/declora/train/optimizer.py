@@ -13,6 +13,7 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from declora.errors import unknown_name
+from declora.model.placing import on_device
 from declora.plan import Columns
 from declora.state import Room
 
@@ -97,6 +98,7 @@ class ClientOptimizer:
             self._room["ages"] = torch.zeros(len(values), len(self._edges), device=values.device)
         self._leaves: dict[tuple[tuple[int, ...], bytes], list[_Leaves]] = {}
         self._moments = kept
+        self._unlike: set[int] | None = None
 
     def rates(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns the rate of step `numbers[i]`, counted over the whole run, of each client i."""
@@ -145,6 +147,7 @@ class ClientOptimizer:
                 self._room[moment][:, start:stop] = 0.0
             if self._name == "adamw":
                 self._room["ages"][:, self._blocks(start, stop)] = 0.0
+                self._unlike = None
 
     def _blocks(self, start: int, stop: int) -> slice:
         return slice(*np.searchsorted(self._edges, [start, stop]).tolist())
@@ -154,16 +157,24 @@ class ClientOptimizer:
 
         A leaf ends where the weight decay changes, and where blocks of another age begin: trained as often in each row.
         """
-        inner = set(self._changes.tolist())
-        if self._name == "adamw" and len(self._edges) > 1:
-            ages = self._room["ages"]
-            assert isinstance(ages, torch.Tensor)
-            inner |= set(self._edges[1:][(ages[:, 1:] != ages[:, :-1]).any(dim=0).cpu().numpy()].tolist())
+        inner = set(self._changes.tolist()) | self._unlike_ages()
+        if trained.count < self._values.shape[1]:
+            self._unlike = None  # these grow older than the others
         cuts: list[int] = []
         for start, stop in trained.spans:
             edges = [start, *sorted(edge for edge in inner if start < edge < stop), stop]
             cuts += [edge for pair in itertools.pairwise(edges) for edge in pair]
         return tuple(cuts)
+
+    def _unlike_ages(self) -> set[int]:
+        """Returns where blocks of another age begin. As long as all are trained, these stay: a GPU is asked once."""
+        if self._name != "adamw" or len(self._edges) == 1:
+            return set()
+        if self._unlike is None:
+            ages = self._room["ages"]
+            assert isinstance(ages, torch.Tensor)
+            self._unlike = set(self._edges[1:][(ages[:, 1:] != ages[:, :-1]).any(dim=0).cpu().numpy()].tolist())
+        return self._unlike
 
     def _leaves_of(self, cuts: tuple[int, ...], members: NDArray[np.int64]) -> list[_Leaves]:
         """Returns the leaves of some rows, those of the same columns together.
@@ -216,7 +227,7 @@ class ClientOptimizer:
         """Gives all blocks of a leaf the age that the step gave its first one."""
         ages = self._room["ages"]
         assert isinstance(ages, torch.Tensor)
-        stepped = torch.from_numpy(np.flatnonzero(active)).to(ages.device)
+        stepped = on_device(np.flatnonzero(active), ages.device)
         for start, stop in zip(cuts[::2], cuts[1::2], strict=True):
             blocks = self._blocks(start, stop)
             if blocks.stop - blocks.start > 1:

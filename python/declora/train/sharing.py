@@ -8,6 +8,7 @@ that take tokens of all), so this is not looked up but tried, by the very path t
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from declora.errors import ModelError, TrainingError, out_of_memory, translated
 from declora.model.bank import AdapterBank
 from declora.model.batched import BatchedLora
 from declora.model.checkpoint import reason
+from declora.model.recompute import Recomputation
 from declora.model.row_axes import learning_row_axes, per_client
 from declora.model.unpad import Unpadding
 from declora.train.scored import ScoredHead
@@ -37,8 +39,15 @@ class Sharing:
     """What leaves out the padding; None where it is kept."""
     head: ScoredHead | None = None
     """What scores the targets of a causal LM alone; None where every token is scored."""
+    recomputation: Recomputation | None = None
+    """What keeps less of a step, and computes it again; None where all is kept."""
     notes: tuple[str, ...] = ()
     """What is worth knowing of it, in whole sentences."""
+
+    @property
+    def computing(self) -> dict[str, Any]:
+        """What a `LocalTrainer` computes steps by."""
+        return {"unpadding": self.unpadding, "head": self.head, "recomputation": self.recomputation}
 
 
 def find_sharing(
@@ -50,6 +59,7 @@ def find_sharing(
     special: Sequence[int],
     unpad: bool,
     base_dropout: bool,
+    recompute: bool = False,
 ) -> Sharing:
     """Returns how sequences can share the passes of `model`: without padding, with it, or one client's batch alone.
 
@@ -61,6 +71,7 @@ def find_sharing(
         special: Token ids that stay where they are, since a model may look for them.
         unpad: Whether padding is to be left out, where the model allows it.
         base_dropout: Whether the base's own dropout is on in training.
+        recompute: Whether blocks are to keep nothing of a step but what goes into them.
 
     Raises:
         ModelError: The model does not train even with one client alone, not twice alike, or no adapter of it; or it is
@@ -69,11 +80,12 @@ def find_sharing(
     with process.seeded(0, model.device):  # some models draw numbers whenever they compute
         trial = Trial(model, bank, tokens, special)
         _check_computes(model, trial)
-        head = trial.head()
-        padded = Sharing(True, head=head)
         # Unpadding takes a text from where its row begins, and rows of several texts hardly have padding.
         unpadded_rows = unpad and tokens.padding_side == "right" and tokens.positions is None
-        ways = [Sharing(True, trial.unpadding(), head) if unpadded_rows else padded, padded, Sharing(True)]
+        head, unpadding = trial.head(), trial.unpadding() if unpadded_rows else None
+        ways = [Sharing(True, unpadding, head), Sharing(True, head=head), Sharing(True)]
+        if recompute:
+            ways = [replace(way, recomputation=_recomputation(model, bank, way, base_dropout)) for way in ways]
         try:
             found = _first_that_holds(model, trial, ways, base_dropout)
         except TrainingError:
@@ -81,6 +93,10 @@ def find_sharing(
     if clients == 1:
         found = replace(found, notes=())
     return replace(found, notes=(*found.notes, *_idle_adapters(model, trial)))
+
+
+def _recomputation(model: PreTrainedModel, bank: AdapterBank, way: Sharing, base_dropout: bool) -> Recomputation | None:
+    return Recomputation.of(model, bank.owners, way.unpadding, random=base_dropout)
 
 
 def _check_computes(model: PreTrainedModel, trial: Trial) -> None:
@@ -99,7 +115,11 @@ def _first_that_holds(model: PreTrainedModel, trial: Trial, ways: Sequence[Shari
         if not (reason := _entangled(model, trial, way, base_dropout)):
             return way
     _check_alone(model, trial)
-    return Sharing(False, notes=(f"{_kind(model)} is trained one client at a time, which is slower: {reason}.",))
+    return Sharing(
+        False,
+        recomputation=ways[-1].recomputation,
+        notes=(f"{_kind(model)} is trained one client at a time, which is slower: {reason}.",),
+    )
 
 
 def _idle_adapters(model: PreTrainedModel, trial: Trial) -> list[str]:
@@ -146,12 +166,10 @@ def _entangled(model: PreTrainedModel, trial: Trial, way: Sharing, base_dropout:
         return f"what goes into its layer {unclear[0]!r} belongs to no sequence alone"
     try:
         one, other = (
-            trial.gradients(tokens, together=True, unpadding=way.unpadding, head=way.head, base_dropout=base_dropout)
+            trial.gradients(tokens, together=True, base_dropout=base_dropout, **way.computing)
             for tokens in (trial.tokens, trial.changed)
         )
-        together = one
-        if base_dropout:
-            together = trial.gradients(trial.tokens, together=True, unpadding=way.unpadding, head=way.head)
+        together = trial.gradients(trial.tokens, together=True, **way.computing) if base_dropout else one
     except TrainingError:
         raise
     except Exception as error:  # whatever a model's code makes of a batch that it was not written for

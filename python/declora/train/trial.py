@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from declora.methods import build_method
 from declora.model.bank import AdapterBank
 from declora.model.batched import PerClient
+from declora.model.recompute import Recomputation
 from declora.model.row_axes import per_client
 from declora.model.unpad import Unpadding
 from declora.plan import Plan
@@ -24,7 +26,7 @@ from declora.train.order import ClientOrder
 from declora.train.scored import ScoredHead
 from declora.train.tokens import Tokens
 
-__all__ = ["Trial"]
+__all__ = ["Trial", "one_step"]
 
 # Five texts in all, and no row of five tokens: sizes tell which axis of a layer's input counts the sequences. The
 # client whose texts are changed is between the others, and has the longest.
@@ -70,16 +72,12 @@ class Trial:
         with torch.no_grad(), self._bank.owners.computing(len(tokens)):
             return forward(self._model, batch).float()
 
-    def gradients(
-        self,
-        tokens: Tokens,
-        *,
-        together: bool,
-        unpadding: Unpadding | None = None,
-        head: ScoredHead | None = None,
-        base_dropout: bool = False,
-    ) -> list[torch.Tensor]:
+    def gradients(self, tokens: Tokens, **options: Any) -> list[torch.Tensor]:
         """Returns each client's gradient on its own `tokens`, in one pass of all of them or in a pass for each.
+
+        Args:
+            tokens: Some of this trial.
+            **options: Those of `one_step`.
 
         Returns:
             Of each block of the layout, float32 `[3, ...]`.
@@ -87,30 +85,11 @@ class Trial:
         Raises:
             TrainingError: A loss or gradient is not finite.
         """
-        bank, clients = self._bank, len(_SHARDS)
-        bank.G = torch.zeros_like(bank.P)
-        # At a rate of 0, so that no client moves.
-        optimizer = ClientOptimizer(
-            bank.P, bank.G, name="sgd", learning_rate=0.0, weight_decay=np.zeros(bank.P.shape[1]), momentum=0.0,
-            schedule="constant", warmup=0.0, steps=np.ones(clients, dtype=np.int64), clip_norm=None,
-        )  # fmt: skip
-        trainer = LocalTrainer(
-            self._model,
-            bank,
-            optimizer,
-            tokens,
-            [ClientOrder(shard, batch_size=len(shard), seed=0, client=i) for i, shard in enumerate(_SHARDS)],
-            steps=np.ones(clients, dtype=np.int64),
-            group_size=clients if together else 1,
-            base_dropout=base_dropout,
-            unpadding=unpadding,
-            head=head,
-        )
         with ExitStack() as hooks:
             for layer in per_client(self._model):
                 hooks.callback(layer.register_forward_hook(self._watch).remove)
-            plan = Plan.of_clients(bank.layout.columns, np.ones(clients, dtype=np.int64))
-            trainer.run(plan, State(bank.P), build_method("local"))
+            one_step(self._model, self._bank, tokens, _SHARDS, **options)
+        bank = self._bank
         return [bank.layout.view(bank.G, block.name) for block in bank.layout]
 
     def _watch(self, layer: PerClient, args: object, output: torch.Tensor) -> None:
@@ -128,6 +107,59 @@ class Trial:
         """Returns what leaves out the padding of the model, None where that does not work."""
         self._bank.bind(self._bank.P[:1])
         return Unpadding.of(self._model, self._bank.owners)
+
+
+def one_step(
+    model: PreTrainedModel,
+    bank: AdapterBank,
+    tokens: Tokens,
+    shards: Sequence[NDArray[np.int64]],
+    *,
+    together: bool,
+    unpadding: Unpadding | None = None,
+    head: ScoredHead | None = None,
+    recomputation: Recomputation | None = None,
+    base_dropout: bool = False,
+) -> None:
+    """Computes the gradients of a local step, after which they are in G; nobody moves.
+
+    Args:
+        model: With batched layers in place.
+        bank: With a row for each client.
+        tokens: Texts.
+        shards: Which of them are each client's: all are a batch.
+        together: Whether all clients are computed in one pass, or each in one of its own.
+        unpadding: Of the model.
+        head: Of the model.
+        recomputation: Of the model.
+        base_dropout: Whether the base's own dropout is on.
+
+    Raises:
+        TrainingError: A loss or gradient is not finite.
+    """
+    clients = len(shards)
+    steps = np.ones(clients, dtype=np.int64)
+    bank.G = torch.zeros_like(bank.P)
+    # At a rate of 0, so that no client moves.
+    optimizer = ClientOptimizer(
+        bank.P, bank.G, name="sgd", learning_rate=0.0, weight_decay=np.zeros(bank.P.shape[1]), momentum=0.0,
+        schedule="constant", warmup=0.0, steps=steps, clip_norm=None,
+    )  # fmt: skip
+    trainer = LocalTrainer(
+        model,
+        bank,
+        optimizer,
+        tokens,
+        [ClientOrder(shard, batch_size=len(shard), seed=0, client=i) for i, shard in enumerate(shards)],
+        steps=steps,
+        group_size=clients if together else 1,
+        base_dropout=base_dropout,
+        unpadding=unpadding,
+        head=head,
+        recomputation=recomputation,
+    )
+    plan = Plan.of_clients(bank.layout.columns, steps)
+    trainer.run(plan, State(bank.P), build_method("local"))
 
 
 def _short_texts(tokens: Tokens) -> Tokens:

@@ -1,0 +1,69 @@
+"""How many clients a GPU has memory for: by the memory of a step of one client and of two."""
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import tiny_bert
+from declora.model import AdapterBank
+from declora.model.batched import RowOwners
+from declora.model.surgery import Surgery
+from declora.train.probe import clients_that_fit
+from declora.train.sharing import Sharing
+from test_train import tokens_of
+from test_unpad import lora_of
+
+FIXED, EACH = 1000, 50
+
+
+class Counted:
+    """A memory in which a step takes so much and more for each token: told by the embeddings that it computes."""
+
+    def __init__(self, model, free, most=None):
+        self.free, self._most = lambda: free, most
+        self._tokens = 0
+        model.get_input_embeddings().register_forward_hook(self._count)
+
+    def _count(self, module, args, output):
+        self._tokens += output.shape[0] * output.shape[1]
+
+    def taken(self, step):
+        self._tokens = 0
+        step()
+        taken = FIXED + EACH * self._tokens
+        return None if self._most is not None and taken > self._most else taken
+
+
+def fitting(tokenizer, budget, *, clients=50, batch_size=4, **options):
+    """Of a share of 0.85 of what is free, `budget` is left beside the rows of all clients but one."""
+    model, owners, tokens = tiny_bert(), RowOwners(), tokens_of(tokenizer, "classification")
+    surgery = Surgery(model, lora_of(["query"]), owners, seed=3)
+    bank = AdapterBank(surgery.layout, surgery.slots, owners)
+    bank.fill(surgery.initial, 1, torch.device("cpu"))
+    rows = (clients - 1) * surgery.layout.columns * 24
+    memory = Counted(model, (budget + rows) / 0.85 + 1, **options)
+    found = clients_that_fit(
+        model, bank, tokens, Sharing(True), clients=clients, batch_size=batch_size, base_dropout=False, memory=memory
+    )
+    surgery.undo()
+    return found, tokens.lengths
+
+
+@pytest.mark.parametrize("tokens", [500, 1000, 2000])
+def test_a_group_has_room_for_its_tokens_in_nearly_every_step(tokenizer, tokens):
+    found, lengths = fitting(tokenizer, FIXED + EACH * tokens)
+    texts = np.array([found, found + 1]) * 4
+    likely = np.minimum(texts * lengths.mean() + 4 * lengths.std() * np.sqrt(texts), texts * lengths.max())
+    assert likely[0] <= tokens < likely[1]
+    drawn = np.random.default_rng(0).choice(lengths, (10_000, texts[0])).sum(axis=1)
+    # Beyond four standard deviations above the mean of many like texts: 3e-5 of a normal distribution.
+    assert (drawn > tokens).mean() < 1e-3
+
+
+def test_no_more_than_all_clients_and_one_where_two_do_not_fit(tokenizer):
+    assert fitting(tokenizer, 10**9, clients=3)[0] == 3
+    _, lengths = fitting(tokenizer, 10**9)
+    one = FIXED + EACH * 4 * int(lengths.max())
+    assert fitting(tokenizer, 10**9, most=one)[0] == 1
+    assert fitting(tokenizer, one - 100)[0] == 0
+    assert fitting(tokenizer, 10**9, most=10)[0] == 0
