@@ -27,15 +27,18 @@ def test_rows_need_sixteen_bytes_a_parameter(machine):
         check_fits(tiny_bert(), **FITS)
 
 
-@pytest.mark.parametrize(("make", "logits"), [(tiny_bert, 0), (tiny_gpt2, 64)])
-def test_a_step_needs_a_quarter_of_its_activations_at_least(machine, make, logits):
-    # 17 float32 values per hidden unit (32) and layer (2), and for a causal LM its logits (64) and their gradient.
-    step = 10_000 * 10 * (17 * 4 * 32 * 2 + 2 * 4 * logits) // 4
+@pytest.mark.parametrize("make", [tiny_bert, tiny_gpt2])
+@pytest.mark.parametrize(("recompute", "values"), [(False, 17), (True, 1)])
+def test_a_step_needs_a_quarter_of_its_activations_at_least(machine, make, recompute, values):
+    """17 float32 values per hidden unit (32) and layer (2), or where they are computed again what goes into a layer."""
+    step = 10_000 * 10 * (values * 4 * 32 * 2) // 4
+    options = {**FITS, "batch_size": 10_000, "recompute": recompute}
     machine(step)
-    check_fits(make(), **{**FITS, "batch_size": 10_000})
+    check_fits(make(), **options)
     machine(step - 1)
-    with pytest.raises(ConfigError, match=r"batch_size: 10000 samples of 10 tokens .* Lower batch_size"):
-        check_fits(make(), **{**FITS, "batch_size": 10_000})
+    with pytest.raises(ConfigError, match=r"batch_size: 10000 samples of 10 tokens .* Lower batch_size") as caught:
+        check_fits(make(), **options)
+    assert ("set activation_checkpointing=true" in str(caught.value)) != recompute
 
 
 def test_the_machine_has_memory():

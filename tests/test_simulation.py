@@ -19,6 +19,7 @@ from declora.errors import (
     TrainingError,
 )
 from declora.report import read_metrics
+from declora.train.local_steps import LocalTrainer
 
 
 @pytest.fixture
@@ -498,3 +499,17 @@ def test_dec_lora_on_real_text_with_a_real_encoder_beats_chance(real_data):
     )  # fmt: skip
     # 300 samples: chance has a standard error of 2.9 points, so 65 % is 4.9 of them above 50.9 %.
     assert result.history["average_accuracy"].iloc[-1] > 0.65
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tensor_float_32_is_on_while_a_run_computes_and_afterwards_as_before(run, monkeypatch, tf32):
+    seen, step = set(), LocalTrainer.run
+
+    def watched(self, *args):
+        seen.add(torch.backends.cuda.matmul.allow_tf32)
+        return step(self, *args)
+
+    monkeypatch.setattr(LocalTrainer, "run", watched)
+    run(tf32=tf32)
+    assert torch.backends.cuda.matmul.allow_tf32 is False
+    assert tf32 in seen

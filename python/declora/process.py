@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["alone", "memory", "seeded", "usual_torch"]
+__all__ = ["alone", "memory", "seeded", "tensor_float_32", "usual_torch"]
 
 _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
@@ -59,6 +59,20 @@ def seeded(seed: int, device: "torch.device | None" = None) -> Iterator[None]:
             restored.enter_context(torch.cuda.device(gpu))
             torch.cuda.manual_seed(seed)
         yield
+
+
+@contextmanager
+def tensor_float_32(on: bool) -> Iterator[None]:
+    """Has a GPU round what it multiplies in float32 to TensorFloat-32, 10 bits after the point, where it is `on`."""
+    import torch
+
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32
+    products.allow_tf32 = on or before
+    try:
+        yield
+    finally:
+        products.allow_tf32 = before
 
 
 @contextmanager

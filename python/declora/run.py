@@ -135,6 +135,9 @@ class Run:
             batch_size=federation.batch_size,
             length=float(self._train.lengths.mean()),
             device=device,
+            recompute=config.activation_checkpointing
+            if config.activation_checkpointing is not None
+            else device.type == "cuda",
         )
         self.bank.fill(self._surgery.initial, 1, device)
         self.sharing, self.group_size = find_groups(
@@ -165,7 +168,7 @@ class Run:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Has the batched layers in the base model."""
-        with self.material.base.lent():
+        with self.material.base.lent(), process.tensor_float_32(self.config.tf32):
             self._surgery.redo()
             try:
                 yield

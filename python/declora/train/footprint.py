@@ -22,7 +22,14 @@ _MOST_SLICES = 4
 
 
 def check_fits(
-    model: PreTrainedModel, *, clients: int, columns: int, batch_size: int, length: float, device: torch.device
+    model: PreTrainedModel,
+    *,
+    clients: int,
+    columns: int,
+    batch_size: int,
+    length: float,
+    device: torch.device,
+    recompute: bool = False,
 ) -> None:
     """Refuses a run that is larger than all memory of its device, by estimates that are rather too small.
 
@@ -33,6 +40,7 @@ def check_fits(
         batch_size: Samples of one local step of one client.
         length: Tokens of a sample, on average.
         device: Where P and the model are.
+        recompute: Whether of a block only what goes into it is kept.
 
     Raises:
         ConfigError: The clients' rows, or the activations of one client's step, do not fit.
@@ -44,11 +52,13 @@ def check_fits(
             f"clients={clients} with {columns:,} trained parameters each need {_gigabytes(rows)} for values, gradients "
             f"and moments; {device} has {_gigabytes(memory)}. Use fewer clients, or a smaller lora.r."
         )
-    step = int(batch_size * length * _bytes_per_token(model)) // _MOST_SLICES
+    kept = _bytes_per_token(model) // (_VALUES_PER_HIDDEN if recompute else 1)
+    step = int(batch_size * length * kept) // _MOST_SLICES
     if step > memory:
         raise ConfigError(
             f"batch_size: {batch_size} samples of {length:.0f} tokens need about {_gigabytes(step)} in a local step; "
-            f"{device} has {_gigabytes(memory)}. Lower batch_size."
+            f"{device} has {_gigabytes(memory)}. Lower batch_size"
+            f"{'' if recompute else ', or set activation_checkpointing=true'}."
         )
 
 
