@@ -346,6 +346,22 @@ def test_torchs_own_products_are_each_clients_and_have_its_gradients(clients, mo
     assert not gradients[0][1][waiting].any()
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta, adapters after the last attention, two-layer head", "gpt2"])
+def test_a_round_by_torchs_own_products_is_that_of_the_core(name, tokenizer, monkeypatch):
+    make, labels, targets = MODELS[name]
+    lora, tokens = lora_of(targets, lora_dropout=0.2), tokens_of(tokenizer, "classification", labels)
+    options = {"sizes": SIZES, "spread": 0.02, "unpad": True, **SGD}
+    _, core, losses, _ = batched(make(), lora, tokens, **options)
+    _, of_bfloat16, _, _ = batched(make().bfloat16(), lora, tokens, **options)
+    monkeypatch.setattr("declora.model.grouped._BY_TORCH", {"cpu"})
+    _, torchs, again, _ = batched(make(), lora, tokens, **options)
+    torch.testing.assert_close(torchs, core, atol=1e-6, rtol=1e-5)
+    np.testing.assert_allclose(again, losses, rtol=1e-6)
+    # Products of factors in bfloat16 add no more to the rounding of a base in bfloat16 than as much again.
+    _, rounded, _, _ = batched(make().bfloat16(), lora, tokens, **options)
+    assert (rounded - core).norm() < 2 * (of_bfloat16 - core).norm()
+
+
 @pytest.mark.parametrize("biased", [False, True])
 def test_a_grouped_linear_layer_is_each_clients_own(biased):
     counts, draw = np.array([2, 0, 3]), torch.Generator().manual_seed(1)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from declora import _bridge, seeds
 from declora.errors import ModelError
-from declora.model.grouped import grouped_linear, grouped_lora
+from declora.model.grouped import by_torch, grouped_linear, grouped_lora
 from declora.model.unpadded import ByClient, Unpadded, UnpaddedBatch
 
 __all__ = ["BatchedLinear", "BatchedLora", "PerClient", "RowOwners"]
@@ -192,7 +192,7 @@ class BatchedLinear(PerClient):
         h = x.float()
         if self.owners.owner is None:
             return functional.linear(h, self.weight[0], None if self.bias is None else self.bias[0])
-        if h.is_cuda and self.owners.by_client is not None:
+        if by_torch(h) and self.owners.by_client is not None:
             rows = self.by_row(h)
             return self.as_input(grouped_linear(rows, self.weight, self.bias, self.owners.by_client), h.shape)
         y = torch.bmm(self.by_row(h), self.pick(self.weight).transpose(1, 2))  # R T O

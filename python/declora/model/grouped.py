@@ -10,8 +10,10 @@ from torch.nn import functional
 from declora import _bridge
 from declora.model.unpadded import ByClient
 
-__all__ = ["grouped_linear", "grouped_lora", "lora_products"]
+__all__ = ["by_torch", "grouped_linear", "grouped_lora", "lora_products"]
 
+_BY_TORCH = {"cuda"}
+"""Kinds of devices on which torch multiplies, and not the core."""
 # torch's grouped product wants rows of whole 16 bytes (torch 2.11, H100).
 _UNIT = 8
 
@@ -73,11 +75,20 @@ def grouped_lora(
     Returns:
         `[M, O]`, `y` in the last M - N rows.
     """
-    if x.is_cuda:
-        return torch.add(y, lora_products(x, a, b, rows), alpha=scaling).to(y.dtype)
+    if by_torch(x):
+        tokens = int(rows.counts.sum())
+        delta = lora_products(x[:tokens], a, b, rows)
+        if free := len(y) - tokens:
+            delta = functional.pad(delta, (0, 0, 0, free))
+        return torch.add(y, delta, alpha=scaling).to(y.dtype)
     counts = rows.counts.astype(np.uint32)
     found: torch.Tensor = _GroupedLora.apply(y.float(), x.float(), a, b, counts, scaling)  # type: ignore[no-untyped-call]
     return found.to(y.dtype)
+
+
+def by_torch(x: torch.Tensor) -> bool:
+    """Whether torch multiplies what is where `x` is, and not the core."""
+    return x.device.type in _BY_TORCH
 
 
 def lora_products(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, rows: ByClient) -> torch.Tensor:
