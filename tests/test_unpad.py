@@ -1,5 +1,7 @@
 """Unpadding: unpadded tokens against padded batches, which blocks allow it, and the gradients of grouped LoRA."""
 
+import itertools
+
 import numpy as np
 import peft
 import pytest
@@ -268,6 +270,39 @@ def test_unpadded_attention_is_that_of_each_sequence_alone_and_has_its_gradients
     gradients = torch.autograd.grad((found * weights).sum(), leaves)
     for one, other in zip(gradients, torch.autograd.grad((expected * weights).sum(), leaves), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("scales", [True, False])
+@pytest.mark.parametrize("window", [None, 3, 200])
+@pytest.mark.parametrize("causal", [False, True])
+def test_flash_attention_is_told_where_sequences_lie_and_what_they_see(causal, window, scales, monkeypatch):
+    """In place of torch's function stands what its documentation says it computes; older ones take no scale."""
+
+    def varlen_attn(q, k, v, cu_q, cu_k, max_q, max_k, *, window_size=(-1, -1)):
+        return of_scale(q, k, v, cu_q, cu_k, max_q, max_k, scale=q.shape[2] ** -0.5, window_size=window_size)
+
+    def of_scale(q, k, v, cu_q, cu_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):
+        assert cu_q.dtype == cu_k.dtype == torch.int32
+        assert max_q == max_k == int(cu_q.diff().max())
+        found = []
+        for start, stop in itertools.pairwise(cu_q.tolist()):
+            own = [x[start:stop].transpose(0, 1) for x in (q, k, v)]
+            back, ahead = (stop - start if width < 0 else width for width in window_size)
+            apart = torch.arange(stop - start).unsqueeze(1) - torch.arange(stop - start)
+            scores = scale * own[0] @ own[1].transpose(1, 2)
+            weights = torch.softmax(scores.masked_fill((apart > back) | (-apart > ahead), -torch.inf), dim=-1)
+            found.append((weights @ own[2]).transpose(0, 1))
+        return torch.cat(found)
+
+    lengths, heads, width = np.array([5, 9, 4, 1]), 3, 4
+    draw = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(1, heads, int(lengths.sum()), width, generator=draw, dtype=torch.float64) for _ in range(3))
+    sequences = Sequences(lengths, best_fit(lengths, 13), CPU)
+    in_rows, as_they_lie = (UnpaddedMask(sequences, causal=causal, dtype=torch.float64) for _ in range(2))
+    expected = in_rows.attend(q, k, v, scaling=0.7, window=window)
+    monkeypatch.setattr("declora.model.unpadded_attention._flash", lambda query, value: True)
+    monkeypatch.setattr("declora.model.unpadded_attention._varlen_attn", lambda: of_scale if scales else varlen_attn)
+    torch.testing.assert_close(as_they_lie.attend(q, k, v, scaling=0.7, window=window), expected)
 
 
 def test_dropout_of_unpadded_attention_drops_weights_of_the_own_sequence_alone():
