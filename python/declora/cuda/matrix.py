@@ -1,0 +1,63 @@
+"""The mixing matrix on a GPU."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from declora.cuda.codec import Codec, Payloads
+from declora.cuda.launch import cut, launch, to_device
+
+__all__ = ["MixingMatrix"]
+
+
+class MixingMatrix:
+    """The mixing matrix W of one round, `[local, known]`, as the core's class of this name has it and has checked it.
+
+    Args:
+        indptr: int64 `[local + 1]`, row pointers.
+        indices: int64 `[nnz]`, the columns of each row, increasing.
+        weights: float64 `[nnz]`.
+        own: int64 `[local]`, the place of each row's own client among the known; row i's is i where None.
+        device: Where it mixes.
+    """
+
+    def __init__(
+        self,
+        indptr: NDArray[np.int64],
+        indices: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        own: NDArray[np.int64] | None = None,
+        *,
+        device: torch.device,
+    ) -> None:
+        self.local = len(indptr) - 1
+        places = np.arange(self.local) if own is None else own
+        others = indices != np.repeat(places, np.diff(indptr))
+        before = np.concatenate([[0], np.cumsum(others)])
+        arrays = (before[indptr], indices[others], places)
+        self._starts, self._places, self._own = (to_device(array.astype(np.int32), device) for array in arrays)
+        self._weights = to_device(weights[others].astype(np.float32), device)
+
+    def mix(self, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
+        """Mixes `x [local, D]` in place by the differences of `z [known, D]`, float32, their rows contiguous.
+
+        The two share no memory: a row may be read after it was written.
+        """
+        self._mix(Codec(torch.float32), z, x, gamma)
+
+    def mix_frames(self, frames: Payloads, x: torch.Tensor, gamma: float) -> None:
+        """Decodes `frames`, one of each known client, and mixes `x [local, D]` in one pass.
+
+        The same bits as `Payloads.decode` to z, then `mix(z, x, gamma)`.
+        """
+        self._mix(frames.codec, frames.words, x, gamma)
+
+    def _mix(self, codec: Codec, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
+        from declora.cuda.kernels import mixing
+
+        constants = codec.constants
+        tiles = cut(x.shape[1], constants["SPANS"] * constants["SPAN"])
+        launch(
+            mixing.mix, self.local * tiles, z, z.stride(0), x, x.stride(0), self._starts, self._places, self._weights,
+            self._own, float(gamma), x.shape[1], self.local, **constants,
+        )  # fmt: skip
