@@ -7,5 +7,15 @@ from declora.cuda.codec import Codec, Payloads
 from declora.cuda.launch import there
 from declora.cuda.matrix import MixingMatrix
 from declora.cuda.rows import consensus_distance, weighted_mean
+from declora.cuda.transfer import to_device, to_host
 
-__all__ = ["Codec", "MixingMatrix", "Payloads", "consensus_distance", "there", "weighted_mean"]
+__all__ = [
+    "Codec",
+    "MixingMatrix",
+    "Payloads",
+    "consensus_distance",
+    "there",
+    "to_device",
+    "to_host",
+    "weighted_mean",
+]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from declora.cuda.launch import cut, launch
+from declora.cuda.launch import launch, tiles_for
 
 __all__ = ["Codec", "Payloads"]
 
@@ -60,7 +60,7 @@ class Codec:
         """Returns the size of the payload of `n` numbers."""
         if not self.levels:
             return n * self.number.itemsize
-        return cut(n, self.block) * 4 + cut(n * self.bits, 8)
+        return tiles_for(n, self.block) * 4 + tiles_for(n * self.bits, 8)
 
     @property
     def constants(self) -> dict[str, int]:
@@ -86,15 +86,15 @@ class Codec:
         rows, columns = x.shape
         bad = torch.zeros(1, dtype=torch.int32, device=x.device)
         # Rows begin at multiples of 64 bytes, so that they can be read and written as words, several at a time.
-        steps = 4 * cut(columns, self.block) if self.levels else 0
-        pitch = cut(self.payload_bytes(columns) + steps + 3, 64) * 64 // self.number.itemsize
+        steps = 4 * tiles_for(columns, self.block) if self.levels else 0
+        pitch = tiles_for(self.payload_bytes(columns) + steps + 3, 64) * 64 // self.number.itemsize
         words = torch.empty(rows, pitch, dtype=self.number, device=x.device)
         if self.levels:
             self._quantize(x, words, bad, seed, round, senders)
         else:
             from declora.cuda.kernels import floats
 
-            tiles = cut(columns, _TILE)
+            tiles = tiles_for(columns, _TILE)
             launch(
                 floats.encode, rows * tiles, x, x.stride(0), words, words.stride(0), bad, columns, tiles,
                 LIMIT=self.limit, TILE=_TILE,
@@ -111,12 +111,12 @@ class Codec:
         scaled = self.euclidean or not whole_chunks
         if scaled:
             blocks = 32 if self.block <= 1024 else 1
-            tiles = cut(columns, self.block * blocks)
+            tiles = tiles_for(columns, self.block * blocks)
             launch(
                 quantizer.scales, rows * tiles, x, x.stride(0), words, words.stride(0), bad, columns, tiles,
                 LEVELS=self.levels, BLOCK=self.block, EUCLIDEAN=self.euclidean, BLOCKS=blocks,
             )  # fmt: skip
-        tiles = cut(columns, _CHUNKS * 128)
+        tiles = tiles_for(columns, _CHUNKS * 128)
         launch(
             quantizer.encode, rows * tiles, x, x.stride(0), words, words.stride(0), senders.view(torch.int32), bad,
             columns, tiles, _signed(seed), _signed(seed >> 32), _signed(round),
@@ -145,7 +145,7 @@ class Payloads:
         """Writes what they hold to `out`, float32 `[N, D]`, its rows contiguous."""
         from declora.cuda.kernels import mixing
 
-        tiles = cut(self.columns, _TILE)
+        tiles = tiles_for(self.columns, _TILE)
         launch(
             mixing.decode, len(out) * tiles, self.words, self.words.stride(0), out, out.stride(0), self.columns, tiles,
             **self.codec.constants,

@@ -1,18 +1,41 @@
-"""How kernels are started, and how their small arguments get to the GPU."""
+"""Where kernels run, and how they are started."""
 
+import warnings
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-__all__ = ["cut", "launch", "there", "to_device"]
+from declora.errors import cut
+
+__all__ = ["launch", "there", "tiles_for"]
 
 
 def there(device: torch.device) -> bool:
-    """Returns whether the functions of this room work on `device`: a GPU, and Triton is installed."""
-    return device.type == "cuda" and find_spec("triton") is not None
+    """Returns whether the functions of this room work on `device`: a GPU for which Triton can compile a kernel.
+
+    It is tried once. What hinders it is said in a warning: users may install it.
+    """
+    return device.type == "cuda" and find_spec("triton") is not None and _works(device)
+
+
+@cache
+def _works(device: torch.device) -> bool:
+    try:
+        from declora.cuda.kernels import floats
+
+        x, out = torch.ones(1, 1, device=device), torch.zeros(1, 1, device=device)
+        bad = torch.zeros(1, dtype=torch.int32, device=device)
+        launch(floats.encode, 1, x, 1, out, 1, bad, 1, 1, LIMIT=1 << 30, TILE=32)
+        return bool(out.item() == 1.0)
+    except Exception as error:  # of any kind: a compiler, a driver, a library are missing or do not fit
+        warnings.warn(
+            f"Triton cannot compile for {device} ({cut(error)}), so gossip goes through the memory of the CPU: more "
+            "slowly, with the same results. Triton needs a C compiler and the headers of Python.",
+            stacklevel=2,
+        )
+        return False
 
 
 def launch(kernel: Any, programs: int, x: torch.Tensor, *arguments: Any, **options: Any) -> None:
@@ -22,12 +45,6 @@ def launch(kernel: Any, programs: int, x: torch.Tensor, *arguments: Any, **optio
             kernel[(programs,)](x, *arguments, enable_fp_fusion=False, **options)
 
 
-def to_device(values: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Returns a small array as a tensor; on its way to a GPU nobody waits for it."""
-    found = torch.from_numpy(np.ascontiguousarray(values))
-    return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
-
-
-def cut(numbers: int, tile: int) -> int:
+def tiles_for(numbers: int, tile: int) -> int:
     """Returns how many tiles cover so many numbers."""
     return -(-numbers // tile)

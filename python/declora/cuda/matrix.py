@@ -5,7 +5,8 @@ import torch
 from numpy.typing import NDArray
 
 from declora.cuda.codec import Codec, Payloads
-from declora.cuda.launch import cut, launch, to_device
+from declora.cuda.launch import launch, tiles_for
+from declora.cuda.transfer import to_device
 
 __all__ = ["MixingMatrix"]
 
@@ -56,7 +57,7 @@ class MixingMatrix:
         from declora.cuda.kernels import mixing
 
         constants = codec.constants
-        tiles = cut(x.shape[1], constants["SPANS"] * constants["SPAN"])
+        tiles = tiles_for(x.shape[1], constants["SPANS"] * constants["SPAN"])
         launch(
             mixing.mix, self.local * tiles, z, z.stride(0), x, x.stride(0), self._starts, self._places, self._weights,
             self._own, float(gamma), x.shape[1], self.local, **constants,

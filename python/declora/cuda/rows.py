@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from declora.cuda.launch import cut, launch, to_device
+from declora.cuda.launch import launch, tiles_for
+from declora.cuda.transfer import to_device, to_host
 
 __all__ = ["consensus_distance", "weighted_mean"]
 
@@ -28,14 +29,16 @@ def consensus_distance(x: torch.Tensor, clients: Sequence[int] | None = None) ->
         return 0.0
     order, counts = _listed(rows, np.ones(len(rows)), x.device)
     squares = torch.empty(x.shape[1], dtype=torch.float64, device=x.device)
-    tiles = cut(x.shape[1], _LENGTH)
+    tiles = tiles_for(x.shape[1], _LENGTH)
     partial = torch.empty(tiles, dtype=torch.float64, device=x.device)
     launch(
-        columns.deviations, cut(x.shape[1], _WIDTH), x, x.stride(0), order, counts, squares, len(rows), x.shape[1],
-        WIDTH=_WIDTH, num_warps=1,
+        columns.deviations, tiles_for(x.shape[1], _WIDTH), x, x.stride(0), order, counts, squares, len(rows),
+        x.shape[1], WIDTH=_WIDTH, num_warps=1,
     )  # fmt: skip
-    launch(columns.sums, cut(tiles, 32), squares, partial, x.shape[1], tiles, LENGTH=_LENGTH, WIDTH=32, num_warps=1)
-    total = np.add.accumulate(partial.cpu().numpy())[-1]  # one after the other
+    launch(
+        columns.sums, tiles_for(tiles, 32), squares, partial, x.shape[1], tiles, LENGTH=_LENGTH, WIDTH=32, num_warps=1
+    )
+    total = np.add.accumulate(to_host(partial).numpy())[-1]  # one after the other
     return float(np.sqrt(total / len(rows)))
 
 
@@ -50,7 +53,7 @@ def weighted_mean(x: torch.Tensor, clients: Sequence[int], counts: NDArray[np.fl
     whole = to_device(np.array([counts.sum()]), x.device)
     out = torch.empty(x.shape[1], device=x.device)
     launch(
-        columns.mean, cut(x.shape[1], _WIDTH), x, x.stride(0), order, shares, out, whole, len(order), x.shape[1],
+        columns.mean, tiles_for(x.shape[1], _WIDTH), x, x.stride(0), order, shares, out, whole, len(order), x.shape[1],
         WIDTH=_WIDTH, num_warps=1,
     )  # fmt: skip
     return out
