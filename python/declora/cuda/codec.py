@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from declora.cuda.launch import launch, tiles_for
+from declora.cuda.launch import check_rows, launch, tiles_for
 
 __all__ = ["Codec", "Payloads"]
 
@@ -82,8 +82,12 @@ class Codec:
             seed: Of the codec's random streams, below 2^64.
             round: Below 2^32.
             senders: int32 or uint32 `[N]`, the client of each row.
+
+        Raises:
+            ConfigError: `x` is something else.
         """
-        rows, columns = x.shape
+        rows, columns = len(senders), x.shape[-1]
+        check_rows("x", x, (rows, columns), senders.device)
         bad = torch.zeros(1, dtype=torch.int32, device=x.device)
         # Rows begin at multiples of 64 bytes, so that they can be read and written as words, several at a time.
         steps = 4 * tiles_for(columns, self.block) if self.levels else 0
@@ -142,9 +146,14 @@ class Payloads:
         return self.words.view(torch.uint8)[:, : self.codec.payload_bytes(self.columns)]
 
     def decode(self, out: torch.Tensor) -> None:
-        """Writes what they hold to `out`, float32 `[N, D]`, its rows contiguous."""
+        """Writes what they hold to `out`, float32 `[N, D]`, its rows contiguous.
+
+        Raises:
+            ConfigError: `out` is something else.
+        """
         from declora.cuda.kernels import mixing
 
+        check_rows("out", out, (len(self.words), self.columns), self.words.device)
         tiles = tiles_for(self.columns, _TILE)
         launch(
             mixing.decode, len(out) * tiles, self.words, self.words.stride(0), out, out.stride(0), self.columns, tiles,

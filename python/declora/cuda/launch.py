@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from declora.errors import cut
+from declora.errors import ConfigError, cut
 
-__all__ = ["launch", "there", "tiles_for"]
+__all__ = ["check_rows", "launch", "there", "tiles_for"]
 
 
 def there(device: torch.device) -> bool:
@@ -48,3 +48,16 @@ def launch(kernel: Any, programs: int, x: torch.Tensor, *arguments: Any, **optio
 def tiles_for(numbers: int, tile: int) -> int:
     """Returns how many tiles cover so many numbers."""
     return -(-numbers // tile)
+
+
+def check_rows(name: str, x: torch.Tensor, shape: tuple[int, int], device: torch.device) -> None:
+    """Checks what a kernel takes for granted of a matrix: else it would read and write the memory of others.
+
+    Raises:
+        ConfigError: It is not float32 of that shape, its rows contiguous, on `device`; names it and what it is.
+    """
+    if x.dtype != torch.float32 or x.shape != shape or x.device != device or (x.numel() and x.stride()[1] != 1):
+        raise ConfigError(
+            f"{name} is {x.dtype} {list(x.shape)} of strides {list(x.stride())} on {x.device}, but must be "
+            f"torch.float32 {list(shape)} on {device}, its rows contiguous."
+        )

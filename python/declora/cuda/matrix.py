@@ -5,8 +5,9 @@ import torch
 from numpy.typing import NDArray
 
 from declora.cuda.codec import Codec, Payloads
-from declora.cuda.launch import launch, tiles_for
+from declora.cuda.launch import check_rows, launch, tiles_for
 from declora.cuda.transfer import to_device
+from declora.errors import ConfigError
 
 __all__ = ["MixingMatrix"]
 
@@ -18,6 +19,7 @@ class MixingMatrix:
         indptr: int64 `[local + 1]`, row pointers.
         indices: int64 `[nnz]`, the columns of each row, increasing.
         weights: float64 `[nnz]`.
+        known: Number of columns.
         own: int64 `[local]`, the place of each row's own client among the known; row i's is i where None.
         device: Where it mixes.
     """
@@ -27,11 +29,12 @@ class MixingMatrix:
         indptr: NDArray[np.int64],
         indices: NDArray[np.int64],
         weights: NDArray[np.float64],
+        known: int,
         own: NDArray[np.int64] | None = None,
         *,
         device: torch.device,
     ) -> None:
-        self.local = len(indptr) - 1
+        self.local, self.known = len(indptr) - 1, known
         places = np.arange(self.local) if own is None else own
         others = indices != np.repeat(places, np.diff(indptr))
         before = np.concatenate([[0], np.cumsum(others)])
@@ -43,19 +46,30 @@ class MixingMatrix:
         """Mixes `x [local, D]` in place by the differences of `z [known, D]`, float32, their rows contiguous.
 
         The two share no memory: a row may be read after it was written.
+
+        Raises:
+            ConfigError: They are something else.
         """
+        check_rows("z", z, (self.known, x.shape[-1]), self._weights.device)
         self._mix(Codec(torch.float32), z, x, gamma)
 
     def mix_frames(self, frames: Payloads, x: torch.Tensor, gamma: float) -> None:
         """Decodes `frames`, one of each known client, and mixes `x [local, D]` in one pass.
 
         The same bits as `Payloads.decode` to z, then `mix(z, x, gamma)`.
+
+        Raises:
+            ConfigError: `x` is something else, or there are more or fewer frames.
         """
+        if len(frames.words) != self.known:
+            raise ConfigError(f"frames are of {len(frames.words)} clients, but the matrix knows {self.known}.")
+        check_rows("x", x, (self.local, frames.columns), self._weights.device)
         self._mix(frames.codec, frames.words, x, gamma)
 
     def _mix(self, codec: Codec, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
         from declora.cuda.kernels import mixing
 
+        check_rows("x", x, (self.local, x.shape[-1]), self._weights.device)
         constants = codec.constants
         tiles = tiles_for(x.shape[1], constants["SPANS"] * constants["SPAN"])
         launch(

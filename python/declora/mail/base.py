@@ -40,15 +40,19 @@ class Mail(ABC, Generic[Held]):
 
 def taken(lifted: torch.Tensor, columns: Columns) -> torch.Tensor:
     """Returns these columns of `lifted [clients, width]`: itself for all of them, else a copy."""
-    return lifted if columns.whole else torch.cat([lifted[:, start:stop] for start, stop in columns.spans], dim=1)
+    return lifted if columns.whole else torch.cat(_spans(lifted, columns), dim=1)
 
 
 def give_back(lifted: torch.Tensor, columns: Columns, rows: torch.Tensor) -> None:
     """Writes `rows [clients, columns]` to these columns of `lifted`; nothing where they are `lifted` itself."""
     if rows is not lifted:
-        pieces = rows.split([stop - start for start, stop in columns.spans], dim=1)
-        for (start, stop), piece in zip(columns.spans, pieces, strict=True):
-            lifted[:, start:stop].copy_(piece, non_blocking=True)
+        spans = _spans(lifted, columns)
+        for span, values in zip(spans, rows.split([span.shape[1] for span in spans], dim=1), strict=True):
+            span.copy_(values, non_blocking=True)
+
+
+def _spans(lifted: torch.Tensor, columns: Columns) -> list[torch.Tensor]:
+    return [lifted[:, start:stop] for start, stop in columns.spans or ((0, 0),)]
 
 
 @contextmanager

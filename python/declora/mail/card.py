@@ -59,7 +59,9 @@ class CardInbox(Inbox):
         weights = self.weights
         assert weights is not None
         core_matrix(weights)  # checks it
-        matrix = cuda.MixingMatrix(weights.indptr, weights.indices, weights.data, device=rows.device)
+        matrix = cuda.MixingMatrix(
+            weights.indptr, weights.indices, weights.data, weights.shape[1], device=self.payloads.words.device
+        )
         matrix.mix_frames(self.payloads, rows, gamma)
 
 
@@ -96,10 +98,11 @@ class CardMail(Mail[torch.Tensor]):
                 self._wire.encode(plan.event, cuda.to_host(rows).numpy(), plan.sent)
                 raise AssertionError("the core encodes what a kernel refused")
         with timed(seconds, "exchange"):
-            nobody_reads: NDArray[np.uint8] = np.empty((len(rows), 0), dtype=np.uint8)
+            unread: NDArray[np.uint8] = np.empty((len(rows), 0), dtype=np.uint8)
             sizes = np.full(len(rows), self._frame_bytes(plan.sent.count))
-            delivery = self._exchange.deliver(nobody_reads, sizes, plan.edges)
-        return CardInbox(delivery.bytes_sent, plan.weights, seconds=seconds, payloads=payloads)
+            delivery = self._exchange.deliver(unread, sizes, plan.edges)
+        nobody = np.zeros(len(rows), dtype=np.bool_)
+        return CardInbox(delivery.bytes_sent, plan.weights, refused=nobody, seconds=seconds, payloads=payloads)
 
     def put(self, lifted: torch.Tensor, columns: Columns, rows: torch.Tensor) -> None:
         """Writes the rows back where they are not `lifted` itself, and waits, so that times are those of the work."""
