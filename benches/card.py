@@ -1,8 +1,8 @@
 """Gossip on a GPU against a copy of the adapters there: rates of encode, decode and mix, for other benches to call.
 
 `python benches/card.py` prints a table. The share is the time of a device copy of as many bytes over the time taken: 1
-is as fast as memory. Bytes are those that must be moved: of encoding, x and the payloads; of mixing, each payload once, x
-in and x out (a payload that several rows read comes from the cache); of both, the sum.
+is as fast as memory. Bytes are those that must be moved: of encoding, x and the payloads; of mixing, each payload once,
+x in and x out (a payload that several rows read comes from the cache); of both, the sum.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def rates(codec: str, *, clients: int, columns: int, topology: str = "ring", dev
 
 
 def seconds(call: Callable[[], object], card: torch.device) -> float:
-    """Returns the median time of a call, after one that compiles; on a GPU, as the GPU has it."""
+    """Returns the median time of a call as the GPU measures it, after one call that compiles."""
     call()
     times = []
     for _ in range(REPEATS):

@@ -1,5 +1,7 @@
 """The mixing matrix on a GPU."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,8 +18,8 @@ class MixingMatrix:
     """The mixing matrix W of one round, `[local, known]`, as the core's class of this name has it and has checked it.
 
     Args:
-        indptr: int64 `[local + 1]`, row pointers.
-        indices: int64 `[nnz]`, the columns of each row, increasing.
+        indptr: `[local + 1]`, row pointers.
+        indices: `[nnz]`, the columns of each row, increasing.
         weights: float64 `[nnz]`.
         known: Number of columns.
         own: int64 `[local]`, the place of each row's own client among the known; row i's is i where None.
@@ -26,8 +28,8 @@ class MixingMatrix:
 
     def __init__(
         self,
-        indptr: NDArray[np.int64],
-        indices: NDArray[np.int64],
+        indptr: NDArray[np.integer[Any]],
+        indices: NDArray[np.integer[Any]],
         weights: NDArray[np.float64],
         known: int,
         own: NDArray[np.int64] | None = None,
