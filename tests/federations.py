@@ -54,12 +54,12 @@ class GossipAlone:
 
     @property
     def memory(self):
-        return self.gossip._memory
+        return self.gossip.mail.memory
 
     @property
     def names(self):
         """What the headers of every round say."""
-        return self.gossip._wire._names
+        return self.gossip.mail.wire._names
 
     def round(self, t, rows):
         """Mixes `rows [clients, D]` in place with the neighbours of round t; returns what arrived."""

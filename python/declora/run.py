@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from peft import LoraConfig
 
-from declora import _bridge, process, seeds
+from declora import means, process, seeds
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, TrainingError, out_of_memory
 from declora.federation import Federation
@@ -335,7 +335,7 @@ class Run:
             "train_loss": float(work.losses[honest].mean()),
             "samples_seen": int(work.samples.sum()),
             "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
-            "consensus_distance": _bridge.consensus_distance(self.bank.rows_of(honest).cpu()),
+            "consensus_distance": means.consensus_distance(self.bank.P, honest),
             "bytes_sent": int(inbox.bytes_sent.sum()),
             "bytes_total": int(inbox.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
             **{f"seconds_{phase}": took for phase, took in seconds.items()},

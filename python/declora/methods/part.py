@@ -165,9 +165,7 @@ class Part:
             clients: Whose count.
             law: float64 `[all clients]`, what each counts; None: all the same.
         """
+        from declora.means import weighted_mean
+
         counts = np.ones(len(clients)) if law is None else law[list(clients)]
-        # Row by row: torch's own mean would make a float64 copy of all of them.
-        total = state.adapter.new_zeros(state.adapter.shape[1]).double()
-        for client, count in zip(clients, counts.tolist(), strict=True):
-            total.add_(state.adapter[client].double(), alpha=count)
-        return (total / float(counts.sum())).float()
+        return weighted_mean(state.adapter, clients, counts)

@@ -75,6 +75,11 @@ class Stack:
         """Whether products of factors are combined."""
         return self._space.of_products
 
+    @property
+    def by_mixer(self) -> bool:
+        """Whether what arrived is combined by the mixer, and not by a part itself."""
+        return type(self._space).mix is Part.mix
+
     def _owner(self, hooks: Sequence[str], what: str) -> Part:
         owners = [part for part in self.parts if any(getattr(type(part), h) is not getattr(Part, h) for h in hooks)]
         self._only_one(owners, what)

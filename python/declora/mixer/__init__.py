@@ -1,6 +1,6 @@
 """Mixers: how a row combines its own and its neighbours' public values."""
 
-from declora.mixer.base import Mixer
+from declora.mixer.base import Mixer, core_matrix
 from declora.mixer.clipped import ClippedGossip
 from declora.mixer.coordinate import Median, TrimmedMean
 from declora.mixer.linear import Linear
@@ -19,5 +19,6 @@ __all__ = [
     "NearestNeighbours",
     "PushSum",
     "TrimmedMean",
+    "core_matrix",
     "parse_mixer",
 ]

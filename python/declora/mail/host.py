@@ -1,0 +1,118 @@
+"""Mail in the memory of the CPU: any codec, memory, exchange and mixer."""
+
+import numpy as np
+import torch
+
+from declora import cuda
+from declora.errors import FrameError
+from declora.exchange import Exchange, Routes
+from declora.federation import Federation
+from declora.inbox import Inbox
+from declora.mail.base import Mail, give_back, taken, timed
+from declora.plan import Columns, Mask, Plan, Rows
+from declora.state import State
+from declora.wire import Wire
+
+__all__ = ["HostMail"]
+
+
+class HostMail(Mail[Rows]):
+    """Sends frames of rows that are arrays: on a CPU the rows themselves; from a GPU a copy in pinned memory.
+
+    Args:
+        federation: Who talks to whom, and how.
+        exchange: What carries the frames, with the attackers in it.
+        routes: Who hears which message.
+        wire: What makes frames of rows, and checks them.
+        origin: What everybody knows that clients begin with, `[clients, width]`.
+        state: Of the run; what is remembered of rounds is kept in it.
+        sent: The columns that the first round sends.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        exchange: Exchange,
+        routes: Routes,
+        wire: Wire,
+        *,
+        origin: torch.Tensor,
+        state: State,
+        sent: Columns,
+    ) -> None:
+        self._mixer, self._exchange, self._routes, self.wire = federation.mixer, exchange, routes, wire
+        self._tolerant = federation.tolerant
+        self._pinned = torch.empty(0)
+        first = origin.cpu().numpy()
+        self.memory = federation.codec.memory(federation.codec.shrink, state.room("memory"))
+        self.memory.start(routes.spread(first))
+        self._mixer.start(sent.take(first), state.room("mixer"))
+
+    def take(self, lifted: torch.Tensor, columns: Columns) -> Rows:
+        """Returns the columns as an array."""
+        if lifted.device.type == "cpu":
+            return columns.take(lifted.numpy())
+        rows = taken(lifted, columns)
+        if self._pinned.shape != rows.shape:
+            self._pinned = torch.empty(rows.shape, pin_memory=True)
+        # Pinned memory is copied at the full rate of the bus, and serves all rounds that send as much.
+        return self._pinned.copy_(rows).numpy()
+
+    def put(self, lifted: torch.Tensor, columns: Columns, rows: Rows) -> None:
+        """Writes the array back; to a GPU the copy is queued, and nobody waits for it."""
+        if lifted.device.type == "cpu":
+            columns.put(lifted.numpy(), rows)
+        else:
+            give_back(lifted, columns, self._pinned if columns.whole else cuda.to_device(rows, lifted.device))
+
+    def swap(self, plan: Plan, rows: Rows) -> Inbox:
+        """Sends `rows [clients, sent columns]` in frames, and returns what arrived of them, checked."""
+        t, columns, seconds = plan.event, plan.sent, dict[str, float]()
+        with timed(seconds, "encode"):
+            with np.errstate(over="ignore"):  # what leaves the numbers here is cut, or named by the codec
+                outgoing = self.memory.outgoing(self._exchange.told(t, self._mixer.sent(rows)), columns)
+            outgoing = self._exchange.fitted(outgoing, self.wire.limit(columns))
+            with self._exchange.explaining(t):
+                frames = self.wire.encode(t, outgoing, columns)
+            self._exchange.posted(self.wire.codecs(columns), frames)
+        with timed(seconds, "exchange"):
+            sizes = self.wire.sizes(frames, columns)
+            delivery = self._exchange.deliver(frames, sizes, self._routes.edges(plan.edges))
+        with timed(seconds, "mix"):
+            checked = self.wire.check(t, delivery.frames, columns)
+            self._refuse(t, checked.faults)
+            inbox = Inbox(
+                self._routes.by_client(delivery.bytes_sent),
+                self._routes.weights(plan.weights),
+                checked,
+                seconds=seconds,
+            )
+            refused = checked.refused
+            if not self.memory.lossless:
+                inbox.values = self.memory.public(inbox.public(), columns)
+                refused |= self._beyond(t, inbox.values)
+                self.memory.remember(outgoing, inbox.values, refused, columns)
+            inbox.refused = refused
+            if self._tolerant:
+                inbox.tolerated = self._routes.by_client(refused) > 0
+        return inbox
+
+    def _beyond(self, t: int, public: Rows) -> Mask:
+        """Returns which messages would move their public values, `[messages, D]`, out of the finite numbers.
+
+        Each adds to what the ones before it left: a sum of proper messages need not be a proper value.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            beyond: Mask = ~np.isfinite(public.sum(axis=1))  # one pass; a sum may leave the finite numbers by itself
+        for message in np.flatnonzero(beyond).tolist():
+            beyond[message] = not np.isfinite(public[message]).all()
+        why = "it would move its sender's public copy out of the finite numbers."
+        self._refuse(t, dict.fromkeys(np.flatnonzero(beyond).tolist(), why))
+        return beyond
+
+    def _refuse(self, t: int, faults: dict[int, str]) -> None:
+        """Ends the run for messages that are refused, unless it goes on without them."""
+        if faults and not self._tolerant:
+            message, why = next(iter(faults.items()))
+            client = self._routes.senders[message]
+            raise FrameError(f"round {t + 1}: the message of client {client} was refused: {why}")
