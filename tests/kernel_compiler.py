@@ -10,7 +10,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from declora.cuda.kernels import columns, floats, mixing, quantizer
+from declora.cuda.kernels import columns, dropout, floats, mixing, quantizer
 
 ENCODE = "*fp32 i64 *i32 i64 *i32 *i32 i32 i32 i32 i32 i32"
 MIX = "i64 *fp32 i64 *i32 *i32 *fp32 *i32 fp32 i32 i32"
@@ -34,6 +34,7 @@ KERNELS = (
     (80, mixing.decode, "*i32 i64 *fp32 i64 i32 i32", {**Q4, **WORDS}),
     (90, columns.deviations, "*fp32 i64 *i32 *fp64 *fp64 i32 i32", {"WIDTH": 128}),
     (80, columns.mean, "*fp32 i64 *i32 *fp64 *fp32 *fp64 i32 i32", {"WIDTH": 128}),
+    (80, dropout.masks, "*fp32 *i32 *i32 *i32 i32 i32 i32 i32 i32 i32 fp32", {"TILE": 256}),
     (90, columns.sums, "*fp64 *fp64 i32 i32", {"LENGTH": 1024, "WIDTH": 32}),
 )
 

@@ -8,8 +8,8 @@ import torch
 from conftest import tiny_bert, tiny_gpt2
 from declora.metrics import METRICS
 from declora.model import AdapterBank
-from declora.model.batched import RowOwners
 from declora.model.frozen import product_rows
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.train.evaluate import Score, evaluate, sample_texts

@@ -9,8 +9,8 @@ from torch import nn
 
 from conftest import tiny_bert, tiny_gpt2
 from declora.model import frozen
-from declora.model.batched import RowOwners
 from declora.model.frozen import FrozenLinear, product_rows
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 
 pytestmark = pytest.mark.skipif(not frozen._available(), reason="this torch has no oneDNN product for x86-64")

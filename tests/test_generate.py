@@ -9,7 +9,7 @@ import torch
 
 from conftest import tiny_gpt2, tiny_llama
 from declora.model import AdapterBank
-from declora.model.batched import RowOwners
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.train.exact_match import exact_match, is_right
 from declora.train.generate import greedy

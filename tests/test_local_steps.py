@@ -12,8 +12,9 @@ from conftest import tiny_bert
 from declora import process, seeds
 from declora.errors import TrainingError
 from declora.model import AdapterBank
-from declora.model.batched import BatchedLora, RowOwners
+from declora.model.dropout import row_masks
 from declora.model.frozen import product_rows
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.train.local_steps import LocalTrainer
@@ -75,15 +76,14 @@ def test_rounds_go_on_where_the_last_one_ended(trainer):
 def test_every_client_round_step_and_sample_has_a_dropout_mask_of_its_own(trainer, monkeypatch, group_size):
     """A mask's stream is (layer, round, client, place among the client's samples of the round)."""
     drawn = []
-    original = BatchedLora.mask
 
-    def mask(layer, shape):
-        found, rows = original(layer, shape), layer.owners
+    def masks(rows, shape, *, seed, **named):
+        found = row_masks(rows, shape, seed=seed, **named)
         for i in range(shape[0]):
-            drawn.append(((layer.name, rows.round, int(rows.clients[i]), int(rows.samples[i])), found[i]))
+            drawn.append(((seed, rows.round, int(rows.clients[i]), int(rows.samples[i])), found[i]))
         return found
 
-    monkeypatch.setattr(BatchedLora, "mask", mask)
+    monkeypatch.setattr("declora.model.batched.row_masks", masks)
     local, _, _ = trainer(dropout=0.5, group_size=group_size)
     for t in range(ROUNDS):
         round_of(local, t)

@@ -9,7 +9,7 @@ import declora
 from conftest import tiny_bert, tiny_llama, tiny_texts
 from declora.errors import ModelError
 from declora.model import adapter_config, load_base
-from declora.model.batched import RowOwners
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 
 

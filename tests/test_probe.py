@@ -6,7 +6,7 @@ import torch
 
 from conftest import tiny_bert
 from declora.model import AdapterBank
-from declora.model.batched import RowOwners
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.train.probe import clients_that_fit
 from declora.train.sharing import Sharing

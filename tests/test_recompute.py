@@ -7,7 +7,7 @@ import torch
 
 from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta
 from declora.model import AdapterBank
-from declora.model.batched import RowOwners
+from declora.model.owners import RowOwners
 from declora.model.recompute import Recomputation
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding

@@ -8,7 +8,7 @@ import transformers
 
 from conftest import tiny_gpt2, tiny_llama
 from declora.model import AdapterBank
-from declora.model.batched import RowOwners
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.train.loss import batch_losses
 from declora.train.scored import ScoredHead

@@ -13,7 +13,8 @@ from torch import nn
 from conftest import tiny_bert, tiny_gpt2, tiny_texts
 from declora.config import SimulationConfig
 from declora.errors import ModelError
-from declora.model.batched import BatchedLinear, BatchedLora, RowOwners
+from declora.model.batched import BatchedLinear, BatchedLora
+from declora.model.owners import RowOwners
 from declora.model.row_axes import row_axis
 from declora.prepare import prepare
 from declora.run import Run

@@ -12,7 +12,8 @@ from torch import nn
 from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_texts
 from declora.config import SimulationConfig
 from declora.errors import ModelError
-from declora.model.batched import BatchedLora, RowOwners
+from declora.model.batched import BatchedLora
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.prepare import prepare
 from declora.run import Run

@@ -12,7 +12,8 @@ from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
 from declora.errors import ModelError
 from declora.methods import build_method
 from declora.model import AdapterBank, Layout
-from declora.model.batched import BatchedLinear, BatchedLora, RowOwners
+from declora.model.batched import BatchedLinear, BatchedLora
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.plan import Plan

@@ -15,9 +15,9 @@ from torch.nn import functional
 from conftest import tiny_bert, tiny_gpt2, tiny_roberta
 from declora.metrics import METRICS
 from declora.model import AdapterBank
-from declora.model.batched import RowOwners
 from declora.model.frozen import product_rows
 from declora.model.grouped import grouped_linear, grouped_lora, lora_products
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.model.unpadded import ByClient, unpad

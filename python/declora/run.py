@@ -22,7 +22,7 @@ from declora.inbox import Inbox
 from declora.methods import Stack
 from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout, Storage, adapter_config
-from declora.model.batched import RowOwners
+from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.plan import Phase, Plan
 from declora.prepare import Material, divide, plan_federation

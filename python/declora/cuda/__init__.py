@@ -4,6 +4,7 @@ What has no function here is the core's alone. The kernels are Triton's, which i
 """
 
 from declora.cuda.codec import Codec, Payloads
+from declora.cuda.dropout import dropout_mask
 from declora.cuda.launch import there
 from declora.cuda.matrix import MixingMatrix
 from declora.cuda.rows import consensus_distance, weighted_mean
@@ -14,6 +15,7 @@ __all__ = [
     "MixingMatrix",
     "Payloads",
     "consensus_distance",
+    "dropout_mask",
     "there",
     "to_device",
     "to_host",

@@ -7,7 +7,7 @@ import torch
 
 from declora.cuda.launch import check_rows, launch, tiles_for
 
-__all__ = ["Codec", "Payloads"]
+__all__ = ["Codec", "Payloads", "signed"]
 
 _CHUNKS = 16
 """Of 128 numbers, for one program of the quantizer."""
@@ -123,7 +123,7 @@ class Codec:
         tiles = tiles_for(columns, _CHUNKS * 128)
         launch(
             quantizer.encode, rows * tiles, x, x.stride(0), words, words.stride(0), senders.view(torch.int32), bad,
-            columns, tiles, _signed(seed), _signed(seed >> 32), _signed(round),
+            columns, tiles, signed(seed), signed(seed >> 32), signed(round),
             BITS=self.bits, LEVELS=self.levels, BLOCK=self.block, CHUNKS=_CHUNKS, SCALED=scaled, num_warps=2,
         )  # fmt: skip
 
@@ -161,6 +161,6 @@ class Payloads:
         )  # fmt: skip
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
     """Returns the low 32 bits as a signed number: whatever they are, a kernel is compiled for one type."""
     return ((word + 2**31) & 0xFFFFFFFF) - 2**31

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
-from declora.model.batched import RowOwners
 from declora.model.layout import Layout
+from declora.model.owners import RowOwners
 from declora.model.surgery import Slot
 
 __all__ = ["AdapterBank"]

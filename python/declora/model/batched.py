@@ -3,69 +3,20 @@
 Shape suffixes: R rows (sequences) of a forward pass, T tokens, I inputs, O outputs, r rank, C clients of a group.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from declora import _bridge, seeds
+from declora import seeds
 from declora.errors import ModelError
+from declora.model.dropout import row_masks, token_masks
 from declora.model.grouped import by_torch, grouped_linear, grouped_lora
-from declora.model.unpadded import ByClient, Unpadded, UnpaddedBatch
+from declora.model.owners import RowOwners
+from declora.model.unpadded import Unpadded
 
-__all__ = ["BatchedLinear", "BatchedLora", "PerClient", "RowOwners"]
-
-
-@dataclass
-class RowOwners:
-    """Whose rows a forward pass computes: set by `computing` around each pass, read by every batched layer."""
-
-    owner: torch.Tensor | None = None
-    """int64 `[R]`: index of each row's client within the bound group; None where the group has one client."""
-    count: int = 0
-    """R."""
-    clients: NDArray[np.uint32] | None = None
-    """`[R]`: each row's client id in the run (names its random stream)."""
-    samples: NDArray[np.uint32] | None = None
-    """`[R]`: each row's place among its client's samples of this round."""
-    round: int = 0
-    """Rounds since the start of the run, for the dropout streams."""
-    training: bool = False
-    """Whether LoRA dropout is on."""
-    unpadded: UnpaddedBatch | None = None
-    """The rows without their padding, for the blocks to compute; None where they keep it."""
-    inside: Unpadded | None = None
-    """Which tokens are computed just now, between the first block and the last; None outside."""
-
-    @property
-    def by_client(self) -> ByClient | None:
-        """How many of the rows are each client's, where they follow each other client by client; None elsewhere."""
-        return None if self.unpadded is None else self.unpadded.firsts.by_client
-
-    @contextmanager
-    def computing(
-        self,
-        count: int,
-        *,
-        owner: torch.Tensor | None = None,
-        unpadded: UnpaddedBatch | None = None,
-        clients: NDArray[np.uint32] | None = None,
-        samples: NDArray[np.uint32] | None = None,
-        round: int = 0,
-        training: bool = False,
-    ) -> Iterator[None]:
-        """Has passes inside compute these `count` rows; what the fields mean is said there."""
-        given = RowOwners(owner, count, clients, samples, round, training, unpadded)
-        vars(self).update(vars(given))
-        try:
-            yield
-        finally:
-            vars(self).update(vars(RowOwners()))
+__all__ = ["BatchedLinear", "BatchedLora", "PerClient"]
 
 
 class PerClient(nn.Module):
@@ -147,36 +98,22 @@ class BatchedLora(PerClient):
 
     def _dropped(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `x` times its mask: a row of it for each sequence, or where none can be told, one for all."""
+        masks = partial(row_masks, self.owners, rate=self.dropout, seed=self.dropout_seed, device=x.device)
         if self.row_axis is None:
-            return x * self.mask((1, x.numel() // x.shape[-1], x.shape[-1])).view_as(x).to(x.device)
+            inputs = x.shape[-1]
+            return x * masks((1, x.numel() // inputs, inputs)).view_as(x)
         h = self.by_row(x)
-        return self.as_input(h * self.mask(h.shape).to(h.device), x.shape)
+        count, tokens, inputs = h.shape
+        return self.as_input(h * masks((count, tokens, inputs)), x.shape)
 
     def _unpadded(self, y: torch.Tensor, x: torch.Tensor, unpadded: Unpadded) -> torch.Tensor:
         """Returns `[1, N, O]` for unpadded tokens `x [1, N, I]` of which the base made `y [1, N, O]`."""
         if self.dropout and self.owners.training:
-            x = x * unpadded.gather(self.mask((*unpadded.padded, x.shape[-1])).to(x.device))
+            x = x * token_masks(
+                self.owners, unpadded, x.shape[-1], rate=self.dropout, seed=self.dropout_seed, device=x.device
+            )
         factors, rows = (self.lora_a, self.lora_b), unpadded.by_client
         return grouped_lora(y.squeeze(0), x.squeeze(0), *factors, rows, scaling=self.scaling).unsqueeze(0)
-
-    def mask(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Returns the dropout mask `[R, T, I]`: a client's entries depend on its own stream and nothing else.
-
-        Of fewer rows than the pass has, the first ones are meant.
-        """
-        owners, (count, tokens, inputs) = self.owners, shape
-        if owners.clients is None or owners.samples is None:
-            raise ModelError(f"layer {self.name!r}: dropout needs each row's client and sample.")
-        mask = torch.empty(count, tokens * inputs, dtype=torch.float32)
-        _bridge.dropout_mask(
-            mask,
-            rate=self.dropout,
-            seed=self.dropout_seed,
-            step=owners.round,
-            clients=owners.clients[:count],
-            samples=owners.samples[:count],
-        )
-        return mask.view(count, tokens, inputs)
 
 
 class BatchedLinear(PerClient):

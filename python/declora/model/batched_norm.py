@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from declora.model.batched import PerClient, RowOwners
+from declora.model.batched import PerClient
+from declora.model.owners import RowOwners
 
 __all__ = ["BatchedNorm"]
 

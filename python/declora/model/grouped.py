@@ -77,7 +77,7 @@ def grouped_lora(
     """
     if by_torch(x):
         tokens = int(rows.counts.sum())
-        delta = lora_products(x[:tokens], a, b, rows)
+        delta = lora_products(x[:tokens].to(y.dtype), a, b, rows)
         if free := len(y) - tokens:
             delta = functional.pad(delta, (0, 0, 0, free))
         return torch.add(y, delta, alpha=scaling).to(y.dtype)

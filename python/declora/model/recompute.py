@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from declora.model.batched import RowOwners
+from declora.model.owners import RowOwners
 from declora.model.unpad import Unpadding, blocks_of
 
 __all__ = ["Recomputation"]

@@ -16,10 +16,11 @@ from transformers import Conv1D, PreTrainedModel
 
 from declora import process
 from declora.errors import ModelError
-from declora.model.batched import BatchedLinear, BatchedLora, RowOwners
+from declora.model.batched import BatchedLinear, BatchedLora
 from declora.model.batched_norm import BatchedNorm
 from declora.model.frozen import FrozenLinear
 from declora.model.layout import Layout
+from declora.model.owners import RowOwners
 from declora.model.targets import PEFT_ROOT, choose_targets, linear_layers, trained_wholes
 
 __all__ = ["Slot", "Surgery", "check_lora"]

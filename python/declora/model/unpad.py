@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from declora import seeds
-from declora.model.batched import RowOwners
+from declora.model.owners import RowOwners
 from declora.model.unpadded import Unpadded, UnpaddedBatch, unpad
 from declora.model.unpadded_attention import ATTENTION, UnpaddedMask
 
