@@ -22,7 +22,7 @@ class Inbox:
     weights: sp.csr_array | None = None
     """`[clients, messages]`: row i is what client i applies to what it heard; None where nobody talks."""
     frames: CheckedRound | None = None
-    """The messages."""
+    """The messages, where frames were made of them."""
     values: Rows | None = None
     """Public values z `[messages, columns]`, where they are known already."""
     refused: Mask | None = None

@@ -10,16 +10,23 @@ _AT_ONCE = tl.constexpr(8)
 
 
 @triton.jit
+def values(x_ptr, x_stride, order_ptr, at, rows, column, columns):
+    """Returns the columns of the row `order[at]`, float64 `[WIDTH]`; zeros where there is none."""
+    there = at < rows
+    row = tl.load(order_ptr + at, mask=there, other=0).to(tl.int64)
+    return tl.load(x_ptr + row * x_stride + column, mask=there & (column < columns), other=0.0).to(tl.float64)
+
+
+@triton.jit
 def total(x_ptr, x_stride, order_ptr, counts_ptr, rows, column, columns, WIDTH: tl.constexpr):
     """Returns the sum of the rows `order` times their counts, float64 `[WIDTH]`, each term fused with its sum."""
     found = tl.zeros((WIDTH,), tl.float64)
     for start in range(0, rows, _AT_ONCE):
         for ahead in tl.static_range(_AT_ONCE):
-            there = start + ahead < rows
-            row = tl.load(order_ptr + start + ahead, mask=there, other=0).to(tl.int64)
-            count = tl.load(counts_ptr + start + ahead, mask=there, other=0.0)
-            x = tl.load(x_ptr + row * x_stride + column, mask=there & (column < columns), other=0.0)
-            found = tl.fma(x.to(tl.float64), tl.broadcast_to(count, (WIDTH,)), found)
+            at = start + ahead
+            x = values(x_ptr, x_stride, order_ptr, at, rows, column, columns)
+            count = tl.load(counts_ptr + at, mask=at < rows, other=0.0)
+            found = tl.fma(x, tl.broadcast_to(count, (WIDTH,)), found)
     return found
 
 
@@ -39,10 +46,9 @@ def deviations(x_ptr, x_stride, order_ptr, counts_ptr, out_ptr, rows, columns, W
     squares = tl.zeros((WIDTH,), tl.float64)
     for start in range(0, rows, _AT_ONCE):
         for ahead in tl.static_range(_AT_ONCE):
-            there = start + ahead < rows
-            row = tl.load(order_ptr + start + ahead, mask=there, other=0).to(tl.int64)
-            x = tl.load(x_ptr + row * x_stride + column, mask=there & (column < columns), other=0.0)
-            distance = tl.where(there, x.to(tl.float64) - centre, 0.0)
+            at = start + ahead
+            x = values(x_ptr, x_stride, order_ptr, at, rows, column, columns)
+            distance = tl.where(at < rows, x - centre, 0.0)
             squares = squares + distance * distance
     tl.store(out_ptr + column, squares, mask=column < columns)
 
