@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import DEVICE
+
 BENCHES = Path(__file__).resolve().parents[1] / "benches"
 
 
@@ -30,6 +32,13 @@ def test_every_kind_of_part_is_measured_beside_peft_and_has_a_page(bench, tmp_pa
     assert float(rows[1]["loss off by"]) < 1e-5
     assert float(rows[3]["loss off by"]) < 0.03
     assert rows[3]["goals"] == "tokens/s >= 70,000: missed; gossip, % <= 3: met"
+
+
+@pytest.mark.gpu
+def test_every_part_is_measured_on_a_card(bench, capsys):
+    assert bench.main(["--device", DEVICE, "--smoke", "--turns", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"| {part.title} |" in shown or part.four_bits for part in bench.PARTS.values())
 
 
 def test_a_part_that_fails_is_said_and_the_others_are_measured(bench, monkeypatch, capsys):

@@ -1,10 +1,6 @@
-"""On a card, what is computed on a CPU: `make test-gpu` runs these where there is one.
-
-DECLORA_TEST_DEVICE=cpu runs them on a CPU, to see that the tests themselves work.
-"""
+"""On a card, what is computed on a CPU: `make test-gpu` runs these where there is one."""
 
 import copy
-import os
 from dataclasses import replace
 
 import datasets
@@ -12,21 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_texts
+from conftest import DEVICE, tiny_bert, tiny_gpt2, tiny_llama, tiny_texts
 from declora.config import SimulationConfig
 from declora.prepare import prepare
 from declora.run import Run
 from declora.train.evaluate import evaluate
 from tiny_families import tiny_model, together
 
-DEVICE = os.environ.get("DECLORA_TEST_DEVICE", "cuda")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        DEVICE.startswith("cuda") and not torch.cuda.is_available(),
-        reason="torch sees no CUDA GPU here; DECLORA_TEST_DEVICE=cpu runs this on the CPU",
-    ),
-]
+pytestmark = pytest.mark.gpu
 # Plain SGD, without rounding of messages: AdamW would blow up the rounding of gradients near 0, and a codec what lies
 # between two of its levels.
 PLAIN = {
