@@ -50,8 +50,8 @@ python-test: $(INSTALLED)
 # package (its wheel, by pip install --no-deps) beside pytest, pytest-timeout, pytest-xdist and hypothesis.
 GPU_PYTHON ?= $(BIN)/python
 GPU_READY := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(INSTALLED))
-# Whole runs, which go to the card where there is one.
-GPU_RUNS := $(addprefix tests/test_,$(addsuffix .py,simulation causal_simulation families methods quantized ranks resume cli))
+# Kernels and whole runs, which go to the card where there is one.
+GPU_RUNS := $(addprefix tests/test_,$(addsuffix .py,cuda_* simulation causal_simulation families methods quantized ranks resume cli))
 test-gpu: $(GPU_READY) ## on a machine with a card, what tests compute on it (GPU_PYTHON=the Python whose torch sees it)
 	$(GPU_PYTHON) -m pytest --numprocesses=4 --dist=worksteal -m gpu
 	$(GPU_PYTHON) -m pytest --numprocesses=4 --dist=worksteal $(GPU_RUNS)

@@ -96,8 +96,10 @@ def of_declora(run: Run, timing: Timing) -> Figures:
         start = timing.now()
         record = next(rounds)
         taken = timing.now() - start
-        gossip.append(sum(record[f"seconds_{phase}"] for phase in ("encode", "exchange", "mix")) / taken)
-        rest.append(1 - record["seconds_train"] / taken)
+        phases = {name: value for name, value in record.items() if name.startswith("seconds_")}
+        training = phases.pop("seconds_train")
+        gossip.append(sum(phases.values()) / taken)
+        rest.append(1 - training / taken)
         return np.array([client["train_loss"] for client in record["clients"]])
 
     try:

@@ -15,6 +15,7 @@ adapters, attention, head and recomputation take is not in them. Goals are those
 import argparse
 import importlib.util
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, LlamaConfig, PretrainedConfig, PreTrainedModel
 
+from card import rates
 from card_rounds import Figures, Timing, of_declora, of_peft, release
 from declora.config import SimulationConfig
 from declora.run import Run
@@ -90,6 +92,8 @@ LLAMA_7B = LlamaConfig(
 )
 SST2, GSM8K = Lengths(4, 31), Lengths(80, 231, scored=0.6)
 GOSSIP = Goal("gossip, %", 3, most=True)
+ALONE = (256, 591_362, Goal("share of a copy", 0.8))
+"""Clients and columns of gossip that nobody trains for, and its goal."""
 PARTS = {
     "bert": Part(
         "BERT-base, bfloat16", BERT, SST2, 8,
@@ -188,6 +192,16 @@ def row(
     )
 
 
+def gossip_alone(device: torch.device) -> str:
+    """Returns how long gossip takes whose rows stay on the card, beside a copy of as many bytes (`benches/card.py`)."""
+    clients, columns, goal = ALONE
+    found = rates("q4", clients=clients, columns=columns, device=f"cuda:{device.index or 0}")
+    times = {"copy": found.copy, "encode": found.encode, "decode and mix": found.mix, "distance": found.distance}
+    shown = ", ".join(f"{name} {1e3 * taken:.2f} ms" for name, taken in times.items())
+    share = {goal.column: found.share}
+    return f"{clients} x {columns:,}, q4: {shown}; {goal.column} {found.share:.2f}; {goal.of(share)}"
+
+
 @contextmanager
 def precision(*, tf32: bool) -> Iterator[None]:
     """Has float32 products take TF32 where asked for."""
@@ -208,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=8.0, help="of a row after which no other round begins")
     parser.add_argument("--minutes", type=float, default=7.0, help="after which no other part begins")
     parser.add_argument("--smoke", action="store_true", help="tiny bases and few clients, to see that it works")
-    parser.add_argument("--out", type=Path, help=f"folder of the page (default: {RESULTS.name}; with --smoke none)")
+    parser.add_argument("--out", type=Path, help="folder of the page; with --smoke there is none by default")
     options = parser.parse_args(arguments)
     device, names = torch.device(options.device), options.only.split(",")
     if unknown := set(names) - PARTS.keys():
@@ -220,25 +234,36 @@ def main(arguments: list[str] | None = None) -> int:
     begin, table, failed = time.perf_counter(), list[tuple[str, ...]](), list[str]()
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|", flush=True)
     try:
+        if device.type == "cuda":
+            with going_on("gossip alone", failed):
+                facts["gossip alone"] = gossip_alone(device)
+                print(f"gossip alone: {facts['gossip alone']}", flush=True)
         for name in names:
             part = small(PARTS[name]) if options.smoke else PARTS[name]
             if why := left_out(part, time.perf_counter() - begin, 60 * options.minutes):
                 print(f"{name}: left out, since {why}", flush=True)
                 continue
-            try:
-                with precision(tf32=part.tf32):
-                    for line in measure(part, timing):
-                        table.append(line)
-                        print("| " + " | ".join(line) + " |", flush=True)
-            except Exception as error:  # the others are worth measuring all the same
-                failed.append(name)
-                print(f"{name}: failed: {type(error).__name__}: {error}", flush=True)
+            with going_on(name, failed), precision(tf32=part.tf32):
+                for line in measure(part, timing):
+                    table.append(line)
+                    print("| " + " | ".join(line) + " |", flush=True)
             release(device)
     finally:
         facts |= {"took": f"{time.perf_counter() - begin:.0f} s", "failed": ", ".join(failed) or "nothing"}
         if options.out is not None or not options.smoke:
             publish("gpu", "Speed on a card", facts, COLUMNS, table, folder=options.out or RESULTS)
     return bool(failed)
+
+
+@contextmanager
+def going_on(name: str, failed: list[str]) -> Iterator[None]:
+    """Says what fails inside and adds `name` to `failed`: the rest is worth measuring all the same."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        failed.append(name)
+        print(f"{name}: failed: {type(error).__name__}: {error}", flush=True)
 
 
 def left_out(part: Part, seconds: float, most: float) -> str:
