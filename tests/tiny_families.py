@@ -197,9 +197,9 @@ def _alone(model, outcome: Outcome, tokens: Tokens, order: ClientOrder, start: t
     for step in range(STEPS):
         batch = tokens.batch(order.batch(step), model.device)
         if tokens.task == "classification":
-            loss = functional.cross_entropy(wrapped(**batch.inputs).logits, batch.labels)
+            loss = functional.cross_entropy(wrapped(**batch.inputs).logits.float(), batch.labels)
         else:
-            logits = wrapped(**batch.inputs, use_cache=False).logits[:, :-1]
+            logits = wrapped(**batch.inputs, use_cache=False).logits[:, :-1].float()
             loss = functional.cross_entropy(logits.transpose(1, 2), batch.labels[:, 1:])
         optimizer.zero_grad()
         loss.backward()
