@@ -48,8 +48,8 @@ def _commit() -> str:
 
 def _card(device: torch.device) -> dict[str, str]:
     found = torch.cuda.get_device_properties(device)
-    memory = f"{found.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
-    return {"card": found.name, "of which": memory}
+    memory = f"{found.total_memory / 2**30:.0f} GiB"
+    return {"card": found.name, "memory of the card": memory, "CUDA": str(torch.version.cuda)}
 
 
 def publish(
