@@ -2,7 +2,7 @@
 #   make demo     set up, then a decentralized fine-tuning run on this machine's CPU, with a report
 #   make test     set up, then every check and every test
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint rust-test python-test bench bench-simulate results fuzz mutants deny clean
+.PHONY: help demo test setup lint rust-test python-test test-gpu bench bench-simulate bench-gpu results fuzz mutants deny clean
 
 PYTHON ?= python3
 DATA ?= ../shared/data
@@ -46,6 +46,16 @@ rust-test: ## tests of the core; the benches are compiled and run once
 python-test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
+# A machine with a card may have a torch of its own, which must stay: GPU_PYTHON is then the Python that has it and this
+# package (its wheel, by pip install --no-deps) beside pytest, pytest-timeout, pytest-xdist and hypothesis.
+GPU_PYTHON ?= $(BIN)/python
+GPU_READY := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(INSTALLED))
+# Kernels and whole runs, which go to the card where there is one.
+GPU_RUNS := $(addprefix tests/test_,$(addsuffix .py,cuda_* simulation causal_simulation families methods quantized ranks resume cli))
+test-gpu: $(GPU_READY) ## on a machine with a card, what tests compute on it (GPU_PYTHON=the Python whose torch sees it)
+	$(GPU_PYTHON) -m pytest --numprocesses=4 --dist=worksteal -m gpu
+	$(GPU_PYTHON) -m pytest --numprocesses=4 --dist=worksteal $(GPU_RUNS)
+
 bench: $(INSTALLED) ## criterion benches, then the core beside torch, numpy, scipy (and pypiquant where installed)
 	cargo bench --locked
 	$(BIN)/python benches/compare.py
@@ -55,6 +65,9 @@ bench-simulate: $(INSTALLED) ## training and evaluation beside PEFT and Flower (
 	$(BIN)/python benches/simulate.py
 	$(BIN)/python benches/evaluation.py
 	$(BIN)/python benches/memory.py
+
+bench-gpu: $(GPU_READY) ## speed and memory on a card beside PEFT, within 8 minutes on an H100 (GPU_PYTHON as for test-gpu)
+	$(GPU_PYTHON) benches/gpu.py
 
 results: $(INSTALLED) ## measure the tables of docs/results again (DATA=folder with sst2, mrpc, ag_news)
 	$(BIN)/python benches/results.py $(DATA)

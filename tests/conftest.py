@@ -25,9 +25,17 @@ torch.set_num_threads(1)
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same")
 
+# Where tests marked `gpu` compute. DECLORA_TEST_DEVICE=cpu runs them without a card, to see that they themselves work.
+DEVICE = os.environ.get("DECLORA_TEST_DEVICE", "cuda")
+
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 WORDS = [f"w{i}" for i in range(60)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA GPU here")
 
 
 @pytest.fixture(scope="session")

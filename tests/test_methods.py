@@ -45,7 +45,7 @@ def rounds(run, monkeypatch):
 
     def watched(self, event, before):
         record = original(self, event, before)
-        after.append(self.state.adapter.clone())
+        after.append(self.state.adapter.clone().cpu())
         return record
 
     def simulate(**settings):

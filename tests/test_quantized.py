@@ -298,9 +298,10 @@ def test_a_model_that_is_quantized_already_is_taken_as_it_is(run, tokenizer, tmp
         assert torch.equal(result.average.row, by_declora.average.row)
         assert result.facts()["base"].startswith("fp4, ")
     assert load_base(loaded, task="classification", label_names="ab", tokenizer=tokenizer, device="cpu").model is loaded
+    other = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": False, "bnb_4bit_compute_dtype": "float32"}
     for model in (loaded, str(tmp_path / "packed")):
         with pytest.raises(ModelError, match=r"quant_type='nf4', but the model is quantized already, with 'fp4'"):
-            run(model, quantization_config={"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": False})
+            run(model, quantization_config=other)
 
 
 # --- what is refused

@@ -23,14 +23,15 @@ from tiny_families import compare, tiny_model
 
 
 def run_of(model, tokenizer, data=None, **settings):
-    """A run of three clients that do not talk to each other."""
+    """A run of three clients that do not talk to each other; on a CPU, where the same bits are promised."""
     few = {"clients": 3, "rounds": 1, "local_steps": 2, "batch_size": 4, "method": "local", "learning_rate": 0.01}
     data = datasets.DatasetDict(train=tiny_texts(36), validation=tiny_texts(6, seed=1)) if data is None else data
     evaluation = {} if isinstance(data, datasets.DatasetDict) else {"eval_data": data[0]}
     lora = {"r": 2, **settings.pop("lora", {})}
     config = SimulationConfig(
-        model=model, tokenizer=tokenizer, data=data, client_eval_samples=0, lora=lora, **evaluation, **few | settings
-    )
+        model=model, tokenizer=tokenizer, data=data, client_eval_samples=0, lora=lora, device="cpu", **evaluation,
+        **few | settings,
+    )  # fmt: skip
     return Run(config, prepare(config))
 
 

@@ -89,11 +89,11 @@ _OWN = {
 }  # fmt: skip
 
 
-def tiny_model(kind: str, task: str) -> transformers.PreTrainedModel:
+def tiny_model(kind: str, task: str, **sizes) -> transformers.PreTrainedModel:
     """Returns a model of that family with random weights, always the same ones, that computes text."""
     make = CONFIG_MAPPING[kind]
     known = {*make().to_dict(), *getattr(make, "attribute_map", {}), *_ALWAYS}
-    config = make(**{name: size for name, size in _SIZES.items() if name in known} | _OWN.get(kind, {}))
+    config = make(**{name: size for name, size in _SIZES.items() if name in known} | _OWN.get(kind, {}) | sizes)
     with torch.device("meta"):
         shape = TASKS[task].from_config(copy.deepcopy(config))
     if (count := sum(p.numel() for p in shape.parameters())) > MOST_PARAMETERS:
@@ -131,34 +131,60 @@ class _Spread(Run):
 
     def _begin(self, earlier):
         super()._begin(earlier)
-        self.bank.P += 0.05 * torch.randn(self.bank.P.shape, generator=torch.Generator().manual_seed(5))
-        self.start = self.bank.P.clone()
+        spread = 0.05 * torch.randn(self.bank.P.shape, generator=torch.Generator().manual_seed(5))
+        self.bank.P += spread.to(self.bank.P.device)
+        self.start = self.bank.P.clone().cpu()
 
 
-def compare(model: transformers.PreTrainedModel, tokenizer, task: str, targets: str | list[str] | None) -> Comparison:
+@dataclass(frozen=True)
+class Together:
+    """Three clients trained by declora in a group."""
+
+    run: Run
+    start: torch.Tensor
+    """`[CLIENTS, D]`: what their adapters were."""
+    outcome: Outcome
+
+    def alone(self, model: transformers.PreTrainedModel) -> torch.Tensor:
+        """Returns what PEFT and torch's own optimizer make of each `start` over `model`, where that is."""
+        orders = [
+            ClientOrder(shard, batch_size=BATCH, seed=SEED, client=client)
+            for client, shard in enumerate(self.run.federation.shards)
+        ]
+        tokens = self.run.material.train
+        rows = [_alone(model, self.outcome, tokens, *own) for own in zip(orders, self.start, strict=True)]
+        return torch.stack(rows)
+
+
+def together(
+    model: transformers.PreTrainedModel, tokenizer, task: str, targets: str | list[str] | None, **settings
+) -> Together:
     """Trains adapters on `targets` (None: declora's choice) that start at random, by SGD with a linear schedule."""
-    own = copy.deepcopy(model)
     data = datasets.DatasetDict(train=tiny_texts(60), validation=tiny_texts(8, seed=1))
     lora = {"r": 2, "lora_alpha": 4} | ({} if targets is None else {"target_modules": targets})
     config = SimulationConfig(
         model=model, tokenizer=tokenizer, data=data if task == "classification" else data.remove_columns("label"),
         clients=CLIENTS, rounds=1, local_steps=STEPS, batch_size=BATCH, method="local", lora=lora, optimizer="sgd",
         learning_rate=RATE, weight_decay=0.0, clip_norm=CLIP, max_length=32, client_eval_samples=0, seed=SEED,
+        **settings,
     )  # fmt: skip
-    material = prepare(config)
-    run = _Spread(config, material)
+    run = _Spread(config, prepare(config))
     outcome = run.execute()
-    start = run.start
-    difference = of_a_block = 0.0
-    for client, shard in enumerate(run.federation.shards):
-        order = ClientOrder(shard, batch_size=BATCH, seed=SEED, client=client)
-        expected = _alone(own, outcome, material.train, order, start[client])
-        wrong, moved = outcome.rows[client] - expected, expected - start[client]
-        difference = max(difference, float(wrong.norm() / moved.norm()))
-        for block in outcome.layout:
-            part = slice(block.start, block.stop)
-            of_a_block = max(of_a_block, float(wrong[part].norm() / max(moved[part].norm(), 1e-3 * moved.norm())))
-    return Comparison(run.sharing, difference, of_a_block)
+    return Together(run, run.start, outcome)
+
+
+def compare(model: transformers.PreTrainedModel, tokenizer, task: str, targets: str | list[str] | None) -> Comparison:
+    """Trains three clients together, and each alone by PEFT on a CPU."""
+    own = copy.deepcopy(model)
+    found = together(model, tokenizer, task, targets)
+    expected = found.alone(own)
+    wrong, moved = found.outcome.rows - expected, expected - found.start
+    of_a_block = 0.0
+    for block in found.outcome.layout:
+        part = slice(block.start, block.stop)
+        floor = torch.maximum(moved[:, part].norm(dim=1), 1e-3 * moved.norm(dim=1))
+        of_a_block = max(of_a_block, float((wrong[:, part].norm(dim=1) / floor).max()))
+    return Comparison(found.run.sharing, float((wrong.norm(dim=1) / moved.norm(dim=1)).max()), of_a_block)
 
 
 def _alone(model, outcome: Outcome, tokens: Tokens, order: ClientOrder, start: torch.Tensor) -> torch.Tensor:
@@ -169,11 +195,11 @@ def _alone(model, outcome: Outcome, tokens: Tokens, order: ClientOrder, start: t
     optimizer = torch.optim.SGD(parameters, lr=RATE)
     schedule = transformers.get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=STEPS)
     for step in range(STEPS):
-        batch = tokens.batch(order.batch(step), torch.device("cpu"))
+        batch = tokens.batch(order.batch(step), model.device)
         if tokens.task == "classification":
-            loss = functional.cross_entropy(wrapped(**batch.inputs).logits, batch.labels)
+            loss = functional.cross_entropy(wrapped(**batch.inputs).logits.float(), batch.labels)
         else:
-            logits = wrapped(**batch.inputs, use_cache=False).logits[:, :-1]
+            logits = wrapped(**batch.inputs, use_cache=False).logits[:, :-1].float()
             loss = functional.cross_entropy(logits.transpose(1, 2), batch.labels[:, 1:])
         optimizer.zero_grad()
         loss.backward()
