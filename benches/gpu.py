@@ -29,6 +29,7 @@ from transformers import BertConfig, LlamaConfig, PretrainedConfig, PreTrainedMo
 
 from card import rates
 from card_rounds import Figures, Timing, of_declora, of_peft, release
+from declora import process
 from declora.config import SimulationConfig
 from declora.run import Run
 from publish import RESULTS, machine, publish
@@ -202,17 +203,6 @@ def gossip_alone(device: torch.device) -> str:
     return f"{clients} x {columns:,}, q4: {shown}; {goal.column} {found.share:.2f}; {goal.of(share)}"
 
 
-@contextmanager
-def precision(*, tf32: bool) -> Iterator[None]:
-    """Has float32 products take TF32 where asked for."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measures, prints and writes a page of results; returns 1 where a part failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -243,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
             if why := left_out(part, time.perf_counter() - begin, 60 * options.minutes):
                 print(f"{name}: left out, since {why}", flush=True)
                 continue
-            with going_on(name, failed), precision(tf32=part.tf32):
+            with going_on(name, failed), process.tensor_float_32(part.tf32):
                 for line in measure(part, timing):
                     table.append(line)
                     print("| " + " | ".join(line) + " |", flush=True)
