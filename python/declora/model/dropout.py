@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from declora import _bridge, cuda
+from declora.cuda import to_device
 from declora.errors import ModelError
 from declora.model.owners import RowOwners
-from declora.model.placing import on_device
 from declora.model.unpadded import Unpadded
 
 __all__ = ["row_masks", "token_masks"]
@@ -56,7 +56,7 @@ def _by_kernel(
     owners: RowOwners, source: torch.Tensor, width: int, inputs: int, *, rate: float, seed: int
 ) -> torch.Tensor:
     """Returns the masks of the tokens that are at `source [N]` of the flattened rows, `[N, inputs]`."""
-    clients, samples = (on_device(stream.view(np.int32), source.device) for stream in _streams(owners))
+    clients, samples = (to_device(stream.view(np.int32), source.device) for stream in _streams(owners))
     row, places = source.div(width, rounding_mode="floor"), (source % width).int()
     out = torch.empty(len(source), inputs, device=source.device)
     cuda.dropout_mask(

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from declora.cuda import to_device
 from declora.model.frozen import product_rows
-from declora.model.placing import on_device
 from declora.model.unpadded_attention import Sequences
 
 __all__ = ["ByClient", "Unpadded", "UnpaddedBatch", "unpad"]
@@ -51,7 +51,7 @@ class ByClient:
             last = min(first + _MOST_GROUPS, len(self.counts))
             start, stop = int(starts[first]), int(starts[last])
             if stop > start:
-                ends = on_device((starts[first + 1 : last + 1] - start).astype(np.int32), self.device)
+                ends = to_device((starts[first + 1 : last + 1] - start).astype(np.int32), self.device)
                 found.append(Group(slice(first, last), slice(start, stop), ends))
         return found
 
@@ -60,7 +60,7 @@ class ByClient:
         """int64 `[N]`: where each row is among `[C, most]`."""
         counts = self.counts
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return on_device(np.repeat(np.arange(len(counts)) * self.most, counts) + within, self.device)
+        return to_device(np.repeat(np.arange(len(counts)) * self.most, counts) + within, self.device)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def unpad(
     tokens = np.diff(starts[np.concatenate([[0], np.cumsum(clients)])])
 
     def unpadded(source: NDArray[np.int64], counts: NDArray[np.int64], size: int) -> Unpadded:
-        return Unpadded((count, width), on_device(source, device), ByClient(counts, device), size)
+        return Unpadded((count, width), to_device(source, device), ByClient(counts, device), size)
 
     size = int(starts[-1])
     return UnpaddedBatch(
@@ -140,6 +140,6 @@ def unpad(
             product_rows(size) if device.type == "cpu" else size,
         ),
         firsts=unpadded(np.arange(count) * width, clients, count),
-        first=on_device(starts[:-1], device),
+        first=to_device(starts[:-1], device),
         sequences=Sequences(lengths, bins, device),
     )

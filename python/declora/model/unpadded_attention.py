@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv
 
-from declora.model.placing import on_device
+from declora.cuda import to_device
 
 __all__ = ["ATTENTION", "AttentionRows", "Sequences", "UnpaddedMask"]
 
@@ -55,11 +55,11 @@ class AttentionRows:
         owner[places], token[places] = np.repeat(members, taken), tokens
         place = np.empty(len(tokens), dtype=np.int64)
         place[tokens] = places
-        self.token = on_device(token.reshape(self.shape), device)
+        self.token = to_device(token.reshape(self.shape), device)
         """int64 `[B, S]`: the token of each place; the first where it is free."""
-        self.place = on_device(place, device)
+        self.place = to_device(place, device)
         """int64 `[N]`: the place of each token."""
-        on_card = on_device(owner.reshape(self.shape), device)
+        on_card = to_device(owner.reshape(self.shape), device)
         self.sees = on_card.unsqueeze(2) == on_card.unsqueeze(1)
         """bool `[B, S, S]`: whether a place may attend to another: to those of its own sequence, and free to free."""
 
@@ -95,7 +95,7 @@ class Sequences:
     @functools.cached_property
     def starts(self) -> torch.Tensor:
         """int32 `[R + 1]`: where each sequence starts, and the last one ends."""
-        return on_device(np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int32), self._device)
+        return to_device(np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int32), self._device)
 
 
 class UnpaddedMask:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from declora import process, seeds
+from declora.cuda import to_device
 from declora.errors import TrainingError, out_of_memory
 from declora.methods import Stack, Step
 from declora.model.bank import AdapterBank
-from declora.model.placing import on_device
 from declora.model.recompute import Recomputation
 from declora.model.unpad import Unpadding
 from declora.model.unpadded import ByClient
@@ -117,7 +117,7 @@ class LocalTrainer:
                     for order, own, takes in zip(self._orders, numbers, active, strict=True)
                 ]
                 rates = np.where(active, self._optimizer.rates(numbers), 0.0)
-                step = Step(plan, phase, number, self._bank.G, on_device(rates.astype(np.float32), device))
+                step = Step(plan, phase, number, self._bank.G, to_device(rates.astype(np.float32), device))
                 step_losses = method.gradient(partial(self._gradients, step, done, batches), state, step)
                 norms = self._optimizer.gradient_norms()
                 checks.add("loss", step_losses, step)
@@ -215,7 +215,7 @@ class LocalTrainer:
                 batch = self._tokens.batch(texts[rows], device)
                 computing = self._bank.owners.computing(
                     len(rows),
-                    owner=None if stop - start == 1 else on_device(owner[rows], device),
+                    owner=None if stop - start == 1 else to_device(owner[rows], device),
                     unpadded=None if self._unpadding is None else unpadded_batch(lengths, counts, device),
                     clients=(owner[rows] + start).astype(np.uint32),
                     samples=place[rows].astype(np.uint32),
@@ -223,9 +223,9 @@ class LocalTrainer:
                     training=True,
                 )
                 with computing, self._dropout_stream(step, start, part):
-                    weighted = batch_losses(self._model, batch, self._head) * on_device(weights[rows], device)
+                    weighted = batch_losses(self._model, batch, self._head) * to_device(weights[rows], device)
                     weighted.sum().backward()
-                losses.index_copy_(0, on_device(rows, device), weighted.detach())
+                losses.index_copy_(0, to_device(rows, device), weighted.detach())
         return self._by_client(losses, counts)
 
     def _by_client(self, losses: torch.Tensor, counts: NDArray[np.int64]) -> torch.Tensor:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
+from declora.cuda import to_device
 from declora.errors import unknown_name
-from declora.model.placing import on_device
 from declora.plan import Columns
 from declora.state import Room
 
@@ -227,7 +227,7 @@ class ClientOptimizer:
         """Gives all blocks of a leaf the age that the step gave its first one."""
         ages = self._room["ages"]
         assert isinstance(ages, torch.Tensor)
-        stepped = on_device(np.flatnonzero(active), ages.device)
+        stepped = to_device(np.flatnonzero(active), ages.device)
         for start, stop in zip(cuts[::2], cuts[1::2], strict=True):
             blocks = self._blocks(start, stop)
             if blocks.stop - blocks.start > 1:

@@ -11,8 +11,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from declora.cuda import to_device
 from declora.errors import ConfigError, DataError, shown
-from declora.model.placing import on_device
 
 __all__ = ["Batch", "Side", "Tokens", "tokenize"]
 
@@ -110,13 +110,13 @@ class Tokens:
             inputs["position_ids"] = np.where(inside, self.positions[place], 0)
         if self.types is not None:
             inputs["token_type_ids"] = np.where(inside, self.types[place], 0)
-        given = {name: on_device(values, device) for name, values in inputs.items()}
+        given = {name: to_device(values, device) for name, values in inputs.items()}
         if self.labels is not None:
-            return Batch(given, on_device(self.labels[texts], device))
+            return Batch(given, to_device(self.labels[texts], device))
         targets = inside & self._is_scored[place]
         targets[:, 0] = False  # nothing comes before it
         labels = np.where(targets, ids, -100)
-        return Batch(given, on_device(labels, device), on_device(np.flatnonzero(targets) - 1, device))
+        return Batch(given, to_device(labels, device), to_device(np.flatnonzero(targets) - 1, device))
 
 
 def tokenize(
