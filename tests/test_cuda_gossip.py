@@ -111,8 +111,8 @@ def test_a_run_on_a_gpu_is_the_run_through_the_core(both, texts, tokenizer):
 
     def run():
         return simulate(
-            model=tiny_bert(), data=texts, tokenizer=tokenizer, clients=3, rounds=2, local_steps=1, batch_size=4,
-            codec="q3", topology="ring", eval_every=2, client_eval_samples=8, progress=False, seed=3,
+            model=tiny_bert(), data=texts, tokenizer=tokenizer, clients=3, rounds=1, local_steps=1, batch_size=4,
+            codec="q3", topology="ring", eval_every=1, client_eval_samples=8, progress=False, seed=3,
             device=cards.DEVICE.type, lora={"r": 2, "target_modules": ["query", "value"]},
         )  # fmt: skip
 

@@ -29,14 +29,15 @@ def consensus_distance(x: torch.Tensor, clients: Sequence[int] | None = None) ->
         return 0.0
     order, counts = _listed(rows, np.ones(len(rows)), x.device)
     squares = torch.empty(x.shape[1], dtype=torch.float64, device=x.device)
-    tiles = tiles_for(x.shape[1], _LENGTH)
+    length = min(_LENGTH, 8 * tiles_for(x.shape[1], 8))
+    tiles = tiles_for(x.shape[1], length)
     partial = torch.empty(tiles, dtype=torch.float64, device=x.device)
     launch(
         columns.deviations, tiles_for(x.shape[1], _WIDTH), x, x.stride(0), order, counts, squares, len(rows),
         x.shape[1], WIDTH=_WIDTH, num_warps=1,
     )  # fmt: skip
     launch(
-        columns.sums, tiles_for(tiles, 32), squares, partial, x.shape[1], tiles, LENGTH=_LENGTH, WIDTH=32, num_warps=1
+        columns.sums, tiles_for(tiles, 32), squares, partial, x.shape[1], tiles, LENGTH=length, WIDTH=32, num_warps=1
     )
     total = np.add.accumulate(to_host(partial).numpy())[-1]  # one after the other
     return float(np.sqrt(total / len(rows)))
