@@ -174,6 +174,21 @@ def test_checkpointed_models_and_windows_that_only_the_mask_knows_keep_their_pad
     assert unpadding_of(windowed, ["q_proj"]) is None
 
 
+@pytest.mark.parametrize("wider", [0, 1])
+def test_a_window_is_tried_at_its_edge(wider):
+    """Of tokens that see four before and four after them, and of a model whose attention is told of one more."""
+    model = tiny(
+        transformers.ModernBertConfig, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, local_attention=8, layer_types=["sliding_attention", "full_attention"],
+        initializer_range=0.2, cls_token_id=2, bos_token_id=2, eos_token_id=3, sep_token_id=3,
+    )  # fmt: skip
+    for module in model.modules():
+        if getattr(module, "sliding_window", None) is not None:
+            assert module.sliding_window == 5
+            module.sliding_window += wider
+    assert (unpadding_of(model) is None) == bool(wider)
+
+
 def test_hooks_and_attention_are_gone_after_a_round(tokenizer):
     model = tiny_bert()
     batched(model, lora_of(["query"]), tokens_of(tokenizer, "classification"), unpad=True)

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from declora import seeds
+from declora.model.limits import positions
 from declora.model.owners import RowOwners
 from declora.model.unpadded import Unpadded, UnpaddedBatch, unpad
 from declora.model.unpadded_attention import ATTENTION, UnpaddedMask
@@ -29,6 +30,8 @@ _QUERY = "attention.self.query"
 _AFTER_ATTENTION = "attention.output"
 # What configurations call blocks that see no further than a window.
 _WINDOWED = "sliding_attention"
+_MOST_TRIED = 1024
+"""Tokens of the longest trial."""
 
 
 class Unpadding:
@@ -201,23 +204,25 @@ def _attends_to_all(model: PreTrainedModel) -> bool:
     return plain and known and not checkpointed and not model.config.is_encoder_decoder
 
 
-def _windowed(model: PreTrainedModel) -> bool:
-    """Whether some blocks see no further than a window."""
+def _window(model: PreTrainedModel) -> int | None:
+    """Returns how many tokens some blocks see at most, None where all blocks see all."""
     config = model.config.get_text_config()
-    if types := getattr(config, "layer_types", None):
-        return _WINDOWED in types
-    return getattr(config, "sliding_window", None) is not None
+    types = getattr(config, "layer_types", None)
+    return None if types and _WINDOWED not in types else getattr(config, "sliding_window", None)
 
 
 def _holds(unpadding: Unpadding, model: PreTrainedModel, owners: RowOwners) -> bool:
     """Returns whether unpadded sequences have the logits of a padded batch and do not see each other."""
-    lengths = np.array([9, 5, 6])
+    window, longest, places = _window(model), 9, positions(model)
+    if window is not None and window + 3 <= min(_MOST_TRIED, places or _MOST_TRIED):
+        longest = max(longest, window + 3)  # some tokens are out of sight
+    lengths = np.array([longest, 5, 6])
     vocabulary: Any = model.get_input_embeddings().num_embeddings
-    draw = seeds.generator(0, "unpadding check").integers(0, vocabulary, (2, 3, 9))
-    inside = torch.from_numpy(np.arange(9) < lengths[:, None]).to(model.device)
+    draw = seeds.generator(0, "unpadding check").integers(0, vocabulary, (2, 3, longest))
+    inside = torch.from_numpy(np.arange(longest) < lengths[:, None]).to(model.device)
     pad = int(model.config.get_text_config().pad_token_id or 0)
     ids, others = (torch.from_numpy(part).to(model.device).masked_fill(~inside, pad) for part in draw)
-    unpadded = unpad(lengths, [np.array([2, 0]), np.array([1])], np.array([3]), width=9, device=model.device)
+    unpadded = unpad(lengths, [np.array([2, 0]), np.array([1])], np.array([3]), width=longest, device=model.device)
     options = {} if model.get_output_embeddings() is None else {"use_cache": False}
 
     def logits(ids: torch.Tensor, unpadded: UnpaddedBatch | None) -> torch.Tensor:
@@ -238,6 +243,6 @@ def _holds(unpadding: Unpadding, model: PreTrainedModel, owners: RowOwners) -> b
     close = (1e-4 if model.dtype == torch.float32 else 5e-2) * expected.abs().max()
     # The last sequence shares its row with the first; of a decoder it is the last tokens.
     last = slice(-1, None) if len(found) == len(lengths) else slice(-int(lengths[-1]), None)
-    if unpadding.windows == {None} and _windowed(model):
+    if unpadding.windows == {None} and window is not None:
         return False  # the window is in the mask alone
     return bool((found - expected).abs().max() <= close and (changed[last] - found[last]).abs().max() <= close / 10)
