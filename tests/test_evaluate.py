@@ -59,8 +59,9 @@ def sharing_of(model, bank, tokens, way):
     return Sharing(True, Unpadding.of(model, bank.owners), head) if way == "unpadded" else Sharing(way == "together")
 
 
-@pytest.mark.parametrize("way", ["unpadded", "together", "apart"])
-@pytest.mark.parametrize("budget", [1, 40, 2048])
+@pytest.mark.parametrize(
+    ("budget", "way"), [(1, "together"), (40, "unpadded"), (2048, "unpadded"), (2048, "together"), (2048, "apart")]
+)
 def test_scores_of_adapters_are_those_of_one_text_at_a_time_whatever_the_batches(scored, monkeypatch, budget, way):
     """In 2,048 tokens there is room for all texts of both adapters in one pass."""
     model, bank, tokens, metric = scored

@@ -243,3 +243,19 @@ def test_on_a_cpu_a_group_stays_what_it_is(trainer):
     with pytest.raises(torch.OutOfMemoryError):
         round_of(larger, 0)
     assert larger.group_size == 2
+
+
+@pytest.mark.parametrize("unpad", [True, False])
+def test_the_default_dtype_that_another_thread_sets_for_its_model_meanwhile_changes_nothing(trainer, unpad):
+    """transformers sets it for the whole process while a model is made in bfloat16."""
+    bits, usual = [], torch.get_default_dtype()
+    for dtype in (usual, torch.bfloat16):
+        local, bank, _ = trainer(dropout=0.5, unpad=unpad)
+        torch.set_default_dtype(dtype)
+        try:
+            losses = round_of(local, 0).losses
+        finally:
+            torch.set_default_dtype(usual)
+        bits.append((bank.P.clone(), torch.from_numpy(losses)))
+    for first, second in zip(*bits, strict=True):
+        assert torch.equal(first, second)

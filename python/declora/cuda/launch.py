@@ -25,7 +25,7 @@ def _works(device: torch.device) -> bool:
     try:
         from declora.cuda.kernels import floats
 
-        x, out = torch.ones(1, 1, device=device), torch.zeros(1, 1, device=device)
+        x, out = (torch.full((1, 1), value, dtype=torch.float32, device=device) for value in (1.0, 0.0))
         bad = torch.zeros(1, dtype=torch.int32, device=device)
         launch(floats.encode, 1, x, 1, out, 1, bad, 1, 1, LIMIT=1 << 30, TILE=32)
         return bool(out.item() == 1.0)

@@ -52,7 +52,7 @@ def weighted_mean(x: torch.Tensor, clients: Sequence[int], counts: NDArray[np.fl
 
     order, shares = _listed(clients, counts, x.device)
     whole = to_device(np.array([counts.sum()]), x.device)
-    out = torch.empty(x.shape[1], device=x.device)
+    out = torch.empty(x.shape[1], dtype=torch.float32, device=x.device)
     launch(
         columns.mean, tiles_for(x.shape[1], _WIDTH), x, x.stride(0), order, shares, out, whole, len(order), x.shape[1],
         WIDTH=_WIDTH, num_warps=1,

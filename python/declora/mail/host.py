@@ -42,7 +42,7 @@ class HostMail(Mail[Rows]):
     ) -> None:
         self._mixer, self._exchange, self._routes, self.wire = federation.mixer, exchange, routes, wire
         self._tolerant = federation.tolerant
-        self._pinned = torch.empty(0)
+        self._pinned = torch.empty(0, dtype=torch.float32)
         first = origin.cpu().numpy()
         self.memory = federation.codec.memory(federation.codec.shrink, state.room("memory"))
         self.memory.start(routes.spread(first))
@@ -54,7 +54,7 @@ class HostMail(Mail[Rows]):
             return columns.take(lifted.numpy())
         rows = taken(lifted, columns)
         if self._pinned.shape != rows.shape:
-            self._pinned = torch.empty(rows.shape, pin_memory=True)
+            self._pinned = torch.empty(rows.shape, dtype=torch.float32, pin_memory=True)
         # Pinned memory is copied at the full rate of the bus, and serves all rounds that send as much.
         return self._pinned.copy_(rows).numpy()
 

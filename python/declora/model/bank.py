@@ -26,8 +26,8 @@ class AdapterBank:
         self.layout = layout
         self.owners = owners
         self._slots = slots
-        self.P = torch.empty(0, layout.columns)
-        self.G = torch.empty(0, layout.columns)
+        self.P = torch.empty(0, layout.columns, dtype=torch.float32)
+        self.G = torch.empty(0, layout.columns, dtype=torch.float32)
 
     def fill(self, row: torch.Tensor, clients: int, device: torch.device) -> None:
         """Starts `clients` equal rows: every client has the same first adapter (A drawn once, B = 0)."""

@@ -58,7 +58,7 @@ def _by_kernel(
     """Returns the masks of the tokens that are at `source [N]` of the flattened rows, `[N, inputs]`."""
     clients, samples = (to_device(stream.view(np.int32), source.device) for stream in _streams(owners))
     row, places = source.div(width, rounding_mode="floor"), (source % width).int()
-    out = torch.empty(len(source), inputs, device=source.device)
+    out = torch.empty(len(source), inputs, dtype=torch.float32, device=source.device)
     cuda.dropout_mask(
         out, rate=rate, seed=seed, step=owners.round, clients=clients[row], samples=samples[row], places=places
     )

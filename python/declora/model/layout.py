@@ -82,7 +82,7 @@ class Layout:
 
     def at_rank(self, rank: int) -> "Layout":
         """Returns the columns of the first `rank` components of each layer, and of the head."""
-        tensors = {block.name: torch.empty(block.shape, device="meta") for block in self.blocks}
+        tensors = {block.name: torch.empty(block.shape, dtype=torch.float32, device="meta") for block in self.blocks}
         for b, a in self.pairs:
             tensors |= {b.name: tensors[b.name][:, :rank], a.name: tensors[a.name][:rank]}
         return Layout.of(tensors)

@@ -201,7 +201,7 @@ class LocalTrainer:
         own = batches[start:stop]
         texts = np.concatenate(own)
         if not len(texts):
-            return torch.zeros(stop - start, device=device)
+            return torch.zeros(stop - start, dtype=torch.float32, device=device)
         counts = np.array([len(batch) for batch in own])
         owner = np.repeat(np.arange(stop - start), counts)
         before = done[start:stop] * self._orders[start].batch_size
@@ -209,7 +209,7 @@ class LocalTrainer:
         weights = self._weights(texts, owner, stop - start)
         lengths = self._tokens.lengths[texts]
         slices = length_slices(lengths) if self._sort and self._unpadding is None else [np.arange(len(texts))]
-        losses = torch.zeros(len(texts), device=device)
+        losses = torch.zeros(len(texts), dtype=torch.float32, device=device)
         with self._bank.group(start, stop):
             for part, rows in enumerate(slices):
                 batch = self._tokens.batch(texts[rows], device)

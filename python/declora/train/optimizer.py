@@ -95,7 +95,7 @@ class ClientOptimizer:
         kept = ("first", "second") if name == "adamw" else ("momentum",) if momentum else ()
         self._room |= {moment: torch.zeros_like(values) for moment in kept}
         if name == "adamw":
-            self._room["ages"] = torch.zeros(len(values), len(self._edges), device=values.device)
+            self._room["ages"] = torch.zeros(len(values), len(self._edges), dtype=torch.float32, device=values.device)
         self._leaves: dict[tuple[tuple[int, ...], bytes], list[_Leaves]] = {}
         self._moments = kept
         self._unlike: set[int] | None = None

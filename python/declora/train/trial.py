@@ -56,7 +56,7 @@ class Trial:
         self._model = model
         self._bank = copy.copy(bank)
         self._bank.fill(bank.P[0], len(_SHARDS), bank.P.device)
-        noise = torch.randn(self._bank.P.shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(self._bank.P.shape, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
         self._bank.P += 0.02 * noise.to(bank.P.device)
         self.tokens = _short_texts(tokens)
         self.changed = _with_others(self.tokens, np.arange(*self.tokens.starts[2:4]), special)
