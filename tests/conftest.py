@@ -33,6 +33,11 @@ WORDS = [f"w{i}" for i in range(60)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has tests of real data begin: they are the longest, and at the end one process would wait for another's."""
+    items.sort(key=lambda item: "real_data" not in getattr(item, "fixturenames", ()))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and DEVICE.startswith("cuda") and not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA GPU here")
