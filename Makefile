@@ -66,7 +66,7 @@ bench-simulate: $(INSTALLED) ## training and evaluation beside PEFT and Flower (
 	$(BIN)/python benches/evaluation.py
 	$(BIN)/python benches/memory.py
 
-bench-gpu: $(GPU_READY) ## speed and memory on a card beside PEFT, within 8 minutes on an H100 (GPU_PYTHON as for test-gpu)
+bench-gpu: $(GPU_READY) ## speed and memory on a card beside PEFT; nothing begins after 7 minutes (GPU_PYTHON as for test-gpu)
 	$(GPU_PYTHON) benches/gpu.py
 
 results: $(INSTALLED) ## measure the tables of docs/results again (DATA=folder with sst2, mrpc, ag_news)

@@ -1,13 +1,17 @@
 """How many clients a GPU has memory for: by the memory of a step of one client and of two."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from conftest import tiny_bert
+from declora.errors import TrainingError
 from declora.model import AdapterBank
 from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
+from declora.train.grouping import find_groups
 from declora.train.probe import clients_that_fit
 from declora.train.sharing import Sharing
 from test_train import tokens_of
@@ -67,3 +71,33 @@ def test_no_more_than_all_clients_and_one_where_two_do_not_fit(tokenizer):
     assert fitting(tokenizer, 10**9, most=one)[0] == 1
     assert fitting(tokenizer, one - 100)[0] == 0
     assert fitting(tokenizer, 10**9, most=10)[0] == 0
+
+
+def test_what_is_not_finite_is_left_for_the_first_step_to_name(tokenizer, monkeypatch):
+    def broken(*arguments, **options):
+        raise TrainingError("loss of client 0 is nan")
+
+    monkeypatch.setattr("declora.train.probe.one_step", broken)
+    assert fitting(tokenizer, 10**9, clients=3)[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("together", "said", "fits", "size", "recomputed"),
+    [(True, None, [7], 7, False), (True, None, [0, 3], 3, True), (True, None, [0, 0], 1, True),
+     (False, None, [1], 1, False), (False, None, [0, 1], 1, True), (True, 5, [0, 3], 5, True)],
+)  # fmt: skip
+def test_where_one_client_does_not_fit_a_gpu_computes_again(monkeypatch, together, said, fits, size, recomputed):
+    """Whether or not clients share passes, and whatever group was asked for."""
+    found, measured = [], iter(fits)
+
+    def find(*arguments, recompute, **options):
+        found.append(recompute)
+        return Sharing(together)
+
+    monkeypatch.setattr("declora.train.grouping.find_sharing", find)
+    monkeypatch.setattr("declora.train.grouping.clients_that_fit", lambda *arguments, **options: next(measured))
+    on_card = SimpleNamespace(device=torch.device("cuda"))
+    options = {"clients": 9, "batch_size": 4, "max_length": 8, "special": [], "unpad": True, "base_dropout": False}
+    _, clients = find_groups(on_card, None, None, recompute=None, group_size=said, **options)
+    assert clients == size
+    assert found == [False, True][: 1 + recomputed]

@@ -118,6 +118,16 @@ def test_one_client_is_not_said_to_be_slow(tokenizer):
     assert run.sharing.notes == ()
 
 
+@pytest.mark.parametrize("itself", [True, False])
+def test_activations_that_cannot_be_computed_again_where_asked_for_are_said(itself, tokenizer):
+    model = tiny_bert()
+    if itself:
+        model.gradient_checkpointing_enable()
+    run = run_of(model, tokenizer, activation_checkpointing=True)
+    assert (run.sharing.recomputation is None) == itself
+    assert any("computed again" in note for note in run.sharing.notes) == itself
+
+
 def test_a_model_that_reads_the_end_of_a_row_shares_passes_where_padding_is_on_the_left(tokenizer):
     """XLNet, whose tokens come first."""
     data = datasets.DatasetDict(train=tiny_texts(36), validation=tiny_texts(6, seed=1))

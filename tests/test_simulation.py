@@ -9,6 +9,7 @@ import torch
 
 import declora
 from conftest import tiny_bert, tiny_gpt2, tiny_texts
+from declora import process
 from declora.errors import (
     CodecError,
     ConfigError,
@@ -499,6 +500,19 @@ def test_dec_lora_on_real_text_with_a_real_encoder_beats_chance(real_data):
     )  # fmt: skip
     # 300 samples: chance has a standard error of 2.9 points, so 65 % is 4.9 of them above 50.9 %.
     assert result.history["average_accuracy"].iloc[-1] > 0.65
+
+
+def test_tensor_float_32_is_on_from_the_first_run_that_wants_it_to_the_last():
+    switch = torch.backends.cuda.matmul
+    first, plain, second = (process.tensor_float_32(on) for on in (True, False, True))
+    seen = []
+    for step in (first.__enter__, plain.__enter__, second.__enter__):
+        step()
+        seen.append(switch.allow_tf32)
+    for context in (first, plain, second):  # not in the order in which they came
+        context.__exit__(None, None, None)
+        seen.append(switch.allow_tf32)
+    assert seen == [True, True, True, True, True, False]
 
 
 @pytest.mark.parametrize("tf32", [True, False])

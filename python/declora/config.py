@@ -180,10 +180,10 @@ class SimulationConfig:
     a result depend on it, and on a GPU as many as a step of one and of two leaves memory for."""
     activation_checkpointing: bool | None = None
     """Whether blocks keep nothing of a step but what goes into them, and compute the rest again for the gradient: less
-    memory for a third more time, and the same results; none: on a GPU, where a single client's step would not fit."""
+    memory for another pass forward, and the same results; none: on a GPU, where one client's step would not fit."""
     tf32: bool = False
-    """Whether a GPU rounds what it multiplies in float32 to TensorFloat-32, which has 10 bits after the point: about
-    twice as fast. On a CPU it has no effect."""
+    """Whether a GPU rounds what it multiplies in float32 to TensorFloat-32, which is faster and has 10 bits after the
+    point; also what other threads multiply meanwhile. On a CPU it has no effect."""
     unpad: bool = True
     """Whether the blocks of a model compute sequences without their padding, one token after another, in training and
     evaluation, where the model allows it (which is measured)."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["alone", "memory", "seeded", "tensor_float_32", "usual_torch"]
 
 _lock = threading.RLock()
+_rounding: list[bool] = []
+"""Where somebody wants TensorFloat-32: what torch's switch was before, then True for each who does."""
 if hasattr(os, "register_at_fork"):
     # A child has one thread. Were the lock another's at that moment, nobody there would ever give it back.
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -63,16 +65,28 @@ def seeded(seed: int, device: "torch.device | None" = None) -> Iterator[None]:
 
 @contextmanager
 def tensor_float_32(on: bool) -> Iterator[None]:
-    """Has a GPU round what it multiplies in float32 to TensorFloat-32, 10 bits after the point, where it is `on`."""
+    """Has a GPU round what it multiplies in float32 to TensorFloat-32, 10 bits after the point, where it is `on`.
+
+    torch has one switch for all threads, so what others multiply meanwhile is rounded, too: it is on from the first who
+    wants it to the last, and then as it was.
+    """
     import torch
 
     products = torch.backends.cuda.matmul
-    before = products.allow_tf32
-    products.allow_tf32 = on or before
+    with alone():
+        if on and not _rounding:
+            _rounding.append(products.allow_tf32)
+        if on:
+            _rounding.append(True)
+            products.allow_tf32 = True
     try:
         yield
     finally:
-        products.allow_tf32 = before
+        with alone():
+            if on:
+                _rounding.pop()
+                if len(_rounding) == 1:  # nobody wants it any more
+                    products.allow_tf32 = _rounding.pop()
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class BatchedLora(PerClient):
         return found
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns `[..., O]` in the base's dtype; the LoRA part is computed in float32."""
+        """Returns `[..., O]` in the base's dtype; the LoRA part is float32, but for what `grouped_lora` says."""
         y: torch.Tensor = self.base(x)
         if self.owners.inside is not None:
             return self._unpadded(y, x, self.owners.inside)

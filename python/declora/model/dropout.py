@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from declora import _bridge, cuda
-from declora.cuda import to_device
 from declora.errors import ModelError
 from declora.model.owners import RowOwners
 from declora.model.unpadded import Unpadded
@@ -56,7 +56,7 @@ def _by_kernel(
     owners: RowOwners, source: torch.Tensor, width: int, inputs: int, *, rate: float, seed: int
 ) -> torch.Tensor:
     """Returns the masks of the tokens that are at `source [N]` of the flattened rows, `[N, inputs]`."""
-    clients, samples = (to_device(stream.view(np.int32), source.device) for stream in _streams(owners))
+    clients, samples = (cuda.to_device(stream.view(np.int32), source.device) for stream in _streams(owners))
     row, places = source.div(width, rounding_mode="floor"), (source % width).int()
     out = torch.empty(len(source), inputs, dtype=torch.float32, device=source.device)
     cuda.dropout_mask(
@@ -65,7 +65,7 @@ def _by_kernel(
     return out
 
 
-def _streams(owners: RowOwners) -> tuple[np.ndarray, np.ndarray]:
+def _streams(owners: RowOwners) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     if owners.clients is None or owners.samples is None:
         raise ModelError("dropout needs each row's client and sample.")
     return owners.clients, owners.samples

@@ -44,7 +44,7 @@ class ByClient:
         return int(self.counts.max(initial=0))
 
     @functools.cached_property
-    def groups(self) -> list["Group"]:
+    def groups(self) -> list[Group]:
         """These clients in groups of few enough for a grouped product, without such groups as have no rows."""
         found, starts = [], np.concatenate([[0], np.cumsum(self.counts)])
         for first in range(0, len(self.counts), _MOST_GROUPS):

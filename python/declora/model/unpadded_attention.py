@@ -59,8 +59,8 @@ class AttentionRows:
         """int64 `[B, S]`: the token of each place; the first where it is free."""
         self.place = to_device(place, device)
         """int64 `[N]`: the place of each token."""
-        on_card = to_device(owner.reshape(self.shape), device)
-        self.sees = on_card.unsqueeze(2) == on_card.unsqueeze(1)
+        sequence = to_device(owner.reshape(self.shape), device)
+        self.sees = sequence.unsqueeze(2) == sequence.unsqueeze(1)
         """bool `[B, S, S]`: whether a place may attend to another: to those of its own sequence, and free to free."""
 
     def mask(self, *, causal: bool, dtype: torch.dtype, window: int | None = None) -> torch.Tensor:

@@ -57,14 +57,11 @@ def find_groups(
         base_dropout=base_dropout,
     )
     sharing = find(recompute=bool(recompute))
-    if not sharing.together:
-        return sharing, 1
-    if group_size:
-        return sharing, group_size
     if model.device.type != "cuda":
-        return sharing, choose_group_size(
+        rule = choose_group_size(
             model, clients=clients, batch_size=batch_size, max_length=max_length, scored=sharing.head is not None
         )
+        return sharing, (group_size or rule) if sharing.together else 1
     fit = partial(
         clients_that_fit,
         model,
@@ -79,4 +76,4 @@ def find_groups(
     if not fitting and recompute is None:
         sharing = find(recompute=True)
         fitting = fit(sharing)
-    return sharing, max(fitting, 1)
+    return sharing, (group_size or max(fitting, 1)) if sharing.together else 1

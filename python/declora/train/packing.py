@@ -114,7 +114,10 @@ def unpadded_batch(lengths: NDArray[np.int64], clients: NDArray[np.int64], devic
         device: Where the indices are needed.
     """
     longest = int(lengths.max())
-    return unpad(lengths, best_fit(lengths, max(ROW_TOKENS, longest)), clients, width=longest, device=device)
+    # A GPU would wait longer for full rows to be found than it takes for what they leave free.
+    alone = device.type == "cuda"
+    bins = list(np.arange(len(lengths))[:, None]) if alone else best_fit(lengths, max(ROW_TOKENS, longest))
+    return unpad(lengths, bins, clients, width=longest, device=device)
 
 
 def check_packing(model: PreTrainedModel) -> None:

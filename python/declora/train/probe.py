@@ -3,13 +3,14 @@
 import copy
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from declora.errors import out_of_memory
+from declora.errors import TrainingError, out_of_memory
 from declora.model.bank import AdapterBank
 from declora.train.sharing import Sharing
 from declora.train.tokens import Tokens
@@ -85,7 +86,13 @@ def clients_that_fit(
         own = copy.copy(bank)
         own.fill(bank.P[0], count, bank.P.device)
         options = {**sharing.computing, "together": True, "base_dropout": base_dropout}
-        return lambda: one_step(model, own, tokens, [longest] * count, **options)
+
+        def taken() -> None:
+            # What is not finite before anything is learned is named by the first step, with its client.
+            with suppress(TrainingError):
+                one_step(model, own, tokens, [longest] * count, **options)
+
+        return taken
 
     memory.taken(step(1))  # the first time, libraries take what they keep
     one = memory.taken(step(1))

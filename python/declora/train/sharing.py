@@ -92,6 +92,9 @@ def find_sharing(
             return ways[0]  # not finite before anything is learned: the first step says whose, and where
     if clients == 1:
         found = replace(found, notes=())
+    if recompute and found.recomputation is None:
+        kept = f"{_kind(model)} has no blocks whose activations could be computed again, or does that by itself."
+        found = replace(found, notes=(*found.notes, kept))
     return replace(found, notes=(*found.notes, *_idle_adapters(model, trial)))
 
 
