@@ -9,7 +9,7 @@ import torch
 import declora
 from conftest import tiny_bert
 from declora.errors import ConfigError
-from declora.methods import METHODS, build_method
+from declora.methods import METHODS, NAMED, build_method
 from declora.methods.stack import RESERVED
 from declora.model import Block, Layout
 from declora.plan import Columns, Phase, Plan
@@ -228,6 +228,15 @@ def test_names_are_written_back_with_their_options():
         assert str(build_method(str(build_method(name)))) == str(build_method(name))
     assert str(build_method("tad-lora:interval=3+local")) == "tad-lora:interval=3+local"
     assert str(build_method("tad-lora")) == "tad-lora"
+
+
+def test_names_of_the_field_stand_for_what_they_are_here():
+    assert str(build_method("con-lora")) == "ffa-lora"
+    assert str(build_method("flexlora")) == "fedavg+decaf:left=1"
+    assert str(build_method("scaffold+local")) == "gradient-tracking+local"
+    assert not NAMED.keys() & METHODS.keys()
+    with pytest.raises(ConfigError, match="ffa-lora twice|has 'ffa-lora' twice"):
+        build_method("con-lora+ffa-lora")
 
 
 def part_of(**members):

@@ -34,6 +34,8 @@ class Federation:
     """The rule of the mixing weights that was asked for; None: the method's own."""
     weighing: Callable[[NDArray[np.int64]], Topology] | None = field(default=None, repr=False)
     """Makes the topology of how many samples each client has, `[clients]`; None where that is no matter."""
+    seed: int = 0
+    """The run's, from which parts of a method draw what is random."""
     ranks: tuple[int, ...] = ()
     """Each client's rank of LoRA; empty where all have that of the settings."""
     shards: tuple[NDArray[np.int64], ...] = ()

@@ -11,7 +11,7 @@ from typing import Any
 from declora.config import SETTINGS, SimulationConfig
 from declora.errors import ConfigError, shown, unknown_name
 from declora.kinds import Given, Table, parse_value
-from declora.methods import METHODS
+from declora.methods import METHODS, NAMED
 
 __all__ = ["load_toml", "of_run", "parse_overrides", "parse_pair", "parse_setting"]
 
@@ -160,8 +160,8 @@ def _parse_run(run: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     words = str(run).split()
     changes: dict[str, Any] = {}
     if words and not re.match(r"[\w.-]+=", words[0]):  # of "tad-lora:interval=5" only the option is written so
-        if re.split("[:+]", words[0])[0] not in METHODS:
-            raise unknown_name("compare", words[0], METHODS)
+        if re.split("[:+]", words[0])[0] not in {**METHODS, **NAMED}:
+            raise unknown_name("compare", words[0], {**METHODS, **NAMED})
         changes["method"] = words.pop(0)
     changes |= dict(parse_pair(word) for word in words)
     return str(run), changes

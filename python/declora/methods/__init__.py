@@ -15,13 +15,16 @@ from declora.methods.stack import Stack
 from declora.methods.tracking import GradientTracking
 from declora.spec import parse_stack
 
-__all__ = ["METHODS", "Part", "Ranks", "Stack", "Step", "build_method"]
+__all__ = ["METHODS", "NAMED", "Part", "Ranks", "Stack", "Step", "build_method"]
 
 METHODS: dict[str, type[Part]] = {
     part.name: part
     for part in (DecLora, Decaf, Centralized, FedAvg, Local, FfaLora, AdfLora, TadLora, RoLora, GradientTracking, D2)
 }
 """Every part that settings can name."""
+
+NAMED: dict[str, str] = {"con-lora": "ffa-lora", "flexlora": "fedavg+decaf:left=1", "scaffold": "gradient-tracking"}
+"""Names of the field for what are parts, or stacks of them, here."""
 
 
 def build_method(method: object) -> Stack:
@@ -42,5 +45,8 @@ def build_method(method: object) -> Stack:
             f"method={shown(method)} is no method. Give a name such as 'dec-lora', an object of a class of yours that "
             "derives from declora.Part, or a list of these."
         )
-    known = {name: part.options for name, part in METHODS.items()}
-    return Stack([METHODS[name](**options) for name, options in parse_stack("method", method, known)])
+    known = {name: part.options for name, part in METHODS.items()} | {name: {} for name in NAMED}
+    parts: list[Part] = []
+    for name, options in parse_stack("method", method, known):
+        parts += build_method(NAMED[name]).parts if name in NAMED else [METHODS[name](**options)]
+    return Stack(parts)

@@ -52,6 +52,7 @@ class AdfLora(_Alternating):
     """
 
     name = "adf-lora"
+    source = "arXiv 2511.18291"
 
     def __init__(self, interval: int = 5) -> None:
         super().__init__(interval)
@@ -66,6 +67,7 @@ class TadLora(_Alternating):
     """
 
     name = "tad-lora"
+    source = "arXiv 2602.00451"
 
     def __init__(self, interval: int | None = None) -> None:
         super().__init__(1 if interval is None else interval)
@@ -92,6 +94,7 @@ class RoLora(_Alternating):
     """
 
     name = "rolora"
+    source = "arXiv 2502.01755"
     steady = False
 
     def plan(self, plan: Plan, layout: Layout) -> Plan:

@@ -36,6 +36,7 @@ class D2(Corrected):
     """
 
     name = "d2"
+    source = "arXiv 1803.07068"
 
     def arrange(self, federation: Federation) -> Federation:
         """Returns the federation with a matrix under which the recurrence is stable.

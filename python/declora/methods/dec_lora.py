@@ -9,3 +9,4 @@ class DecLora(Part):
     """LoRA fine-tuning by gossip, no server. Every hook is the default."""
 
     name = "dec-lora"
+    source = "arXiv 2501.15361"

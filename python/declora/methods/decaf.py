@@ -46,6 +46,7 @@ class Decaf(Part):
     """
 
     name = "decaf"
+    source = "arXiv 2505.21382"
     of_products = True
     options: ClassVar[Mapping[str, Option]] = {"left": Option(whole=True, least=0, most=1)}
 

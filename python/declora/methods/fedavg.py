@@ -23,6 +23,7 @@ class FedAvg(Part):
     """
 
     name = "fedavg"
+    source = "arXiv 1602.05629"
     over_graph = False
     sets_graph = True
 

@@ -22,6 +22,7 @@ class FfaLora(Part):
     """
 
     name = "ffa-lora"
+    source = "arXiv 2403.12313"
 
     def plan(self, plan: Plan, layout: Layout) -> Plan:
         """Returns the round with B and the head alone, trained and sent."""

@@ -52,6 +52,8 @@ class Part:
 
     name: ClassVar[str]
     """What settings call it."""
+    source: ClassVar[str] = ""
+    """Where it is from, a paper's arXiv number or whoever is to be named."""
     options: ClassVar[Mapping[str, Option]] = {}
     """The numbers that its constructor takes by name, as settings may give them: `name:option=1`."""
     over_graph: ClassVar[bool] = True

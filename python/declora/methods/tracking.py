@@ -31,6 +31,7 @@ class GradientTracking(Corrected):
     """
 
     name = "gradient-tracking"
+    source = "arXiv 2301.01313"
 
     def plan(self, plan: Plan, layout: Layout) -> Plan:
         """Returns the round in which deltas are sent beside adapters."""
