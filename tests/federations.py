@@ -48,7 +48,7 @@ class GossipAlone:
         self.state = State(start.clone(), run_id=run_id)
         self.method.begin(self.state, self.layout)
         self.gossip = Gossip(
-            federation, self.method, self.layout, self.state, sent=self.layout.whole, gamma=gamma, version=version,
+            federation, self.method, self.layout, self.state, sent=self.plan(0).sent, gamma=gamma, version=version,
             seed=seed,
         )  # fmt: skip
 
@@ -64,10 +64,14 @@ class GossipAlone:
     def round(self, t, rows):
         """Mixes `rows [clients, D]` in place with the neighbours of round t; returns what arrived."""
         self.state.rooms["adapter"]["adapter"] = rows
+        return self.gossip.round(self.plan(t), self.state, self.method)
+
+    def plan(self, t):
+        """Round t without local steps, as the method has it."""
         topology, whole = self.federation.topology, self.layout.whole
-        phase = Phase(np.zeros(len(rows), dtype=np.int64), whole)
+        phase = Phase(np.zeros(self.federation.clients, dtype=np.int64), whole)
         plan = Plan(t, (phase,), whole, topology.weights(t), topology.edges(t))
-        return self.gossip.round(plan, self.state, self.method)
+        return self.method.plan(plan, self.layout)
 
 
 def gossip_of(

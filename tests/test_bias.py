@@ -108,3 +108,26 @@ def test_d2_is_its_recurrence_on_the_lazy_ring_and_reaches_the_optimum_of_all(lo
 def test_d2_of_one_step_a_round_is_d2_as_it_was_published():
     rounds = Rounds("d2")
     np.testing.assert_allclose(rounds.run(30), last(d2(TASK, matrix(rounds), constant(RATE, 1, 30))), atol=2e-5)
+
+
+@pytest.mark.parametrize("local", [1, 4])
+@pytest.mark.parametrize("kappa", [0.2, 0.5])
+def test_primal_dual_comes_to_the_optimum_of_all_and_its_duals_cancel(kappa, local):
+    rounds, sums = Rounds(f"primal-dual:kappa={kappa}", local=local), []
+    found = rounds.run(ROUNDS, after=lambda state: sums.append(state.room("primal-dual")["correction"].sum(0)))
+    assert TASK.error(found) < 1e-4
+    assert torch.stack(sums).abs().max() < 1e-3  # of corrections of about 2, rounded to float32 in each round
+
+
+def test_primal_dual_is_dec_lora_without_a_step_of_the_duals_and_d2_with_a_whole_one():
+    for kappa, other in ((0, "dec-lora"), (1, "d2")):
+        found = [Rounds(method).run(30) for method in (f"primal-dual:kappa={kappa}", other)]
+        np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(("kappa", "lazy"), [(0.9, False), (1.0, True)])
+def test_primal_dual_is_stable_up_to_its_edge_and_made_lazy_beyond(kappa, lazy):
+    """An even ring has the eigenvalue -1/3, the edge of kappa = 1."""
+    rounds = Rounds(f"primal-dual:kappa={kappa}")
+    assert any("gossip goes half as far" in note for note in rounds.federation.notes) == lazy
+    assert TASK.error(rounds.run(ROUNDS)) < 1e-4

@@ -235,7 +235,7 @@ def test_names_of_the_field_stand_for_what_they_are_here():
     assert str(build_method("flexlora")) == "fedavg+decaf:left=1"
     assert str(build_method("scaffold+local")) == "gradient-tracking+local"
     assert not NAMED.keys() & METHODS.keys()
-    with pytest.raises(ConfigError, match="ffa-lora twice|has 'ffa-lora' twice"):
+    with pytest.raises(ConfigError, match="has 'ffa-lora' twice"):
         build_method("con-lora+ffa-lora")
 
 

@@ -38,6 +38,8 @@ class Federation:
     """The run's, from which parts of a method draw what is random."""
     ranks: tuple[int, ...] = ()
     """Each client's rank of LoRA; empty where all have that of the settings."""
+    spare_rank: int = 0
+    """How many components each layer has beyond those that clients train, the last ones."""
     shards: tuple[NDArray[np.int64], ...] = ()
     """Each client's sample indices; empty until `holding`."""
     notes: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora.mixer import Mixer
+from declora.mixer.refusals import sit_out
 from declora.plan import Mask, Rows
 from declora.wire import CheckedRound
 
@@ -38,6 +39,11 @@ class Inbox:
             self.values = self.frames.decoded()
         assert self.values is not None
         return self.values
+
+    def heard(self) -> tuple[sp.csr_array, Rows]:
+        """Returns the mixing matrix `[clients, messages]` without who was refused, and z of all messages."""
+        assert self.weights is not None
+        return sit_out(self.weights, self.refused), self.public()
 
     def mix(self, mixer: Mixer, rows: Rows, *, gamma: float) -> None:
         """Mixes `rows [clients, columns]` in place by a rule, decoding in the same pass where z is not needed."""

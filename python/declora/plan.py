@@ -1,5 +1,6 @@
 """What happens in one event of a run, a round: which steps, what is trained, what is sent, with which weights."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,16 +35,21 @@ class Columns:
     def of(cls, width: int, spans: Iterable[tuple[int, int]]) -> "Columns":
         """Returns the columns that are in any of these spans."""
         joined: list[tuple[int, int]] = []
-        for start, stop in sorted(spans):
+        for start, stop in sorted(span for span in spans if span[0] < span[1]):
             if joined and start <= joined[-1][1]:
                 joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
-            elif stop > start:
+            else:
                 joined.append((start, stop))
         return cls(width, tuple(joined))
 
     def __or__(self, other: "Columns") -> "Columns":
         """Returns the columns that are among these or the others, of the same matrix."""
         return Columns.of(other.width, self.spans + other.spans)
+
+    def __and__(self, other: "Columns") -> "Columns":
+        """Returns the columns that are among these and the others, of the same matrix."""
+        pairs = itertools.product(self.spans, other.spans)
+        return Columns.of(other.width, ((max(one[0], two[0]), min(one[1], two[1])) for one, two in pairs))
 
     @property
     def count(self) -> int:

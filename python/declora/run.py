@@ -92,8 +92,13 @@ class Run:
             raise ConfigError("metric='exact_match' needs generated answers. Set max_new_tokens, e.g. 256.")
         federation, self.method = planned or plan_federation(config)
         self.federation, self.partition = divide(config, material.text, federation, self.method)
-        largest = max(self.federation.ranks, default=None)
-        lora = adapter_config(config.lora, material.base, material.task_type, largest)
+        lora = adapter_config(
+            config.lora,
+            material.base,
+            material.task_type,
+            max(self.federation.ranks, default=None),
+            spare=self.federation.spare_rank,
+        )
         train, shards = material.train, self.federation.shards
         if config.packing:
             pack = pack_examples if material.text.has_prompts else pack_blocks
@@ -332,7 +337,7 @@ class Run:
         record: RoundRecord = {
             "round": plan.event + 1,
             "learning_rate": work.learning_rate,
-            "train_loss": float(work.losses[honest].mean()),
+            "train_loss": float(work.losses[[client for client in honest if plan.steps[client]]].mean()),
             "samples_seen": int(work.samples.sum()),
             "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
             "consensus_distance": means.consensus_distance(self.bank.P, honest),
@@ -367,7 +372,7 @@ class Run:
             {
                 "round": plan.event + 1,
                 "client": client,
-                "train_loss": float(work.losses[client]),
+                **({"train_loss": float(work.losses[client])} if plan.steps[client] else {}),
                 "local_steps": int(plan.steps[client]),
                 "samples_seen": int(work.samples[client]),
                 "bytes_sent": int(inbox.bytes_sent[client]),

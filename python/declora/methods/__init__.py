@@ -3,14 +3,22 @@
 from declora.errors import ConfigError, shown
 from declora.methods.alternating import AdfLora, RoLora, TadLora
 from declora.methods.centralized import Centralized
-from declora.methods.d2 import D2
 from declora.methods.dec_lora import DecLora
 from declora.methods.decaf import Decaf
+from declora.methods.dfed_alt import DFedAlt, DFedSalt
+from declora.methods.fed_sb import FedSb
 from declora.methods.fedavg import FedAvg
+from declora.methods.fedrot import FedRot
 from declora.methods.ffa_lora import FfaLora
+from declora.methods.fola import Fola
 from declora.methods.local import Local
+from declora.methods.lora_fair import LoraFair
 from declora.methods.part import Part, Step
+from declora.methods.primal_dual import D2, PrimalDual
+from declora.methods.prox import Prox
 from declora.methods.ranks import Ranks
+from declora.methods.residual import FedEx, Flora
+from declora.methods.rw_lora import RwLora
 from declora.methods.stack import Stack
 from declora.methods.tracking import GradientTracking
 from declora.spec import parse_stack
@@ -19,7 +27,30 @@ __all__ = ["METHODS", "NAMED", "Part", "Ranks", "Stack", "Step", "build_method"]
 
 METHODS: dict[str, type[Part]] = {
     part.name: part
-    for part in (DecLora, Decaf, Centralized, FedAvg, Local, FfaLora, AdfLora, TadLora, RoLora, GradientTracking, D2)
+    for part in (
+        DecLora,
+        Centralized,
+        FedAvg,
+        Local,
+        FfaLora,
+        AdfLora,
+        TadLora,
+        RoLora,
+        Decaf,
+        LoraFair,
+        FedRot,
+        FedEx,
+        Flora,
+        FedSb,
+        GradientTracking,
+        D2,
+        PrimalDual,
+        Prox,
+        DFedAlt,
+        DFedSalt,
+        Fola,
+        RwLora,
+    )
 }
 """Every part that settings can name."""
 

@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora.errors import ConfigError
 from declora.methods.part import Part
 from declora.mixer import Mixer
-from declora.mixer.refusals import sit_out
 from declora.plan import Plan
 from declora.spec import Option
 
@@ -98,8 +96,7 @@ class Decaf(Part):
 
         from declora.methods.products import combine_products, difference_form
 
-        assert inbox.weights is not None
-        weights, public = sit_out(inbox.weights, inbox.refused), inbox.public()
+        weights, public = inbox.heard()
         head = layout.of_kinds("head")
         mixed = head.take(rows)
         if head.count:
@@ -114,12 +111,10 @@ class Decaf(Part):
         self, state: State, layout: Layout, clients: Sequence[int], law: NDArray[np.float64] | None
     ) -> torch.Tensor:
         """Returns the factors nearest to the mean product of `clients`, and the mean head, float32 `[D]`."""
-        from declora.methods.products import combine_products
+        from declora.methods.products import write_mean_product
 
         found = super().endpoint(state, layout, clients, law)
-        counts = np.ones(len(clients)) if law is None else law[list(clients)]
-        shares = sp.csr_array((counts / counts.sum(), (np.zeros_like(clients), clients)), (1, len(state.adapter)))
-        combine_products(layout, [state.adapter], shares, found.unsqueeze(0), split=self._split)
+        write_mean_product(layout, state.adapter, clients, law, found, split=self._split)
         return found
 
     @property

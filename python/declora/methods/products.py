@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from declora.model import Layout
 
-__all__ = ["Split", "combine_products", "difference_form", "refactor"]
+__all__ = ["Split", "combine_products", "difference_form", "refactor", "write_mean_product"]
 
 Split = Literal["balanced", "left"]
 """Who gets S of U S V^T: both factors half of it (B = U sqrt(S), A = sqrt(S) V^T), or B all (B = U S, A = V^T)."""
@@ -101,6 +101,30 @@ def combine_products(
             new_b[batch], new_a[batch] = found_b.float(), found_a.float()
         layout.view(out, b.name).copy_(new_b[whose])
         layout.view(out, a.name).copy_(new_a[whose])
+
+
+def write_mean_product(
+    layout: Layout,
+    rows: torch.Tensor,
+    clients: Sequence[int],
+    law: NDArray[np.float64] | None,
+    out: torch.Tensor,
+    *,
+    split: Split = "balanced",
+) -> None:
+    """Writes the factors nearest to the mean product of `clients` into `out`, float32 `[D]`; not the head.
+
+    Args:
+        layout: The columns.
+        rows: float32 `[all clients, D]`.
+        clients: Whose products count.
+        law: float64 `[all clients]`, what each counts; None: all the same.
+        out: What has the mean head.
+        split: Which factor gets the singular values.
+    """
+    counts = np.ones(len(clients)) if law is None else law[list(clients)]
+    shares = sp.csr_array((counts / counts.sum(), (np.zeros_like(clients), clients)), (1, len(rows)))
+    combine_products(layout, [rows], shares, out.unsqueeze(0), split=split)
 
 
 def difference_form(

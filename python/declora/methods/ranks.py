@@ -46,8 +46,14 @@ class Ranks(Part):
         """Returns the federation with the ranks of its clients; one that stands for all has the largest.
 
         Raises:
-            ConfigError: The mixer or another part keeps sums of all that was sent, of which a cut would take a part.
+            ConfigError: The mixer or another part keeps sums of all that was sent, of which a cut would take a part; or
+                another part keeps components beyond those that are trained.
         """
+        if federation.spare_rank:
+            raise ConfigError(
+                f"ranks={list(self._ranks)}: this method keeps components beyond the rank of clients, which have to be "
+                "the same for all. Use method='decaf' for clients of unlike ranks."
+            )
         if federation.clients != len(self._ranks):
             self._ranks = (max(self._ranks),) * federation.clients
         notes = federation.notes

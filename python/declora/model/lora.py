@@ -22,7 +22,12 @@ _NEEDED = ("r", "lora_alpha", "lora_dropout")
 
 
 def adapter_config(
-    lora: LoraConfig | Mapping[str, Any], base: BaseModel, task_type: TaskType, rank: int | None = None
+    lora: LoraConfig | Mapping[str, Any],
+    base: BaseModel,
+    task_type: TaskType,
+    rank: int | None = None,
+    *,
+    spare: int = 0,
 ) -> LoraConfig:
     """Returns the `LoraConfig` of a run over `base`, its task type, targets and new modules filled in.
 
@@ -31,6 +36,7 @@ def adapter_config(
         base: What is adapted.
         task_type: That of the data.
         rank: Takes the place of r, at the same scale; None: r.
+        spare: Further components, at the same scale.
 
     Raises:
         ModelError: A field is unknown, has a value that it cannot have, or names what the model does not have; or the
@@ -38,8 +44,8 @@ def adapter_config(
     """
     config = _read(lora)
     _check_fields(config)
-    if rank is not None:
-        config = at_rank(config, rank)
+    if rank is not None or spare:
+        config = at_rank(config, (config.r if rank is None else rank) + spare)
     if config.task_type not in (None, task_type):
         raise ModelError(
             f"lora.task_type={shown(config.task_type)} does not fit the data, which needs {task_type.value!r}. Leave "
