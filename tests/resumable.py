@@ -44,6 +44,7 @@ RUNS = {
     "gradient-tracking": {"method": "gradient-tracking", "optimizer": "sgd"},
     "d2": {"method": "d2", "optimizer": "sgd"},
     "decaf": {"method": "decaf", "codec": "none"},
+    "dp": {"method": "dp:sigma=1"},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
     "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},
 }  # fmt: skip
