@@ -53,6 +53,7 @@ RUNS = {
     "fola": {"method": "fola", "codec": "q8+choco"},
     "dfed-salt": {"method": "dfed-salt:personal=B"},
     "rw-lora": {"method": "rw-lora"},
+    "dp": {"method": "dp:sigma=1"},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
     "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},
 }  # fmt: skip

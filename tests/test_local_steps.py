@@ -222,7 +222,7 @@ def short_of_memory(trainer, most):
 @pytest.mark.parametrize("unpad", [True, False])
 def test_where_a_gpus_memory_runs_out_half_as_many_clients_are_computed_together_once(trainer, monkeypatch, unpad):
     """Two of three clients have room: what the first group had before is not counted twice."""
-    monkeypatch.setattr("declora.train.local_steps._HALVING", {"cpu"})
+    monkeypatch.setattr("declora.train.gradients._HALVING", {"cpu"})
     options = {"unpad": unpad, "sort_by_length": False}
     smaller, expected, _ = trainer(group_size=1, **options)
     larger, found, _ = trainer(group_size=2, **options)
@@ -230,7 +230,7 @@ def test_where_a_gpus_memory_runs_out_half_as_many_clients_are_computed_together
     with pytest.warns(UserWarning, match=r"memory of cpu ran out, .* groups of 1 .* in place of 2"):
         round_of(larger, 0)
     round_of(smaller, 0)
-    assert larger.group_size == 1
+    assert larger.gradients.group_size == 1
     torch.testing.assert_close(found.P, expected.P, rtol=1e-5, atol=1e-6)
     short_of_memory(larger, BATCH - 1)
     with pytest.raises(torch.OutOfMemoryError):
@@ -242,7 +242,7 @@ def test_on_a_cpu_a_group_stays_what_it_is(trainer):
     short_of_memory(larger, 1)
     with pytest.raises(torch.OutOfMemoryError):
         round_of(larger, 0)
-    assert larger.group_size == 2
+    assert larger.gradients.group_size == 2
 
 
 @pytest.mark.parametrize("unpad", [True, False])

@@ -90,13 +90,6 @@ def test_a_gradient_is_clipped_by_torchs_own_factor(norm):
     torch.testing.assert_close(-values[0], parameter.grad, atol=0, rtol=1e-6)
 
 
-def test_gradients_are_cleared_where_they_are():
-    optimizer, _, gradients = descend([1], columns=3)
-    gradients.fill_(2.0)
-    optimizer.zero_grad()
-    assert gradients.tolist() == [[0.0] * 3]
-
-
 def test_without_its_moments_a_step_is_a_first_step_and_the_schedule_goes_on():
     """With momentum m and gradients of 1, the second step is 1 + m times its rate, and 1 time it after a reset."""
     for reset, lengths in ((False, [1.0, 1.5 * 0.75]), (True, [1.0, 0.75])):

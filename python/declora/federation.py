@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,9 @@ class Federation:
     """The rule of the mixing weights that was asked for; None: the method's own."""
     weighing: Callable[[NDArray[np.int64]], Topology] | None = field(default=None, repr=False)
     """Makes the topology of how many samples each client has, `[clients]`; None where that is no matter."""
+    sampling: Literal["shuffled", "poisson"] = "shuffled"
+    """How a client takes the samples of its steps: its shard shuffled anew each epoch, in batches of `batch_size`; or
+    each sample by itself at each step, with a chance of which a batch has `batch_size` on average."""
     seed: int = 0
     """The run's, from which parts of a method draw what is random."""
     ranks: tuple[int, ...] = ()
@@ -49,6 +53,11 @@ class Federation:
     def samples(self) -> NDArray[np.int64]:
         """`[clients]`, how many samples each client has."""
         return np.array([len(shard) for shard in self.shards], dtype=np.int64)
+
+    @property
+    def sampling_rates(self) -> NDArray[np.float64]:
+        """`[clients]`: q, the chance of each sample of a client at each of its steps under Poisson sampling."""
+        return np.minimum(1.0, self.batch_size / self.samples)
 
     @property
     def attackers(self) -> tuple[int, ...]:

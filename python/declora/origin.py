@@ -22,7 +22,7 @@ _BINDING = (*_PACKAGES, "device", "processor", "group size", "padding")
 """What of the environment changes results. On a CPU its instruction set does, in the last bits; threads do not."""
 _LONGEST = 200
 """Characters of a setting that is kept whole."""
-_FREE = OUTPUT | {"compare", "rounds"}
+_FREE = OUTPUT | {"compare"}
 """Settings that do not change what a round does."""
 
 
@@ -45,9 +45,10 @@ def environment(run: Run) -> dict[str, str]:
 def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
     """Returns all that the results of a run depend on, in the types of JSON; data and weights by their digests."""
     known = environment(run)
+    free = _FREE if run.method.plans_ahead else _FREE | {"rounds"}
     return {
         "environment": {name: known[name] for name in _BINDING},
-        "settings": {name: _brief(value) for name, value in run.config.describe().items() if name not in _FREE},
+        "settings": {name: _brief(value) for name, value in run.config.describe().items() if name not in free},
         "inputs": {
             "the training data": _digest(run.material.train, run.federation.shards),
             "the evaluation data": _digest(run.material.evaluation),

@@ -193,6 +193,11 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
         )
     )
     federation.check()
+    if federation.sampling == "poisson" and config.packing:
+        raise ConfigError(
+            f"packing=True puts several texts into a row, but method={str(method)!r} draws and computes each text by "
+            "itself. Set packing=False."
+        )
     return federation, method
 
 

@@ -31,10 +31,10 @@ from declora.state import State
 from declora.train.evaluate import Score, sample_texts
 from declora.train.evaluator import Evaluator
 from declora.train.footprint import check_fits
-from declora.train.grouping import find_groups
+from declora.train.grouping import examples_at_once, find_groups
 from declora.train.local_steps import LocalRound, LocalTrainer
 from declora.train.optimizer import ClientOptimizer
-from declora.train.order import ClientOrder, steps_per_round
+from declora.train.order import orders_of, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
@@ -104,17 +104,11 @@ class Run:
             pack = pack_examples if material.text.has_prompts else pack_blocks
             train, shards = pack(train, shards, max_length=config.max_length)
         self._train = train
-        self._orders = [
-            ClientOrder(
-                shard,
-                batch_size=self.federation.batch_size,
-                seed=config.seed,
-                client=client,
-                whole_epochs=config.local_epochs is not None,
-            )
-            for client, shard in enumerate(shards)
-        ]
+        self._orders = orders_of(
+            self.federation, shards, seed=config.seed, whole_epochs=config.local_epochs is not None
+        )
         self.local_steps = steps_per_round(self._orders, steps=config.local_steps, epochs=config.local_epochs)
+        self.federation = self.method.calibrate(self.federation, config.rounds, self.local_steps)
         owners = RowOwners()
         with material.base.lent():
             self._surgery = Surgery(
@@ -151,13 +145,18 @@ class Run:
             self._train,
             clients=federation.clients,
             batch_size=federation.batch_size,
-            max_length=min(config.max_length, int(self._train.lengths.max())),
+            max_length=self._longest,
             special=base.tokenizer.all_special_ids,
             unpad=config.unpad,
             base_dropout=config.base_dropout,
             recompute=config.activation_checkpointing,
             group_size=config.group_size,
         )
+
+    @property
+    def _longest(self) -> int:
+        """Tokens of the longest text that is trained on, at most."""
+        return min(self.config.max_length, int(self._train.lengths.max()))
 
     @property
     def layout(self) -> Layout:
@@ -208,6 +207,14 @@ class Run:
             self._orders,
             steps=self.local_steps,
             group_size=self.group_size,
+            examples=examples_at_once(
+                material.base.model,
+                self.sharing,
+                columns=self.layout.columns,
+                max_length=self._longest,
+                group_size=self.group_size,
+                batch_size=federation.batch_size,
+            ),
             sort_by_length=config.sort_by_length and self.sharing.together,
             base_dropout=config.base_dropout,
             seed=config.seed,
@@ -341,6 +348,7 @@ class Run:
             "samples_seen": int(work.samples.sum()),
             "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
             "consensus_distance": means.consensus_distance(self.bank.P, honest),
+            **self.method.measured(self.state),
             "bytes_sent": int(inbox.bytes_sent.sum()),
             "bytes_total": int(inbox.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
             **{f"seconds_{phase}": took for phase, took in seconds.items()},

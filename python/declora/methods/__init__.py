@@ -6,6 +6,7 @@ from declora.methods.centralized import Centralized
 from declora.methods.dec_lora import DecLora
 from declora.methods.decaf import Decaf
 from declora.methods.dfed_alt import DFedAlt, DFedSalt
+from declora.methods.dp import DifferentialPrivacy
 from declora.methods.fed_sb import FedSb
 from declora.methods.fedavg import FedAvg
 from declora.methods.fedrot import FedRot
@@ -50,11 +51,17 @@ METHODS: dict[str, type[Part]] = {
         DFedSalt,
         Fola,
         RwLora,
+        DifferentialPrivacy,
     )
 }
 """Every part that settings can name."""
 
-NAMED: dict[str, str] = {"con-lora": "ffa-lora", "flexlora": "fedavg+decaf:left=1", "scaffold": "gradient-tracking"}
+NAMED: dict[str, str] = {
+    "con-lora": "ffa-lora",
+    "flexlora": "fedavg+decaf:left=1",
+    "scaffold": "gradient-tracking",
+    "dp-lora": "dec-lora+dp",
+}
 """Names of the field for what are parts, or stacks of them, here."""
 
 

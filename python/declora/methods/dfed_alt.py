@@ -105,6 +105,7 @@ class DFedSalt(DFedAlt):
     """
 
     name = "dfed-salt"
+    computes_once = False
     options: ClassVar[Mapping[str, Option | Word]] = {**DFedAlt.options, "rho": Option(whole=False, least=0.0)}
 
     def __init__(self, personal: Literal["head", "A", "B"] = "head", share: float = 1 / 6, rho: float = 0.05) -> None:

@@ -43,8 +43,9 @@ class Part:
 
     A method is a stack of parts, `"tad-lora:interval=5+mine"`. The hooks of a round, in order: `plan`, `before_round`,
     for each local step `gradient` and `after_step`, then `lift`, `mix`, `refit`, and `after_round`. Those of all parts
-    are called, first to last; only `lift`, `mix`, `refit` (what is combined) and `endpoint` (what is evaluated) belong
-    to one part of a stack, whose `plan` comes last.
+    are called, first to last; only `lift`, `mix`, `refit` (what is combined), `endpoint` (what is evaluated) and
+    `per_example` belong to one part of a stack. The `plan` of the part that combines comes last, and so does the
+    `gradient` of the part that changes gradients of examples: no other sees any before.
 
     A part keeps what it must know in later rounds in `state.room(self.name)`, and nothing else: a run that is resumed
     has that, and no attribute that was set during a round.
@@ -64,6 +65,8 @@ class Part:
     """Whether it needs gossip that keeps the sums over clients of what they send."""
     steady: ClassVar[bool] = True
     """Whether the same columns are sent in every round."""
+    computes_once: ClassVar[bool] = True
+    """Whether `gradient` calls `compute` no more than once."""
     of_products: ClassVar[bool] = False
     """Whether it combines products of factors, in which clients of unlike ranks are alike."""
 
@@ -71,8 +74,26 @@ class Part:
         """The part with its options, as settings write it."""
         return self.name
 
+    @property
+    def plans_ahead(self) -> bool:
+        """Whether what it does in a round depends on how many rounds there are in all."""
+        return False
+
     def arrange(self, federation: Federation) -> Federation:
         """Returns the federation as this part runs it; called once, before data and model are loaded.
+
+        Raises:
+            ConfigError: The part cannot be run like that; names the setting, the value and the fix.
+        """
+        return federation
+
+    def calibrate(self, federation: Federation, rounds: int, steps: NDArray[np.int64]) -> Federation:
+        """Returns the federation as this part runs it; called once, when it is known what each client has and does.
+
+        Args:
+            federation: With each client's samples.
+            rounds: Of the run.
+            steps: `[clients]`: local steps of each client in a round.
 
         Raises:
             ConfigError: The part cannot be run like that; names the setting, the value and the fix.
@@ -116,6 +137,18 @@ class Part:
         """
         return compute()
 
+    def per_example(self, gradients: torch.Tensor) -> None:
+        """Changes gradients of examples in place; where a part does, each is computed alone.
+
+        What a step goes by, and `compute` computes, is then their sum over a client's examples by the mean size of its
+        batches, and a client's loss likewise.
+
+        Args:
+            gradients: float32 `[examples, D]`, some of a step's: of each example's own mean loss, zero in columns that
+                are not trained.
+        """
+        return
+
     def after_step(self, state: State, step: Step) -> None:
         """Changes `state.adapter` in place after an optimizer step."""
         return
@@ -155,6 +188,10 @@ class Part:
     def after_round(self, state: State, plan: Plan, inbox: Inbox) -> None:
         """Changes `state` in place at the end of a round."""
         return
+
+    def measured(self, state: State) -> Mapping[str, float]:
+        """Returns what is reported of `state` after a round, by column of the history."""
+        return {}
 
     def endpoint(
         self, state: State, layout: Layout, clients: Sequence[int], law: NDArray[np.float64] | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from declora.mixer import PushSum
 from declora.plan import Plan
 
 if TYPE_CHECKING:
+    import torch
+
     from declora.federation import Federation
     from declora.inbox import Inbox
     from declora.model import Layout
@@ -81,8 +83,14 @@ class Ranks(Part):
         self._beyond = beyond(layout, self._ranks, state.adapter.device)
         self._cut(state)
 
+    def gradient(self, compute: Callable[[], torch.Tensor], state: State, step: Step) -> torch.Tensor:
+        """Cuts the noise of another part, which would count in the norm that a step is clipped by."""
+        losses = compute()
+        step.gradients.masked_fill_(self._beyond, 0.0)
+        return losses
+
     def after_step(self, state: State, step: Step) -> None:
-        """Cuts what other parts of the method have put there, noise or a correction."""
+        """Cuts what other parts of the method have put there, a correction."""
         self._cut(state)
 
     def after_round(self, state: State, plan: Plan, inbox: Inbox) -> None:

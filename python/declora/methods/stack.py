@@ -49,7 +49,13 @@ class Stack:
             raise ConfigError(f"method={str(self)!r} has {twice!r} twice. Name it once.")
         self._space = self._owner(_SPACE, "how clients' values are combined")
         self._end = self._owner(("endpoint",), "which adapter is evaluated for all")
+        self._examples = self._owner(("per_example",), "what is done to gradients of examples")
         self._only_one([part for part in self.parts if part.sets_graph], "who talks to whom")
+        if self.per_example and (often := next((part for part in self.parts if not part.computes_once), None)):
+            raise ConfigError(
+                f"method={str(self)!r}: {str(often)!r} computes several gradients in a step, but "
+                f"{str(self._examples)!r} allows for one. Leave one of them out."
+            )
 
     def __str__(self) -> str:
         """The parts with their options, as settings write them."""
@@ -69,6 +75,17 @@ class Stack:
     def keeps_sums(self) -> bool:
         """Whether a part needs gossip that keeps the sums over clients of what they send."""
         return any(part.keeps_sums for part in self.parts)
+
+    @property
+    def plans_ahead(self) -> bool:
+        """Whether what a part does in a round depends on how many rounds there are in all."""
+        return any(part.plans_ahead for part in self.parts)
+
+    @property
+    def per_example(self) -> Callable[[torch.Tensor], None] | None:
+        """What changes gradients of examples, see `Part.per_example`; None where no part does."""
+        own = type(self._examples).per_example is Part.per_example
+        return None if own else self._examples.per_example
 
     @property
     def of_products(self) -> bool:
@@ -98,6 +115,16 @@ class Stack:
         """
         for part in sorted(self.parts, key=lambda part: not part.sets_graph):
             federation = _given("arrange", part, part.arrange(federation), type(federation))
+        return federation
+
+    def calibrate(self, federation: Federation, rounds: int, steps: NDArray[np.int64]) -> Federation:
+        """Returns the federation as all parts run it, see `Part.calibrate`.
+
+        Raises:
+            ConfigError: The parts cannot be run like that, or one gives something else.
+        """
+        for part in self.parts:
+            federation = _given("calibrate", part, part.calibrate(federation, rounds, steps), type(federation))
         return federation
 
     def begin(self, state: State, layout: Layout) -> None:
@@ -132,7 +159,7 @@ class Stack:
 
     def gradient(self, compute: Callable[[], torch.Tensor], state: State, step: Step) -> torch.Tensor:
         """Computes the gradients of a step, the first part outermost, see `Part.gradient`."""
-        for part in reversed(self.parts):
+        for part in (self._examples, *(part for part in reversed(self.parts) if part is not self._examples)):
             compute = partial(part.gradient, compute, state, step)
         return compute()
 
@@ -165,6 +192,10 @@ class Stack:
         """Calls `Part.after_round` of all parts."""
         for part in self.parts:
             part.after_round(state, plan, inbox)
+
+    def measured(self, state: State) -> dict[str, float]:
+        """Returns what parts report of `state` after a round, see `Part.measured`."""
+        return {name: value for part in self.parts for name, value in part.measured(state).items()}
 
     def endpoint(
         self, state: State, layout: Layout, clients: Sequence[int], law: NDArray[np.float64] | None

@@ -62,6 +62,24 @@ class AdapterBank:
         finally:
             self.bind(self.P[start:stop])
 
+    @contextmanager
+    def examples(self, clients: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Binds a row for each of some examples, a copy of its client's, so that each has a gradient of its own.
+
+        Args:
+            clients: int64 `[n]`: whose each example is.
+
+        Yields:
+            Their gradients, float32 `[n, D]`, which `backward` accumulates into; 0 so far.
+        """
+        values = self.P.index_select(0, clients)
+        gradients = torch.zeros_like(values)
+        self.bind(values, gradients)
+        try:
+            yield gradients
+        finally:
+            self.bind(self.P[:1])
+
     def rows_of(self, clients: Sequence[int]) -> torch.Tensor:
         """Returns the rows of `clients`, float32 `[C, D]`: P itself, not a copy, for all of them."""
         return self.P if list(clients) == list(range(self.clients)) else self.P[list(clients)]

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from declora import process
 from declora.errors import ConfigError
 
-__all__ = ["check_fits", "choose_group_size"]
+__all__ = ["check_fits", "choose_examples", "choose_group_size"]
 
 # Activations kept for the backward pass of one transformer layer, in multiples of (tokens x hidden size) values: the
 # inputs of its norms, projections and activation function (Korthikanti et al. 2022, arXiv 2205.05198, eq. 1: about 34
@@ -17,6 +17,8 @@ _BUDGET_BYTES = 2 * 2**30
 _MOST_ROWS = 128
 # A client's row in float32: the values, their gradients and the optimizer's two moments.
 _BYTES_PER_PARAMETER = 16
+# Of an example alone: a copy of its client's row, and a gradient.
+_BYTES_PER_EXAMPLE = 8
 # Rows that keep their padding are computed in so many slices, one after another (`order.length_slices`).
 _MOST_SLICES = 4
 
@@ -78,9 +80,28 @@ def choose_group_size(
         max_length: Tokens of a text, at most.
         scored: Whether a causal LM has logits of a few tokens at a time only.
     """
+    return max(1, min(clients, _most_rows(model, max_length, scored) // batch_size))
+
+
+def choose_examples(model: PreTrainedModel, *, columns: int, max_length: int, scored: bool = False) -> int:
+    """Returns how many examples are computed at once where each has a gradient of its own.
+
+    A function of the config alone, as `choose_group_size`: as many as rows of a group, and no more than have their
+    adapters and gradients in 2 GiB.
+
+    Args:
+        model: The base model.
+        columns: Trained parameters, D.
+        max_length: Tokens of a text, at most.
+        scored: Whether a causal LM has logits of a few tokens at a time only.
+    """
+    return max(1, min(_most_rows(model, max_length, scored), _BUDGET_BYTES // (_BYTES_PER_EXAMPLE * columns)))
+
+
+def _most_rows(model: PreTrainedModel, max_length: int, scored: bool) -> int:
+    """Returns how many texts of `max_length` tokens have their activations in the memory that there is for a pass."""
     per_row = max_length * (_bytes_per_token(model) + (0 if scored else _bytes_of_logits(model)))
-    rows = min(_BUDGET_BYTES // max(per_row, 1), _MOST_ROWS)
-    return max(1, min(clients, rows // batch_size))
+    return min(_BUDGET_BYTES // max(per_row, 1), _MOST_ROWS)
 
 
 def _bytes_per_token(model: PreTrainedModel) -> int:

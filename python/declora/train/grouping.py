@@ -6,12 +6,12 @@ from functools import partial
 from transformers import PreTrainedModel
 
 from declora.model.bank import AdapterBank
-from declora.train.footprint import choose_group_size
+from declora.train.footprint import choose_examples, choose_group_size
 from declora.train.probe import CardMemory, clients_that_fit
 from declora.train.sharing import Sharing, find_sharing
 from declora.train.tokens import Tokens
 
-__all__ = ["find_groups"]
+__all__ = ["examples_at_once", "find_groups"]
 
 
 def find_groups(
@@ -77,3 +77,22 @@ def find_groups(
         sharing = find(recompute=True)
         fitting = fit(sharing)
     return sharing, (group_size or max(fitting, 1)) if sharing.together else 1
+
+
+def examples_at_once(
+    model: PreTrainedModel, sharing: Sharing, *, columns: int, max_length: int, group_size: int, batch_size: int
+) -> int:
+    """Returns how many examples are computed at once where each has a gradient of its own.
+
+    Args:
+        model: With batched layers in place.
+        sharing: How sequences share its passes: where they do not, each is computed alone.
+        columns: Trained parameters of a client, D.
+        max_length: Tokens of the longest text.
+        group_size: Clients that are computed together; where that was measured, no more texts than theirs fit.
+        batch_size: Texts of a client's step.
+    """
+    if not sharing.together:
+        return 1
+    rule = choose_examples(model, columns=columns, max_length=max_length, scored=sharing.head is not None)
+    return min(rule, group_size * batch_size) if model.device.type == "cuda" else rule

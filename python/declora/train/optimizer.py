@@ -106,10 +106,6 @@ class ClientOptimizer:
         found = [self._peak * self._factors[count](number) for count, number in pairs.T.tolist()]
         return np.array(found)[where]
 
-    def zero_grad(self) -> None:
-        """Clears G in place (it must stay the matrix that the leaves' `.grad` are views of)."""
-        self._gradients.zero_()
-
     def gradient_norms(self) -> torch.Tensor:
         """Returns each client's gradient norm, float32 `[clients]`, before clipping."""
         norms: torch.Tensor = torch.linalg.vector_norm(self._gradients, dim=1)

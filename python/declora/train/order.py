@@ -1,16 +1,42 @@
 """Which samples a client trains on at which step."""
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from declora import seeds
+from declora.federation import Federation
 
-__all__ = ["ClientOrder", "length_slices", "steps_per_round"]
+__all__ = ["ClientOrder", "Order", "PoissonOrder", "length_slices", "orders_of", "steps_per_round"]
 
 
-class ClientOrder:
+class Order(ABC):
+    """Which samples a client takes at each of its local steps: a function of the seed, the client and the step.
+
+    Attributes:
+        shard: The client's sample indices.
+        mean: Samples of a step, on average.
+        most: Samples of a step, at most.
+    """
+
+    shard: NDArray[np.int64]
+    mean: float
+    most: int
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """Steps in which as many samples are taken as there are."""
+
+    @abstractmethod
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """Returns the sample indices of the client's local step `step` (0-based over the whole run)."""
+
+
+class ClientOrder(Order):
     """A client's endless stream of samples: its shard shuffled anew each epoch.
 
     The order is a function of (seed, client, epoch), so a position in it is one integer: the step.
@@ -28,7 +54,8 @@ class ClientOrder:
         self, shard: NDArray[np.int64], *, batch_size: int, seed: int, client: int, whole_epochs: bool = False
     ) -> None:
         self.shard = shard
-        self.batch_size = batch_size
+        self.batch_size = self.most = batch_size
+        self.mean = float(batch_size)
         self._seed = seed
         self._client = client
         self._whole_epochs = whole_epochs
@@ -62,7 +89,59 @@ class ClientOrder:
         return self._shuffled
 
 
-def steps_per_round(orders: Sequence[ClientOrder], *, steps: int | None, epochs: int | None) -> NDArray[np.int64]:
+class PoissonOrder(Order):
+    """Poisson sampling: each of a client's samples is taken at each step with the same chance, whatever else is.
+
+    So a step may have many samples, or none. An epoch has as many steps as it takes until each sample is expected once.
+
+    Args:
+        shard: The client's sample indices.
+        rate: The chance q of each sample at each step.
+        seed: Of the run.
+        client: Names the client's own stream.
+    """
+
+    def __init__(self, shard: NDArray[np.int64], *, rate: float, seed: int, client: int) -> None:
+        self.shard = shard
+        self.rate = rate
+        self.mean, self.most = rate * len(shard), len(shard)
+        self._seed = seed
+        self._client = client
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps after which each sample is expected to have been taken once: ceil(1 / q)."""
+        return math.ceil(1 / self.rate - 1e-9)  # a rate of 4/12 may have been rounded down
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """Returns the sample indices of the client's local step `step` (0-based over the whole run)."""
+        draws = seeds.generator(self._seed, "poisson", self._client, step).random(len(self.shard))
+        return self.shard[draws < self.rate]
+
+
+def orders_of(
+    federation: Federation, shards: Sequence[NDArray[np.int64]], *, seed: int, whole_epochs: bool
+) -> list[Order]:
+    """Returns each client's order, as the federation samples.
+
+    Args:
+        federation: Whose clients they are.
+        shards: Each one's sample indices; of packed texts, rows.
+        seed: Of the run.
+        whole_epochs: As for `ClientOrder`.
+    """
+    if federation.sampling == "poisson":
+        return [
+            PoissonOrder(shard, rate=float(rate), seed=seed, client=client)
+            for client, (shard, rate) in enumerate(zip(shards, federation.sampling_rates, strict=True))
+        ]
+    return [
+        ClientOrder(shard, batch_size=federation.batch_size, seed=seed, client=client, whole_epochs=whole_epochs)
+        for client, shard in enumerate(shards)
+    ]
+
+
+def steps_per_round(orders: Sequence[Order], *, steps: int | None, epochs: int | None) -> NDArray[np.int64]:
     """Returns each client's optimizer steps in a round (K), int64 `[clients]`: those of `epochs`, or `steps`."""
     if epochs is None:
         return np.full(len(orders), steps, dtype=np.int64)
