@@ -34,6 +34,10 @@ class Federation:
     """The rule of the mixing weights that was asked for; None: the method's own."""
     weighing: Callable[[NDArray[np.int64]], Topology] | None = field(default=None, repr=False)
     """Makes the topology of how many samples each client has, `[clients]`; None where that is no matter."""
+    rounds: int = 0
+    """Of the whole run."""
+    choosing: bool = False
+    """Whether each client chooses in each round what it sends, so that messages are of unlike sizes."""
     seed: int = 0
     """The run's, from which parts of a method draw what is random."""
     ranks: tuple[int, ...] = ()

@@ -189,6 +189,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             attack=attack,
             weights=config.weights,
             weighing=(lambda samples: build(samples=samples)) if by_samples else None,
+            rounds=config.rounds,
             seed=config.seed,
         )
     )

@@ -124,6 +124,21 @@ class Part:
         """Returns the columns of what `lift` returns."""
         return layout
 
+    def units(self, layout: Layout) -> NDArray[np.int64] | None:
+        """Returns the unit of each column of what `lift` returns, int64 `[width]`, where clients choose what they send.
+
+        A message then has, or lacks, the columns of one unit together, see `carried`, and says so by a bit for each
+        unit in front of its numbers. It has all columns of no unit, -1. None: clients do not choose.
+        """
+        return None
+
+    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | None:
+        """Returns which columns of what `lift` returned each client's message has, bool `[clients, width]`.
+
+        What no neighbour sent, `mix` leaves as it was; of what some sent it takes the weighted mean of these alone.
+        """
+        return None
+
     def origin(self, state: State) -> torch.Tensor:
         """Returns what everybody knows that clients begin with, `[clients, width]`, as if `lift` had returned it."""
         return state.adapter
