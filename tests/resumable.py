@@ -43,6 +43,8 @@ RUNS = {
     "rolora": {"method": "rolora", "codec": "q4+choco"},
     "gradient-tracking": {"method": "gradient-tracking", "optimizer": "sgd"},
     "d2": {"method": "d2", "optimizer": "sgd"},
+    "dis-pfl": {"method": "dis-pfl"},
+    "dis-pfl by gradients": {"method": "dis-pfl:density=0.3,regrow=gradient,masks=common", "optimizer": "sgd"},
     "decaf": {"method": "decaf", "codec": "none"},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
     "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},

@@ -313,3 +313,18 @@ def test_units_that_are_none_are_refused(units):
         gossip_of(
             federation_of(clients=CLIENTS), rows_of(CLIENTS, COLUMNS), method=Choosing(None, units), layout=LAYOUT
         )
+
+
+@pytest.mark.parametrize(
+    ("carried", "error", "message"),
+    [
+        (None, ConfigError, r"'choosing': carried gives a NoneType; it must give bool \[5, 61\]"),
+        (np.ones((4, COLUMNS), dtype=bool), ConfigError, r"carried gives bool \[4, 61\]"),
+        (np.arange(COLUMNS * CLIENTS).reshape(CLIENTS, COLUMNS) % 2 > 0, CodecError, "carried splits a unit"),
+    ],
+    ids=["none", "few", "split"],
+)
+def test_masks_that_are_none_are_refused(carried, error, message):
+    alone, rows = gossip(carried)
+    with pytest.raises(error, match=message):
+        alone.round(0, rows)

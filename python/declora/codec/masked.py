@@ -65,14 +65,18 @@ class MaskedCodec:
             **names: What the headers say, as for `RunCodec.encode_frames`.
 
         Raises:
-            CodecError: A number cannot be encoded, or a payload is larger than one of more numbers.
+            CodecError: A number cannot be encoded, a payload is larger than one of more numbers, or `carried` splits a
+                unit.
         """
         refuse_beyond(self._codec, np.where(carried, x, np.float32(0)))
         seal_payloads(self._payloads(x, carried, out.shape[1], seed, **names), out, **names)
 
     def _payloads(self, x: Rows, carried: NDArray[np.bool_], size: int, seed: int, **names: Any) -> Iterator[bytes]:
         for row, own, client in zip(x, carried, names["senders"].tolist(), strict=True):
-            bitmap = np.packbits(own[self._first], bitorder="little").tobytes()
+            bits = own[self._first]
+            if (own != self._columns(bits)).any():
+                raise CodecError("carried splits a unit: a message has all columns of a unit, or none of them.")
+            bitmap = np.packbits(bits, bitorder="little").tobytes()
             payload = bitmap + self._codec.encode(row[own], seed=seed, round=names["round"], client=client)
             if len(payload) > size - _bridge.HEADER_BYTES:
                 raise CodecError(
@@ -117,6 +121,9 @@ class MaskedCodec:
         bits = np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8), bitorder="little").astype(np.bool_)
         if bits[len(self._first) :].any():
             raise FrameError(f"payload: its bitmap has more than {len(self._first)} units.")
-        # The bit of columns that every message carries is the last one.
-        carried: NDArray[np.bool_] = np.append(bits[: len(self._first)], True)[self._bit]
+        return self._columns(bits[: len(self._first)])
+
+    def _columns(self, bits: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Returns which columns are carried, bool `[D]`, where `bits [units]` are."""
+        carried: NDArray[np.bool_] = np.append(bits, True)[self._bit]  # the last one is that of what all carry
         return carried

@@ -6,6 +6,7 @@ from declora.methods.centralized import Centralized
 from declora.methods.d2 import D2
 from declora.methods.dec_lora import DecLora
 from declora.methods.decaf import Decaf
+from declora.methods.dis_pfl import DisPfl
 from declora.methods.fedavg import FedAvg
 from declora.methods.ffa_lora import FfaLora
 from declora.methods.local import Local
@@ -19,7 +20,20 @@ __all__ = ["METHODS", "NAMED", "Part", "Ranks", "Stack", "Step", "build_method"]
 
 METHODS: dict[str, type[Part]] = {
     part.name: part
-    for part in (DecLora, Decaf, Centralized, FedAvg, Local, FfaLora, AdfLora, TadLora, RoLora, GradientTracking, D2)
+    for part in (
+        DecLora,
+        Decaf,
+        Centralized,
+        FedAvg,
+        Local,
+        FfaLora,
+        AdfLora,
+        TadLora,
+        RoLora,
+        GradientTracking,
+        D2,
+        DisPfl,
+    )
 }
 """Every part that settings can name."""
 

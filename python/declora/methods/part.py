@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from declora.mixer import Mixer
 from declora.plan import Phase, Plan
-from declora.spec import Option
+from declora.spec import Option, Word
 
 if TYPE_CHECKING:  # rooms above this one, which hand a part what they are; and torch, which takes its time to load
     import torch
@@ -37,6 +37,11 @@ class Step:
     rates: torch.Tensor
     """float32 `[clients]`: each client's learning rate; 0 for clients that do not take the step."""
 
+    @property
+    def last(self) -> bool:
+        """Whether no other step of the round comes after it."""
+        return self.number + 1 == sum(int(phase.steps.max(initial=0)) for phase in self.plan.phases)
+
 
 class Part:
     """A part of a method. Every hook defaults to doing nothing; a method of no other part is Dec-LoRA.
@@ -54,8 +59,8 @@ class Part:
     """What settings call it."""
     source: ClassVar[str] = ""
     """Where it is from, a paper's arXiv number or whoever is to be named."""
-    options: ClassVar[Mapping[str, Option]] = {}
-    """The numbers that its constructor takes by name, as settings may give them: `name:option=1`."""
+    options: ClassVar[Mapping[str, Option | Word]] = {}
+    """The numbers and words that its constructor takes by name, as settings may give them: `name:option=1`."""
     over_graph: ClassVar[bool] = True
     """Whether clients talk over the graph of the settings, so that the rule of the weights is one for its edges."""
     sets_graph: ClassVar[bool] = False

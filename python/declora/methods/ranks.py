@@ -28,7 +28,7 @@ class Ranks(Part):
     averages of factors are cut as in HetLoRA (arXiv 2401.06432), whose mean is not kept.
 
     Args:
-        ranks: Of each client.
+        ranks: Of each client; another part may have changed those of the federation before.
         exact: Whether clients combine products of factors, in which those of unlike ranks are alike.
         keeps_sums: Whether another part needs gossip that keeps the sums over clients of what they send.
     """
@@ -48,6 +48,7 @@ class Ranks(Part):
         Raises:
             ConfigError: The mixer or another part keeps sums of all that was sent, of which a cut would take a part.
         """
+        self._ranks = federation.ranks or self._ranks
         if federation.clients != len(self._ranks):
             self._ranks = (max(self._ranks),) * federation.clients
         notes = federation.notes

@@ -160,9 +160,9 @@ class Stack:
         Raises:
             ConfigError: The part gives something else.
         """
-        units, width = self._space.units(layout), self.lifted(layout).columns
         if not self.chooses:
             return None
+        units, width = self._space.units(layout), self.lifted(layout).columns
         if not isinstance(units, np.ndarray) or units.dtype != np.int64 or units.shape != (width,):
             raise ConfigError(
                 f"method part {self._space.name!r}: units gives {described(units)}; it must give int64 [{width}]."
@@ -170,8 +170,24 @@ class Stack:
         return units
 
     def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | None:
-        """Returns which columns each client's message has, see `Part.carried`."""
-        return self._space.carried(state, plan)
+        """Returns which columns each client's message has, see `Part.carried`.
+
+        Raises:
+            ConfigError: The part gives something else.
+        """
+        if not self.chooses:
+            return None
+        carried, clients = self._space.carried(state, plan), len(state.adapter)
+        if (
+            not isinstance(carried, np.ndarray)
+            or carried.dtype != np.bool_
+            or carried.shape != (clients, plan.sent.width)
+        ):
+            raise ConfigError(
+                f"method part {self._space.name!r}: carried gives {described(carried)}; it must give bool "
+                f"[{clients}, {plan.sent.width}]."
+            )
+        return carried
 
     def origin(self, state: State) -> torch.Tensor:
         """Returns what everybody knows that clients begin with."""
