@@ -45,6 +45,7 @@ RUNS = {
     "d2": {"method": "d2", "optimizer": "sgd"},
     "dis-pfl": {"method": "dis-pfl"},
     "dis-pfl by gradients": {"method": "dis-pfl:density=0.3,regrow=gradient,masks=common", "optimizer": "sgd"},
+    "hafl": {"method": "hafl", "codec": "none", "ranks": [1, 2, 4, 2]},
     "decaf": {"method": "decaf", "codec": "none"},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
     "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},

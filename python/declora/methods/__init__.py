@@ -9,6 +9,7 @@ from declora.methods.decaf import Decaf
 from declora.methods.dis_pfl import DisPfl
 from declora.methods.fedavg import FedAvg
 from declora.methods.ffa_lora import FfaLora
+from declora.methods.hafl import Hafl
 from declora.methods.local import Local
 from declora.methods.part import Part, Step
 from declora.methods.ranks import Ranks
@@ -33,6 +34,7 @@ METHODS: dict[str, type[Part]] = {
         GradientTracking,
         D2,
         DisPfl,
+        Hafl,
     )
 }
 """Every part that settings can name."""
