@@ -46,6 +46,7 @@ RUNS = {
     "dis-pfl": {"method": "dis-pfl"},
     "dis-pfl by gradients": {"method": "dis-pfl:density=0.3,regrow=gradient,masks=common", "optimizer": "sgd"},
     "hafl": {"method": "hafl", "codec": "none", "ranks": [1, 2, 4, 2]},
+    "hetlora": {"method": "hetlora:gamma=0.5,decay=0.5", "ranks": [1, 2, 4, 4]},
     "decaf": {"method": "decaf", "codec": "none"},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
     "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},

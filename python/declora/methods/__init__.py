@@ -10,6 +10,7 @@ from declora.methods.dis_pfl import DisPfl
 from declora.methods.fedavg import FedAvg
 from declora.methods.ffa_lora import FfaLora
 from declora.methods.hafl import Hafl
+from declora.methods.hetlora import HetLora
 from declora.methods.local import Local
 from declora.methods.part import Part, Step
 from declora.methods.ranks import Ranks
@@ -35,6 +36,7 @@ METHODS: dict[str, type[Part]] = {
         D2,
         DisPfl,
         Hafl,
+        HetLora,
     )
 }
 """Every part that settings can name."""
