@@ -165,7 +165,8 @@ class HetLora(Part):
 
     def _kept(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the ranks that are left without the tails."""
-        return np.maximum(np.floor(self.gamma * ranks).astype(np.int64), 1)
+        kept: NDArray[np.int64] = np.maximum(np.floor(self.gamma * ranks).astype(np.int64), 1)
+        return kept
 
     def _cut(self, state: State) -> None:
         from declora.model.ranks import beyond
