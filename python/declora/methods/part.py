@@ -47,9 +47,9 @@ class Part:
     """A part of a method. Every hook defaults to doing nothing; a method of no other part is Dec-LoRA.
 
     A method is a stack of parts, `"tad-lora:interval=5+mine"`. The hooks of a round, in order: `plan`, `before_round`,
-    for each local step `gradient` and `after_step`, then `lift`, `mix`, `refit`, and `after_round`. Those of all parts
-    are called, first to last; only `lift`, `mix`, `refit` (what is combined) and `endpoint` (what is evaluated) belong
-    to one part of a stack, whose `plan` comes last.
+    for each local step `gradient` and `after_step`, then `lift`, `carried`, `mix`, `refit`, and `after_round`. Those of
+    all parts are called, first to last; only `lift`, `carried`, `mix`, `refit` (what is combined) and `endpoint` (what
+    is evaluated) belong to one part of a stack, whose `plan` comes last.
 
     A part keeps what it must know in later rounds in `state.room(self.name)`, and nothing else: a run that is resumed
     has that, and no attribute that was set during a round.
