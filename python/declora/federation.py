@@ -38,6 +38,10 @@ class Federation:
     sampling: Literal["shuffled", "poisson"] = "shuffled"
     """How a client takes the samples of its steps: its shard shuffled anew each epoch, in batches of `batch_size`; or
     each sample by itself at each step, with a chance of which a batch has `batch_size` on average."""
+    rounds: int = 0
+    """Of the whole run."""
+    choosing: bool = False
+    """Whether each client chooses in each round what it sends, so that messages are of unlike sizes."""
     seed: int = 0
     """The run's, from which parts of a method draw what is random."""
     ranks: tuple[int, ...] = ()

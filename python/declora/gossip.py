@@ -69,6 +69,7 @@ class Gossip:
             },
             seed=draws,
             ranks=federation.ranks or None,
+            units=method.units(layout),
         )
         self.mail: Mail[Any]
         if stays_on_card(federation, method, state.adapter.device):
@@ -87,8 +88,9 @@ class Gossip:
         if self._exchange.silent:
             return Inbox(np.zeros(len(state.adapter), dtype=np.int64))
         lifted = method.lift(state, plan)
+        carried = method.carried(state, plan)
         rows = self.mail.take(lifted, plan.sent)
-        inbox = self.mail.swap(plan, rows)
+        inbox = self.mail.swap(plan, rows, None if carried is None else plan.sent.take(carried))
         with timed(inbox.seconds, "mix"):
             method.mix(self._mixer, inbox, rows, layout=self._layout, gamma=self._gamma)
             self._exchange.settle(plan.event, rows)

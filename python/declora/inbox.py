@@ -26,6 +26,8 @@ class Inbox:
     """The messages, where frames were made of them."""
     values: Rows | None = None
     """Public values z `[messages, columns]`, where they are known already."""
+    carried: NDArray[np.bool_] | None = None
+    """`[messages, columns]`: which columns each message has; None where all have all that their sender has."""
     refused: Mask | None = None
     """`[messages]`: which were refused by all who got them."""
     tolerated: Mask | None = None
@@ -48,7 +50,10 @@ class Inbox:
     def mix(self, mixer: Mixer, rows: Rows, *, gamma: float) -> None:
         """Mixes `rows [clients, columns]` in place by a rule, decoding in the same pass where z is not needed."""
         assert self.weights is not None
-        if self.values is None and self.frames is not None and self.frames.whole is not None:
+        if self.carried is not None:
+            z = self.public()
+            mixer.mix_carried(self.weights, z, self.carried, rows, gamma=gamma, refused=self.refused)
+        elif self.values is None and self.frames is not None and self.frames.whole is not None:
             mixer.mix_frames(self.weights, self.frames.whole, rows, gamma=gamma)
         else:
             mixer.mix(self.weights, self.public(), rows, gamma=gamma, refused=self.refused)

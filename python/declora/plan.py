@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +16,7 @@ Rows = NDArray[np.float32]
 """A row of each client or message, `[n, columns]`."""
 Mask = NDArray[np.bool_]
 """Which of them, `[n]`."""
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Columns:
         spans = ((at * self.width + start, at * self.width + stop) for at in range(times) for start, stop in self.spans)
         return Columns.of(times * self.width, spans)
 
-    def take(self, rows: Rows) -> Rows:
+    def take(self, rows: NDArray[Number]) -> NDArray[Number]:
         """Returns these columns of `rows [n, width]`: `rows` itself for all of them, else a copy `[n, count]`."""
         if self.whole:
             return rows

@@ -189,6 +189,8 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             attack=attack,
             weights=config.weights,
             weighing=(lambda samples: build(samples=samples)) if by_samples else None,
+            rounds=config.rounds,
+            ranks=() if config.ranks is None else tuple(config.ranks),
             seed=config.seed,
         )
     )

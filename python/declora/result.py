@@ -93,7 +93,7 @@ class SimulationResult:
     def facts(self) -> dict[str, str]:
         """Returns what is worth knowing of base, graph, codec and data."""
         federation, layout = self.federation, self._outcome.layout
-        upto = "up to " if len(set(federation.ranks)) > 1 else ""
+        upto = "up to " if len(set(federation.ranks)) > 1 or federation.choosing else ""
         lora = layout.columns - layout.size("head")
         facts = {
             "clients": str(federation.clients),
@@ -112,7 +112,8 @@ class SimulationResult:
                 "codec": federation.codec.name,
                 "mixer": str(federation.mixer),
                 "consensus step size": f"{self.config.gamma or federation.codec.default_gamma:.3g}",
-                "one message": f"{upto}{report.format_bytes(message)} ({message:,} bytes)",
+                "one message": f"{upto}{report.format_bytes(message)} ({message:,} bytes)"
+                + " and a bitmap" * federation.choosing,
                 "float32 message": report.format_bytes(4 * layout.columns + 96),
             }
         if federation.ranks:

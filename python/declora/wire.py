@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from declora import _bridge
-from declora.codec import CheckedFrames, RunCodec
+from declora.codec import CheckedFrames, MaskedCodec, RunCodec
 from declora.model import Layout
 from declora.model.ranks import beyond
 from declora.plan import Columns, Rows
@@ -21,8 +21,8 @@ __all__ = ["Channel", "CheckedRound", "Wire"]
 class Channel:
     """What carries the same columns of the same messages in every round that sends them."""
 
-    codec: RunCodec
-    """For the matrices that these columns are."""
+    codec: RunCodec | MaskedCodec
+    """For the matrices that these columns are, or for what each sender chooses of them."""
     messages: NDArray[np.int64]
     """Which of the round's."""
     columns: NDArray[np.int64]
@@ -49,7 +49,8 @@ class CheckedRound:
     def whole(self) -> CheckedFrames | None:
         """All frames, where each carries every column that is sent; else None."""
         channel, frames = self.parts[0]
-        return frames if len(self.parts) == 1 and len(channel.columns) == self.columns else None
+        alone = len(self.parts) == 1 and len(channel.columns) == self.columns
+        return frames if alone and frames.carried is None else None
 
     @property
     def faults(self) -> dict[int, str]:
@@ -65,8 +66,20 @@ class CheckedRound:
             refused[channel.messages] = frames.refused
         return refused
 
+    def carried(self) -> NDArray[np.bool_] | None:
+        """Returns which columns each message carries, bool `[messages, columns]`; None where no sender chooses.
+
+        A message that was refused carries none.
+        """
+        if all(frames.carried is None for _, frames in self.parts):
+            return None
+        found = np.zeros((len(self.refused), self.columns), dtype=np.bool_)
+        for channel, frames in self.parts:
+            found[np.ix_(channel.messages, channel.columns)] = frames.carried
+        return found
+
     def decoded(self) -> Rows:
-        """Returns what the messages carry, float32 `[messages, columns]`; zeros where a sender lacks a column."""
+        """Returns what the messages carry, float32 `[messages, columns]`; zeros where one lacks a column."""
         out = np.zeros((len(self.refused), self.columns), dtype=np.float32)
         if self.whole is not None:
             self.whole.decode(out)
@@ -89,6 +102,8 @@ class Wire:
         manifest: What all sites have to agree on besides the layout: a frame of a site that does not is foreign.
         seed: Of the codec's random streams.
         ranks: Each client's; beyond it a message carries nothing. None: all have that of the layout.
+        units: int64 `[columns of the layout]`, as `MaskedCodec` takes them, where each sender chooses its columns anew
+            in each round. None: nobody chooses.
     """
 
     def __init__(
@@ -101,10 +116,12 @@ class Wire:
         manifest: Mapping[str, object],
         seed: int,
         ranks: Sequence[int] | None = None,
+        units: NDArray[np.int64] | None = None,
     ) -> None:
         self._codec = codec
         self._layout = layout
         self._seed = seed
+        self._units = units
         self._names: dict[str, Any] = {
             "run_id": run_id,
             "manifest": layout.digest(*(f"{name}={value}" for name, value in manifest.items())),
@@ -124,8 +141,12 @@ class Wire:
         if rank >= 0:
             lacks = beyond(layout, [rank], torch.device("cpu")).numpy()
             own, layout = np.flatnonzero(~columns.take(lacks)[0]), layout.at_rank(rank)
-        taken = self._layout.inside(columns)
-        codec = self._codec.for_shapes([shape for shape, sent in zip(layout.shapes, taken, strict=True) if sent])
+        codec: RunCodec | MaskedCodec
+        if self._units is None:
+            taken = self._layout.inside(columns)
+            codec = self._codec.for_shapes([shape for shape, sent in zip(layout.shapes, taken, strict=True) if sent])
+        else:
+            codec = MaskedCodec(self._codec.for_shapes(()), columns.take(self._units[None])[0, own])
         frames = np.empty((len(messages), codec.frame_bytes(len(own))), dtype=np.uint8)
         return Channel(codec, messages, own, frames)
 
@@ -138,8 +159,16 @@ class Wire:
         """Returns what all magnitudes of a message must be below."""
         return min(channel.codec.limit(len(channel.columns)) for channel in self.channels(columns))
 
-    def encode(self, t: int, rows: Rows, columns: Columns) -> NDArray[np.uint8]:
+    def encode(
+        self, t: int, rows: Rows, columns: Columns, carried: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.uint8]:
         """Returns the frames of round t for `rows [messages, columns]`, uint8 `[messages, most frame bytes]`.
+
+        Args:
+            t: Round, from 0.
+            rows: float32.
+            columns: Of the layout.
+            carried: Which of them each message carries, bool `[messages, columns]`, where senders choose.
 
         Raises:
             CodecError: A number cannot be encoded.
@@ -149,8 +178,11 @@ class Wire:
             if not channel.frames.flags.writeable:  # somebody still holds what was checked of it
                 channel.frames = np.empty_like(channel.frames)
             whole = len(channels) == 1 and len(channel.columns) == rows.shape[1]
-            own = rows if whole else rows[np.ix_(channel.messages, channel.columns)]
-            channel.codec.encode_frames(own, channel.frames, seed=self._seed, **self._said(t, channel))
+            index = ... if whole else np.ix_(channel.messages, channel.columns)
+            chosen = {} if carried is None else {"carried": carried[index]}
+            channel.codec.encode_frames(
+                rows[index], channel.frames, seed=self._seed, **chosen, **self._said(t, channel)
+            )
         if len(channels) == 1:
             return channels[0].frames
         frames = np.zeros((len(rows), max(channel.frames.shape[1] for channel in channels)), dtype=np.uint8)

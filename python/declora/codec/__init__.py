@@ -4,6 +4,7 @@ from declora.codec.base import RunCodec
 from declora.codec.checked import CheckedFrames
 from declora.codec.core import CoreCodec
 from declora.codec.custom import Codec, CustomCodec
+from declora.codec.masked import MaskedCodec
 from declora.codec.memory import EF21, ErrorFeedback, Memory, NoMemory, PublicCopies
 from declora.codec.names import CODECS, parse_codec
 
@@ -15,6 +16,7 @@ __all__ = [
     "CoreCodec",
     "CustomCodec",
     "ErrorFeedback",
+    "MaskedCodec",
     "Memory",
     "NoMemory",
     "PublicCopies",

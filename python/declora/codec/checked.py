@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from declora import _bridge
 from declora.plan import Mask, Rows
@@ -18,6 +19,8 @@ class CheckedFrames(ABC):
     """`[N]`, which are not the message that was expected, undamaged and decodable to finite numbers."""
     faults: list[tuple[int, str]]
     """The rows that are refused, ascending, each with the reason."""
+    carried: NDArray[np.bool_] | None = None
+    """`[N, D]`, which columns each message carries; None where all carry all."""
 
     def __len__(self) -> int:
         return len(self.refused)
@@ -57,10 +60,11 @@ class DecodedFrames(CheckedFrames):
     Args:
         values: What they hold, float32 `[N, D]`, zeros for those that are refused.
         faults: The reason by row of those that are.
+        carried: bool `[N, D]`, which columns each carries; None where all carry all.
     """
 
-    def __init__(self, values: Rows, faults: Mapping[int, str]) -> None:
-        self._values = values
+    def __init__(self, values: Rows, faults: Mapping[int, str], carried: NDArray[np.bool_] | None = None) -> None:
+        self._values, self.carried = values, carried
         self.faults = sorted(faults.items())
         self.refused = np.isin(np.arange(len(values)), list(faults))
 

@@ -13,6 +13,7 @@ from declora import _bridge
 from declora.codec.base import RunCodec
 from declora.codec.checked import DecodedFrames
 from declora.codec.memory import Memory
+from declora.codec.one_by_one import open_payloads, refuse_beyond, seal_payloads
 from declora.errors import CodecError, FrameError
 from declora.plan import Rows
 from declora.spec import described, spelled
@@ -167,21 +168,12 @@ class CustomCodec(RunCodec):
         Raises:
             CodecError: A number cannot be encoded, or a payload is not what the codec says.
         """
-        limit = self.limit(x.shape[1])
-        beyond = ~(np.abs(x) < limit)
-        if beyond.any():
-            row, column = (int(index) for index in np.argwhere(beyond)[0])
-            bound = "" if limit == math.inf else f" and below {limit:g} in magnitude"
-            raise CodecError(
-                f"x[{row}, {column}]={x[row, column]:g} cannot be encoded by codec {self.plain!r}: it must be "
-                f"finite{bound}."
-            )
-        lens = np.empty(len(x), dtype=np.uint64)
-        for row, client in enumerate(names["senders"].tolist()):
-            payload = self.encode(x[row], seed=seed, round=names["round"], client=client)
-            lens[row] = len(payload)
-            out[row, _bridge.HEADER_BYTES :][: len(payload)] = np.frombuffer(payload, dtype=np.uint8)
-        _bridge.seal_frames(out, lens, **names)
+        refuse_beyond(self, x)
+        payloads = (
+            self.encode(row, seed=seed, round=names["round"], client=client)
+            for row, client in zip(x, names["senders"].tolist(), strict=True)
+        )
+        seal_payloads(payloads, out, **names)
 
     def frame_sizes(self, frames: NDArray[np.uint8], d: int) -> NDArray[np.int64]:
         """Returns how many bytes of each row of `frames` are its message, int64 `[N]`."""
@@ -193,18 +185,12 @@ class CustomCodec(RunCodec):
         Raises:
             CodecError: The codec gives something else than numbers.
         """
-        values, need = np.zeros((len(frames), d), dtype=np.float32), self.frame_bytes(d)
-        if frames.shape[1] != need:
-            why = f"it has {frames.shape[1]} bytes instead of {need}."
-            return DecodedFrames(values, dict.fromkeys(range(len(frames)), why))
-        lens, found = _bridge.open_frames(frames, **names)
-        faults = dict(found)
-        for row in sorted(set(range(len(frames))) - faults.keys()):
-            try:
-                values[row] = self.decode(frames[row, _bridge.HEADER_BYTES :][: lens[row]].tobytes(), d)
-            except FrameError as error:
-                faults[row] = str(error)
-        return DecodedFrames(values, faults)
+        values = np.zeros((len(frames), d), dtype=np.float32)
+
+        def read(row: int, payload: bytes) -> None:
+            values[row] = self.decode(payload, d)
+
+        return DecodedFrames(values, open_payloads(frames, self.frame_bytes(d), read, **names))
 
     def _wrong_size(self, have: int, n: int) -> str:
         """Returns what is wrong with a payload of `n` numbers in `have` bytes, in words; nothing where it may be."""

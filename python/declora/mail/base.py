@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from declora.inbox import Inbox
 from declora.plan import Columns, Plan
@@ -25,8 +27,13 @@ class Mail(ABC, Generic[Held]):
         """Returns these columns of what is combined, `lifted [clients, width]`, as `[clients, columns]`."""
 
     @abstractmethod
-    def swap(self, plan: Plan, rows: Held) -> Inbox:
+    def swap(self, plan: Plan, rows: Held, carried: NDArray[np.bool_] | None = None) -> Inbox:
         """Sends `rows [clients, sent columns]` in messages, and returns what arrived of them.
+
+        Args:
+            plan: Of the round.
+            rows: What `take` returned.
+            carried: Which columns each client's message carries, bool `[clients, sent columns]`; None: all.
 
         Raises:
             CodecError: A number cannot be encoded.

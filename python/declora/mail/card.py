@@ -24,8 +24,8 @@ __all__ = ["CardInbox", "CardMail", "stays_on_card"]
 def stays_on_card(federation: Federation, method: Stack, device: torch.device) -> bool:
     """Returns whether rows on `device` need not leave it in a round, nor anything else that is as large.
 
-    Nobody but kernels may look at them: an attack, a memory, a robust mixer, a method that combines by itself, and
-    clients of unlike ranks work on arrays.
+    Nobody but kernels may look at them: an attack, a memory, a robust mixer, a method that combines by itself or whose
+    clients choose what they send, and clients of unlike ranks work on arrays.
     """
     codec = federation.codec
     return (
@@ -37,6 +37,7 @@ def stays_on_card(federation: Federation, method: Stack, device: torch.device) -
         and federation.attack is None
         and not federation.ranks
         and method.by_mixer
+        and not federation.choosing
     )
 
 
@@ -89,8 +90,9 @@ class CardMail(Mail[torch.Tensor]):
         """Returns the columns, on the GPU."""
         return taken(lifted, columns)
 
-    def swap(self, plan: Plan, rows: torch.Tensor) -> Inbox:
+    def swap(self, plan: Plan, rows: torch.Tensor, carried: NDArray[np.bool_] | None = None) -> Inbox:
         """Encodes `rows [clients, sent columns]`; what arrives is what was sent."""
+        assert carried is None
         seconds = dict[str, float]()
         with timed(seconds, "encode"):
             payloads = self._codec.encode(rows, seed=self._seed, round=plan.event, senders=self._senders)

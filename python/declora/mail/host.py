@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from declora import cuda
 from declora.errors import FrameError
@@ -65,7 +66,7 @@ class HostMail(Mail[Rows]):
         else:
             give_back(lifted, columns, self._pinned if columns.whole else cuda.to_device(rows, lifted.device))
 
-    def swap(self, plan: Plan, rows: Rows) -> Inbox:
+    def swap(self, plan: Plan, rows: Rows, carried: NDArray[np.bool_] | None = None) -> Inbox:
         """Sends `rows [clients, sent columns]` in frames, and returns what arrived of them, checked."""
         t, columns, seconds = plan.event, plan.sent, dict[str, float]()
         with timed(seconds, "encode"):
@@ -73,7 +74,8 @@ class HostMail(Mail[Rows]):
                 outgoing = self.memory.outgoing(self._exchange.told(t, self._mixer.sent(rows)), columns)
             outgoing = self._exchange.fitted(outgoing, self.wire.limit(columns))
             with self._exchange.explaining(t):
-                frames = self.wire.encode(t, outgoing, columns)
+                chosen = None if carried is None else carried[self._routes.senders]
+                frames = self.wire.encode(t, outgoing, columns, chosen)
             self._exchange.posted(self.wire.codecs(columns), frames)
         with timed(seconds, "exchange"):
             sizes = self.wire.sizes(frames, columns)
@@ -85,6 +87,7 @@ class HostMail(Mail[Rows]):
                 self._routes.by_client(delivery.bytes_sent),
                 self._routes.weights(plan.weights),
                 checked,
+                carried=checked.carried(),
                 seconds=seconds,
             )
             refused = checked.refused

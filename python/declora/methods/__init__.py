@@ -6,12 +6,15 @@ from declora.methods.centralized import Centralized
 from declora.methods.dec_lora import DecLora
 from declora.methods.decaf import Decaf
 from declora.methods.dfed_alt import DFedAlt, DFedSalt
+from declora.methods.dis_pfl import DisPfl
 from declora.methods.dp import DifferentialPrivacy
 from declora.methods.fed_sb import FedSb
 from declora.methods.fedavg import FedAvg
 from declora.methods.fedrot import FedRot
 from declora.methods.ffa_lora import FfaLora
 from declora.methods.fola import Fola
+from declora.methods.hafl import Hafl
+from declora.methods.hetlora import HetLora
 from declora.methods.local import Local
 from declora.methods.lora_fair import LoraFair
 from declora.methods.part import Part, Step
@@ -52,6 +55,9 @@ METHODS: dict[str, type[Part]] = {
         Fola,
         RwLora,
         DifferentialPrivacy,
+        DisPfl,
+        Hafl,
+        HetLora,
     )
 }
 """Every part that settings can name."""

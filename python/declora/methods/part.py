@@ -37,15 +37,20 @@ class Step:
     rates: torch.Tensor
     """float32 `[clients]`: each client's learning rate; 0 for clients that do not take the step."""
 
+    @property
+    def last(self) -> bool:
+        """Whether no other step of the round comes after it."""
+        return self.number + 1 == sum(int(phase.steps.max(initial=0)) for phase in self.plan.phases)
+
 
 class Part:
     """A part of a method. Every hook defaults to doing nothing; a method of no other part is Dec-LoRA.
 
     A method is a stack of parts, `"tad-lora:interval=5+mine"`. The hooks of a round, in order: `plan`, `before_round`,
-    for each local step `gradient` and `after_step`, then `lift`, `mix`, `refit`, and `after_round`. Those of all parts
-    are called, first to last; only `lift`, `mix`, `refit` (what is combined), `endpoint` (what is evaluated) and
-    `per_example` belong to one part of a stack. The `plan` of the part that combines comes last, and so does the
-    `gradient` of the part that changes gradients of examples: no other sees any before.
+    for each local step `gradient` and `after_step`, then `lift`, `carried`, `mix`, `refit`, and `after_round`. Those of
+    all parts are called, first to last; only `lift`, `carried`, `mix`, `refit` (what is combined), `endpoint` (what is
+    evaluated) and `per_example` belong to one part of a stack. The `plan` of the part that combines comes last, and so
+    does the `gradient` of the part that changes gradients of examples: no other sees any before.
 
     A part keeps what it must know in later rounds in `state.room(self.name)`, and nothing else: a run that is resumed
     has that, and no attribute that was set during a round.
@@ -156,6 +161,21 @@ class Part:
     def lifted(self, layout: Layout) -> Layout:
         """Returns the columns of what `lift` returns."""
         return layout
+
+    def units(self, layout: Layout) -> NDArray[np.int64] | None:
+        """Returns the unit of each column of what `lift` returns, int64 `[width]`, where clients choose what they send.
+
+        A message then has, or lacks, the columns of one unit together, see `carried`, and says so by a bit for each
+        unit in front of its numbers. It has all columns of no unit, -1. None: clients do not choose.
+        """
+        return None
+
+    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | None:
+        """Returns which columns of what `lift` returned each client's message has, bool `[clients, width]`.
+
+        What no neighbour sent, `mix` leaves as it was; of what some sent it takes the weighted mean of these alone.
+        """
+        return None
 
     def origin(self, state: State) -> torch.Tensor:
         """Returns what everybody knows that clients begin with, `[clients, width]`, as if `lift` had returned it."""

@@ -30,7 +30,7 @@ class Ranks(Part):
     averages of factors are cut as in HetLoRA (arXiv 2401.06432), whose mean is not kept.
 
     Args:
-        ranks: Of each client.
+        ranks: Of each client; another part may have changed those of the federation before.
         exact: Whether clients combine products of factors, in which those of unlike ranks are alike.
         keeps_sums: Whether another part needs gossip that keeps the sums over clients of what they send.
     """
@@ -56,6 +56,7 @@ class Ranks(Part):
                 f"ranks={list(self._ranks)}: this method keeps components beyond the rank of clients, which have to be "
                 "the same for all. Use method='decaf' for clients of unlike ranks."
             )
+        self._ranks = federation.ranks or self._ranks
         if federation.clients != len(self._ranks):
             self._ranks = (max(self._ranks),) * federation.clients
         notes = federation.notes

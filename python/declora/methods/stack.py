@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,7 +30,7 @@ __all__ = ["Stack"]
 Given = TypeVar("Given")
 RESERVED = ("adapter", "optimizer", "attack", "memory", "mixer")
 """Rooms that the state of every run has, which no part may be called like."""
-_SPACE = ("lifted", "origin", "lift", "mix", "refit")
+_SPACE = ("lifted", "units", "carried", "origin", "lift", "mix", "refit")
 
 
 class Stack:
@@ -97,6 +98,11 @@ class Stack:
         """Whether what arrived is combined by the mixer, and not by a part itself."""
         return type(self._space).mix is Part.mix
 
+    @property
+    def chooses(self) -> bool:
+        """Whether each client chooses in each round what it sends."""
+        return type(self._space).units is not Part.units
+
     def _owner(self, hooks: Sequence[str], what: str) -> Part:
         owners = [part for part in self.parts if any(getattr(type(part), h) is not getattr(Part, h) for h in hooks)]
         self._only_one(owners, what)
@@ -115,7 +121,10 @@ class Stack:
         """
         for part in sorted(self.parts, key=lambda part: not part.sets_graph):
             federation = _given("arrange", part, part.arrange(federation), type(federation))
-        return federation
+        if not self.chooses or federation.exchange.silent:
+            return federation
+        _check_choice(self._space, federation)
+        return replace(federation, choosing=True)
 
     def calibrate(self, federation: Federation, rounds: int, steps: NDArray[np.int64]) -> Federation:
         """Returns the federation as all parts run it, see `Part.calibrate`.
@@ -172,6 +181,41 @@ class Stack:
         """Returns the columns of what is combined."""
         return self._space.lifted(layout)
 
+    def units(self, layout: Layout) -> NDArray[np.int64] | None:
+        """Returns the unit of each column of what is combined, where clients choose what they send, see `Part.units`.
+
+        Raises:
+            ConfigError: The part gives something else.
+        """
+        if not self.chooses:
+            return None
+        units, width = self._space.units(layout), self.lifted(layout).columns
+        if not isinstance(units, np.ndarray) or units.dtype != np.int64 or units.shape != (width,):
+            raise ConfigError(
+                f"method part {self._space.name!r}: units gives {described(units)}; it must give int64 [{width}]."
+            )
+        return units
+
+    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | None:
+        """Returns which columns each client's message has, see `Part.carried`.
+
+        Raises:
+            ConfigError: The part gives something else.
+        """
+        if not self.chooses:
+            return None
+        carried, clients = self._space.carried(state, plan), len(state.adapter)
+        if (
+            not isinstance(carried, np.ndarray)
+            or carried.dtype != np.bool_
+            or carried.shape != (clients, plan.sent.width)
+        ):
+            raise ConfigError(
+                f"method part {self._space.name!r}: carried gives {described(carried)}; it must give bool "
+                f"[{clients}, {plan.sent.width}]."
+            )
+        return carried
+
     def origin(self, state: State) -> torch.Tensor:
         """Returns what everybody knows that clients begin with."""
         return self._space.origin(state)
@@ -213,6 +257,23 @@ def _name_of(part: Part) -> str:
             f"of {', '.join(RESERVED)}. Set it in the class."
         )
     return name
+
+
+def _check_choice(part: Part, federation: Federation) -> None:
+    """Checks that messages of which each has columns of its own can be combined, and remembered by nobody."""
+    if not federation.mixer.bears_gaps:
+        raise ConfigError(
+            f"method={str(part)!r} sends of each client some columns alone, but mixer={str(federation.mixer)!r} "
+            "compares whole messages. Use mixer='linear', or method='dec-lora'."
+        )
+    if not federation.codec.memory.lossless:
+        raise ConfigError(
+            f"codec={federation.codec.name!r} remembers what was sent of each column, but method={str(part)!r} sends "
+            f"others in each round. Use a codec without a memory, e.g. codec={federation.codec.plain!r}."
+            if not federation.codec.needs_memory
+            else f"codec={federation.codec.name!r} needs a memory of what was sent of each column, but "
+            f"method={str(part)!r} sends others in each round. Use a codec without a memory, e.g. codec='q4'."
+        )
 
 
 def _given(hook: str, part: Part, value: Given, kind: type) -> Given:

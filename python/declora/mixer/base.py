@@ -40,6 +40,9 @@ class Mixer:
     self_centred: ClassVar[bool] = False
     """Whether clients with the same neighbourhood come to different values, so that no server can do it for them."""
 
+    bears_gaps: ClassVar[bool] = False
+    """Whether it combines messages that lack columns of their senders' choice: `mix_carried`."""
+
     def check(self, topology: Topology) -> None:
         """Checks, before anything is trained, that the rule means something on `topology`.
 
@@ -121,6 +124,28 @@ class Mixer:
                 "must give finite numbers; a lower gamma may help where they grow from round to round."
             )
         rows[:] = moved
+
+    def mix_carried(
+        self,
+        weights: sp.csr_array,
+        public: Rows,
+        carried: NDArray[np.bool_],
+        rows: Rows,
+        *,
+        gamma: float = 1.0,
+        refused: Mask | None = None,
+    ) -> None:
+        """Mixes `rows [clients, D]` in place by messages of which each has some columns; for those that bear gaps.
+
+        Args:
+            weights: As for `mix`.
+            public: z `[messages, D]`; what a message does not carry is not read.
+            carried: `[messages, D]`, which columns each message has.
+            rows: The clients' adapters.
+            gamma: Consensus step size.
+            refused: Messages that were refused by all who got them.
+        """
+        raise NotImplementedError
 
     def mix_frames(
         self,

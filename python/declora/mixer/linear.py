@@ -1,9 +1,12 @@
 """Linear gossip: the weighted mean of the neighbourhood."""
 
+import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from declora.codec import CheckedFrames
 from declora.mixer.base import Mask, Mixer, Rows, core_matrix
+from declora.mixer.ratio import mix_ratio
 from declora.mixer.refusals import sit_out
 
 __all__ = ["Linear"]
@@ -16,12 +19,26 @@ class Linear(Mixer):
     """
 
     name = "linear"
+    bears_gaps = True
 
     def mix(
         self, weights: sp.csr_array, public: Rows, rows: Rows, *, gamma: float = 1.0, refused: Mask | None = None
     ) -> None:
         """Mixes `rows [clients, D]` in place with the public values `[clients, D]`."""
         core_matrix(sit_out(weights, refused)).mix(public, rows, gamma)
+
+    def mix_carried(
+        self,
+        weights: sp.csr_array,
+        public: Rows,
+        carried: NDArray[np.bool_],
+        rows: Rows,
+        *,
+        gamma: float = 1.0,
+        refused: Mask | None = None,
+    ) -> None:
+        """Mixes each column of `rows [clients, D]` in place by the messages that carry it, see `mix_ratio`."""
+        mix_ratio(sit_out(weights, refused), public, carried, rows, gamma=gamma)
 
     def mix_frames(
         self,
