@@ -200,7 +200,8 @@ def _command(cells: list[Cell], base: SimulationConfig, **arguments: Any) -> str
     """Returns the command line of a comparison whose rows are named by their labels."""
     words = ["declora", "compare", "--methods", ",".join(cell.label for cell in cells)]
     for name, value in arguments.items():
-        words += [f"--{name}", value if isinstance(value, str) else ",".join(map(str, value))]
+        listed = json.dumps(value) if name == "seeds" else ",".join(map(str, value))  # [3] is one seed, 3 are three
+        words += [f"--{name}", value if isinstance(value, str) else listed]
     usual = SimulationConfig().describe()
     for name, value in base.describe().items():
         if value != usual[name]:

@@ -90,7 +90,8 @@ def describe_method(name: str) -> Described:
 def _spelled(part: type[Part]) -> str:
     """Returns the name of a part with its options: those that it needs, and in brackets those that it may have."""
     defaults = inspect.signature(part).parameters
-    needed, free = [], []
+    needed: list[str] = []
+    free: list[str] = []
     for key, option in part.options.items():
         default = defaults[key].default
         word = f"{key}={'N' if default in (None, inspect.Parameter.empty) else default}"
