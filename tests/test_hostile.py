@@ -112,6 +112,10 @@ CALLS = {
     "median": (_bridge.median, lambda: {**values(), "x": normal(len(LOCAL), D), "gamma": 1.0}),
     "push": (_bridge.push, spread),
     "consensus_distance": (_bridge.consensus_distance, lambda: {"x": normal(N, D)}),
+    "product_distance": (
+        _bridge.product_distance,
+        lambda: {"x": normal(N, D), "layers": np.array([[0, 6, 2, 3, 4]], np.uint64), "scalings": np.ones(1)},
+    ),
     "dropout_mask": (
         _bridge.dropout_mask,
         lambda: {"out": normal(N, D), "rate": 0.1, "seed": 1, "step": 2, "clients": COUNTS, "samples": COUNTS},

@@ -15,9 +15,9 @@ PACKAGE = Path(declora.__file__).parent
 CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 PUBLIC = {
     "Adapter", "Codec", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError",
-    "GraphSchedule", "Mixer", "ModelError", "Part", "Partitioner", "Reproduction", "RunFolderError",
+    "GraphSchedule", "MethodComparison", "Mixer", "ModelError", "Part", "Partitioner", "Reproduction", "RunFolderError",
     "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError", "Verification",
-    "__version__", "reproduce", "resume", "simulate", "verify",
+    "__version__", "compare", "reproduce", "resume", "simulate", "verify",
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TopologyError,
         TrainingError,
     )
-    from declora.experiments import Reproduction, reproduce
+    from declora.experiments import MethodComparison, Reproduction, compare, reproduce
     from declora.methods import Part
     from declora.mixer import Mixer
     from declora.model.adapter import Adapter
@@ -45,6 +45,7 @@ __all__ = [
     "DecloraError",
     "FrameError",
     "GraphSchedule",
+    "MethodComparison",
     "Mixer",
     "ModelError",
     "Part",
@@ -58,6 +59,7 @@ __all__ = [
     "TrainingError",
     "Verification",
     "__version__",
+    "compare",
     "reproduce",
     "resume",
     "simulate",
@@ -74,6 +76,7 @@ _ROOMS = {
     "DecloraError": "declora.errors",
     "FrameError": "declora.errors",
     "GraphSchedule": "declora.topology",
+    "MethodComparison": "declora.experiments",
     "Mixer": "declora.mixer",
     "ModelError": "declora.errors",
     "Part": "declora.methods",
@@ -86,6 +89,7 @@ _ROOMS = {
     "TopologyError": "declora.errors",
     "TrainingError": "declora.errors",
     "Verification": "declora.verification",
+    "compare": "declora.experiments",
     "reproduce": "declora.experiments",
     "resume": "declora.resumption",
     "simulate": "declora.simulation",

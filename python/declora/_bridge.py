@@ -50,6 +50,7 @@ __all__ = [
     "median",
     "nearest",
     "open_frames",
+    "product_distance",
     "push",
     "seal_frames",
     "sealed_bytes",
@@ -208,6 +209,11 @@ def push(matrix: MixingMatrix, z: Array, x: Array, gamma: float, own: Array | No
 def consensus_distance(x: Array) -> float:
     """Returns the consensus distance of the rows of `x`, float32 `[N, D]`."""
     return _core.consensus_distance(_array("x", x))
+
+
+def product_distance(x: Array, layers: Array, scalings: Array) -> float:
+    """Returns the consensus distance of the products of factors in the rows of `x`, float32 `[N, D]`."""
+    return _core.product_distance(_array("x", x), _array("layers", layers), _array("scalings", scalings))
 
 
 def dropout_mask(out: Array, *, rate: float, seed: int, step: int, clients: Array, samples: Array) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "nearest",
     "open_frames",
     "philox4x32_10",
+    "product_distance",
     "push",
     "seal_frames",
     "sealed_bytes",
@@ -470,6 +471,22 @@ def consensus_distance(x: NDArray[np.float32]) -> float:
     """Returns sqrt(mean over i of ||x_i - mean||^2) of the rows of `x [N, D]`, summed in float64.
 
     Kong et al. 2021, "Consensus control for decentralized deep learning", arXiv 2102.04828.
+    """
+
+def product_distance(x: NDArray[np.float32], layers: NDArray[np.uint64], scalings: NDArray[np.float64]) -> float:
+    """Returns how far what the rows of `x [N, D]` add to the weights of their layers is from the mean of it.
+
+        sqrt(mean over i of the sum over layers of ||s B_i A_i - mean over j of s B_j A_j||_F^2)
+
+    In float64, from Gram matrices of factors; no product is held as a whole. The square of the result is off by some
+    (outputs + inputs + N x rank) epsilons of the mean of (||B|| ||a_i|| + ||b_i|| ||A_i||)^2, a_i and b_i being
+    deviations from the means A and B.
+
+    Args:
+        x: The adapters.
+        layers: uint64 `[L, 5]`: the first columns of B and of A, the rank, outputs and inputs of each layer; B is
+            `[outputs, rank]` and A `[rank, inputs]`, row after row.
+        scalings: float64 `[L]`, s of each.
     """
 
 def dropout_mask(

@@ -215,7 +215,8 @@ class SimulationConfig:
     _evaluation: ClassVar = Section("Evaluation", "When, on what and by what the models are scored.")
 
     eval_data: Annotated[Any | None, Source(DataError), LOADED] = None
-    """Data to evaluate on; none: the data's validation or test split, else a held-out `eval_fraction`."""
+    """Data to evaluate on; held-out: an `eval_fraction` of the training rows, whatever else there is; none: the data's
+    validation or test split, else held-out."""
     eval_fraction: Annotated[float, Real(above=0, below=1), LOADED] = 0.1
     """Share of each class that is held out where the data has no evaluation split."""
     eval_every: Annotated[int, Whole(1)] = 5

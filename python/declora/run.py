@@ -367,6 +367,10 @@ class Run:
         if not last and self.state.event % self.config.eval_every:
             return {}
         start = time.perf_counter()
+        # In rounds without an evaluation it would take too large a share of the time, of many clients some percent.
+        record["product_distance"] = means.product_distance(
+            self.bank.P, self.federation.honest, self.layout.factors, self._surgery.scalings
+        )
         record |= self._evaluator.average(self._endpoint())
         scores = self._evaluator.clients(self.federation.honest)
         record |= self._evaluator.spread(scores)

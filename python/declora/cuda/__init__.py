@@ -7,6 +7,7 @@ from declora.cuda.codec import Codec, Payloads
 from declora.cuda.dropout import dropout_mask
 from declora.cuda.launch import there
 from declora.cuda.matrix import MixingMatrix
+from declora.cuda.products import product_distance
 from declora.cuda.rows import consensus_distance, weighted_mean
 from declora.cuda.transfer import to_device, to_host
 
@@ -16,6 +17,7 @@ __all__ = [
     "Payloads",
     "consensus_distance",
     "dropout_mask",
+    "product_distance",
     "there",
     "to_device",
     "to_host",

@@ -26,6 +26,8 @@ from declora.seeds import generator
 __all__ = ["load"]
 
 _MOST_NOTES = 20
+HELD_OUT = "held-out"
+"""What `eval_data` is for rows of the training data, whatever there is to evaluate on."""
 
 
 def load(
@@ -55,8 +57,8 @@ def load(
             table that Arrow can read; a list of row dicts; a `DatasetDict` or other mapping from split to one of
             these; a Hugging Face hub name, `"name"` or `"name:config"`; a task of `declora.data.presets`, `"sst2"` for
             the hub's data or `"sst2=SOURCE"` for any path or hub name; a list of these with one item per client.
-        eval_data: The same for evaluation; none: the validation split of `data`, else its test split, else a
-            random `eval_fraction` of the training rows, drawn per class.
+        eval_data: The same for evaluation; `"held-out"`: a random `eval_fraction` of the training rows, drawn per
+            class; none: the validation split of `data`, else its test split, else as held-out.
         task: `"classification"` or `"causal-lm"`; none: classification where there is a label column, else causal-lm
             where no other column may be a label.
         text_columns: One column or a pair; the columns of the prompt; or one of conversations, lists of
@@ -77,7 +79,9 @@ def load(
     if not isinstance(eval_fraction, int | float | np.number) or not 0 < eval_fraction < 1:
         raise ConfigError(f"eval_fraction={shown(eval_fraction)} must be above 0 and below 1, e.g. 0.1.")
     source = sources.find(data)
-    if eval_data is not None:
+    if isinstance(eval_data, str) and eval_data == HELD_OUT:
+        source = replace(source, evaluation=())
+    elif eval_data is not None:
         source = replace(source, evaluation=sources.find_evaluation(eval_data))
     train, evaluation, columns = _columns(
         source,

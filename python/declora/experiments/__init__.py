@@ -5,6 +5,7 @@ from declora.experiments.experiment import Cell, Experiment
 from declora.experiments.overview import overview
 from declora.experiments.reproduction import Reproduction, reproduce
 from declora.experiments.scale import SCALES, Scale
+from declora.experiments.tuned import MethodComparison, compare
 
 __all__ = [
     "EXPERIMENTS",
@@ -12,9 +13,11 @@ __all__ = [
     "SCALES",
     "Cell",
     "Experiment",
+    "MethodComparison",
     "Printed",
     "Reproduction",
     "Scale",
+    "compare",
     "overview",
     "reproduce",
 ]

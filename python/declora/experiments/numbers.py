@@ -14,7 +14,7 @@ from declora.report.records import best_measured, common_metric, last_measured, 
 __all__ = ["numbers", "run_numbers"]
 
 _SCORES = ("average_last", "average_best", "clients_last", "clients_best", "worst_last")
-_MEANS = ("samples", "consensus_distance", "bytes_per_client_round", "bytes_total", "seconds")
+_MEANS = ("samples", "consensus_distance", "product_distance", "bytes_per_client_round", "bytes_total", "seconds")
 
 
 def run_numbers(plan: Plan, runs: Mapping[str, Finished]) -> pd.DataFrame:
@@ -23,8 +23,8 @@ def run_numbers(plan: Plan, runs: Mapping[str, Finished]) -> pd.DataFrame:
     Columns: `task`, `row`, `seed`, `metric`, `local_work`; the headline metric of the averaged model after the last
     round and in its best one (`average_last`, `average_best`), the same of the mean over the clients' own models
     (`clients_last`, `clients_best`), and of the worst client (`worst_last`); `samples`, the training samples that all
-    clients saw; `consensus_distance` (the last), `bytes_per_client_round`, `bytes_total` and `seconds`; `key`, the
-    run's folder.
+    clients saw; the last `consensus_distance`, of factors, and `product_distance`, of what they do;
+    `bytes_per_client_round`, `bytes_total` and `seconds`; `key`, the run's folder.
     """
     rows = []
     for job in plan.jobs:
@@ -51,6 +51,7 @@ def _run_row(run: Finished) -> dict[str, object]:
         "worst_last": last_measured(history, metric.worst),
         "samples": last_measured(history, "samples_total"),
         "consensus_distance": last_measured(history, "consensus_distance"),
+        "product_distance": last_measured(history, "product_distance"),
         "bytes_per_client_round": sent / (clients * len(history)),
         "bytes_total": sent,
         "seconds": sum(phase_seconds(history).values()),

@@ -1,4 +1,4 @@
-"""Puts an experiment on paper: its tables, choices, figures and origin, in Markdown and as one HTML page."""
+"""Puts an experiment on paper: its tables, figures and origin, in Markdown and as one HTML page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Document:
         question: What it shows.
         table: One row per task and cell, as `Reproduction.table`.
         evaluated: What each task's models are scored on, in words.
-        choices: What the paper leaves open, and ours.
+        tables: What else there is to say, by the heading above it.
         origin: Where the figures come from: command, scale, seeds, date, versions, machine.
         figures: By the name of the file.
     """
@@ -43,7 +43,7 @@ class Document:
     question: str
     table: pd.DataFrame
     evaluated: Mapping[str, str]
-    choices: pd.DataFrame
+    tables: Mapping[str, pd.DataFrame]
     origin: Mapping[str, str]
     figures: Mapping[str, Figure]
 
@@ -55,7 +55,8 @@ class Document:
             parts += [to_markdown(cost_table(rows)), f"{_COST_NOTE}\n", f"![course of the runs]({prefix}{task}.png)\n"]
         tasks = set(self.table["task"])
         parts += [f"![{name}]({prefix}{name}.png)\n" for name in self.figures if name not in tasks]
-        parts += ["## What the paper leaves open, and ours\n", to_markdown(self.choices)]
+        for heading, table in self.tables.items():
+            parts += [f"## {heading}\n", to_markdown(table)]
         origin = pd.DataFrame(self.origin.items(), columns=["what", "value"])
         return "\n".join([*parts, "## Where these figures come from\n", to_markdown(origin)])
 
@@ -74,7 +75,7 @@ class Document:
         tasks = set(self.table["task"])
         others = [figure_card(figure, name) for name, figure in self.figures.items() if name not in tasks]
         sections.append(section("Graphs and data", *others))
-        sections.append(section("What the paper leaves open, and ours", html_table(self.choices)))
+        sections += [section(heading, html_table(table)) for heading, table in self.tables.items()]
         sections.append(section("Where these figures come from", definitions(self.origin)))
         return page(self.title, self.question, "\n".join(part for part in sections if part))
 

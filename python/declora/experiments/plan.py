@@ -27,7 +27,7 @@ from declora.experiments.contents import Contents
 from declora.experiments.experiment import Cell, Experiment, Grid
 from declora.experiments.scale import Scale
 
-__all__ = ["Job", "Plan", "make_plan"]
+__all__ = ["Job", "Plan", "files_of", "findable", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Plan:
 
     Attributes:
         experiment: What is run.
-        scale: How large.
+        cuts: How large it is, and what is smaller than in the paper, in words.
         k: What K means, `"steps"` or `"epochs"`.
         as_printed: Whether clients and metric are those that the paper's values are for.
         jobs: All runs; those of one task and seed stand together.
@@ -70,7 +70,7 @@ class Plan:
     """
 
     experiment: Experiment
-    scale: Scale
+    cuts: str
     k: str
     as_printed: bool
     jobs: tuple[Job, ...]
@@ -126,29 +126,37 @@ def make_plan(
                     )
                 rhythm = {"eval_every": max(1, -(-own["rounds"] // scale.evaluations))}
                 config = _config(experiment, cell, {**rhythm, **base, **own, "seed": seed})
-                jobs.append(Job(task, cell, config, _files_of(config, contents)))
+                jobs.append(Job(task, cell, config, files_of(config, contents)))
     command = command_line(experiment, scale, model=model, tasks=tasks, data=data, seeds=seeds, clients=clients, k=k)
     for name, value in settings.items():
         command += f" --set {name}={value}"
     as_printed = counts == experiment.clients and "metric" not in settings
-    return Plan(experiment, scale, k, as_printed, tuple(jobs), command)
+    return Plan(experiment, scale.cuts, k, as_printed, tuple(jobs), command)
 
 
 def _config(experiment: Experiment, cell: Cell, settings: Mapping[str, Any]) -> SimulationConfig:
     try:
-        config = SimulationConfig().override(**settings)
-        for name, described in config.describe().items():
-            if isinstance(described, str) and not isinstance(value := getattr(config, name), str):
-                raise ConfigError(
-                    f"{name} is a {type(value).__name__}, and nothing by which a finished run could be found again. "
-                    "Give text, numbers or an array."
-                )
-        return config
+        return findable(SimulationConfig().override(**settings))
     except ConfigError as error:
         raise ConfigError(f"experiment={experiment.name!r}, row {cell.label!r}: {error}") from error
 
 
-def _files_of(config: SimulationConfig, contents: Contents) -> dict[str, str]:
+def findable(config: SimulationConfig) -> SimulationConfig:
+    """Returns the settings of a run that can be found again by them.
+
+    Raises:
+        ConfigError: One is an object, of which there is only a description.
+    """
+    for name, described in config.describe().items():
+        if isinstance(described, str) and not isinstance(value := getattr(config, name), str):
+            raise ConfigError(
+                f"{name} is a {type(value).__name__}, and nothing by which a finished run could be found again. "
+                "Give text, numbers or an array."
+            )
+    return config
+
+
+def files_of(config: SimulationConfig, contents: Contents) -> dict[str, str]:
     """Returns what the settings stand for that may name files: the model, the data and what it is evaluated on."""
     names = {"model": config.model, "data": config.data, "eval_data": config.eval_data}
     return {setting: _content_of(str(name), contents) for setting, name in names.items() if name is not None}

@@ -117,6 +117,11 @@ class Reproduction:
         return pd.DataFrame(open_choices(self.plan), columns=["open", "ours"])
 
     @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Returns what else the page shows, by the heading above it."""
+        return {"What the paper leaves open, and ours": self.choices}
+
+    @property
     def origin(self) -> dict[str, str]:
         """Returns where the figures come from: command, sizes, seeds, dates, versions and machine."""
         facts = [self.finished[job.key].facts for job in self.plan.jobs]
@@ -124,7 +129,7 @@ class Reproduction:
         environment = facts[0]["environment"]
         return {
             "command": self.plan.command,
-            "scale": self.plan.scale.cuts,
+            "scale": self.plan.cuts,
             "model": str(self.plan.jobs[0].config.model),
             "seeds": ", ".join(map(str, self.plan.seeds)),
             "run on": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
@@ -145,7 +150,7 @@ class Reproduction:
             question=self.plan.experiment.shows,
             table=self.table,
             evaluated={task: facts["evaluated on"] for task, facts in first.items()},
-            choices=self.choices,
+            tables=self.tables,
             origin={**self.origin, **origin},
             figures=self.figures(),
         )
@@ -173,8 +178,10 @@ class Reproduction:
         return folder.root
 
     def __str__(self) -> str:
-        """Shows the tables and the choices, aligned."""
+        """Shows the tables, aligned."""
         parts = []
         for task, rows in self.table.groupby("task", sort=False):
             parts += [f"{task}\n", to_text(quality_table(rows)), to_text(cost_table(rows))]
-        return "\n".join([*parts, "What the paper leaves open, and ours\n", to_text(self.choices)])
+        for heading, table in self.tables.items():
+            parts += [f"{heading}\n", to_text(table)]
+        return "\n".join(parts)

@@ -41,12 +41,17 @@ def cost_table(table: pd.DataFrame) -> pd.DataFrame:
         {
             "row": table["row"].tolist(),
             "training samples": [f"{value:,.0f}" for value in table["samples"]],
-            "consensus distance, last": [f"{value:#.3g}" for value in table["consensus_distance"]],
+            "consensus distance of factors, last": _distances(table["consensus_distance"]),
+            "of products, last": _distances(table["product_distance"]),
             "bytes of a client and round": [format_bytes(value) for value in table["bytes_per_client_round"]],
             "bytes in all": [format_bytes(value) for value in table["bytes_total"]],
             "time": [format_seconds(value) for value in table["seconds"]],
         }
     )
+
+
+def _distances(values: "pd.Series[float]") -> list[str]:
+    return [MISSING if math.isnan(value) else f"{value:#.3g}" for value in values]
 
 
 def _spreads(table: pd.DataFrame, name: str, metric: Metric) -> list[str]:

@@ -107,6 +107,15 @@ class Layout:
         """B `[d, r]` and A `[r, k]` of every adapted layer, whose product is what the adapter adds to its weight."""
         return [(self[a.name.replace(".lora_A.", ".lora_B.")], a) for a in self.blocks if a.kind == "A"]
 
+    @property
+    def factors(self) -> NDArray[np.uint64]:
+        """Where the factors of every adapted layer are, as the core reads it, uint64 `[L, 5]` in the order of `pairs`.
+
+        First column of B, first column of A, rank, outputs, inputs.
+        """
+        rows = [(b.start, a.start, a.shape[0], b.shape[0], a.shape[1]) for b, a in self.pairs]
+        return np.array(rows, dtype=np.uint64).reshape(-1, 5)
+
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)
 

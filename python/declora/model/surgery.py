@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
@@ -118,6 +120,12 @@ class Surgery:
         except BaseException:
             self.undo()
             raise
+
+    @property
+    def scalings(self) -> NDArray[np.float64]:
+        """What the product of each adapted layer is multiplied by, float64 `[L]` in the order of `layout.pairs`."""
+        by_block = {slot.block: slot.layer.scaling for slot in self.slots if isinstance(slot.layer, BatchedLora)}
+        return np.array([by_block[a.name] for _, a in self.layout.pairs], dtype=np.float64)
 
     def _replace(self, model: nn.Module, owners: RowOwners, seed: int) -> None:
         """Walks the wrapped model and exchanges PEFT's layers for batched ones over the same base layers."""

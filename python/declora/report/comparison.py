@@ -27,9 +27,10 @@ def comparison_table(
     `average_<metric>_last` and `_best` of the averaged model, `clients_<metric>_mean_last` and `_best`, the mean of the
     clients' own models, and the worst client's `clients_<metric>_min_last` (perplexity: `_max`); where answers were
     generated, the last exact match of both. *Last* is after the last round, which is what a run leaves behind; *best*
-    is over the evaluated rounds, chosen on the evaluation data itself. Then `consensus_distance` (the last);
-    `bytes_total` of all clients; `bytes_per_client_round` if `clients` is given; `seconds` in all phases;
-    `bytes_ratio`, the bytes over those of the first run with codec `none`, else of the first run.
+    is over the evaluated rounds, chosen on the evaluation data itself. Then the last `consensus_distance`, of factors,
+    and `product_distance`, of what they do; `bytes_total` of all clients; `bytes_per_client_round` if `clients` is
+    given; `seconds` in all phases; `bytes_ratio`, the bytes over those of the first run with codec `none`, else of the
+    first run.
 
     Args:
         histories: history of each run under its label.
@@ -60,7 +61,7 @@ def comparison_table(
             row[f"{metric.worst}_last"] = last_measured(history, metric.worst)
         for name in answers:
             row[f"{name}_last"] = last_measured(history, name)
-        row["consensus_distance"] = last_measured(history, "consensus_distance")
+        row |= {name: last_measured(history, name) for name in ("consensus_distance", "product_distance")}
         row["bytes_total"] = total_bytes(history)
         count = clients.get(label) if isinstance(clients, Mapping) else clients
         if clients is not None:

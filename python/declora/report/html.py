@@ -146,8 +146,11 @@ def _tiles(summary: RunSummary) -> list[str]:
     total = total_bytes(history)
     each = f"{format_bytes(total / (count * len(history)))} per client and round" if count and len(history) else ""
     shown.append(tile("Bytes sent", format_bytes(total), each))
-    distance = last_measured(history, "consensus_distance")
-    shown.append(tile("Consensus distance", format_value("consensus", distance), "RMS distance to the mean"))
+    factors, products = (last_measured(history, f"{name}_distance") for name in ("consensus", "product"))
+    note = f"of products B A {format_value('product_distance', products)}" if math.isfinite(products) else ""
+    shown.append(
+        tile("Consensus distance", format_value("consensus_distance", factors), note or "RMS distance to the mean")
+    )
     phases = phase_seconds(history)
     seconds = sum(phases.values()) if phases else math.nan
     share = f"{phases['train'] / seconds:.0%} of it training" if phases.get("train") else ""

@@ -178,7 +178,7 @@ _FORMATS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("matthews", lambda value: f"{value:.3f}"),
     ("perplexity", lambda value: f"{value:.2f}" if value < 1e4 else f"{value:.3g}"),
     ("loss", lambda value: f"{value:.4f}"),
-    ("consensus", lambda value: f"{value:#.3g}"),
+    ("distance", lambda value: f"{value:#.3g}"),
     ("learning_rate", lambda value: f"{value:.3g}"),
 )
 

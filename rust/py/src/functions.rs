@@ -14,6 +14,19 @@ pub(crate) fn consensus_distance(x: &Bound<'_, PyAny>) -> PyResult<f64> {
 }
 
 #[pyfunction]
+pub(crate) fn product_distance(
+    x: &Bound<'_, PyAny>,
+    layers: &Bound<'_, PyAny>,
+    scalings: &Bound<'_, PyAny>,
+) -> PyResult<f64> {
+    let (x, layers) = (input::<f32, Ix2>("x", x)?, input::<u64, Ix2>("layers", layers)?);
+    let scalings = input::<f64, Ix1>("scalings", scalings)?;
+    let (py, rows) = (x.py(), x.shape()[0]);
+    let (x, layers, scalings) = (x.as_slice()?, layers.as_slice()?, scalings.as_slice()?);
+    run(py, || declora_core::product_distance(x, rows, &declora_core::Factors::of_rows(layers, scalings)?))
+}
+
+#[pyfunction]
 #[pyo3(signature = (out, *, rate, seed, step, clients, samples))]
 pub(crate) fn dropout_mask(
     out: &Bound<'_, PyAny>,

@@ -32,7 +32,9 @@ mod _core {
         sealed_bytes,
     };
     #[pymodule_export]
-    use crate::functions::{consensus_distance, crc32c, dropout_mask, level, philox4x32_10};
+    use crate::functions::{
+        consensus_distance, crc32c, dropout_mask, level, philox4x32_10, product_distance,
+    };
     #[pymodule_export]
     use crate::lora::{lora_backward, lora_forward};
     #[pymodule_export]

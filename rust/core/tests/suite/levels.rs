@@ -2,8 +2,8 @@
 
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Codec, Error, Level, Mixed, Stream, check_frames, consensus_distance, dropout_mask_into,
-    encode_frames, with_level,
+    Batch, Codec, Error, Factors, Level, Mixed, Stream, check_frames, consensus_distance, dropout_mask_into,
+    encode_frames, product_distance, with_level,
 };
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
@@ -204,6 +204,15 @@ fn mixing_frames_is_the_same_at_every_level() {
                 (bytes, bits(&fused))
             });
         }
+    }
+}
+
+#[test]
+fn the_product_distance_is_the_same_at_every_level() {
+    for (rows, rank, outputs, inputs) in [(3, 2, 17, 9), (40, 3, 12, 30)] {
+        let layer = Factors { a: 1, b: 1 + rank * inputs, rank, outputs, inputs, scaling: 0.5 };
+        let x = values(rows * (1 + rank * (inputs + outputs)), 3);
+        assert_equal_at_every_level((rows, rank), || product_distance(&x, rows, &[layer]).unwrap().to_bits());
     }
 }
 

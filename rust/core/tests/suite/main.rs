@@ -20,6 +20,7 @@ mod mixing;
 mod naive;
 mod payloads;
 mod philox;
+mod products;
 mod push;
 mod quantize;
 mod rectangle;

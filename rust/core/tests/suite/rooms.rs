@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the lowest to the highest.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "error",
     "philox",
     "scratch",
@@ -18,6 +18,7 @@ const ROOMS: [&str; 16] = [
     "dropout",
     "lora",
     "stats",
+    "products",
     "mixing",
     "push",
     "robust",

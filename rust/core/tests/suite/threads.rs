@@ -2,7 +2,8 @@
 
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, check_frames, consensus_distance, decode_frames, dropout_mask_into, encode_frames,
+    Batch, Factors, check_frames, consensus_distance, decode_frames, dropout_mask_into, encode_frames,
+    product_distance,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -35,6 +36,16 @@ fn everything() -> Vec<Vec<u8>> {
     dropout_mask_into(&mut mask, 0.3, (1, 2), &[0, 1, 2, 3], &[4, 5, 6, 7]).unwrap();
     results.extend([bits(&in_place), bits(&mask)]);
     results.push(consensus_distance(&x, rows).unwrap().to_le_bytes().to_vec());
+    let layer = |start: usize| Factors {
+        a: start,
+        b: start + 4000,
+        rank: 8,
+        outputs: 700,
+        inputs: 500,
+        scaling: 0.5,
+    };
+    let distance = product_distance(&x, rows, &[layer(0), layer(9600), layer(19_200)]).unwrap();
+    results.push(distance.to_le_bytes().to_vec());
     results
 }
 

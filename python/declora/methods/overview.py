@@ -1,0 +1,122 @@
+"""What methods there are: what each does, what a message of it has, and where it is from."""
+
+import inspect
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from declora.exchange import StarExchange
+from declora.federation import Federation
+from declora.methods import METHODS, NAMED, Part, build_method
+from declora.model import Layout
+from declora.plan import Phase, Plan
+from declora.topology import Topology
+
+__all__ = ["Described", "describe_method", "describe_methods", "reference_layout"]
+
+_CLIENTS = 10
+_ROUNDS = 40
+"""Rounds that are planned to see what is sent: a method may send other columns in other rounds."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What there is to say of a method.
+
+    Attributes:
+        name: As settings write it, with the options that it may have in brackets.
+        parts: The stack that the name stands for; empty for a part.
+        about: What it does, in a sentence.
+        text: All that its documentation says, with the equations.
+        numbers: How many float32 numbers the least and the largest message of a client has.
+        way: Who gets a message, in words.
+        source: Where it is from.
+    """
+
+    name: str
+    parts: str
+    about: str
+    text: str
+    numbers: tuple[int, int]
+    way: str
+    source: str
+
+    @property
+    def message(self) -> str:
+        """Returns how many numbers a message has and how many bytes these are in float32, in words."""
+        least, most = self.numbers
+        if not most:
+            return self.way
+        count, size = f"{most:,}", f"{4e-6 * most:.2f}"
+        if least < most:
+            count, size = f"{least:,} to {count}", f"{4e-6 * least:.2f} to {size}"
+        return f"{count} numbers ({size} MB) {self.way}"
+
+
+def reference_layout() -> Layout:
+    """Returns the adapter of RoBERTa-base with LoRA of rank 8 on query and value, and a head of two classes."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in range(12):
+        for target in ("query", "value"):
+            place = f"roberta.encoder.layer.{layer}.attention.self.{target}"
+            shapes |= {f"{place}.lora_A.weight": (8, 768), f"{place}.lora_B.weight": (768, 8)}
+    for place, outputs in (("dense", 768), ("out_proj", 2)):
+        shapes |= {f"classifier.{place}.weight": (outputs, 768), f"classifier.{place}.bias": (outputs,)}
+    return Layout.of({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+
+
+def describe_methods() -> list[Described]:
+    """Returns what there is to say of every part that settings can name, then of the names that stand for some."""
+    return [describe_method(name) for name in (*METHODS, *NAMED)]
+
+
+def describe_method(name: str) -> Described:
+    """Returns what there is to say of a part, or of a name that stands for a stack of them.
+
+    What a message has is planned for `reference_layout`, on a ring of ten clients without compression.
+    """
+    if name in NAMED:
+        sources = dict.fromkeys(part.source for part in build_method(NAMED[name]).parts if part.source)
+        stands = f"Stands for {NAMED[name]}."
+        return Described(name, NAMED[name], stands, stands, *_messages(NAMED[name]), ", ".join(sources))
+    part = METHODS[name]
+    text = inspect.getdoc(part) or ""
+    about = re.split(r"(?<=\.)(?<!et al\.)\s", " ".join(text.split()), maxsplit=1)[0]
+    return Described(_spelled(part), "", about, text, *_messages(_least(part)), part.source)
+
+
+def _spelled(part: type[Part]) -> str:
+    """Returns the name of a part with its options: those that it needs, and in brackets those that it may have."""
+    defaults = inspect.signature(part).parameters
+    needed: list[str] = []
+    free: list[str] = []
+    for key, option in part.options.items():
+        default = defaults[key].default
+        word = f"{key}={'N' if default in (None, inspect.Parameter.empty) else default}"
+        (needed if option.needed else free).append(word)
+    found = part.name + ":" * bool(needed) + ",".join(needed)
+    return f"{found}[{',' if needed else ':'}{','.join(free)}]" if free else found
+
+
+def _least(part: type[Part]) -> str:
+    """Returns the shortest text that names a part: with examples of the options that it needs."""
+    needed = [option.form(key) for key, option in part.options.items() if option.needed]
+    return part.name + ":" * bool(needed) + ",".join(needed)
+
+
+def _messages(method: str) -> tuple[tuple[int, int], str]:
+    """Returns how many numbers messages have, the fewest and the most, and who gets them."""
+    stack, layout = build_method(method), reference_layout()
+    federation = stack.arrange(Federation(_CLIENTS, 8, Topology.build("ring", _CLIENTS)))
+    if federation.exchange.silent:
+        return (0, 0), "nothing is sent"
+    topology = federation.topology
+    counts = []
+    for event in range(_ROUNDS):
+        steps = Phase(np.ones(federation.clients, dtype=np.int64), layout.whole)
+        plan = Plan(event, (steps,), layout.whole, topology.weights(event), topology.edges(event))
+        counts.append(stack.plan(plan, layout).sent.count)
+    served = isinstance(federation.exchange, StarExchange)
+    return (min(counts), max(counts)), "to a server and back" if served else "to each neighbour"
