@@ -17,13 +17,13 @@ from declora.topology import Topology
 CLIENTS, ROUNDS = 4, 8
 
 
-@pytest.mark.parametrize("topology", ["ring", "star", "erdos-renyi:0.5", "path"])
+@pytest.mark.parametrize("topology", ["ring", "star", "erdos-renyi:0.6", "path"])
 def test_every_client_holds_the_token_equally_often(topology):
-    """Chi-square of visits, thinned until they are nearly independent (oddly: on an even ring the walk changes sides in
-    every step). The seed is fixed, so p > .01 holds always or never."""
-    graph = Topology.build(topology, 8, seed=3)
-    walk, apart = Walk(graph, seed=0), 41 if topology != "path" else 121
-    visits = np.bincount([walk.place(apart * t) for t in range(1, 1501)], minlength=8)
+    """Chi-square of visits of five clients, 31 steps apart: of the second eigenvalue, at most .81 in size, as good as
+    nothing is left. The seed is fixed, so p > .01 holds always or never.
+    """
+    walk = Walk(Topology.build(topology, 5, seed=3), seed=0)
+    visits = np.bincount([walk.place(31 * t) for t in range(1, 401)], minlength=5)
     assert stats.chisquare(visits).pvalue > 0.01
 
 

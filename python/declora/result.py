@@ -104,7 +104,7 @@ class SimulationResult:
             "samples of a client": f"{min(map(len, federation.shards)):,} to {max(map(len, federation.shards)):,}",
         }
         if not federation.exchange.silent:
-            message = federation.codec.frame_bytes(layout.columns)
+            message = federation.codec.frame_bytes(self._outcome.sent)
             facts |= {
                 "graph": federation.topology.name,
                 **self._weights(),
@@ -114,7 +114,7 @@ class SimulationResult:
                 "consensus step size": f"{self.config.gamma or federation.codec.default_gamma:.3g}",
                 "one message": f"{upto}{report.format_bytes(message)} ({message:,} bytes)"
                 + " and a bitmap" * federation.choosing,
-                "float32 message": report.format_bytes(4 * layout.columns + 96),
+                "float32 message": report.format_bytes(4 * self._outcome.sent + 96),
             }
         if federation.ranks:
             facts["ranks"] = _some(federation.ranks)

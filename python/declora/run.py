@@ -51,6 +51,8 @@ class Outcome:
     mean: torch.Tensor
     """float32 `[D]`: their average, weighted by the law that gossip keeps (`Topology.law`)."""
     layout: Layout
+    sent: int
+    """How many numbers a message of the first round has, or has at most."""
     lora: LoraConfig
     history: pd.DataFrame
     clients: pd.DataFrame
@@ -271,6 +273,7 @@ class Run:
             rows=self.bank.P.cpu(),
             mean=self._endpoint().cpu(),
             layout=self.layout,
+            sent=self._sent.count,
             lora=self._surgery.config,
             history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),

@@ -13,7 +13,6 @@ from declora.errors import ConfigError
 from declora.methods.norm_weights import product_norms, weigh
 from declora.methods.part import Part, Step
 from declora.mixer import Mixer
-from declora.mixer.refusals import sit_out
 from declora.plan import Plan
 from declora.spec import Option, Word
 
@@ -132,8 +131,7 @@ class HetLora(Part):
 
     def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, layout: Layout, gamma: float) -> None:
         """Combines factors by the weights of the norms, zeros in the place of what a message lacks, and the head."""
-        assert inbox.weights is not None
-        weights, public = sit_out(inbox.weights, inbox.refused), inbox.public()
+        weights, public = inbox.heard()
         for columns, own in (
             (layout.of_kinds("A", "B"), weigh(weights, product_norms(layout, public))),
             (layout.of_kinds("head"), weights),

@@ -17,6 +17,8 @@ from declora.topology import Topology
 __all__ = ["Described", "describe_method", "describe_methods", "reference_layout"]
 
 _CLIENTS = 10
+_STEPS = 5
+"""Local steps of a round."""
 _ROUNDS = 40
 """Rounds that are planned to see what is sent: a method may send other columns in other rounds."""
 
@@ -33,6 +35,7 @@ class Described:
         numbers: How many float32 numbers the least and the largest message of a client has.
         way: Who gets a message, in words.
         source: Where it is from.
+        chosen: Whether clients choose in each round what they send of these numbers.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Described:
     numbers: tuple[int, int]
     way: str
     source: str
+    chosen: bool = False
 
     @property
     def message(self) -> str:
@@ -52,16 +56,16 @@ class Described:
         count, size = f"{most:,}", f"{4e-6 * most:.2f}"
         if least < most:
             count, size = f"{least:,} to {count}", f"{4e-6 * least:.2f} to {size}"
-        return f"{count} numbers ({size} MB) {self.way}"
+        return f"{'up to ' * self.chosen}{count} numbers ({size} MB) {self.way}"
 
 
-def reference_layout() -> Layout:
-    """Returns the adapter of RoBERTa-base with LoRA of rank 8 on query and value, and a head of two classes."""
+def reference_layout(rank: int = 8) -> Layout:
+    """Returns the adapter of RoBERTa-base with LoRA of this rank on query and value, and a head of two classes."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(12):
         for target in ("query", "value"):
             place = f"roberta.encoder.layer.{layer}.attention.self.{target}"
-            shapes |= {f"{place}.lora_A.weight": (8, 768), f"{place}.lora_B.weight": (768, 8)}
+            shapes |= {f"{place}.lora_A.weight": (rank, 768), f"{place}.lora_B.weight": (768, rank)}
     for place, outputs in (("dense", 768), ("out_proj", 2)):
         shapes |= {f"classifier.{place}.weight": (outputs, 768), f"classifier.{place}.bias": (outputs,)}
     return Layout.of({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
@@ -80,11 +84,13 @@ def describe_method(name: str) -> Described:
     if name in NAMED:
         sources = dict.fromkeys(part.source for part in build_method(NAMED[name]).parts if part.source)
         stands = f"Stands for {NAMED[name]}."
-        return Described(name, NAMED[name], stands, stands, *_messages(NAMED[name]), ", ".join(sources))
+        numbers, way, chosen = _messages(NAMED[name])
+        return Described(name, NAMED[name], stands, stands, numbers, way, ", ".join(sources), chosen)
     part = METHODS[name]
     text = inspect.getdoc(part) or ""
     about = re.split(r"(?<=\.)(?<!et al\.)\s", " ".join(text.split()), maxsplit=1)[0]
-    return Described(_spelled(part), "", about, text, *_messages(_least(part)), part.source)
+    numbers, way, chosen = _messages(_least(part))
+    return Described(_spelled(part), "", about, text, numbers, way, part.source, chosen)
 
 
 def _spelled(part: type[Part]) -> str:
@@ -94,7 +100,8 @@ def _spelled(part: type[Part]) -> str:
     free: list[str] = []
     for key, option in part.options.items():
         default = defaults[key].default
-        word = f"{key}={'N' if default in (None, inspect.Parameter.empty) else default}"
+        shown = f"{default:.4g}" if isinstance(default, float) else default
+        word = f"{key}={'N' if default in (None, inspect.Parameter.empty) else shown}"
         (needed if option.needed else free).append(word)
     found = part.name + ":" * bool(needed) + ",".join(needed)
     return f"{found}[{',' if needed else ':'}{','.join(free)}]" if free else found
@@ -106,17 +113,19 @@ def _least(part: type[Part]) -> str:
     return part.name + ":" * bool(needed) + ",".join(needed)
 
 
-def _messages(method: str) -> tuple[tuple[int, int], str]:
-    """Returns how many numbers messages have, the fewest and the most, and who gets them."""
-    stack, layout = build_method(method), reference_layout()
-    federation = stack.arrange(Federation(_CLIENTS, 8, Topology.build("ring", _CLIENTS)))
+def _messages(method: str) -> tuple[tuple[int, int], str, bool]:
+    """Returns how many numbers messages have, the fewest and the most, who gets them, and if clients choose of them."""
+    stack = build_method(method)
+    federation = stack.arrange(Federation(_CLIENTS, 8, Topology.build("ring", _CLIENTS), rounds=_ROUNDS))
     if federation.exchange.silent:
-        return (0, 0), "nothing is sent"
-    topology = federation.topology
-    counts = []
+        return (0, 0), "nothing is sent", False
+    topology, layout = federation.topology, reference_layout(8 + federation.spare_rank)
+    counts, edges = [], []
     for event in range(_ROUNDS):
-        steps = Phase(np.ones(federation.clients, dtype=np.int64), layout.whole)
+        steps = Phase(np.full(federation.clients, _STEPS), layout.whole)
         plan = Plan(event, (steps,), layout.whole, topology.weights(event), topology.edges(event))
-        counts.append(stack.plan(plan, layout).sent.count)
-    served = isinstance(federation.exchange, StarExchange)
-    return (min(counts), max(counts)), "to a server and back" if served else "to each neighbour"
+        plan = stack.plan(plan, layout)
+        counts.append(plan.sent.count)
+        edges.append(len(plan.edges))
+    way = "to a server and back" if isinstance(federation.exchange, StarExchange) else "to each neighbour"
+    return (min(counts), max(counts)), "of one client to one neighbour" if max(edges) == 1 else way, federation.choosing
