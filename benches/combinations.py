@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from combinations import CODECS, GRAPHS, MIXERS, Fault, Refused, tried
 from declora.methods import METHODS
+from tiny_combinations import CODECS, GRAPHS, MIXERS, Fault, Refused, tried
 
 PAGE = """\
 # Methods with codecs, mixers and graphs

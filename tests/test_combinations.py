@@ -2,8 +2,8 @@
 
 import pytest
 
-from combinations import CODECS, GRAPHS, MIXERS, Fault, Ran, tried
 from declora.methods import METHODS
+from tiny_combinations import CODECS, GRAPHS, MIXERS, Fault, Ran, tried
 
 # Of a Latin square: for each method every codec, every mixer and every graph is there.
 SQUARE = [(CODECS[i], MIXERS[i * 2 % 5], GRAPHS[i % 4]) for i in range(5)]
