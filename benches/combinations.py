@@ -1,7 +1,7 @@
 """Every method with every codec, mixer and graph: a tiny run of it, or one sentence on why not.
 
 Run `python benches/combinations.py`; it writes docs/combinations.md and fails where a combination does neither. About
-six minutes on two cores.
+six to nine minutes on two cores.
 """
 
 import itertools
