@@ -1,6 +1,8 @@
 """What the tests share: tiny random models, a tiny tokenizer, tiny data, and where the real data is."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,6 +19,8 @@ import numpy as np
 import pytest
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+import declora
 
 # Two threads gain nothing on models this small, and cost much where another process wants the other core.
 torch.set_num_threads(1)
@@ -125,3 +129,14 @@ def tiny_texts(count: int = 96, labels: int = 2, seed: int = 0) -> datasets.Data
 @pytest.fixture
 def texts() -> datasets.DatasetDict:
     return datasets.DatasetDict(train=tiny_texts(96), validation=tiny_texts(40, seed=1))
+
+
+@pytest.fixture
+def tiny_run(tokenizer: transformers.PreTrainedTokenizerFast) -> Callable[..., declora.SimulationResult]:
+    """Returns `simulate` for four clients of a tiny model whose messages lose nothing; only their average is scored."""
+    defaults = {
+        "model": tiny_bert(), "tokenizer": tokenizer, "clients": 4, "rounds": 3, "local_steps": 2, "batch_size": 4,
+        "data": datasets.DatasetDict(train=tiny_texts(48), validation=tiny_texts(8)), "codec": "none",
+        "lora": {"r": 2, "target_modules": ["query", "value"]}, "client_eval_samples": 0, "progress": False,
+    }  # fmt: skip
+    return partial(declora.simulate, **defaults)

@@ -117,7 +117,7 @@ def test_moments_of_factors_begin_anew_each_round_and_those_of_the_head_go_on(to
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mixer": "median", "topology": "complete"}, "combines products .* mixer='median'"),
+        ({"mixer": "median", "topology": "complete"}, "combines adapters by a rule of its own.* mixer='median'"),
         ({"mixer": "clipped:tau=1"}, "mixer='clipped:tau=1'"),
         ({"codec": "q4+choco"}, r"codec='q4\+choco' remembers the numbers of factors"),
         ({"codec": "q2+ef"}, r"codec='q2\+ef' remembers"),

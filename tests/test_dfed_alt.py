@@ -1,11 +1,12 @@
 """DFedAlt and DFedSalt: what is personal stays at home, parts are trained in turns, and SAM looks around (V19)."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 import declora
-from conftest import tiny_bert
 from declora.errors import ConfigError
 from declora.methods import Step, build_method
 from declora.model import Block, Layout
@@ -20,16 +21,9 @@ LAYOUT = Layout(
 
 
 @pytest.fixture
-def run(tokenizer, texts):
-    def simulate(**settings):
-        defaults = {
-            "model": tiny_bert(), "tokenizer": tokenizer, "data": texts, "clients": CLIENTS, "rounds": 3,
-            "local_steps": 4, "batch_size": 4, "codec": "none", "client_eval_samples": 0, "progress": False,
-            "lora": {"r": 2, "target_modules": ["query"]}, "warmup": 0.0, "schedule": "constant",
-        }  # fmt: skip
-        return declora.simulate(**{**defaults, **settings})
-
-    return simulate
+def run(tiny_run):
+    lora = {"r": 2, "target_modules": ["query"]}
+    return partial(tiny_run, local_steps=4, lora=lora, warmup=0.0, schedule="constant")
 
 
 @pytest.mark.parametrize(("steps", "share", "first"), [(6, 1 / 6, 1), (5, 1 / 6, 1), (2, 0.9, 1), (10, 0.5, 5)])

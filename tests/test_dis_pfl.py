@@ -1,13 +1,13 @@
 """Dis-PFL: how many entries are active, where, and what becomes of the others, in functions and tiny runs (V16)."""
 
-import datasets
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_texts
-from declora.errors import ConfigError
+from declora.errors import ConfigError, RunFolderError
 from declora.methods import build_method
 from declora.methods.sparse import erk_counts, regrown
 from declora.model import Layout
@@ -18,18 +18,9 @@ SHAPES = [(4, 16), (16, 4), (4, 40), (24, 4)]
 
 
 @pytest.fixture
-def run(tokenizer):
-    data = datasets.DatasetDict(train=tiny_texts(48), validation=tiny_texts(8))
-
-    def simulate(method="dis-pfl", **settings):
-        few = {
-            "model": tiny_bert(), "tokenizer": tokenizer, "data": data, "clients": CLIENTS, "rounds": ROUNDS,
-            "local_steps": 2, "batch_size": 4, "learning_rate": 1e-2, "client_eval_samples": 0, "codec": "none",
-            "lora": {"r": 4, "target_modules": ["query", "value"]}, "weight_decay": 0.1,
-        }  # fmt: skip
-        return declora.simulate(method=method, **{**few, **settings})
-
-    return simulate
+def run(tiny_run):
+    lora = {"r": 4, "target_modules": ["query", "value"]}
+    return partial(tiny_run, method="dis-pfl", rounds=ROUNDS, learning_rate=1e-2, weight_decay=0.1, lora=lora)
 
 
 class Watching(declora.Part):
@@ -108,7 +99,7 @@ def test_the_share_that_moves_falls_from_half_of_drop_twice_to_nothing():
 @pytest.mark.parametrize("method", ["dis-pfl", "dis-pfl:density=0.2,regrow=gradient,masks=common"])
 def test_as_many_entries_are_active_in_each_layer_all_along_and_all_others_are_zero(run, method):
     watching = Watching()
-    result = run([method, watching])
+    result = run(method=[method, watching])
     layout, density = result.average.layout, build_method(method).parts[0].density
     matrices = [block for block in layout if block.kind != "head"]
     counts = erk_counts([block.shape for block in matrices], density)
@@ -126,7 +117,7 @@ def test_as_many_entries_are_active_in_each_layer_all_along_and_all_others_are_z
 
 def test_bytes_are_header_active_numbers_and_a_bit_for_each_entry(run):
     watching = Watching()
-    result = run(["dis-pfl:density=0.4", watching])
+    result = run(method=["dis-pfl:density=0.4", watching])
     layout = result.average.layout
     entries = layout.columns - layout.size("head")
     sent = 96 + -(-entries // 8) + 4 * watching.rounds[0][0].sum(1)
@@ -136,7 +127,7 @@ def test_bytes_are_header_active_numbers_and_a_bit_for_each_entry(run):
 
 
 def test_everything_active_is_dec_lora(run):
-    one, other = run("dis-pfl:density=1"), run("dec-lora")
+    one, other = run(method="dis-pfl:density=1"), run(method="dec-lora")
     for client in range(CLIENTS):
         # The same steps; gossip rounds float64 once, and float32 after each term.
         torch.testing.assert_close(one.client(client).row, other.client(client).row, atol=1e-5, rtol=1e-4)
@@ -150,7 +141,7 @@ def test_what_grows_is_where_the_last_gradient_is_largest(run):
             return losses
 
     watching = Gradients()
-    result = run(["dis-pfl:regrow=gradient", watching], rounds=1)
+    result = run(method=["dis-pfl:regrow=gradient", watching], rounds=1)
     (before, _), (after, _) = watching.steps
     for block in result.average.layout:
         if block.kind == "head":
@@ -224,3 +215,11 @@ def test_what_is_evaluated_for_all_is_the_mean_over_those_who_have_an_entry():
 def test_what_it_cannot_be_combined_with_is_refused_before_anything_is_loaded(settings, message):
     with pytest.raises(ConfigError, match=message):
         declora.simulate(clients=CLIENTS, model="no/such-model", **settings)
+
+
+def test_it_cannot_go_on_with_other_rounds_by_which_its_masks_move(run, tmp_path):
+    assert build_method("dis-pfl").plans_ahead
+    run(out=str(tmp_path / "run"), checkpoint_every=2)
+    objects = {name: run.keywords[name] for name in ("model", "tokenizer", "data")}
+    with pytest.raises(RunFolderError, match="rounds"):
+        declora.resume(tmp_path / "run", rounds=2 * ROUNDS, **objects)

@@ -107,5 +107,17 @@ def test_messages_are_tiny_whatever_the_layers_width(result):
 
 
 def test_a_rank_above_a_layers_width_is_refused():
+    of = layout(rank=6)
+    plan = Plan.of_clients(of.columns, np.ones(CLIENTS, dtype=np.int64))
     with pytest.raises(ConfigError, match=r"rank 6 is above the width of x, which is 7 by 5. Lower lora.r to 5"):
-        begun(layout(rank=6))
+        build_method("fed-sb").plan(plan, of)
+
+
+def test_ranks_that_are_unlike_are_refused_for_clients_and_for_layers(tiny_run):
+    with pytest.raises(
+        ConfigError, match=r"ranks=\[1, 2, 2, 1\]: method='fed-sb' averages one r x r matrix of a layer"
+    ):
+        tiny_run(method="fed-sb", ranks=[1, 2, 2, 1])
+    lora = {"r": 2, "target_modules": ["query", "value"], "rank_pattern": {"value": 1}}
+    with pytest.raises(ConfigError, match=r"method='fed-sb' needs one rank of all layers, but lora\.rank_pattern"):
+        tiny_run(method="fed-sb", lora=lora)

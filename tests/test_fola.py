@@ -7,8 +7,9 @@ import torch
 
 import declora
 from conftest import tiny_bert, tiny_texts
+from declora.inbox import Inbox
 from declora.methods import Step, build_method
-from declora.methods.fola import pooled
+from declora.mixer import Linear
 from declora.model import Block, Layout
 from declora.plan import Plan
 from declora.state import State
@@ -17,6 +18,12 @@ from federations import federation_of, gossip_of, rows_of
 
 CLIENTS, COLUMNS = 6, 40
 LAYOUT = Layout([Block("x", (COLUMNS,), "A", 0)])
+
+
+def pooled(weights, public, rows, *, gamma=1.0, floor=1e-6):
+    """Pools `rows [clients, 2 n]`, means and precisions, in place with the messages `public`."""
+    inbox = Inbox(np.zeros(len(rows), dtype=np.int64), weights, values=public)
+    build_method(f"fola:floor={floor}").mix(Linear(), inbox, rows, layout=LAYOUT, gamma=gamma)
 
 
 def gaussians(seed=0):
@@ -69,7 +76,7 @@ def test_columns_are_pooled_alike_in_parts_and_as_a_whole(monkeypatch):
     whole, parts = gaussians(), gaussians()
     w = Topology.build("ring", CLIENTS).weights(0)
     pooled(w, whole.copy(), whole)
-    monkeypatch.setattr("declora.methods.fola._AT_ONCE", 50)
+    monkeypatch.setattr("declora.mixer.ratio._COLUMNS", 7)
     pooled(w, parts.copy(), parts)
     np.testing.assert_array_equal(whole, parts)
 

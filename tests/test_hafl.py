@@ -1,12 +1,12 @@
 """HAFL: which components clients train and send, and what becomes of the others, in hooks and in tiny runs (V15)."""
 
-import datasets
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora.errors import ConfigError
 from declora.methods import build_method
 from declora.methods.components import Components
@@ -17,18 +17,9 @@ CLIENTS, ROUNDS, RANKS = 4, 3, [1, 2, 4, 3]
 
 
 @pytest.fixture
-def run(tokenizer):
-    data = datasets.DatasetDict(train=tiny_texts(48), validation=tiny_texts(8))
-
-    def simulate(method="hafl", **settings):
-        few = {
-            "model": tiny_bert(), "tokenizer": tokenizer, "data": data, "clients": CLIENTS, "rounds": ROUNDS,
-            "local_steps": 2, "batch_size": 4, "learning_rate": 1e-2, "client_eval_samples": 0, "codec": "none",
-            "lora": {"r": 4, "target_modules": ["query", "value"]}, "weight_decay": 0.1,
-        }  # fmt: skip
-        return declora.simulate(method=method, **{**few, **settings})
-
-    return simulate
+def run(tiny_run):
+    lora = {"r": 4, "target_modules": ["query", "value"]}
+    return partial(tiny_run, method="hafl", rounds=ROUNDS, learning_rate=1e-2, weight_decay=0.1, lora=lora)
 
 
 class Watching(declora.Part):
@@ -92,7 +83,7 @@ def test_the_best_of_each_layer_are_chosen_and_draws_decide_between_equal_ones()
 
 def test_what_is_frozen_gets_no_step_and_each_client_trains_as_many_components_as_its_rank(run):
     watching = Watching()
-    result = run(["hafl", watching], ranks=RANKS)
+    result = run(method=["hafl", watching], ranks=RANKS)
     layout = result.average.layout
     assert {block.shape[0] for block in layout if block.kind == "A"} == {4}
     components = Components(layout)
@@ -106,7 +97,7 @@ def test_what_is_frozen_gets_no_step_and_each_client_trains_as_many_components_a
 
 def test_bytes_are_header_bits_and_chosen_components_and_what_nobody_near_sent_keeps_its_bits(run):
     watching = Watching()
-    result = run(["hafl:keep=0.25", watching], clients=5)
+    result = run(method=["hafl:keep=0.25", watching], clients=5)
     layout = result.average.layout
     units = sum(a.shape[0] for _, a in layout.pairs)
     sent = 96 + -(-units // 8) + 4 * ((layout.columns - layout.size("head")) // 4 + layout.size("head"))
@@ -121,7 +112,7 @@ def test_bytes_are_header_bits_and_chosen_components_and_what_nobody_near_sent_k
 def test_scores_are_those_of_adalora(run):
     """Float64, from the adapters and gradients of all steps, before what is frozen is left out."""
     watching, b1, b2 = Watching(), 0.7, 0.6
-    run([f"hafl:b1={b1},b2={b2}", watching])
+    run(method=[f"hafl:b1={b1},b2={b2}", watching])
     s = u = torch.zeros(())
     for adapter, gradients in watching.steps:
         importance = (adapter.double() * gradients.double()).abs()
@@ -135,7 +126,7 @@ def test_scores_are_those_of_adalora(run):
 
 def test_the_components_of_the_next_round_are_those_of_the_highest_scores(run):
     watching = Watching()
-    result = run(["hafl:keep=0.5", watching], rounds=ROUNDS)
+    result = run(method=["hafl:keep=0.5", watching], rounds=ROUNDS)
     layout = result.average.layout
     part = build_method("hafl:keep=0.5")
     part.arrange(result.federation)
@@ -155,12 +146,12 @@ def test_the_components_of_the_next_round_are_those_of_the_highest_scores(run):
 
 def test_clients_begin_with_components_of_their_own_draw(run):
     watching = Watching()
-    run(["hafl:keep=0.25", watching], rounds=1)
+    run(method=["hafl:keep=0.25", watching], rounds=1)
     assert len(np.unique(watching.carried, axis=0)) > 1
 
 
 def test_who_selects_all_runs_dec_lora(run):
-    one, other = run("hafl:keep=1"), run("dec-lora")
+    one, other = run(method="hafl:keep=1"), run(method="dec-lora")
     for client in range(CLIENTS):
         # The same steps; gossip rounds float64 once, and float32 after each term.
         torch.testing.assert_close(one.client(client).row, other.client(client).row, atol=1e-5, rtol=1e-4)

@@ -2,14 +2,13 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
-import datasets
 import numpy as np
 import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora.errors import ConfigError
 from declora.methods import build_method
 from declora.methods.norm_weights import product_norms, weigh
@@ -25,18 +24,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def run(tokenizer):
-    data = datasets.DatasetDict(train=tiny_texts(48), validation=tiny_texts(8))
-
-    def simulate(method="hetlora", **settings):
-        few = {
-            "model": tiny_bert(), "tokenizer": tokenizer, "data": data, "clients": CLIENTS, "rounds": 4,
-            "local_steps": 2, "batch_size": 4, "learning_rate": 1e-2, "client_eval_samples": 0, "codec": "none",
-            "lora": {"r": 4, "target_modules": ["query", "value"]}, "ranks": RANKS,
-        }  # fmt: skip
-        return declora.simulate(method=method, **{**few, **settings})
-
-    return simulate
+def run(tiny_run):
+    lora = {"r": 4, "target_modules": ["query", "value"]}
+    return partial(tiny_run, method="hetlora", clients=CLIENTS, rounds=4, learning_rate=1e-2, lora=lora, ranks=RANKS)
 
 
 class Watching(declora.Part):
@@ -154,7 +144,7 @@ def test_the_pull_is_the_gradient_of_the_product_of_the_tails_norms():
 
 def test_tails_that_shrink_are_dropped_and_no_longer_sent(run):
     watching = Watching()
-    result = run(["hetlora:gamma=0.5,decay=3", watching])
+    result = run(method=["hetlora:gamma=0.5,decay=3", watching])
     layout, ranks = result.average.layout, np.array([RANKS, *watching.ranks])
     assert watching.ranks[0] == RANKS  # B was 0: no tail can shrink
     for before, after in itertools.pairwise(ranks):
@@ -171,13 +161,13 @@ def test_tails_that_shrink_are_dropped_and_no_longer_sent(run):
 
 def test_gamma_of_1_drops_and_pulls_nothing(run):
     watching = Watching()
-    run(["hetlora:gamma=1,decay=100", watching], rounds=2)
+    run(method=["hetlora:gamma=1,decay=100", watching], rounds=2)
     assert watching.ranks == [RANKS] * 2
 
 
 def test_that_the_mean_is_not_kept_is_said(run):
     assert any("mean over clients is not kept" in note for note in run(rounds=1).notes)
-    assert not any("hetlora" in note for note in run(["local", build_method("hetlora")], rounds=1).notes)
+    assert not any("hetlora" in note for note in run(method=["local", build_method("hetlora")], rounds=1).notes)
 
 
 @pytest.mark.parametrize(
@@ -197,4 +187,4 @@ def test_what_it_cannot_be_combined_with_is_refused_before_anything_is_loaded(se
 
 def test_a_part_that_sends_one_factor_alone_is_refused(run):
     with pytest.raises(ConfigError, match="another part of the method sends only"):
-        run("ffa-lora+hetlora")
+        run(method="ffa-lora+hetlora")

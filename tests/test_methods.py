@@ -1,5 +1,6 @@
 """What methods train, send and combine: in runs of a tiny model, and in plans without one."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -118,6 +119,20 @@ def test_a_message_of_ffa_lora_has_no_a(run):
     layout = result.average.layout
     sent = 96 + 4 * (layout.columns - layout.size("A"))
     assert result.history["bytes_sent"].tolist() == [CLIENTS * 2 * sent] * ROUNDS
+    assert f"({sent:,} bytes)" in result.facts()["one message"]
+
+
+def test_a_round_in_which_nobody_trains_has_no_loss(run):
+    class Idle(declora.Part):
+        name = "idle"
+
+        def plan(self, plan, layout):
+            phases = tuple(Phase(phase.steps * (plan.event % 2), phase.trained) for phase in plan.phases)
+            return dataclasses.replace(plan, phases=phases)
+
+    result = run(method=Idle())
+    assert result.history["train_loss"].isna().tolist() == [True, False] * (ROUNDS // 2)
+    assert result.history["samples_seen"].tolist() == [0, CLIENTS * 2 * 4] * (ROUNDS // 2)
 
 
 def test_a_factor_at_rest_is_not_trained(rounds):
@@ -262,7 +277,7 @@ def test_what_a_part_of_the_users_own_gives_is_checked(run, members, message):
 
 
 def test_a_part_that_does_not_fit_the_model_is_refused_before_anything_is_written(run, tmp_path):
-    with pytest.raises(ConfigError, match=r"decaf.* sends only one of the two"):
+    with pytest.raises(ConfigError, match=r"decaf.* sends only some columns"):
         run(method="ffa-lora+decaf", out=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

@@ -1,14 +1,13 @@
 """RW-LoRA: one token walks, uniformly in the long run (V14), and only its holder trains."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-import declora
-from conftest import tiny_bert
 from declora.errors import ConfigError
 from declora.methods.rw_lora import Walk
 from declora.run import Run
@@ -38,16 +37,8 @@ def test_the_walk_goes_along_edges_and_is_a_function_of_the_seed_and_the_round()
 
 
 @pytest.fixture
-def run(tokenizer, texts):
-    def simulate(**settings):
-        defaults = {
-            "model": tiny_bert(), "tokenizer": tokenizer, "data": texts, "clients": CLIENTS, "rounds": ROUNDS,
-            "local_steps": 2, "batch_size": 4, "codec": "none", "client_eval_samples": 0, "progress": False,
-            "lora": {"r": 2, "target_modules": ["query"]}, "method": "rw-lora",
-        }  # fmt: skip
-        return declora.simulate(**{**defaults, **settings})
-
-    return simulate
+def run(tiny_run):
+    return partial(tiny_run, method="rw-lora", rounds=ROUNDS)
 
 
 def test_only_the_holder_trains_and_only_the_next_one_hears_it(run, monkeypatch):
@@ -104,6 +95,7 @@ def test_a_message_that_loses_something_arrives_as_it_was_decoded(run):
         ({"codec": "q4+choco"}, "one client hears a message. Use a codec without a memory, e.g. codec='q4"),
         ({"mixer": "median", "topology": "complete"}, "mixer='median' would have no effect"),
         ({"attack": "sign-flip", "attackers": [1]}, "no rule can outvote it"),
+        ({"topology": "exponential"}, "topology='exponential' has edges of one way"),
         ({"method": "fedavg+rw-lora"}, "both 'fedavg' and 'rw-lora' say who talks to whom"),
     ],
 )

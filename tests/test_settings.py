@@ -134,6 +134,16 @@ def test_overrides_in_a_text_are_read_as_flags_are():
     }  # fmt: skip
 
 
+def test_commas_between_the_options_of_a_method_part_no_runs():
+    assert parse_overrides("dec-lora,dp:epsilon=8,delta=1e-5,clip=2,prox+dfed-salt:share=0.5,rho=1 codec=q4,local") == {
+        "dec-lora": {"method": "dec-lora"},
+        "dp:epsilon=8,delta=1e-5,clip=2": {"method": "dp:epsilon=8,delta=1e-5,clip=2"},
+        "prox+dfed-salt:share=0.5,rho=1 codec=q4": {"method": "prox+dfed-salt:share=0.5,rho=1", "codec": "q4"},
+        "local": {"method": "local"},
+    }
+    assert list(parse_overrides("decaf:left=1,codec=q4,dec-lora")) == ["decaf:left=1", "codec=q4", "dec-lora"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -137,7 +137,8 @@ class SimulationConfig:
     fedavg (exact average by a server, weighted by samples), local (no gossip); ffa-lora (A stays as it was drawn),
     decaf (products B A are averaged, and factored again at each client's rank; fedavg+decaf:left=1 is FlexLoRA),
     adf-lora[:interval=5], tad-lora[:interval=N] and rolora[:interval=1] (B is trained for so many rounds, then A),
-    gradient-tracking, d2 (against the bias of unlike data); several parts joined by +; or a `declora.Part` of yours."""
+    gradient-tracking, d2 (against the bias of unlike data), dp:epsilon=8 (differential privacy) and others: `declora
+    methods` lists all; several parts joined by +; or a `declora.Part` of yours."""
     compare: Annotated[Any | None, Given(Text()), SHARED] = None
     """Several runs from the same seeds: method names, each with overrides if need be ("dec-lora codec=none"), in a list
     or in one text with commas; or labels with their settings."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from declora.mixer import Mixer
 from declora.mixer.refusals import sit_out
-from declora.plan import Mask, Rows
+from declora.plan import Columns, Mask, Rows
 from declora.wire import CheckedRound
 
 __all__ = ["Inbox"]
@@ -46,6 +46,24 @@ class Inbox:
         """Returns the mixing matrix `[clients, messages]` without who was refused, and z of all messages."""
         assert self.weights is not None
         return sit_out(self.weights, self.refused), self.public()
+
+    def mix_columns(
+        self, mixer: Mixer, columns: Columns, rows: Rows, *, gamma: float, weights: sp.csr_array | None = None
+    ) -> None:
+        """Mixes these columns alone of `rows [clients, columns]` in place by a rule.
+
+        Args:
+            mixer: The rule.
+            columns: Of what is sent.
+            rows: The clients' values.
+            gamma: Consensus step size.
+            weights: `[clients, messages]`, in the place of those that `heard` returns.
+        """
+        matrix, public = self.heard()
+        if columns.count:
+            mixed = columns.take(rows)
+            mixer.mix(matrix if weights is None else weights, columns.take(public), mixed, gamma=gamma)
+            columns.put(rows, mixed)
 
     def mix(self, mixer: Mixer, rows: Rows, *, gamma: float) -> None:
         """Mixes `rows [clients, columns]` in place by a rule, decoding in the same pass where z is not needed."""

@@ -110,7 +110,7 @@ class Run:
             self.federation, shards, seed=config.seed, whole_epochs=config.local_epochs is not None
         )
         self.local_steps = steps_per_round(self._orders, steps=config.local_steps, epochs=config.local_epochs)
-        self.federation = self.method.calibrate(self.federation, config.rounds, self.local_steps)
+        self.federation = self.method.calibrate(self.federation, self.local_steps)
         owners = RowOwners()
         with material.base.lent():
             self._surgery = Surgery(
@@ -344,10 +344,11 @@ class Run:
         self, plan: Plan, work: LocalRound, inbox: Inbox, seconds: Mapping[str, float], before: RoundRecord | None
     ) -> RoundRecord:
         honest = self.federation.honest
+        trained = [client for client in honest if plan.steps[client]]
         record: RoundRecord = {
             "round": plan.event + 1,
             "learning_rate": work.learning_rate,
-            "train_loss": float(work.losses[[client for client in honest if plan.steps[client]]].mean()),
+            **({"train_loss": float(work.losses[trained].mean())} if trained else {}),
             "samples_seen": int(work.samples.sum()),
             "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
             "consensus_distance": means.consensus_distance(self.bank.P, honest),

@@ -133,7 +133,7 @@ def parse_overrides(
         ConfigError: No run, an unknown method, two runs with one label, or something that is no table of settings.
     """
     if isinstance(runs, str):
-        runs = [run.strip() for run in runs.split(",")]
+        runs = _separated(runs)
     if not isinstance(runs, Sequence | Mapping):
         raise ConfigError(f"compare={shown(runs)} must be a list of runs, e.g. compare=['dec-lora', 'local'].")
     if isinstance(runs, Mapping):
@@ -152,6 +152,19 @@ def parse_overrides(
             f"compare has {twice!r} twice. Give the runs different settings, or labels: {{'a': {{...}}}}."
         )
     return found
+
+
+def _separated(text: str) -> list[str]:
+    """Returns what stands between commas, but for those between options of one method: `dp:epsilon=8,delta=1e-5`."""
+    runs: list[str] = []
+    for piece in (piece.strip() for piece in text.split(",")):
+        last = re.split("[+]", runs[-1])[-1] if runs else ""  # of overrides, no name of a method
+        part = METHODS.get(last.partition(":")[0])
+        if part is not None and ":" in last and piece.partition("=")[0] in part.options:
+            runs[-1] += f",{piece}"
+        else:
+            runs.append(piece)
+    return runs
 
 
 def _parse_run(run: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

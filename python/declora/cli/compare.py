@@ -20,7 +20,9 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         description="Runs every method with every seed. Learning rates are chosen on rows held out of the training "
         "data. What was finished is not run again: interrupt it and go on later.",
     )
-    parser.add_argument("--methods", required=True, help="methods with commas: dec-lora,tad-lora,decaf codec=none")
+    parser.add_argument(
+        "--methods", required=True, help="methods with commas: dec-lora,dp:epsilon=8,delta=1e-5,decaf codec=none"
+    )
     parser.add_argument("--config", metavar="FILE", help="settings of every run in TOML (run.toml) or JSON")
     parser.add_argument("--seeds", default="3", metavar="N", help="how many, or which ones with commas")
     parser.add_argument("--budget", default="work", help="what is the same for all: work (default) or bytes")

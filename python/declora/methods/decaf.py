@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from declora.errors import ConfigError
-from declora.methods.part import Part
+from declora.methods.combining import Combining, check_whole
 from declora.mixer import Mixer
 from declora.plan import Plan
 from declora.spec import Option
@@ -18,7 +17,6 @@ from declora.spec import Option
 if TYPE_CHECKING:
     import torch
 
-    from declora.federation import Federation
     from declora.inbox import Inbox
     from declora.methods.products import Split
     from declora.model import Layout
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Decaf"]
 
 
-class Decaf(Part):
+class Decaf(Combining):
     """Products are averaged where Dec-LoRA averages factors, so that no two clients' factors interfere.
 
     Client i sends its factors, forms the products of all that it hears, and takes for its own the factors nearest to
@@ -46,6 +44,7 @@ class Decaf(Part):
     name = "decaf"
     source = "arXiv 2505.21382"
     of_products = True
+    factors_anew = "them"
     options: ClassVar[Mapping[str, Option]] = {"left": Option(whole=True, least=0, most=1)}
 
     def __init__(self, *, left: int = 0) -> None:
@@ -55,57 +54,26 @@ class Decaf(Part):
         """The part with its options, as settings write it."""
         return f"{self.name}:left=1" if self.left else self.name
 
-    def arrange(self, federation: Federation) -> Federation:
-        """Returns the federation.
-
-        Raises:
-            ConfigError: A rule that combines numbers, not products; or a memory of columns, which mean something else
-                in each round.
-        """
-        if federation.exchange.silent:
-            return federation
-        if str(federation.mixer) != "linear":
-            raise ConfigError(
-                f"method={self.name!r} combines products of factors, which mixer={str(federation.mixer)!r}, a rule for "
-                "the factors' numbers, does not. Use mixer='linear', or method='dec-lora'."
-            )
-        if not federation.codec.memory.lossless:
-            raise ConfigError(
-                f"codec={federation.codec.name!r} remembers the numbers of factors, but method={self.name!r} factors "
-                "anew in every round, after which they mean something else. Use a codec without a memory, e.g. "
-                "codec='q4'."
-            )
-        return federation
-
     def plan(self, plan: Plan, layout: Layout) -> Plan:
         """Returns the round in which A and B begin without moments.
 
         Raises:
             ConfigError: Another part of the method does not send all columns.
         """
-        if not plan.sent.whole:
-            raise ConfigError(
-                f"method={self.name!r} combines products of A and B, but another part of the method sends only one of "
-                "the two. Use either without the other."
-            )
+        check_whole(self, plan, "combines products of A and B")
         return replace(plan, fresh=plan.fresh | layout.of_kinds("A", "B"))
 
     def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, layout: Layout, gamma: float) -> None:
         """Combines the products of `rows [clients, D]` in place with those that arrived, and the head by the mixer."""
         import torch
 
-        from declora.methods.products import combine_products, difference_form
+        from declora.methods.products import combine_products, heard_sums
 
         weights, public = inbox.heard()
-        head = layout.of_kinds("head")
-        mixed = head.take(rows)
-        if head.count:
-            mixer.mix(weights, head.take(public), mixed, gamma=gamma)
-        exact = np.array([np.array_equal(own, heard) for own, heard in zip(rows, public, strict=False)])
+        sums = heard_sums(weights, public, rows, gamma)
+        inbox.mix_columns(mixer, layout.of_kinds("head"), rows, gamma=gamma)
         own, heard = torch.from_numpy(rows), torch.from_numpy(public)
-        coefficients = difference_form(weights, np.arange(len(rows)), exact, gamma)
-        combine_products(layout, [heard, own], coefficients, own, split=self._split)
-        head.put(rows, mixed)
+        combine_products(layout, [heard, own], sums, own, split=self._split)
 
     def endpoint(
         self, state: State, layout: Layout, clients: Sequence[int], law: NDArray[np.float64] | None

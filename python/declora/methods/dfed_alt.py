@@ -117,14 +117,13 @@ class DFedSalt(DFedAlt):
         return f"{super().__str__()},rho={self.rho:g}"
 
     def begin(self, state: State, layout: Layout) -> None:
-        """Finds the shared columns."""
-        self._shared = self.own(layout).rest
+        """Finds the personal columns."""
+        self._own = self.own(layout)
 
     def gradient(self, compute: Callable[[], torch.Tensor], state: State, step: Step) -> torch.Tensor:
         """Computes the gradients of a step on u at the worst point near it, and those of a step on v as they are."""
         losses = compute()
-        spans = (step.phase.trained & self._shared).spans
-        if not self.rho or not spans:
+        if not self.rho or (step.phase.trained & self._own).count:
             return losses
         before = state.adapter.clone()
         norms = step.gradients.norm(dim=1, keepdim=True)

@@ -67,6 +67,11 @@ class DisPfl(Part):
         """The part with its options, as settings write it."""
         return f"{self.name}:density={self.density:g},drop={self.drop:g},regrow={self.regrow},masks={self.masks}"
 
+    @property
+    def plans_ahead(self) -> bool:
+        """Whether masks move by how many rounds there are in all."""
+        return True
+
     def arrange(self, federation: Federation) -> Federation:
         """Returns the federation.
 

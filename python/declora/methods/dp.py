@@ -113,13 +113,13 @@ class DifferentialPrivacy(Part):
         accountant.check_installed()
         return replace(federation, sampling="poisson")
 
-    def calibrate(self, federation: Federation, rounds: int, steps: NDArray[np.int64]) -> Federation:
+    def calibrate(self, federation: Federation, steps: NDArray[np.int64]) -> Federation:
         """Finds each client's noise for its steps of all rounds.
 
         Raises:
             ConfigError: No noise is enough.
         """
-        self._seed, self._steps = federation.seed, steps
+        self._seed, self._steps, rounds = federation.seed, steps, federation.rounds
         self._rates = federation.sampling_rates
         pairs = list(zip(self._rates.tolist(), (rounds * steps).tolist(), strict=True))
         self._sigmas = np.array([self._noise(rate, total) for rate, total in pairs])

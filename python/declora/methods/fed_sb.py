@@ -10,6 +10,7 @@ import numpy as np
 
 from declora import seeds
 from declora.errors import ConfigError
+from declora.methods.combining import check_whole
 from declora.methods.part import Part, Step
 from declora.plan import Columns, Phase, Plan
 
@@ -39,25 +40,25 @@ class FedSb(Part):
     source = "arXiv 2502.15436"
 
     def arrange(self, federation: Federation) -> Federation:
-        """Returns the federation."""
+        """Returns the federation.
+
+        Raises:
+            ConfigError: Clients of unlike ranks, whose R would be of unlike sizes.
+        """
+        if len(set(federation.ranks)) > 1:
+            raise ConfigError(
+                f"ranks={list(federation.ranks)}: method={self.name!r} averages one r x r matrix of a layer, which has "
+                "to be of one size. Use the same rank for all, or method='decaf' for clients of unlike ranks."
+            )
         self._seed = federation.seed
         return federation
 
     def begin(self, state: State, layout: Layout) -> None:
-        """Draws B and A, and begins at R = 0.
-
-        Raises:
-            ConfigError: The rank is larger than a layer's width.
-        """
+        """Draws B and A, and begins at R = 0."""
         self._layout = layout
         self._fixed: list[tuple[Block, Block, torch.Tensor]] = []
         for b, a in layout.pairs:
             (d, r), k = b.shape, a.shape[1]
-            if r > min(d, k):
-                raise ConfigError(
-                    f"method={self.name!r}: rank {r} is above the width of {a.name.rpartition('.lora_A')[0]}, which is "
-                    f"{d} by {k}. Lower lora.r to {min(d, k)}."
-                )
             left, right = (self._orthonormal(size, r, block.name, state.adapter) for size, block in ((d, b), (k, a)))
             self._fixed.append((b, a, left))
             layout.view(state.adapter, a.name)[:] = right.T
@@ -77,37 +78,41 @@ class FedSb(Part):
         """Returns the round in which R and the head are trained and sent; R is kept where B is in between.
 
         Raises:
-            ConfigError: Another part of the method sends some columns only.
+            ConfigError: Another part of the method sends some columns only; or ranks are unlike, or above a layer's
+                width.
         """
-        if not plan.sent.whole:
-            raise ConfigError(
-                f"method={self.name!r} has one matrix a layer to send, but another part of the method sends only some "
-                "columns. Use either without the other."
-            )
+        check_whole(self, plan, "has one matrix of a layer to send")
+        self._check_ranks(layout)
         moving = layout.of_kinds("B", "head")
         phases = tuple(Phase(phase.steps, phase.trained & moving) for phase in plan.phases)
         return replace(plan, phases=phases, sent=Columns.all(self.lifted(layout).columns))
 
+    def _check_ranks(self, layout: Layout) -> None:
+        if len({a.shape[0] for _, a in layout.pairs}) > 1:
+            raise ConfigError(
+                f"method={self.name!r} needs one rank of all layers, but lora.rank_pattern gives them ranks of their "
+                "own. Leave it out."
+            )
+        for b, a in layout.pairs:
+            (d, rank), k = b.shape, a.shape[1]
+            if rank > min(d, k):
+                raise ConfigError(
+                    f"method={self.name!r}: rank {rank} is above the width of {a.name.rpartition('.lora_A')[0]}, which "
+                    f"is {d} by {k}. Lower lora.r to {min(d, k)}."
+                )
+
     def before_round(self, state: State, plan: Plan) -> None:
         """Puts R in the place of B's first rows, where the optimizer finds it."""
-        core = self._core(state)
-        for layer, view in enumerate(self._inner(state.adapter)):
-            self._layout.view(state.adapter, self._fixed[layer][0].name).zero_()
-            view.copy_(core[:, layer])
+        self._fold(state.adapter, list(self._core(state).unbind(dim=1)))
 
     def gradient(self, compute: Callable[[], torch.Tensor], state: State, step: Step) -> torch.Tensor:
         """Computes the gradient of R, B^T times that of B R, into the place of B's first rows."""
         cores = [view.clone() for view in self._inner(state.adapter)]
         self._unfold(state, cores)
         losses = compute()
-        for (b, _, left), core in zip(self._fixed, cores, strict=True):
-            whole, rank = self._layout.view(step.gradients, b.name), b.shape[1]
-            inner = left.T @ whole
-            whole.zero_()
-            whole[:, :rank] = inner
-            values = self._layout.view(state.adapter, b.name)
-            values.zero_()
-            values[:, :rank] = core
+        gradients = [left.T @ self._layout.view(step.gradients, b.name) for b, _, left in self._fixed]
+        self._fold(step.gradients, gradients)
+        self._fold(state.adapter, cores)
         return losses
 
     def lifted(self, layout: Layout) -> Layout:
@@ -150,6 +155,12 @@ class FedSb(Part):
         for layer, core in enumerate(cores):
             self._core(state)[:, layer] = core
         self._unfold(state, cores)
+
+    def _fold(self, rows: torch.Tensor, cores: list[torch.Tensor]) -> None:
+        """Puts `[clients, r, r]` of each layer in the place of B's first rows in `rows [clients, D]`, then zeros."""
+        for (b, _, _), view, core in zip(self._fixed, self._inner(rows), cores, strict=True):
+            self._layout.view(rows, b.name).zero_()
+            view.copy_(core)
 
     def _unfold(self, state: State, cores: list[torch.Tensor]) -> None:
         """Puts B R in the place of B, for R `[clients, r, r]` of each layer."""

@@ -41,10 +41,7 @@ class FedRot(Combining):
         import torch
 
         weights, public = inbox.heard()
-        head = layout.of_kinds("head")
-        mixed = head.take(rows)
-        if head.count:
-            mixer.mix(weights, head.take(public), mixed, gamma=gamma)
+        inbox.mix_columns(mixer, layout.of_kinds("head"), rows, gamma=gamma)
         own, heard = torch.from_numpy(rows), torch.from_numpy(public)
         for b, a in layout.pairs:
             of_b, of_a = (layout.view(heard, block.name).double() for block in (b, a))
@@ -59,7 +56,6 @@ class FedRot(Combining):
                         moved_b.add_(of_b[other] @ turn - of_b[client], alpha=gamma * share)
                         moved_a.add_(turn.T @ of_a[other] - of_a[client], alpha=gamma * share)
                 into_b[client], into_a[client] = moved_b, moved_a
-        head.put(rows, mixed)
 
 
 def rotation(b: torch.Tensor, a: torch.Tensor, to_b: torch.Tensor, to_a: torch.Tensor) -> torch.Tensor:

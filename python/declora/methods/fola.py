@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora.methods.combining import Combining
 from declora.methods.part import Step
 from declora.mixer import Mixer
+from declora.mixer.ratio import mix_ratio
 from declora.plan import Plan
 from declora.spec import Option
 
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from declora.model import Layout
     from declora.state import Array, State
 
-__all__ = ["Fola", "pooled"]
-
-_AT_ONCE = 1 << 22
-"""Numbers of float64 that are pooled together."""
+__all__ = ["Fola"]
 
 
 class Fola(Combining):
@@ -104,9 +101,15 @@ class Fola(Combining):
         return self._beside(state.adapter, omega)
 
     def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, layout: Layout, gamma: float) -> None:
-        """Pools `rows [clients, 2 sent columns]` in place."""
+        """Pools `rows [clients, 2 sent columns]` in place, each number by itself."""
         weights, public = inbox.heard()
-        pooled(weights, public, rows, gamma=gamma, floor=self.floor)
+        x, omega = np.split(rows, 2, axis=1)
+        z, heard = np.split(public, 2, axis=1)
+        heard = np.maximum(heard, np.float32(self.floor))
+        mix_ratio(weights, z, heard, x, gamma=gamma)
+        precision = np.ascontiguousarray(omega)
+        mixer.mix(weights, heard, precision, gamma=gamma)
+        np.maximum(precision, np.float32(self.floor), out=omega)
 
     def refit(self, state: State, mixed: torch.Tensor, plan: Plan) -> None:
         """Takes x and Omega."""
@@ -123,33 +126,3 @@ class Fola(Combining):
         import torch
 
         return torch.cat([one, other], dim=1)
-
-
-def pooled(
-    weights: sp.csr_array,
-    public: NDArray[np.float32],
-    rows: NDArray[np.float32],
-    *,
-    gamma: float = 1.0,
-    floor: float = 0.0,
-) -> None:
-    """Pools Gaussians in place, each entry by itself, in float64.
-
-    Args:
-        weights: `[clients, messages]`; message i < clients is what client i sent.
-        public: `[messages, 2 n]`, means and precisions as all hold them.
-        rows: `[clients, 2 n]`, those of the clients themselves.
-        gamma: Consensus step size.
-        floor: Least precision.
-    """
-    clients, n = len(rows), rows.shape[1] // 2
-    step = max(1, _AT_ONCE // max(1, len(public)))
-    for start in range(0, n, step):
-        x, omega = (np.s_[first + start : first + min(start + step, n)] for first in (0, n))
-        z, precision = (public[:, part].astype(np.float64) for part in (x, omega))
-        np.maximum(precision, floor, out=precision)
-        total = weights @ precision
-        mean = weights @ (precision * z)
-        mean /= total
-        rows[:, x] += gamma * (mean - z[:clients])
-        rows[:, omega] = np.maximum(rows[:, omega] + gamma * (total - precision[:clients]), floor)

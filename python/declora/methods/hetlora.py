@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from declora.errors import ConfigError
+from declora.methods.combining import check_whole
 from declora.methods.norm_weights import product_norms, weigh
 from declora.methods.part import Part, Step
 from declora.mixer import Mixer
@@ -93,11 +93,7 @@ class HetLora(Part):
         Raises:
             ConfigError: Another part of the method does not send all columns, of which the norms are.
         """
-        if not plan.sent.whole:
-            raise ConfigError(
-                f"method={self.name!r} weighs messages by the products of A and B, but another part of the method "
-                "sends only one of the two. Use either without the other."
-            )
+        check_whole(self, plan, "weighs messages by the products of A and B")
         return plan
 
     def before_round(self, state: State, plan: Plan) -> None:
@@ -132,13 +128,9 @@ class HetLora(Part):
     def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, layout: Layout, gamma: float) -> None:
         """Combines factors by the weights of the norms, zeros in the place of what a message lacks, and the head."""
         weights, public = inbox.heard()
-        for columns, own in (
-            (layout.of_kinds("A", "B"), weigh(weights, product_norms(layout, public))),
-            (layout.of_kinds("head"), weights),
-        ):
-            mixed = columns.take(rows)
-            mixer.mix(own, columns.take(public), mixed, gamma=gamma)
-            columns.put(rows, mixed)
+        by_norms = weigh(weights, product_norms(layout, public))
+        inbox.mix_columns(mixer, layout.of_kinds("A", "B"), rows, gamma=gamma, weights=by_norms)
+        inbox.mix_columns(mixer, layout.of_kinds("head"), rows, gamma=gamma)
 
     def refit(self, state: State, mixed: torch.Tensor, plan: Plan) -> None:
         """Cuts what came from clients of a higher rank."""

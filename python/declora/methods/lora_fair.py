@@ -60,14 +60,12 @@ class LoraFair(Combining):
         """Mixes `rows [clients, D]` in place, and corrects B."""
         import torch
 
-        from declora.methods.products import difference_form
+        from declora.methods.products import heard_sums
 
         weights, public = inbox.heard()
-        own = rows.copy()
-        mixer.mix(weights, public, rows, gamma=gamma)
-        exact = np.array([np.array_equal(mine, heard) for mine, heard in zip(own, public, strict=False)])
-        sums = difference_form(weights, np.arange(len(rows)), exact, gamma)
+        own, sums = rows.copy(), heard_sums(weights, public, rows, gamma)
         sums.eliminate_zeros()
+        mixer.mix(weights, public, rows, gamma=gamma)
         sources, mixed = torch.from_numpy(np.concatenate([public, own])), torch.from_numpy(rows)
         for b, a in layout.pairs:
             all_b, all_a, new_b = layout.view(sources, b.name), layout.view(sources, a.name), layout.view(mixed, b.name)

@@ -92,12 +92,11 @@ class Part:
         """
         return federation
 
-    def calibrate(self, federation: Federation, rounds: int, steps: NDArray[np.int64]) -> Federation:
+    def calibrate(self, federation: Federation, steps: NDArray[np.int64]) -> Federation:
         """Returns the federation as this part runs it; called once, when it is known what each client has and does.
 
         Args:
             federation: With each client's samples.
-            rounds: Of the run.
             steps: `[clients]`: local steps of each client in a round.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
 import scipy.sparse as sp
@@ -74,17 +75,15 @@ class PrimalDual(Corrected):
             return federation
         lazy = sp.csr_array((topology.weights(0) + sp.eye_array(topology.clients)) / 2)
         note = (
-            f"method={str(self)!r} diverges where an eigenvalue of the mixing matrix is at most {self._edge(edge)}; "
-            f"that of topology={topology.name!r} has {least:.3g}, so gossip goes half as far: (I + W) / 2."
+            f"method={str(self)!r} diverges where an eigenvalue of the mixing matrix is at most "
+            f"{Fraction(edge).limit_denominator(1000)}; that of topology={topology.name!r} has {least:.3g}, so gossip "
+            "goes half as far: (I + W) / 2."
         )
         return replace(
             federation,
             topology=replace(topology, matrices=(lazy,), notes=()),
             notes=(*federation.notes, note),
         )
-
-    def _edge(self, edge: float) -> str:
-        return f"{edge:.3g}"
 
     def lift(self, state: State, plan: Plan) -> torch.Tensor:
         """Returns the adapters."""
@@ -118,6 +117,3 @@ class D2(PrimalDual):
     def __str__(self) -> str:
         """The part, which takes no options."""
         return self.name
-
-    def _edge(self, edge: float) -> str:
-        return "-1/3"

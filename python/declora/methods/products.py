@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from declora.model import Layout
 
-__all__ = ["Split", "combine_products", "difference_form", "refactor", "write_mean_product"]
+__all__ = ["Split", "combine_products", "difference_form", "heard_sums", "refactor", "write_mean_product"]
 
 Split = Literal["balanced", "left"]
 """Who gets S of U S V^T: both factors half of it (B = U sqrt(S), A = sqrt(S) V^T), or B all (B = U S, A = V^T)."""
@@ -148,6 +148,24 @@ def difference_form(
     of_own = sp.csr_array((np.where(exact, 1.0 - gamma, -gamma), (local, own)), shape=weights.shape)
     of_exact = sp.diags_array(np.where(exact, 0.0, 1.0))
     return sp.csr_array(sp.hstack([gamma * weights + of_own, of_exact]))
+
+
+def heard_sums(
+    weights: sp.csr_array, public: NDArray[np.float32], rows: NDArray[np.float32], gamma: float
+) -> sp.csr_array:
+    """Returns what gossip in difference form adds up for each client, of the messages and of the clients' own values.
+
+    Args:
+        weights: float64 `[clients, messages]`; message i is client i's own for i < clients.
+        public: z, float32 `[messages, D]`.
+        rows: float32 `[clients, D]`, what clients themselves have.
+        gamma: Consensus step size.
+
+    Returns:
+        float64 `[clients, messages + clients]`: coefficients of `public`, then of `rows`, as `difference_form`.
+    """
+    exact = np.array([np.array_equal(own, heard) for own, heard in zip(rows, public, strict=False)])
+    return difference_form(weights, np.arange(len(rows)), exact, gamma)
 
 
 _Sum = tuple[NDArray[np.int64], NDArray[np.float64]]

@@ -11,8 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora import seeds
-from declora.errors import ConfigError
-from declora.methods.combining import Combining
+from declora.methods.combining import Combining, check_whole
 from declora.methods.part import Step
 from declora.mixer import Mixer
 from declora.plan import Plan
@@ -44,6 +43,7 @@ class _Residual(Combining):
 
     options: ClassVar[Mapping[str, Option]] = {"residual": Option(whole=True, least=1, most=4096)}
     of_products = True
+    factors_anew = "the residual"
 
     def __init__(self, residual: int) -> None:
         self.residual = residual
@@ -53,19 +53,8 @@ class _Residual(Combining):
         return f"{self.name}:residual={self.residual}"
 
     def arrange(self, federation: Federation) -> Federation:
-        """Returns the federation whose adapters have q components more.
-
-        Raises:
-            ConfigError: A mixer that is another rule, or a codec that remembers numbers which mean something else in
-                each round.
-        """
+        """Returns the federation whose adapters have q components more."""
         federation = super().arrange(federation)
-        if not federation.exchange.silent and not federation.codec.memory.lossless:
-            raise ConfigError(
-                f"codec={federation.codec.name!r} remembers the numbers of factors, but method={self.name!r} factors "
-                "the residual anew in every round, after which they mean something else. Use a codec without a "
-                "memory, e.g. codec='q4'."
-            )
         note = (
             f"method={str(self)!r} sends {self.residual} components of each layer beside those that are trained, and "
             "saves adapters with all of them."
@@ -75,10 +64,9 @@ class _Residual(Combining):
 
     def begin(self, state: State, layout: Layout) -> None:
         """Begins without a residual."""
-        self._rank = layout.pairs[0][1].shape[0] - self.residual
-        for b, a in layout.pairs:
-            layout.view(state.adapter, b.name)[:, :, self._rank :] = 0.0
-            layout.view(state.adapter, a.name)[:, self._rank :] = 0.0
+        self._layout, self._rank = layout, layout.pairs[0][1].shape[0] - self.residual
+        for view in self._residuals(state.adapter):
+            view.zero_()
 
     def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
         """Returns what was cut of each client's residual, as factors: float32 `[clients, D]`."""
@@ -90,12 +78,7 @@ class _Residual(Combining):
         Raises:
             ConfigError: Another part of the method does not send all columns.
         """
-        if not plan.sent.whole:
-            raise ConfigError(
-                f"method={self.name!r} combines products of A and B, but another part of the method sends only some "
-                "columns. Use either without the other."
-            )
-        self._layout = layout
+        check_whole(self, plan, "combines products of A and B")
         return plan
 
     def before_round(self, state: State, plan: Plan) -> None:
@@ -118,23 +101,22 @@ class _Residual(Combining):
         """Combines the products of `rows [clients, D]` in place with those that arrived, and the head by the mixer."""
         import torch
 
-        from declora.methods.products import combine_products, difference_form
+        from declora.methods.products import combine_products, heard_sums
 
         weights, public = inbox.heard()
+        one = sp.eye_array(len(rows), format="csr")
+        sums = sp.csr_array(sp.hstack([heard_sums(weights, public, rows, gamma), -one, one]))
         own, heard = torch.from_numpy(rows.copy()), torch.from_numpy(public)
         mixer.mix(weights, public, rows, gamma=gamma)
-        exact = np.array([np.array_equal(mine, z) for mine, z in zip(own.numpy(), public, strict=False)])
         mixed = torch.from_numpy(rows)
         self._next(mixed, layout)
-        one = sp.eye_array(len(rows), format="csr")
-        sums = sp.csr_array(sp.hstack([difference_form(weights, np.arange(len(rows)), exact, gamma), -one, one]))
         found = torch.zeros_like(mixed)
         combine_products(layout, [heard, own, mixed, self._cut], sums, found)
         self._split(layout, found, mixed)
 
     def _next(self, mixed: torch.Tensor, layout: Layout) -> None:
         """Chooses the next B A in `mixed [clients, D]`, and leaves no residual in it."""
-        for view in self._residuals(mixed, layout):
+        for view in self._residuals(mixed):
             view.zero_()
 
     def _split(self, layout: Layout, found: torch.Tensor, mixed: torch.Tensor) -> None:
@@ -163,12 +145,12 @@ class _Residual(Combining):
         write_mean_product(layout, state.adapter, clients, law, found)
         return found
 
-    def _residuals(self, rows: torch.Tensor, layout: Layout | None = None) -> list[torch.Tensor]:
+    def _residuals(self, rows: torch.Tensor) -> list[torch.Tensor]:
         """Returns the factors of R of all layers, as views into `rows [clients, D]`."""
-        layout = layout or self._layout
         views = []
-        for b, a in layout.pairs:
-            views += [layout.view(rows, b.name)[:, :, self._rank :], layout.view(rows, a.name)[:, self._rank :]]
+        for b, a in self._layout.pairs:
+            of_b, of_a = (self._layout.view(rows, block.name) for block in (b, a))
+            views += [of_b[:, :, self._rank :], of_a[:, self._rank :]]
         return views
 
 

@@ -41,7 +41,6 @@ class RwLora(Combining):
 
     name = "rw-lora"
     source = "arXiv 2609.00078"
-    over_graph = True
     sets_graph = True
 
     def arrange(self, federation: Federation) -> Federation:
@@ -49,9 +48,15 @@ class RwLora(Combining):
 
         Raises:
             ConfigError: A codec that remembers what neighbours have, of whom only one hears anything; attackers, of
-                whom nobody would take the token; or a mixer.
+                whom nobody would take the token; a graph with edges of one way, on which the walk would not be
+                uniform; or a mixer.
         """
         federation = super().arrange(federation)
+        if federation.topology.directed:
+            raise ConfigError(
+                f"topology={federation.topology.name!r} has edges of one way, but with method={self.name!r} the token "
+                "must be able to go back, to be with each client equally often. Use an undirected graph, e.g. ring."
+            )
         if not federation.codec.memory.lossless:
             raise ConfigError(
                 f"codec={federation.codec.name!r} remembers what all neighbours heard, but with method={self.name!r} "

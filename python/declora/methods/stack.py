@@ -85,8 +85,8 @@ class Stack:
     @property
     def per_example(self) -> Callable[[torch.Tensor], None] | None:
         """What changes gradients of examples, see `Part.per_example`; None where no part does."""
-        own = type(self._examples).per_example is Part.per_example
-        return None if own else self._examples.per_example
+        none = type(self._examples).per_example is Part.per_example
+        return None if none else self._examples.per_example
 
     @property
     def of_products(self) -> bool:
@@ -126,14 +126,14 @@ class Stack:
         _check_choice(self._space, federation)
         return replace(federation, choosing=True)
 
-    def calibrate(self, federation: Federation, rounds: int, steps: NDArray[np.int64]) -> Federation:
+    def calibrate(self, federation: Federation, steps: NDArray[np.int64]) -> Federation:
         """Returns the federation as all parts run it, see `Part.calibrate`.
 
         Raises:
             ConfigError: The parts cannot be run like that, or one gives something else.
         """
         for part in self.parts:
-            federation = _given("calibrate", part, part.calibrate(federation, rounds, steps), type(federation))
+            federation = _given("calibrate", part, part.calibrate(federation, steps), type(federation))
         return federation
 
     def begin(self, state: State, layout: Layout) -> None:

@@ -21,8 +21,8 @@ def at_rank(lora: LoraConfig, rank: int) -> LoraConfig:
     """
     if lora.rank_pattern:
         raise ModelError(
-            f"lora.rank_pattern={lora.rank_pattern} gives layers ranks of their own, and ranks gives clients ranks of "
-            "their own. Leave one of them out."
+            f"lora.rank_pattern={lora.rank_pattern} gives layers ranks of their own, but ranks, or the method, needs "
+            "one rank of all layers. Leave one of them out."
         )
     share = rank / lora.r
     factor = share**0.5 if lora.use_rslora else share
