@@ -10,7 +10,7 @@ import declora
 from conftest import tiny_bert, tiny_texts
 from declora import cli
 from declora.config import SimulationConfig
-from declora.errors import ConfigError
+from declora.errors import ConfigError, TrainingError
 from declora.experiments import grid
 
 ROUNDS = 2
@@ -113,3 +113,14 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(compare, 
     with pytest.raises(ConfigError, match=match):
         compare(**{"methods": ["dec-lora"], **arguments})
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rate_that_diverges_is_not_chosen_and_the_others_are_tried(compare):
+    found = compare(["dec-lora"], optimizer="sgd", rates=[1e20, 1e-2])
+    assert found.rates["chosen"].tolist() == [False, True]
+    assert found.rates["score"].isna().tolist() == [True, False]
+
+
+def test_a_row_without_a_rate_that_stays_finite_is_refused_by_name(compare):
+    with pytest.raises(TrainingError, match=r"all learning rates of 'dec-lora'. Give smaller `rates`"):
+        compare(["dec-lora"], optimizer="sgd", rates=[1e20, 1e25])

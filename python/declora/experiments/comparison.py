@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from declora.config import OUTPUT, SETTINGS, SimulationConfig
-from declora.errors import ConfigError, shown
+from declora.errors import ConfigError, TrainingError, shown
 from declora.experiments.arguments import parse_seeds
 from declora.experiments.contents import Contents
 from declora.experiments.experiment import Cell, Experiment
@@ -47,7 +47,8 @@ class MethodComparison(Reproduction):
         plan: What was run.
         finished: Each run's history and facts, by its key.
         rates: One row per method and learning rate that was tried: `row`, `learning_rate`, `score` (the headline
-            metric of the averaged model after the last round, on rows held out of the training data) and `chosen`.
+            metric of the averaged model after the last round, on rows held out of the training data; NaN where it was
+            not measured, or training left the finite numbers) and `chosen`.
         budget: What is the same for all, `"work"` or `"bytes"`.
     """
 
@@ -118,7 +119,7 @@ def compare(
     Raises:
         ConfigError, TopologyError, DataError, ModelError, CodecError, RunFolderError: A run cannot be run; it is named,
             and nothing was trained.
-        TrainingError: A run left the finite numbers, with a learning rate that is too large; what had finished stays.
+        TrainingError: A run failed, or those of one row with every learning rate; what had finished stays.
     """
     out, budget = str(Place().check("out", out)), str(Choice(("work", "bytes")).check("budget", budget))
     if owned := sorted(settings.keys() & (OUTPUT | {"compare", "seed", "method"})):
@@ -150,8 +151,10 @@ def compare(
     tables = Path(out) / _TASK
     RunFolder.check(tables, overwrite=True)  # before hours of training
     store = Store(Path(out) / "cells")
-    finished = run_grid(tuning, store, progress=progress)
+    failed: dict[str, TrainingError] = {}
+    finished = run_grid(tuning, store, progress=progress, failed=failed)
     scores = _scores(tuning, finished)
+    _check_rates_left(tuning, failed)
     best = {cell.label: _best(scores, cell.label, tried[cell.label]) for cell in cells}
     rounds = {cell.label: base.rounds for cell in cells}
     if budget == "bytes":
@@ -213,11 +216,18 @@ def _scores(plan: Plan, runs: Mapping[str, Finished]) -> pd.DataFrame:
     """Returns the headline metric of the averaged model, after the last round, of each learning rate that was tried."""
     rows = []
     for job in plan.jobs:
-        history = runs[job.key].history
+        history = runs[job.key].history if job.key in runs else pd.DataFrame()
         metric = common_metric([history])
         score = math.nan if metric is None else last_measured(history, metric.average)
         rows.append((job.cell.label, job.config.learning_rate, score, metric is None or metric.higher_is_better))
     return pd.DataFrame(rows, columns=["row", "learning_rate", "score", "more_is_better"])
+
+
+def _check_rates_left(plan: Plan, failed: Mapping[str, TrainingError]) -> None:
+    for label in dict.fromkeys(job.cell.label for job in plan.jobs):
+        errors = [failed.get(job.key) for job in plan.jobs if job.cell.label == label]
+        if all(errors):
+            raise TrainingError(f"{errors[0]} So it was with all learning rates of {label!r}. Give smaller `rates`.")
 
 
 def _best(scores: pd.DataFrame, label: str, tried: Sequence[float]) -> float:
@@ -232,6 +242,6 @@ def _best(scores: pd.DataFrame, label: str, tried: Sequence[float]) -> float:
 
 def _rounds(plan: Plan, runs: Mapping[str, Finished], rounds: int) -> dict[str, int]:
     """Returns in how many rounds each row sends about as much as the first does in `rounds`, from what runs sent."""
-    sent = {job.cell.label: total_bytes(runs[job.key].history) for job in plan.jobs}
+    sent = {job.cell.label: total_bytes(runs[job.key].history) for job in plan.jobs if job.key in runs}
     first = next(iter(sent.values()))
     return {label: max(1, round(rounds * first / own)) if own > 0 < first else rounds for label, own in sent.items()}

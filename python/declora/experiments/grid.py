@@ -2,7 +2,7 @@
 
 from contextlib import closing
 
-from declora.errors import DecloraError
+from declora.errors import DecloraError, TrainingError
 from declora.experiments.plan import Job, Plan
 from declora.experiments.progress import GridProgress
 from declora.experiments.store import Finished, Store
@@ -14,10 +14,18 @@ from declora.run import RoundRecord, Run
 __all__ = ["run_grid"]
 
 
-def run_grid(plan: Plan, store: Store, *, progress: bool | None = None) -> dict[str, Finished]:
+def run_grid(
+    plan: Plan, store: Store, *, progress: bool | None = None, failed: dict[str, TrainingError] | None = None
+) -> dict[str, Finished]:
     """Returns the finished run of every job of `plan` under its key.
 
     A run that `store` has is not run again. Before the first is run, one of every row that misses any is checked.
+
+    Args:
+        plan: What is run.
+        store: Has the finished runs, and gets the others.
+        progress: False shows nothing.
+        failed: Gets, by key, why a run did not come to its end, and the others go on; None: the first one ends it.
 
     Raises:
         DecloraError: A run cannot be run, or failed; it is named. What had finished stays.
@@ -32,7 +40,13 @@ def run_grid(plan: Plan, store: Store, *, progress: bool | None = None) -> dict[
         _ready(job, shelf)
     with GridProgress(missing, len(runs), progress) as shown:
         for job in missing:
-            runs[job.key] = _execute(job, shelf, store, shown)
+            try:
+                runs[job.key] = _execute(job, shelf, store, shown)
+            except TrainingError as error:
+                if failed is None:
+                    raise
+                failed[job.key] = error
+                shown.finish(job, None)
     return runs
 
 

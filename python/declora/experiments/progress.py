@@ -85,8 +85,8 @@ class GridProgress:
             self._bar.set_postfix_str(f"{format_seconds(self._pace.seconds_left)} left", refresh=False)
             self._bar.update(1)
 
-    def finish(self, job: Job, run: Finished) -> None:
-        """Counts a run."""
+    def finish(self, job: Job, run: Finished | None) -> None:
+        """Counts a run; None: one that failed, whose rounds do not come."""
         self._done += 1
         if self._show and self._bar is None:
             left = format_seconds(self._pace.seconds_left)
@@ -102,7 +102,9 @@ class GridProgress:
             self._bar.close()
 
 
-def _score(run: Finished) -> str:
+def _score(run: Finished | None) -> str:
+    if run is None:
+        return "failed"
     metric = metric_of(run.history)
     if metric is None:
         return "not evaluated"
