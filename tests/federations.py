@@ -1,11 +1,14 @@
 """Small federations without a model: what the tests of gossip, mixers and attacks build."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from declora.attacks import parse_attack
 from declora.codec import parse_codec
 from declora.exchange import Delivery, LocalExchange
+from declora.faults import Faults, parse_faults
 from declora.federation import Federation
 from declora.gossip import Gossip
 from declora.methods import build_method
@@ -19,7 +22,16 @@ RUN_ID = b"r" * 16
 
 
 def federation_of(
-    topology="ring", *, clients=10, codec="none", mixer="linear", attack=None, attackers=(), exchange=None, seed=1
+    topology="ring",
+    *,
+    clients=10,
+    codec="none",
+    mixer="linear",
+    attack=None,
+    attackers=(),
+    exchange=None,
+    seed=1,
+    faults=None,
 ) -> Federation:
     """A federation with one sample a client; `topology`, `mixer` and `attack` are names or what they stand for."""
     graph = topology if isinstance(topology, Topology) else Topology.build(topology, clients, seed=seed)
@@ -29,8 +41,10 @@ def federation_of(
     if isinstance(attack, str):
         lies = parse_attack(attack, list(attackers), clients=graph.clients, seed=0)
     shards = tuple(np.arange(1) for _ in range(graph.clients))
+    wrong = Faults() if faults is None else parse_faults(faults, seed=seed)
+    wrong = replace(wrong, least=rule.least, column_stochastic=graph.column_stochastic)
     return Federation(
-        graph.clients, 1, graph, parse_codec(codec), exchange or LocalExchange(), rule, lies, shards=shards
+        graph.clients, 1, graph, parse_codec(codec), exchange or LocalExchange(), rule, lies, wrong, shards=shards
     )
 
 
@@ -71,7 +85,7 @@ class GossipAlone:
         topology, whole = self.federation.topology, self.layout.whole
         phase = Phase(np.zeros(self.federation.clients, dtype=np.int64), whole)
         plan = Plan(t, (phase,), whole, topology.weights(t), topology.edges(t))
-        return self.method.plan(plan, self.layout)
+        return self.federation.faults.strike(self.method.plan(plan, self.layout)).plan
 
 
 def gossip_of(

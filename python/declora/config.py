@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from declora.attacks import parse_attack
 from declora.codec import Codec, parse_codec
 from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
+from declora.faults import parse_faults
 from declora.fields import LOADED, SHARED, Section, list_fields, read_fields
 from declora.kinds import (
     LORA_FIELDS,
@@ -212,6 +213,10 @@ class SimulationConfig:
     then; none: all are honest."""
     attackers: Annotated[Any, Wholes(0)] = 1
     """How many clients attack, chosen by the seed, or which ones ([3, 7]); nobody without `attack`."""
+    faults: Annotated[str | None, Name(parse_faults)] = None
+    """What goes wrong, as the seed says, joined by +: loss:p=P (a message gets lost), dropout:p=P,rounds=N (a client
+    goes away, and is back after N rounds), partition:start=R,rounds=N,parts=2 (no message goes from one part of the
+    clients to another in the rounds from R on). Weights of what does not arrive stay at home, on both ends."""
 
     _evaluation: ClassVar = Section("Evaluation", "When, on what and by what the models are scored.")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from declora.attacks import Attack
 from declora.codec import PublicCopies, RunCodec, parse_codec
 from declora.exchange import Exchange, LocalExchange, LyingExchange, SilentExchange, StarExchange
+from declora.faults import Faults
 from declora.mixer import Linear, Mixer
 from declora.topology import Topology, server
 
@@ -31,6 +32,8 @@ class Federation:
     mixer: Mixer = field(default_factory=Linear)
     attack: Attack | None = None
     """What some clients send instead of what they have; None where all are honest."""
+    faults: Faults = field(default_factory=Faults)
+    """Who goes away, and what gets lost on its way."""
     weights: str | None = None
     """The rule of the mixing weights that was asked for; None: the method's own."""
     weighing: Callable[[NDArray[np.int64]], Topology] | None = field(default=None, repr=False)

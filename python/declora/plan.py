@@ -116,6 +116,10 @@ class Plan:
     """`[E, 2]`, (sender, receiver) of each message: `edges_of(weights)`."""
     fresh: Columns = field(default=Columns(0, ()))
     """Of the adapter: columns whose moments are forgotten before the first step."""
+    lost: NDArray[np.int32] | None = None
+    """`[L, 2]`, those of `edges` along which nothing arrives: `weights` has nothing of them. None: all arrive."""
+    behind: NDArray[np.int32] | None = None
+    """`[B, 2]`, those of `edges` along which nothing arrived in the round before, but something does now."""
 
     @classmethod
     def of_clients(cls, width: int, steps: NDArray[np.int64], event: int = 0) -> "Plan":

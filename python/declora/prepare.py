@@ -1,6 +1,6 @@
 """What a run needs before its first round, and what several runs can share: data, tokens, the frozen base."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -8,13 +8,14 @@ from peft import TaskType
 
 from declora import data, process
 from declora.attacks import parse_attack
-from declora.codec import parse_codec
+from declora.codec import RunCodec, parse_codec
 from declora.config import SETTINGS, SimulationConfig
 from declora.data import TextData
 from declora.errors import ConfigError, TopologyError, shown
+from declora.faults import Faults, parse_faults
 from declora.federation import Federation
 from declora.methods import Ranks, Stack, build_method
-from declora.mixer import PushSum, parse_mixer
+from declora.mixer import Mixer, PushSum, parse_mixer
 from declora.model import BaseModel, load_base
 from declora.topology import Topology, in_order
 from declora.train.causal import read_corpus
@@ -187,6 +188,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             codec,
             mixer=mixer,
             attack=attack,
+            faults=Faults() if config.faults is None else _faults(config, topology, mixer, codec, method),
             weights=config.weights,
             weighing=(lambda samples: build(samples=samples)) if by_samples else None,
             rounds=config.rounds,
@@ -201,6 +203,33 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             "itself. Set packing=False."
         )
     return federation, method
+
+
+def _faults(config: SimulationConfig, topology: Topology, mixer: Mixer, codec: RunCodec, method: Stack) -> Faults:
+    """Returns the faults of a run whose clients talk over `topology`.
+
+    Raises:
+        ConfigError: The run cannot go on without what is lost; names the setting and the fix.
+    """
+    text = str(config.faults)
+    if not method.over_graph or any(part.sets_graph for part in method.parts):
+        raise ConfigError(
+            f"faults={text!r} are faults of the links of a graph, over which method={str(method)!r} does not gossip. "
+            "Leave faults out, or use another method."
+        )
+    if topology.directed and not topology.symmetric and not topology.column_stochastic:
+        raise ConfigError(
+            f"faults={text!r}: in topology={topology.name!r} weights of one way have no other way to be lost with, so "
+            "that the mean would move. Use mixer='push-sum' on a graph of one-way edges, or an undirected graph."
+        )
+    if not (codec.memory.lossless or method.steady):
+        raise ConfigError(
+            f"faults={text!r}: codec={codec.name!r} keeps copies that are brought level after a gap, which must be "
+            f"copies of the same columns, but method={str(method)!r} sends others in other rounds. Use "
+            f"codec={codec.plain!r}."
+        )
+    faults = parse_faults(text, seed=config.seed)
+    return replace(faults, least=mixer.least, column_stochastic=topology.column_stochastic)
 
 
 def divide(

@@ -16,6 +16,7 @@ from peft import LoraConfig
 from declora import means, process, seeds
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, TrainingError, out_of_memory
+from declora.faults import Struck
 from declora.federation import Federation
 from declora.gossip import Gossip
 from declora.inbox import Inbox
@@ -313,7 +314,8 @@ class Run:
     def _round(self, event: int, before: RoundRecord | None) -> RoundRecord:
         """Runs one event: a plan, local steps, gossip; returns what is measured of it."""
         state, method = self.state, self.method
-        plan = method.plan(self._plan(event), self.layout)
+        struck = self.federation.faults.strike(method.plan(self._plan(event), self.layout))
+        plan = struck.plan
         self.optimizer.reset_moments(plan.fresh)
         method.before_round(state, plan)
         start = time.perf_counter()
@@ -323,7 +325,7 @@ class Run:
         inbox = self._gossip.round(plan, state, method)
         method.after_round(state, plan, inbox)
         state.event = event + 1
-        return self._record(plan, work, inbox, seconds | inbox.seconds, before)
+        return self._record(struck, work, inbox, seconds | inbox.seconds, before)
 
     def _plan(self, event: int) -> Plan:
         """Returns what happens in a round where the method says nothing else: all is trained, and all is sent."""
@@ -341,9 +343,9 @@ class Run:
         return self.method.endpoint(self.state, self.layout, self.federation.honest, self.federation.topology.law)
 
     def _record(
-        self, plan: Plan, work: LocalRound, inbox: Inbox, seconds: Mapping[str, float], before: RoundRecord | None
+        self, struck: Struck, work: LocalRound, inbox: Inbox, seconds: Mapping[str, float], before: RoundRecord | None
     ) -> RoundRecord:
-        honest = self.federation.honest
+        plan, honest = struck.plan, self.federation.honest
         trained = [client for client in honest if plan.steps[client]]
         record: RoundRecord = {
             "round": plan.event + 1,
@@ -355,6 +357,7 @@ class Run:
             **self.method.measured(self.state),
             "bytes_sent": int(inbox.bytes_sent.sum()),
             "bytes_total": int(inbox.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
+            **struck.record,
             **{f"seconds_{phase}": took for phase, took in seconds.items()},
         }
         if inbox.tolerated is not None:

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from declora import cuda
+from declora.codec import parse_codec
 from declora.errors import FrameError
 from declora.exchange import Exchange, Routes
 from declora.federation import Federation
@@ -15,6 +16,8 @@ from declora.state import State
 from declora.wire import Wire
 
 __all__ = ["HostMail"]
+
+_WHOLE = parse_codec("none")
 
 
 class HostMail(Mail[Rows]):
@@ -94,11 +97,33 @@ class HostMail(Mail[Rows]):
             if not self.memory.lossless:
                 inbox.values = self.memory.public(inbox.public(), columns)
                 refused |= self._beyond(t, inbox.values)
-                self.memory.remember(outgoing, inbox.values, refused, columns)
+                self.memory.remember(outgoing, inbox.values, refused | self._unheard(plan), columns)
+                inbox.bytes_sent += self._catching_up(plan)
             inbox.refused = refused
             if self._tolerant:
                 inbox.tolerated = self._routes.by_client(refused) > 0
         return inbox
+
+    def _unheard(self, plan: Plan) -> Mask:
+        """Returns which messages nobody has, bool `[messages]`, of those that had somewhere to go."""
+        if plan.lost is None:
+            return np.zeros(len(self._routes.senders), dtype=np.bool_)
+        sent, lost = (
+            np.bincount(self._routes.edges(pairs)[:, 0], minlength=len(self._routes.senders))
+            for pairs in (plan.edges, plan.lost)
+        )
+        return np.asarray(sent == lost)
+
+    def _catching_up(self, plan: Plan) -> NDArray[np.int64]:
+        """Returns the bytes of frames that bring receivers level with their senders' copies, int64 `[clients]`.
+
+        Who missed a message has an older copy than the others until a frame brings it whole, in float32.
+        """
+        if plan.behind is None or not self.memory.needs_static_graph:
+            return np.zeros(plan.weights.shape[0], dtype=np.int64)
+        whole = [_WHOLE.frame_bytes(count) for _, count in self.wire.codecs(plan.sent)]
+        edges = self._routes.edges(plan.behind)
+        return self._routes.by_client(np.bincount(edges[:, 0], minlength=len(whole)) * np.array(whole))
 
     def _beyond(self, t: int, public: Rows) -> Mask:
         """Returns which messages would move their public values, `[messages, D]`, out of the finite numbers.

@@ -43,6 +43,11 @@ class Mixer:
     bears_gaps: ClassVar[bool] = False
     """Whether it combines messages that lack columns of their senders' choice: `mix_carried`."""
 
+    @property
+    def least(self) -> int:
+        """How many values, a client's own among them, the rule needs; a client with fewer keeps its own."""
+        return 1
+
     def check(self, topology: Topology) -> None:
         """Checks, before anything is trained, that the rule means something on `topology`.
 

@@ -42,11 +42,16 @@ class ClippedGossip(Mixer):
         self.f = 1 if f is None and tau is None else f
         self.tau = tau
 
+    @property
+    def least(self) -> int:
+        """2f + 1: the bad ones are a minority; with a fixed tau it does not matter."""
+        return 1 if self.f is None else 2 * self.f + 1
+
     def check(self, topology: Topology) -> None:
         """Checks that the f bad ones are a minority of each client's values; a fixed tau asks for nothing."""
         super().check(topology)
         if self.f is not None:
-            check_values(str(self), topology, 2 * self.f + 1, "2f + 1", otherwise="a fixed radius, e.g. clipped:tau=1")
+            check_values(str(self), topology, self.least, "2f + 1", otherwise="a fixed radius, e.g. clipped:tau=1")
 
     def mix(
         self, weights: sp.csr_array, public: Rows, rows: Rows, *, gamma: float = 1.0, refused: Mask | None = None

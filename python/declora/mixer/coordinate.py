@@ -26,10 +26,15 @@ class TrimmedMean(Mixer):
     def __init__(self, f: int = 1) -> None:
         self.f = f
 
+    @property
+    def least(self) -> int:
+        """2f + 1: one is left."""
+        return 2 * self.f + 1
+
     def check(self, topology: Topology) -> None:
         """Checks that trimming leaves a value."""
         super().check(topology)
-        check_values(str(self), topology, 2 * self.f + 1, "2f + 1", otherwise="mixer='clipped:tau=1'")
+        check_values(str(self), topology, self.least, "2f + 1", otherwise="mixer='clipped:tau=1'")
 
     def mix(
         self, weights: sp.csr_array, public: Rows, rows: Rows, *, gamma: float = 1.0, refused: Mask | None = None
@@ -50,10 +55,15 @@ class Median(Mixer):
     robust = True
     weighted = False
 
+    @property
+    def least(self) -> int:
+        """3: of two, neither can be told to be the bad one."""
+        return 3
+
     def check(self, topology: Topology) -> None:
         """Checks that one value can be bad: the median of two is their mean."""
         super().check(topology)
-        check_values(str(self), topology, 3, "one bad one among them", otherwise="mixer='linear'")
+        check_values(str(self), topology, self.least, "one bad one among them", otherwise="mixer='linear'")
 
     def mix(
         self, weights: sp.csr_array, public: Rows, rows: Rows, *, gamma: float = 1.0, refused: Mask | None = None

@@ -1,4 +1,4 @@
-"""What becomes of the weight of messages that were refused: it stays at home, on both ends of the edge."""
+"""What becomes of the weight of messages that were refused or lost: it stays at home, on both ends of the edge."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -6,7 +6,26 @@ from numpy.typing import NDArray
 
 from declora.plan import Mask
 
-__all__ = ["assumed_bad", "keep_shares", "sit_out"]
+__all__ = ["assumed_bad", "at_home", "keep_shares", "sit_out"]
+
+
+def at_home(weights: sp.csr_array, lost: NDArray[np.int32], *, to_sender: bool = False) -> sp.csr_array:
+    """Returns the mixing matrix `[clients, clients]` without messages that did not arrive.
+
+    Args:
+        weights: The matrix.
+        lost: The (sender, receiver) pairs of these messages, int32 `[L, 2]`.
+        to_sender: Whether the weight of a message stays with its sender, as shares do (`keep_shares`), and not with its
+            receiver. Of a symmetric matrix that is the same where both directions of an edge are lost.
+    """
+    if not len(lost):
+        return weights
+    entries = weights.tocoo()
+    receivers, senders = entries.coords
+    clients = weights.shape[0]
+    numbers = senders.astype(np.int64) * clients + receivers
+    missing = np.isin(numbers, lost[:, 0].astype(np.int64) * clients + lost[:, 1])
+    return _moved(entries, missing, senders if to_sender else receivers)
 
 
 def sit_out(weights: sp.csr_array, refused: Mask | None) -> sp.csr_array:

@@ -30,6 +30,11 @@ class MultiKrum(Mixer):
         self.f = f
         self.m = m
 
+    @property
+    def least(self) -> int:
+        """2f + 3 for scores of honest values mostly, and m + f for m honest ones."""
+        return max(2 * self.f + 3, (self.m or 1) + self.f)
+
     def check(self, topology: Topology) -> None:
         """Checks that scores are of honest values mostly, and that m values can be honest."""
         super().check(topology)
@@ -77,10 +82,15 @@ class NearestNeighbours(Mixer):
     def __init__(self, f: int = 1) -> None:
         self.f = f
 
+    @property
+    def least(self) -> int:
+        """2f + 1: the bad ones are a minority."""
+        return 2 * self.f + 1
+
     def check(self, topology: Topology) -> None:
         """Checks that the bad ones are a minority."""
         super().check(topology)
-        check_values(str(self), topology, 2 * self.f + 1, "2f + 1", otherwise="mixer='clipped:tau=1'")
+        check_values(str(self), topology, self.least, "2f + 1", otherwise="mixer='clipped:tau=1'")
 
     def mix(
         self, weights: sp.csr_array, public: Rows, rows: Rows, *, gamma: float = 1.0, refused: Mask | None = None

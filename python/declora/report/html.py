@@ -185,7 +185,7 @@ def _evaluated(history: pd.DataFrame) -> pd.DataFrame:
     names = [name for name in (metric.average, metric.clients("mean")) if name in history] if metric else []
     rows = history[history[names].notna().any(axis=1)] if names else history
     phases = [name for name in rows.columns if name.startswith("seconds_")]
-    hidden = ["metric", "state_digest", *phases]
+    hidden = ["metric", "state_digest", "faults_digest", *phases]
     hidden += [name for name, total in _OF_A_ROUND.items() if total in rows]
     shown = rows.drop(columns=hidden, errors="ignore").dropna(axis=1, how="all")
     return shown.assign(seconds=rows[phases].sum(axis=1)) if phases else shown

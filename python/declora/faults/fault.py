@@ -1,0 +1,118 @@
+"""What a fault is, and the kinds there are. Each is a function of the seed and the round, and remembers nothing."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from declora import seeds
+from declora.plan import Mask
+from declora.spec import Option
+
+__all__ = ["Dropout", "Fault", "Loss", "Partition"]
+
+_LONGEST = 10**6
+
+
+class Fault:
+    """A fault of clients or links; each kind has one of the two to say.
+
+    Args:
+        seed: The run's.
+    """
+
+    name: ClassVar[str]
+    """What settings call it."""
+    options: ClassVar[Mapping[str, Option]]
+    """The numbers that its constructor takes by name, as settings may give them."""
+
+    def __init__(self, *, seed: int) -> None:
+        self._seed = seed
+
+    def away(self, t: int, clients: int) -> Mask:
+        """Returns which clients neither train nor send nor hear in round t, bool `[clients]`."""
+        return np.zeros(clients, dtype=np.bool_)
+
+    def lost(self, t: int, edges: NDArray[np.int32], clients: int) -> Mask:
+        """Returns which messages of round t get lost, bool `[E]`, where they go along `edges [E, 2]`."""
+        return np.zeros(len(edges), dtype=np.bool_)
+
+    def _drawn(self, t: int, count: int) -> NDArray[np.float64]:
+        """Returns numbers in [0, 1) of round t, `[count]`."""
+        return seeds.generator(self._seed, "faults", self.name, t).random(count)
+
+
+class Loss(Fault):
+    """Each message gets lost with probability p, by itself."""
+
+    name = "loss"
+    options: ClassVar[Mapping[str, Option]] = {"p": Option(whole=False, least=0, most=1, needed=True)}
+
+    def __init__(self, p: float, *, seed: int) -> None:
+        super().__init__(seed=seed)
+        self._p = p
+
+    def lost(self, t: int, edges: NDArray[np.int32], clients: int) -> Mask:
+        """Returns the messages that drew a number below p."""
+        return self._drawn(t, len(edges)) < self._p
+
+    def __str__(self) -> str:
+        """The fault with its options, as settings write it."""
+        return f"loss:p={self._p:g}"
+
+
+class Dropout(Fault):
+    """Each client that is there goes away with probability p at the start of a round, and is back after some rounds.
+
+    A client that comes back has what it had when it went.
+    """
+
+    name = "dropout"
+    options: ClassVar[Mapping[str, Option]] = {
+        "p": Option(whole=False, least=0, most=1, needed=True),
+        "rounds": Option(whole=True, least=1, most=_LONGEST, default=1),
+    }
+
+    def __init__(self, p: float, rounds: int, *, seed: int) -> None:
+        super().__init__(seed=seed)
+        self._p, self._rounds = p, rounds
+
+    def away(self, t: int, clients: int) -> Mask:
+        """Returns who went away in this round, or in one that is not `rounds` ago."""
+        recent = range(max(0, t - self._rounds + 1), t + 1)
+        drawn = np.array([self._drawn(earlier, clients) for earlier in recent])
+        return np.asarray((drawn < self._p).any(axis=0))
+
+    def __str__(self) -> str:
+        """The fault with its options, as settings write it."""
+        return f"dropout:p={self._p:g},rounds={self._rounds}"
+
+
+class Partition(Fault):
+    """The network falls into parts for some rounds; no message goes from one part to another.
+
+    Parts are as large as each other, to one client; the seed says who is where.
+    """
+
+    name = "partition"
+    options: ClassVar[Mapping[str, Option]] = {
+        "start": Option(whole=True, least=1, most=_LONGEST, needed=True),
+        "rounds": Option(whole=True, least=1, most=_LONGEST, needed=True),
+        "parts": Option(whole=True, least=2, most=_LONGEST, default=2),
+    }
+
+    def __init__(self, start: int, rounds: int, parts: int, *, seed: int) -> None:
+        super().__init__(seed=seed)
+        self._start, self._rounds, self._parts = start, rounds, parts
+
+    def lost(self, t: int, edges: NDArray[np.int32], clients: int) -> Mask:
+        """Returns the messages between parts in the rounds from `start` on, the first round being 1."""
+        if not self._start <= t + 1 < self._start + self._rounds:
+            return super().lost(t, edges, clients)
+        part = seeds.generator(self._seed, "faults", self.name).permutation(clients) % self._parts
+        return np.asarray(part[edges[:, 0]] != part[edges[:, 1]])
+
+    def __str__(self) -> str:
+        """The fault with its options, as settings write it."""
+        return f"partition:start={self._start},rounds={self._rounds},parts={self._parts}"
