@@ -99,7 +99,10 @@ def test_every_row_is_a_federation_that_can_be_run(scale, name, data_by_classes)
             centralized = config.method == "centralized"
             assert federation.clients == (1 if centralized else cell.settings["clients"])
             matrix = federation.topology.weights(0).toarray()
-            np.testing.assert_allclose([matrix.sum(0), matrix.sum(1)], 1, atol=1e-12)
+            law = federation.topology.law
+            law = np.full(len(matrix), 1 / len(matrix)) if law is None else law
+            np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-12)
+            np.testing.assert_allclose(law @ matrix, law, atol=1e-12)
 
 
 def test_the_papers_sizes_are_the_papers():

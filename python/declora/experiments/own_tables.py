@@ -18,7 +18,12 @@ _MESSAGES: dict[str, dict[str, Any]] = {
     "topk:fraction=0.1+choco": {"codec": "topk:fraction=0.1+choco"},
 }
 # Both factors of a client of rank r are as many numbers as r says, so a mixture with this mean is as large as rank 16.
-_MIXED_RANKS = (4, 8, 16, 16, 16, 16, 16, 16, 24, 28)
+_MIXED_RANKS = (4, 8, 16, 24, 28)
+_PARTITIONS: dict[str, dict[str, Any]] = {
+    "iid": {"partition": "iid"},
+    # Clients have from dozens to tens of thousands of texts: counted alike, most of what is averaged is of one label.
+    "dirichlet:0.1": {"partition": "dirichlet:0.1", "weights": "samples"},
+}
 _METHODS: dict[str, dict[str, Any]] = {
     "dec-lora": {},
     "ffa-lora": {"method": "ffa-lora"},
@@ -63,16 +68,16 @@ def _topologies(grid: Grid) -> list[Cell]:
 
 def _methods(grid: Grid) -> list[Cell]:
     (clients,) = grid.clients
-    base = {"clients": clients, "lora": {"r": 16}, "codec": "none", **RING, **work(grid.work)[1]}
+    base = {"clients": clients, "lora": {"r": 16}, "codec": "none", **RING, **work(grid.scale.skewed)[1]}
     ranks = list(itertools.islice(itertools.cycle(_MIXED_RANKS), clients))
     methods = {**_METHODS, "decaf, ranks 4 to 28": {"method": "decaf", "ranks": ranks}}
     return [
         Cell(
             f"{name}, {partition}",
-            {**base, **method, "partition": partition},
+            {**base, **method, **division},
             "" if name == "dec-lora" else f"dec-lora, {partition}",
         )
-        for partition in ("iid", "dirichlet:0.1")
+        for partition, division in _PARTITIONS.items()
         for name, method in methods.items()
     ]
 
@@ -114,8 +119,12 @@ METHODS = Experiment(
     "Methods on one ring, on like and unlike data",
     "What do methods that train, send or combine something else gain or lose against Dec-LoRA, with the bytes of each?",
     _methods,
+    clients=(5,),
     tasks={"small": ("sst2", "ag_news"), "paper": ("sst2",)},
-    choices=(("learning rate of a method", "that of Dec-LoRA for all, which was chosen for it"),),
+    choices=(
+        ("learning rate of a method", "that of Dec-LoRA for all, which was chosen for it"),
+        ("what a client counts with dirichlet:0.1", "its samples, by the weights of the graph (weights='samples')"),
+    ),
 )
 LEARNING_RATE = Experiment(
     "learning-rate",

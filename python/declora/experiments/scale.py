@@ -86,6 +86,7 @@ _SMALL = Scale(
     by_experiment={
         "table2": {"batch_size": 4, "learning_rate": 5e-3},
         "label-skew": {"batch_size": 16, "learning_rate": 5e-3},
+        "methods": {"learning_rate": 5e-3},
     },
     work_by_task={"mrpc": ((1, 200),), "ag_news": ((5, 10),)},
 )
