@@ -58,7 +58,7 @@ RUNS = {
     "dfed-salt": {"method": "dfed-salt:personal=B"},
     "rw-lora": {"method": "rw-lora"},
     "dp": {"method": "dp:sigma=1"},
-    "faults": {"faults": "loss:p=0.2+dropout:p=0.2,rounds=2", "codec": "q4+choco", "method": "gradient-tracking"},
+    "faults": {"faults": "loss:p=0.2+dropout:p=0.2,rounds=2", "codec": "q4+choco", "clock": "lognormal:links=1"},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
     "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},
 }  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from declora.attacks import parse_attack
+from declora.clock import parse_clock
 from declora.codec import Codec, parse_codec
 from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
 from declora.faults import parse_faults
@@ -217,6 +218,11 @@ class SimulationConfig:
     """What goes wrong, as the seed says, joined by +: loss:p=P (a message gets lost), dropout:p=P,rounds=N (a client
     goes away, and is back after N rounds), partition:start=R,rounds=N,parts=2 (no message goes from one part of the
     clients to another in the rounds from R on). Weights of what does not arrive stay at home, on both ends."""
+    clock: Annotated[str | None, Name(parse_clock)] = None
+    """How many seconds rounds would take, `simulated_seconds` in the history: lognormal, around the medians step=0.1
+    (seconds of a local step), latency=0.05 and bandwidth=1.25e6 (bytes a second) of a link, with spread=0 of clients
+    and links=0 of links; or trace:FILE, a CSV file client,step,latency,bandwidth. Both also with stragglers=P,slower=10
+    (rounds of a client that take longer) and wait=1 (for what was lost)."""
 
     _evaluation: ClassVar = Section("Evaluation", "When, on what and by what the models are scored.")
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora.attacks import Attack
+from declora.clock import Clock
 from declora.codec import PublicCopies, RunCodec, parse_codec
 from declora.exchange import Exchange, LocalExchange, LyingExchange, SilentExchange, StarExchange
 from declora.faults import Faults
@@ -34,6 +35,8 @@ class Federation:
     """What some clients send instead of what they have; None where all are honest."""
     faults: Faults = field(default_factory=Faults)
     """Who goes away, and what gets lost on its way."""
+    clock: Clock | None = None
+    """How long it would take clients on machines and links of their own; None: nobody asks, or there is but one."""
     weights: str | None = None
     """The rule of the mixing weights that was asked for; None: the method's own."""
     weighing: Callable[[NDArray[np.int64]], Topology] | None = field(default=None, repr=False)
@@ -124,6 +127,7 @@ class Federation:
             clients=1,
             batch_size=self.batch_size * self.clients,
             topology=Topology.build("complete", 1),
+            clock=None,
             weighing=None,
         )
 

@@ -8,6 +8,7 @@ from peft import TaskType
 
 from declora import data, process
 from declora.attacks import parse_attack
+from declora.clock import Clock, parse_clock
 from declora.codec import RunCodec, parse_codec
 from declora.config import SETTINGS, SimulationConfig
 from declora.data import TextData
@@ -189,6 +190,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             mixer=mixer,
             attack=attack,
             faults=Faults() if config.faults is None else _faults(config, topology, mixer, codec, method),
+            clock=_clock(config),
             weights=config.weights,
             weighing=(lambda samples: build(samples=samples)) if by_samples else None,
             rounds=config.rounds,
@@ -230,6 +232,19 @@ def _faults(config: SimulationConfig, topology: Topology, mixer: Mixer, codec: R
         )
     faults = parse_faults(text, seed=config.seed)
     return replace(faults, least=mixer.least, column_stochastic=topology.column_stochastic)
+
+
+def _clock(config: SimulationConfig) -> Clock | None:
+    """Returns the clock of a run, where it has one for all its clients.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    if config.clock is None:
+        return None
+    clock = parse_clock(config.clock, seed=config.seed)
+    clock.speeds.steps(config.clients)
+    return clock
 
 
 def divide(

@@ -244,6 +244,8 @@ class Run:
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
             sharing=self.sharing,
         )
+        if federation.clock is not None:
+            federation.clock.start(self.state.room("clock"), federation.clients)
         if (stored := earlier.checkpoint) is not None:
             self.state.restore(stored.event, stored.arrays)
 
@@ -358,6 +360,7 @@ class Run:
             "bytes_sent": int(inbox.bytes_sent.sum()),
             "bytes_total": int(inbox.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
             **struck.record,
+            **self._timed(struck, inbox),
             **{f"seconds_{phase}": took for phase, took in seconds.items()},
         }
         if inbox.tolerated is not None:
@@ -367,6 +370,14 @@ class Run:
         scores = self._evaluate(record)
         record["clients"] = self._client_records(plan, work, inbox, scores)
         return record
+
+    def _timed(self, struck: Struck, inbox: Inbox) -> dict[str, float]:
+        """Returns how many seconds the run would have taken so far, where it has a clock."""
+        clock, served = self.federation.clock, self.federation.exchange.served
+        if clock is None:
+            return {}
+        room = self.state.room("clock")
+        return {"simulated_seconds": clock.round(room, struck.plan, inbox.bytes_sent, struck.away, served=served)}
 
     def _evaluate(self, record: RoundRecord) -> dict[int, Score]:
         """Adds the evaluation of this round, if it is due, to `record`; returns each honest client's score."""

@@ -36,6 +36,8 @@ class Exchange(ABC):
 
     silent: ClassVar[bool] = False
     """Whether nobody ever talks."""
+    served: ClassVar[bool] = False
+    """Whether messages go to a server, which sends one back."""
 
     def begin(self, clients: int, matrices: Sequence[sp.csr_array], past: dict[str, Any]) -> Routes:
         """Begins a run of `clients` on mixing matrices of one period; returns who hears which message.

@@ -1,0 +1,98 @@
+"""When each client is done with a round."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from declora import seeds
+from declora.clock.speeds import Speeds
+from declora.plan import Mask, Plan
+
+__all__ = ["Clock"]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds that a round would take on machines and links of given speeds, while all is simulated in one process.
+
+    Nobody waits for all: a client begins its next round once it has done its steps and heard from its neighbours, or
+    waited `wait` seconds for what does not come. A message goes along its link once its sender has done its steps, and
+    takes the latency and its bytes by the bandwidth; the links of a client do not slow each other down. Over a server
+    there are two such ways, and it begins the second one once it has heard from all.
+
+    Attributes:
+        speeds: How fast clients and links are.
+        name: As settings write it.
+        seed: The run's.
+        stragglers: Share of a client's rounds that take `slower` times as long.
+        slower: How many times.
+        wait: Seconds after which a client goes on without what it has not heard.
+    """
+
+    speeds: Speeds
+    name: str
+    seed: int = 0
+    stragglers: float = 0.0
+    slower: float = 10.0
+    wait: float = 1.0
+
+    def start(self, room: dict[str, Any], clients: int) -> None:
+        """Begins at 0 seconds; `room` keeps when each client was done, float64 `[clients]`."""
+        room["done"] = np.zeros(clients)
+
+    def round(
+        self, room: dict[str, Any], plan: Plan, bytes_sent: NDArray[np.int64], away: Mask | None, *, served: bool
+    ) -> float:
+        """Counts a round; returns the seconds after which all that were there are done with it.
+
+        Args:
+            room: As `start` left it.
+            plan: Of the round.
+            bytes_sent: `[clients]`: bytes on each client's links.
+            away: Which clients are not there, `[clients]`; None: all are. Time goes on for them, too.
+            served: Whether messages go to a server and back.
+        """
+        began: NDArray[np.float64] = room["done"]
+        clients = len(began)
+        trained = began + plan.steps * self.speeds.steps(clients) * self._slowed(plan.event, clients)
+        if not bytes_sent.any():
+            done = trained
+        else:
+            done = self._served(trained, bytes_sent) if served else self._heard(trained, plan, bytes_sent)
+        if away is not None and away.any():
+            done[away] = done[~away].max(initial=began.max())
+        room["done"] = done
+        return float(done.max())
+
+    def _slowed(self, t: int, clients: int) -> NDArray[np.float64]:
+        slow = seeds.generator(self.seed, "clock", "stragglers", t).random(clients) < self.stragglers
+        return np.where(slow, self.slower, 1.0)
+
+    def _heard(self, trained: NDArray[np.float64], plan: Plan, bytes_sent: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns when each client has heard from its neighbours, or given up on one, `[clients]`."""
+        senders, receivers = plan.edges.T
+        size = bytes_sent / np.maximum(1, np.bincount(senders, minlength=len(trained)))
+        arrives = trained[senders] + self._on_its_way(plan.edges, size[senders])
+        if plan.lost is not None and len(plan.lost):
+            numbers, lost = (
+                pairs[:, 0].astype(np.int64) * len(trained) + pairs[:, 1] for pairs in (plan.edges, plan.lost)
+            )
+            arrives = np.where(np.isin(numbers, lost), trained[receivers] + self.wait, arrives)
+        done = trained.copy()
+        np.maximum.at(done, receivers, arrives)
+        return done
+
+    def _served(self, trained: NDArray[np.float64], bytes_sent: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns when each client has heard from the server, which has heard from all, `[clients]`."""
+        way = self._on_its_way(np.stack([np.arange(len(trained), dtype=np.int32)] * 2, axis=1), bytes_sent / 2)
+        done: NDArray[np.float64] = (trained + way).max() + way
+        return done
+
+    def _on_its_way(self, edges: NDArray[np.int32], size: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.speeds.latency(edges) + size / self.speeds.bandwidth(edges)
+
+    def __str__(self) -> str:
+        """The clock, as settings write it."""
+        return self.name
