@@ -79,8 +79,8 @@ _SMALL = Scale(
     rates=(5e-3, 1e-2, 2e-2),
     evaluations=2,
     cuts="small: all-MiniLM-L6-v2 (22 M parameters) for RoBERTa-base (125 M); batches of 8 for 32, but 4 in Table 2, "
-    "on MRPC and for methods, and 16 in 20 rounds with label skew, which has three clients; MRPC at K=1, T=200 and AG News at "
-    "K=5, T=10 alone, scored on 2,000 of 7,600 texts; methods at K=5, T=20 with five clients, scored on 872",
+    "on MRPC and for methods, and 16 in 20 rounds with label skew, which has three clients; MRPC at K=1, T=200 and AG "
+    "News at K=5, T=10 alone, scored on 2,000 of 7,600 texts; methods at K=5, T=20 with five clients, scored on 872",
     settings={"batch_size": 8, "learning_rate": 1e-2, "client_eval_samples": 50},
     by_task={"mrpc": {"learning_rate": 3e-3, "batch_size": 4}, "ag_news": {"eval_samples": 2000}},
     by_experiment={
