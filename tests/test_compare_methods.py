@@ -72,6 +72,12 @@ def test_with_the_same_bytes_a_smaller_message_is_sent_in_more_rounds(compare):
     assert sent["local"] == 0
 
 
+def test_with_a_clock_the_table_says_how_long_each_row_would_take(compare):
+    found = compare(["dec-lora", "fedavg"], rates=[1e-2], clock="lognormal:step=1,latency=0.5,bandwidth=1e12")
+    assert found.table["simulated_seconds"].tolist() == pytest.approx([2 * 1.5, 2 * 2.0], rel=1e-6)
+    assert "simulated time" in str(found)
+
+
 def test_what_has_finished_is_not_run_again(compare, monkeypatch):
     first = compare(["dec-lora", "decaf"])
     monkeypatch.setattr(grid, "_execute", lambda *arguments: pytest.fail("a run began"))

