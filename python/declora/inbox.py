@@ -28,6 +28,9 @@ class Inbox:
     """Public values z `[messages, columns]`, where they are known already."""
     carried: NDArray[np.bool_] | None = None
     """`[messages, columns]`: which columns each message has; None where all have all that their sender has."""
+    late: tuple[tuple[sp.csr_array, Rows], ...] = ()
+    """What was sent in earlier rounds and arrives now: weights `[clients, messages]`, rows of sum 1, and z of then,
+    `[messages, columns]`."""
     refused: Mask | None = None
     """`[messages]`: which were refused by all who got them."""
     tolerated: Mask | None = None
@@ -75,3 +78,5 @@ class Inbox:
             mixer.mix_frames(self.weights, self.frames.whole, rows, gamma=gamma)
         else:
             mixer.mix(self.weights, self.public(), rows, gamma=gamma, refused=self.refused)
+        for weights, values in self.late:
+            mixer.mix(weights, values, rows, gamma=gamma)

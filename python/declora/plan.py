@@ -118,6 +118,11 @@ class Plan:
     """Of the adapter: columns whose moments are forgotten before the first step."""
     lost: NDArray[np.int32] | None = None
     """`[L, 2]`, those of `edges` along which nothing arrives: `weights` has nothing of them. None: all arrive."""
+    delayed: NDArray[np.int32] | None = None
+    """`[L, 2]`, those of `edges` along which something arrives in a later round: `weights` has nothing of them."""
+    late: tuple[tuple[int, sp.csr_array], ...] = ()
+    """What arrives now of earlier rounds: how many rounds ago it was sent, and `[clients, clients]`, what client i
+    applies to the values of then, each row with sum 1. Nothing arrives twice."""
     behind: NDArray[np.int32] | None = None
     """`[B, 2]`, those of `edges` along which nothing arrived in the round before, but something does now."""
 

@@ -16,7 +16,7 @@ from declora.errors import ConfigError, TopologyError, shown
 from declora.faults import Faults, parse_faults
 from declora.federation import Federation
 from declora.methods import Ranks, Stack, build_method
-from declora.mixer import Mixer, PushSum, parse_mixer
+from declora.mixer import Linear, Mixer, PushSum, parse_mixer
 from declora.model import BaseModel, load_base
 from declora.topology import Topology, in_order
 from declora.train.causal import read_corpus
@@ -231,7 +231,30 @@ def _faults(config: SimulationConfig, topology: Topology, mixer: Mixer, codec: R
             f"codec={codec.plain!r}."
         )
     faults = parse_faults(text, seed=config.seed)
+    if faults.longest:
+        _check_late(config, topology, mixer, codec, method)
     return replace(faults, least=mixer.least, column_stochastic=topology.column_stochastic)
+
+
+def _check_late(config: SimulationConfig, topology: Topology, mixer: Mixer, codec: RunCodec, method: Stack) -> None:
+    """Refuses messages that come rounds late where what they say then is no difference of two clients."""
+    why, fix = "", ""
+    if type(mixer) is not Linear or not method.by_mixer or method.chooses:
+        why, fix = (
+            f"method={str(method)!r} with mixer={str(mixer)!r} combines whole values, not differences",
+            ("method='dec-lora' with mixer='linear'"),
+        )
+    elif topology.period > 1 or not topology.symmetric or not method.steady:
+        why, fix = (
+            "what two clients sent each other in one round must be the same columns, by one weight",
+            ("a static undirected graph, equal counts, and a method that always sends the same"),
+        )
+    elif codec.memory.needs_static_graph:
+        why, fix = f"codec={codec.name!r} can move its copies only in the order of rounds", f"codec={codec.plain!r}"
+    elif config.attack is not None:
+        why, fix = f"attack={config.attack!r} has refused messages of rounds that are over", "no attack, or no delay"
+    if why:
+        raise ConfigError(f"faults={str(config.faults)!r} has messages that come rounds late, but {why}. Use {fix}.")
 
 
 def _clock(config: SimulationConfig) -> Clock | None:

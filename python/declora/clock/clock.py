@@ -18,9 +18,9 @@ class Clock:
     """Seconds that a round would take on machines and links of given speeds, while all is simulated in one process.
 
     Nobody waits for all: a client begins its next round once it has done its steps and heard from its neighbours, or
-    waited `wait` seconds for what does not come. A message goes along its link once its sender has done its steps, and
-    takes the latency and its bytes by the bandwidth; the links of a client do not slow each other down. Over a server
-    there are two such ways, and it begins the second one once it has heard from all.
+    waited `wait` seconds for what is lost; nobody waits for what comes rounds late. A message goes along its link once
+    its sender has done its steps, and takes the latency and its bytes by the bandwidth; the links of a client do not
+    slow each other down. Over a server there are two such ways, and it begins the second once it has heard from all.
 
     Attributes:
         speeds: How fast clients and links are.
@@ -75,11 +75,8 @@ class Clock:
         senders, receivers = plan.edges.T
         size = bytes_sent / np.maximum(1, np.bincount(senders, minlength=len(trained)))
         arrives = trained[senders] + self._on_its_way(plan.edges, size[senders])
-        if plan.lost is not None and len(plan.lost):
-            numbers, lost = (
-                pairs[:, 0].astype(np.int64) * len(trained) + pairs[:, 1] for pairs in (plan.edges, plan.lost)
-            )
-            arrives = np.where(np.isin(numbers, lost), trained[receivers] + self.wait, arrives)
+        arrives = np.where(_among(plan.edges, plan.lost), trained[receivers] + self.wait, arrives)
+        arrives = np.where(_among(plan.edges, plan.delayed), 0.0, arrives)
         done = trained.copy()
         np.maximum.at(done, receivers, arrives)
         return done
@@ -96,3 +93,11 @@ class Clock:
     def __str__(self) -> str:
         """The clock, as settings write it."""
         return self.name
+
+
+def _among(edges: NDArray[np.int32], some: NDArray[np.int32] | None) -> Mask:
+    """Returns which of `edges [E, 2]` are among others, bool `[E]`."""
+    if some is None or not len(some):
+        return np.zeros(len(edges), dtype=np.bool_)
+    numbers, wanted = (pairs[:, 0].astype(np.int64) << 32 | pairs[:, 1] for pairs in (edges, some))
+    return np.isin(numbers, wanted)

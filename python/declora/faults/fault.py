@@ -10,13 +10,13 @@ from declora import seeds
 from declora.plan import Mask
 from declora.spec import Option
 
-__all__ = ["Dropout", "Fault", "Loss", "Partition"]
+__all__ = ["Delay", "Dropout", "Fault", "Loss", "Partition"]
 
 _LONGEST = 10**6
 
 
 class Fault:
-    """A fault of clients or links; each kind has one of the two to say.
+    """A fault of clients or links; each kind has one thing to say.
 
     Args:
         seed: The run's.
@@ -37,6 +37,15 @@ class Fault:
     def lost(self, t: int, edges: NDArray[np.int32], clients: int) -> Mask:
         """Returns which messages of round t get lost, bool `[E]`, where they go along `edges [E, 2]`."""
         return np.zeros(len(edges), dtype=np.bool_)
+
+    @property
+    def longest(self) -> int:
+        """The most rounds that a message may be late."""
+        return 0
+
+    def late(self, t: int, edges: NDArray[np.int32], clients: int) -> NDArray[np.int64]:
+        """Returns how many rounds late each message of round t is, int64 `[E]`, where they go along `edges [E, 2]`."""
+        return np.zeros(len(edges), dtype=np.int64)
 
     def _drawn(self, t: int, count: int) -> NDArray[np.float64]:
         """Returns numbers in [0, 1) of round t, `[count]`."""
@@ -116,3 +125,32 @@ class Partition(Fault):
     def __str__(self) -> str:
         """The fault with its options, as settings write it."""
         return f"partition:start={self._start},rounds={self._rounds},parts={self._parts}"
+
+
+class Delay(Fault):
+    """Each message is late with probability p, by itself: by 1 to `rounds` rounds, each as likely."""
+
+    name = "delay"
+    options: ClassVar[Mapping[str, Option]] = {
+        "p": Option(whole=False, least=0, most=1, needed=True),
+        "rounds": Option(whole=True, least=1, most=100, default=1),
+    }
+
+    def __init__(self, p: float, rounds: int, *, seed: int) -> None:
+        super().__init__(seed=seed)
+        self._p, self._rounds = p, rounds
+
+    @property
+    def longest(self) -> int:
+        """The most rounds that a message may be late."""
+        return self._rounds if self._p > 0 else 0
+
+    def late(self, t: int, edges: NDArray[np.int32], clients: int) -> NDArray[np.int64]:
+        """Returns 1 to `rounds` for the messages that drew a number below p: the lower, the less."""
+        drawn = self._drawn(t, len(edges))
+        by = np.floor(drawn / max(self._p, np.finfo(np.float64).tiny) * self._rounds).astype(np.int64)
+        return np.where(drawn < self._p, np.minimum(by, self._rounds - 1) + 1, 0)
+
+    def __str__(self) -> str:
+        """The fault with its options, as settings write it."""
+        return f"delay:p={self._p:g},rounds={self._rounds}"

@@ -1,9 +1,12 @@
 """What the faults of a run do to a round."""
 
 import hashlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora.faults.fault import Fault
@@ -24,14 +27,18 @@ class Struck:
 
     @property
     def record(self) -> dict[str, int | str]:
-        """What is recorded of it: how many were away, how many messages were lost on their way, a digest of which."""
+        """What is recorded of it: how many were away, how many messages were lost or late, a digest of which."""
         if self.away is None or (lost := self.plan.lost) is None:
             return {}
-        which = np.packbits(self.away).tobytes() + lost.astype("<i4").tobytes()
+        delayed = np.empty((0, 2)) if self.plan.delayed is None else self.plan.delayed
+        which = b"".join(
+            (np.packbits(self.away).tobytes(), lost.astype("<i4").tobytes(), delayed.astype("<i4").tobytes())
+        )
         digest = hashlib.blake2b(which, digest_size=16).hexdigest()
         return {
             "clients_away": int(self.away.sum()),
             "messages_lost": len(lost),
+            "messages_late": len(delayed),
             "faults_digest": f"blake2b:{digest}",
         }
 
@@ -43,6 +50,12 @@ class Faults:
     Where a message is lost, that of the other direction is, too: a sender without an acknowledgement does not know
     whether its own arrived, so neither end counts the other in this round. The weights of both stay at home, each on
     its own end: a symmetric doubly stochastic matrix stays one, and the mean over clients is kept.
+
+    Where one is late, both ends count each other when it arrives, by what both had sent then: x_i moves by
+    w (z_j - z_i) of that round, and x_j by as much the other way, so the mean is kept, too. Stale differences
+    overshoot: gossip that is always d rounds late, z^(d+1) = z^d - s l for the eigenvalues l of I - W, which are up to
+    2, is stable for every graph iff s <= sin(pi / (2 (2d + 1))). So that is what the weight of a late message is
+    multiplied with.
     """
 
     kinds: tuple[Fault, ...] = ()
@@ -58,7 +71,8 @@ class Faults:
             return Struck(plan)
         clients, edges = plan.weights.shape[0], plan.edges
         away, lost = self._away(plan.event, clients), self._lost(plan.event, edges, clients)
-        weights = at_home(plan.weights, edges[lost], to_sender=self.column_stochastic)
+        delayed = ~lost & (self._lateness(plan.event, edges, clients) > 0)
+        weights = at_home(plan.weights, edges[lost | delayed], to_sender=self.column_stochastic)
         if self.least > 1:
             few = np.diff(weights.indptr) < self.least
             weights = at_home(weights, edges[few[edges[:, 1]] & ~lost])
@@ -70,9 +84,36 @@ class Faults:
             weights=weights,
             edges=edges[sent],
             lost=edges[sent & lost],
+            delayed=edges[delayed],
+            late=tuple(self._arriving(plan, away)),
             behind=edges[before & ~lost],
         )
         return Struck(struck, away)
+
+    @property
+    def longest(self) -> int:
+        """The most rounds that a message may be late."""
+        return max((fault.longest for fault in self.kinds), default=0)
+
+    def _arriving(self, plan: Plan, away: Mask) -> Iterator[tuple[int, sp.csr_array]]:
+        """Yields what arrives of each earlier round; between clients of whom one is away now, nothing does."""
+        clients, edges = plan.weights.shape[0], plan.edges
+        for by in range(1, min(self.longest, plan.event) + 1):
+            then = plan.event - by
+            arrives = (self._lateness(then, edges, clients) == by) & ~self._lost(then, edges, clients)
+            arrives &= ~away[edges].any(axis=1)
+            if arrives.any():
+                factor = math.sin(math.pi / (2 * (2 * by + 1)))
+                yield by, _apart(factor * at_home(plan.weights, edges[~arrives]))
+
+    def _lateness(self, t: int, edges: NDArray[np.int32], clients: int) -> NDArray[np.int64]:
+        """Returns how many rounds late each message of round t is, as late as that of the other direction, `[E]`."""
+        if not self.longest:
+            return np.zeros(len(edges), dtype=np.int64)
+        late = np.max([fault.late(t, edges, clients) for fault in self.kinds], axis=0)
+        order = np.lexsort((edges[:, 0], edges[:, 1]))  # of the same edges turned round, which are as many
+        both: NDArray[np.int64] = np.maximum(late, late[order])
+        return both
 
     def _away(self, t: int, clients: int) -> Mask:
         away: Mask = np.any([fault.away(t, clients) for fault in self.kinds], axis=0)
@@ -90,3 +131,9 @@ class Faults:
     def __str__(self) -> str:
         """The faults, as settings write them."""
         return "+".join(map(str, self.kinds))
+
+
+def _apart(weights: sp.csr_array) -> sp.csr_array:
+    """Returns the matrix with these weights beside the diagonal, and on it what makes each row's sum 1."""
+    beside = weights - sp.diags_array(weights.diagonal())
+    return sp.csr_array(beside + sp.diags_array(1.0 - beside.sum(axis=1)))

@@ -1,6 +1,7 @@
 """Mail in the memory of the CPU: any codec, memory, exchange and mixer."""
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
@@ -46,6 +47,7 @@ class HostMail(Mail[Rows]):
     ) -> None:
         self._mixer, self._exchange, self._routes, self.wire = federation.mixer, exchange, routes, wire
         self._tolerant = federation.tolerant
+        self._longest, self._past = federation.faults.longest, state.room("late")
         self._pinned = torch.empty(0, dtype=torch.float32)
         first = origin.cpu().numpy()
         self.memory = federation.codec.memory(federation.codec.shrink, state.room("memory"))
@@ -99,10 +101,21 @@ class HostMail(Mail[Rows]):
                 refused |= self._beyond(t, inbox.values)
                 self.memory.remember(outgoing, inbox.values, refused | self._unheard(plan), columns)
                 inbox.bytes_sent += self._catching_up(plan)
+            inbox.late = self._late(plan, inbox)
             inbox.refused = refused
             if self._tolerant:
                 inbox.tolerated = self._routes.by_client(refused) > 0
         return inbox
+
+    def _late(self, plan: Plan, inbox: Inbox) -> tuple[tuple[sp.csr_array, Rows], ...]:
+        """Returns what arrives of earlier rounds, and keeps this round's values for as long as they may be late."""
+        if not self._longest:
+            return ()
+        past = self._past.setdefault("values", np.zeros((self._longest, *inbox.public().shape), dtype=np.float32))
+        assert isinstance(past, np.ndarray)
+        found = tuple((weights, past[(plan.event - by) % self._longest].copy()) for by, weights in plan.late)
+        past[plan.event % self._longest] = inbox.public()
+        return found
 
     def _unheard(self, plan: Plan) -> Mask:
         """Returns which messages nobody has, bool `[messages]`, of those that had somewhere to go."""
