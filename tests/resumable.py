@@ -12,6 +12,7 @@ OBJECTS = {
     "model": tiny_bert(width=16),
     "tokenizer": tiny_tokenizer(),
     "data": datasets.DatasetDict(train=tiny_texts(48), validation=tiny_texts(16, seed=1)),
+    "public_data": tiny_texts(6, seed=2),
 }
 SETTINGS = {
     "clients": 4, "rounds": ROUNDS, "local_steps": 2, "batch_size": 4, "lora": {"r": 2, "target_modules": ["query"]},
@@ -58,6 +59,7 @@ RUNS = {
     "dfed-salt": {"method": "dfed-salt:personal=B"},
     "rw-lora": {"method": "rw-lora"},
     "dp": {"method": "dp:sigma=1"},
+    "kd": {"method": "kd", "codec": "q4+choco", "ranks": [1, 2, 4, 2]},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
     "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},
 }  # fmt: skip

@@ -36,6 +36,10 @@ from declora.train.local_steps import LocalRound, LocalTrainer
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import orders_of, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
+from declora.train.passes import Passes
+from declora.train.public import ModelTexts
+from declora.train.records import client_records
+from declora.train.tokens import Tokens
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
 
@@ -117,11 +121,13 @@ class Run:
                 material.base.model, lora, owners, seed=seeds.derive(config.seed, "adapter") % 2**63
             )
             try:
+                self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
+                self._try_model()
+                if material.public is not None:
+                    self.method.read_public(self._public(material.public))
                 shapes = self.method.lifted(self.layout).shapes
                 self.federation = replace(self.federation, codec=self.federation.codec.for_shapes(shapes))
-                self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
                 self._sent = self.method.plan(self._plan(0), self.layout).sent
-                self._try_model()
             finally:
                 self._surgery.undo()
 
@@ -154,6 +160,24 @@ class Run:
             recompute=config.activation_checkpointing,
             group_size=config.group_size,
         )
+
+    def _public(self, tokens: Tokens) -> ModelTexts:
+        """Returns public texts, which the clients' models compute as they do their own."""
+        base, classes = self.material.base, len(self.material.text.label_names)
+        passes = Passes(base.model, self.bank.owners, tokens, base.device, **self._computing)
+        most = self.group_size * self.federation.batch_size
+        return ModelTexts(passes, self.bank, self.sharing, classes, self.group_size, most)
+
+    @property
+    def _computing(self) -> dict[str, Any]:
+        """How passes of the model compute texts."""
+        config, sharing = self.config, self.sharing
+        by_length = config.sort_by_length and sharing.together
+        return {
+            "sort_by_length": by_length,
+            "base_dropout": config.base_dropout,
+            "seed": config.seed,
+        } | sharing.computing
 
     @property
     def _longest(self) -> int:
@@ -217,10 +241,7 @@ class Run:
                 group_size=self.group_size,
                 batch_size=federation.batch_size,
             ),
-            sort_by_length=config.sort_by_length and self.sharing.together,
-            base_dropout=config.base_dropout,
-            seed=config.seed,
-            **self.sharing.computing,
+            **self._computing,
         )
         self._gossip = Gossip(
             federation,
@@ -362,7 +383,7 @@ class Run:
         if self.config.checkpoint_every is not None:
             record["state_digest"] = f"blake2b:{self.state.digest()}"  # no number, whatever its digits
         scores = self._evaluate(record)
-        record["clients"] = self._client_records(plan, work, inbox, scores)
+        record["clients"] = client_records(plan, work, inbox.bytes_sent, scores)
         return record
 
     def _evaluate(self, record: RoundRecord) -> dict[int, Score]:
@@ -380,19 +401,3 @@ class Run:
         record |= self._evaluator.spread(scores)
         record["seconds_evaluate"] = time.perf_counter() - start
         return scores
-
-    def _client_records(
-        self, plan: Plan, work: LocalRound, inbox: Inbox, scores: dict[int, Score]
-    ) -> list[dict[str, Any]]:
-        return [
-            {
-                "round": plan.event + 1,
-                "client": client,
-                **({"train_loss": float(work.losses[client])} if plan.steps[client] else {}),
-                "local_steps": int(plan.steps[client]),
-                "samples_seen": int(work.samples[client]),
-                "bytes_sent": int(inbox.bytes_sent[client]),
-                **(scores[client].record() if client in scores else {}),
-            }
-            for client in range(self.federation.clients)
-        ]
