@@ -39,6 +39,7 @@ from declora.train.packing import pack_blocks, pack_examples
 from declora.train.passes import Passes
 from declora.train.public import ModelTexts
 from declora.train.records import client_records
+from declora.train.split import split_bytes
 from declora.train.tokens import Tokens
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
@@ -66,6 +67,8 @@ class Outcome:
     """`[clients]`: steps of each client in a round."""
     base: Storage
     """How the frozen base was held."""
+    split_bytes: int | None
+    """What split training would send in a round, see `train.split`."""
     notes: tuple[str, ...] = ()
     """What was guessed or decided for the user."""
 
@@ -105,11 +108,10 @@ class Run:
             max(self.federation.ranks, default=None),
             spare=self.federation.spare_rank,
         )
-        train, shards = material.train, self.federation.shards
+        self._train, shards = material.train, self.federation.shards
         if config.packing:
             pack = pack_examples if material.text.has_prompts else pack_blocks
-            train, shards = pack(train, shards, max_length=config.max_length)
-        self._train = train
+            self._train, shards = pack(self._train, shards, max_length=config.max_length)
         self._orders = orders_of(
             self.federation, shards, seed=config.seed, whole_epochs=config.local_epochs is not None
         )
@@ -134,7 +136,7 @@ class Run:
     def _try_model(self) -> None:
         """Finds out how clients share the passes of the model, and that all fits into memory."""
         config, base, federation = self.config, self.material.base, self.federation
-        device = base.model.device
+        device, recompute = base.model.device, config.activation_checkpointing
         check_fits(
             base.model,
             clients=federation.clients,
@@ -142,9 +144,7 @@ class Run:
             batch_size=federation.batch_size,
             length=float(self._train.lengths.mean()),
             device=device,
-            recompute=config.activation_checkpointing
-            if config.activation_checkpointing is not None
-            else device.type == "cuda",
+            recompute=device.type == "cuda" if recompute is None else recompute,
         )
         self.bank.fill(self._surgery.initial, 1, device)
         self.sharing, self.group_size = find_groups(
@@ -157,7 +157,7 @@ class Run:
             special=base.tokenizer.all_special_ids,
             unpad=config.unpad,
             base_dropout=config.base_dropout,
-            recompute=config.activation_checkpointing,
+            recompute=recompute,
             group_size=config.group_size,
         )
 
@@ -165,19 +165,14 @@ class Run:
         """Returns public texts, which the clients' models compute as they do their own."""
         base, classes = self.material.base, len(self.material.text.label_names)
         passes = Passes(base.model, self.bank.owners, tokens, base.device, **self._computing)
-        most = self.group_size * self.federation.batch_size
-        return ModelTexts(passes, self.bank, self.sharing, classes, self.group_size, most)
+        return ModelTexts(passes, self.bank, self.sharing, classes, self.group_size, self.federation.batch_size)
 
     @property
     def _computing(self) -> dict[str, Any]:
         """How passes of the model compute texts."""
         config, sharing = self.config, self.sharing
-        by_length = config.sort_by_length and sharing.together
-        return {
-            "sort_by_length": by_length,
-            "base_dropout": config.base_dropout,
-            "seed": config.seed,
-        } | sharing.computing
+        given = {"base_dropout": config.base_dropout, "seed": config.seed, **sharing.computing}
+        return {"sort_by_length": config.sort_by_length and sharing.together, **given}
 
     @property
     def _longest(self) -> int:
@@ -301,6 +296,7 @@ class Run:
             evaluated=(len(self._evaluator.texts), len(self._evaluator.client_texts)),
             local_steps=self.local_steps,
             base=self.material.base.storage,
+            split_bytes=split_bytes(self.material.base.model, self._train, self._orders, self.local_steps),
             notes=self.notes,
         )
 

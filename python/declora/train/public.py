@@ -32,9 +32,8 @@ class ModelTexts(PublicTexts):
     """How sequences share the passes of the model."""
     classes: int
     group_size: int
-    """Clients that are computed together, at most."""
-    most: int
-    """Texts that are, at most, where clients are computed together."""
+    """Clients that are computed together, with as many texts of their own as `batch_size`; fewer with more."""
+    batch_size: int
 
     @property
     def count(self) -> int:
@@ -47,7 +46,7 @@ class ModelTexts(PublicTexts):
 
     def add_gradients(self, step: Step, texts: NDArray[np.int64], loss: PublicLoss) -> None:
         """Adds the gradient of each client's mean loss over `texts` to G, group by group."""
-        size = max(1, min(self.group_size, self.most // len(texts)))
+        size = max(1, min(self.group_size, self.group_size * self.batch_size // len(texts)))
         places = _APART + step.number * len(texts) + np.arange(len(texts))
         for start in range(0, self.bank.clients, size):
             stop = min(start + size, self.bank.clients)
