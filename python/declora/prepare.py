@@ -100,8 +100,10 @@ def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel, public
             )
         base, (train, evaluation) = fit_causal(base, (corpus.train, corpus.evaluation))
         return Material(corpus.text, base, train, evaluation, corpus.questions)
-    labelled = [(split, text.label_column) for split in (text.train, text.evaluation)]
-    splits = [
+    splits = [(text.train, text.label_column), (text.evaluation, text.label_column)]
+    if public is not None:
+        splits.append((public, None))
+    tokenized = [
         tokenize(
             split,
             base.tokenizer,
@@ -110,12 +112,12 @@ def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel, public
             label_column=label_column,
             max_length=config.max_length,
         )
-        for split, label_column in [*labelled, *([] if public is None else [(public, None)])]
+        for split, label_column in splits
     ]
     base, (train, evaluation, *others) = fit_classifier(
-        base, splits, classes=len(text.label_names), max_length=config.max_length
+        base, tokenized, classes=len(text.label_names), max_length=config.max_length
     )
-    return Material(text, base, train, evaluation, public=next(iter(others), None))
+    return Material(text, base, train, evaluation, public=others[0] if others else None)
 
 
 def _check_causal_settings(config: SimulationConfig, text: TextData) -> None:

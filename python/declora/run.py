@@ -129,7 +129,7 @@ class Run:
                     self.method.read_public(self._public(material.public))
                 shapes = self.method.lifted(self.layout).shapes
                 self.federation = replace(self.federation, codec=self.federation.codec.for_shapes(shapes))
-                self._sent = self.method.plan(self._plan(0), self.layout).sent
+                self._first = self.method.plan(self._plan(0), self.layout)
             finally:
                 self._surgery.undo()
 
@@ -243,7 +243,7 @@ class Run:
             self.method,
             self.layout,
             self.state,
-            sent=self._sent,
+            sent=self._first.sent,
             gamma=config.gamma,
             version=version("declora"),
             seed=config.seed,
@@ -289,14 +289,14 @@ class Run:
             rows=self.bank.P.cpu(),
             mean=self._endpoint().cpu(),
             layout=self.layout,
-            sent=self._sent.count,
+            sent=self._first.sent.count,
             lora=self._surgery.config,
             history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),
             evaluated=(len(self._evaluator.texts), len(self._evaluator.client_texts)),
             local_steps=self.local_steps,
             base=self.material.base.storage,
-            split_bytes=split_bytes(self.material.base.model, self._train, self._orders, self.local_steps),
+            split_bytes=split_bytes(self.material.base.model, self._train, self._orders, self._first.steps),
             notes=self.notes,
         )
 

@@ -26,7 +26,7 @@ def split_bytes(
         model: Its config says h.
         tokens: All texts.
         orders: Of each client.
-        steps: `[clients]`: K.
+        steps: `[clients]`: K of the first round.
 
     Returns:
         Bytes; None where the config names no width.
