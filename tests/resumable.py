@@ -12,6 +12,7 @@ OBJECTS = {
     "model": tiny_bert(width=16),
     "tokenizer": tiny_tokenizer(),
     "data": datasets.DatasetDict(train=tiny_texts(48), validation=tiny_texts(16, seed=1)),
+    "public_data": tiny_texts(6, seed=2),
 }
 SETTINGS = {
     "clients": 4, "rounds": ROUNDS, "local_steps": 2, "batch_size": 4, "lora": {"r": 2, "target_modules": ["query"]},
@@ -60,6 +61,7 @@ RUNS = {
     "dp": {"method": "dp:sigma=1"},
     "faults": {"faults": "loss:p=0.2+dropout:p=0.2,rounds=2", "codec": "q4+choco", "clock": "lognormal:links=1"},
     "delay": {"faults": "delay:p=0.5,rounds=3+loss:p=0.1", "codec": "q4+ef", "method": "gradient-tracking"},
+    "kd": {"method": "kd", "codec": "q4+choco", "ranks": [1, 2, 4, 2]},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
     "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},
 }  # fmt: skip

@@ -16,7 +16,6 @@ def rounds_of(clock, topology, rounds=3, *, steps=None, lost=None, away=None, se
     """When each client is done with each round, `[rounds, clients]`, where a message has 1,000 bytes."""
     graph = Topology.build(topology, 6)
     room, found = {}, []
-    clock.start(room, 6)
     whole = Columns.all(1)
     phase = Phase(np.full(6, STEPS) if steps is None else np.array(steps), whole)
     for t in range(rounds):
@@ -49,7 +48,6 @@ def test_who_never_talks_waits_for_nobody_and_who_is_away_is_as_late_as_the_othe
     clock, graph = parse_clock("lognormal:step=1"), Topology.build("ring", 6)
     whole = Columns.all(1)
     room, steps = {}, np.array([3, 1, 1, 1, 1, 0])
-    clock.start(room, 6)
     plan = Plan(0, (Phase(steps, whole),), whole, graph.weights(0), graph.edges(0))
     clock.round(room, plan, np.zeros(6, dtype=np.int64), None, served=False)
     assert room["done"].tolist() == steps.tolist()

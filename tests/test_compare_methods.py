@@ -12,6 +12,7 @@ from declora import cli
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, TrainingError
 from declora.experiments import grid
+from declora.report.tables import MISSING
 
 ROUNDS = 2
 
@@ -70,6 +71,11 @@ def test_with_the_same_bytes_a_smaller_message_is_sent_in_more_rounds(compare):
     # Twice the numbers and one header in half of the rounds: 4 clients on a ring send 8 messages a round.
     assert sent["dec-lora"] - sent["gradient-tracking"] == 8 * 96
     assert sent["local"] == 0
+    split = found.tables["What split training would send"].set_index("row")
+    (run,) = {job.key for job in found.plan.jobs if job.cell.label == "dec-lora"}
+    facts, own = found.finished[run].facts, found.finished[run].history["bytes_sent"]
+    assert split.loc["dec-lora", "times as much"] == f"{facts['split_bytes'] / own.mean():#.3g}"
+    assert split.loc["local", "times as much"] == MISSING
 
 
 def test_with_a_clock_the_table_says_how_long_each_row_would_take(compare):

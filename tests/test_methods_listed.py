@@ -30,6 +30,7 @@ def test_every_method_is_listed_once_with_its_source_and_a_whole_sentence():
         ("rolora", 24 * 8 * 768 + 768 * 769 + 2 * 769, "to each neighbour"),
         ("gradient-tracking", 2 * (24 * 2 * 8 * 768 + 768 * 769 + 2 * 769), "to each neighbour"),
         ("flexlora", 24 * 2 * 8 * 768 + 768 * 769 + 2 * 769, "to a server and back"),
+        ("kd", 200 * 2, "to each neighbour"),  # public texts, classes
         ("local", 0, "nothing is sent"),
     ],
 )

@@ -366,4 +366,4 @@ def test_the_command_line_names_what_it_cannot_give(stopped, tmp_path, capsys):
     assert cli.main(["resume", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
     assert "data={'train': '<Dataset>', 'validation': '<Dataset>'} is an object" in error
-    assert f"declora.resume('{tmp_path}/run', data=..., model=..., tokenizer=...)" in error
+    assert f"declora.resume('{tmp_path}/run', data=..., public_data=..., model=..., tokenizer=...)" in error

@@ -48,6 +48,7 @@ OBJECTS = {
     "model": tiny_bert,
     "data": lambda: datasets.DatasetDict(train=tiny_texts(8)),
     "eval_data": lambda: [{"text": "a", "label": 0}],
+    "public_data": lambda: [{"text": "a"}],
     "topology": lambda: networkx.cycle_graph(10),
     "lora": lambda: LoraConfig(r=4),
     "compare": lambda: {"a": {"topology": networkx.cycle_graph(10)}},

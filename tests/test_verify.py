@@ -184,7 +184,7 @@ def test_where_there_is_no_run_there_is_nothing_to_verify(tmp_path):
 
 def test_the_command_line_asks_for_objects_from_python(run, capsys):
     assert cli.main(["verify", str(run)]) == 1
-    assert f"declora.verify('{run}', data=..., model=..., tokenizer=...)" in capsys.readouterr().err
+    assert f"declora.verify('{run}', data=..., public_data=..., model=..., tokenizer=...)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("edited", [False, True])

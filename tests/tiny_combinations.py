@@ -18,6 +18,7 @@ GRAPHS = ("ring", "complete", "exponential", "one-peer-exponential")
 SETTINGS = {
     "clients": 8, "rounds": 2, "local_steps": 2, "batch_size": 2, "client_eval_samples": 0, "progress": False,
     "lora": {"r": 2, "target_modules": ["query"]}, "warmup": 0.0, "max_length": 16,
+    "public_data": tiny_texts(6, seed=2),
 }  # fmt: skip
 
 

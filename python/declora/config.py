@@ -93,6 +93,12 @@ class SimulationConfig:
     max_length: Annotated[int, Whole(1, 10 * _MILLION), LOADED] = 128
     """Tokens after which a text is cut."""
 
+    public_data: Annotated[Any | None, Source(DataError), LOADED] = None
+    """Texts that all clients have beside their own data, to classify, for methods that exchange what clients make of
+    them (kd): anything that `data` can be, with the same text columns; labels are not read. None: there are none."""
+    public_samples: Annotated[int | None, Whole(1), LOADED] = 200
+    """Rows of public_data that are used, drawn by the seed and the same for all clients; none: all."""
+
     _model: ClassVar = Section("Model", "The frozen base, and the adapter that each client trains.")
 
     model: Annotated[Any, Given(Place(), ModelError), LOADED] = "minilm"
@@ -319,7 +325,7 @@ class SimulationConfig:
         described = {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
         if callable(self.partition):
             described["partition"] = f"<{spelled(self.partition)}>"
-        return described | {name: _describe_data(getattr(self, name)) for name in ("data", "eval_data")}
+        return described | {name: _describe_data(getattr(self, name)) for name in ("data", "eval_data", "public_data")}
 
 
 SETTINGS = read_fields(SimulationConfig)

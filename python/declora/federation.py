@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from declora.attacks import Attack
 from declora.clock import Clock
 from declora.codec import PublicCopies, RunCodec, parse_codec
 from declora.exchange import Exchange, LocalExchange, LyingExchange, SilentExchange, StarExchange
-from declora.faults import Faults
+from declora.faults import Faults, Struck
 from declora.mixer import Linear, Mixer
 from declora.topology import Topology, server
 
@@ -106,6 +106,19 @@ class Federation:
             "over the rounds and may move all clients away from what they learned; with codec="
             f"{self.codec.plain + '+choco'!r} ever less is lost, and mixer='clipped' nearly keeps the mean.",
         )
+
+    def timed(self, room: dict[str, Any], struck: Struck, bytes_sent: NDArray[np.int64]) -> dict[str, float]:
+        """Returns how many seconds the run would have taken after a round, for its record; nothing without a clock.
+
+        Args:
+            room: What the clock keeps.
+            struck: The round.
+            bytes_sent: `[clients]`.
+        """
+        if self.clock is None:
+            return {}
+        seconds = self.clock.round(room, struck.plan, bytes_sent, struck.away, served=self.exchange.served)
+        return {"simulated_seconds": seconds}
 
     def check(self) -> None:
         """Checks that the mixer means something on the graph.

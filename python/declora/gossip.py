@@ -87,10 +87,13 @@ class Gossip:
         """
         if self._exchange.silent:
             return Inbox(np.zeros(len(state.adapter), dtype=np.int64))
-        lifted = method.lift(state, plan)
+        seconds: dict[str, float] = {}
+        with timed(seconds, "encode"):
+            lifted = method.lift(state, plan)
         carried = method.carried(state, plan)
         rows = self.mail.take(lifted, plan.sent)
         inbox = self.mail.swap(plan, rows, None if carried is None else plan.sent.take(carried))
+        inbox.seconds["encode"] = inbox.seconds.get("encode", 0.0) + seconds["encode"]
         with timed(inbox.seconds, "mix"):
             method.mix(self._mixer, inbox, rows, layout=self._layout, gamma=self._gamma)
             self._exchange.settle(plan.event, rows)

@@ -52,6 +52,7 @@ def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
         "inputs": {
             "the training data": _digest(run.material.train, run.federation.shards),
             "the evaluation data": _digest(run.material.evaluation),
+            **({} if run.material.public is None else {"the public data": _digest(run.material.public)}),
             "the model": _digest(run.material.base.model.state_dict()),
             "the graph": _digest(*((w.indptr, w.indices, w.data) for w in run.federation.topology.matrices)),
         },

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from datasets import Dataset
 from peft import TaskType
 
 from declora import data, process
@@ -37,6 +38,8 @@ class Material:
     evaluation: Tokens
     questions: Questions | None = None
     """What the evaluation rows ask and what is right, where exact match is measured."""
+    public: Tokens | None = None
+    """Texts without labels that all clients have."""
 
     @property
     def task_type(self) -> TaskType:
@@ -64,6 +67,10 @@ def prepare(config: SimulationConfig) -> Material:
         seed=config.seed,
     )
     _check_causal_settings(config, text)
+    public = None
+    if config.public_data is not None:
+        part = data.load_public(config.public_data, text, samples=config.public_samples, seed=config.seed)
+        text, public = replace(text, notes=(*text.notes, *part.notes)), part.dataset
     base = load_base(
         config.model,
         task=text.task,
@@ -76,10 +83,10 @@ def prepare(config: SimulationConfig) -> Material:
         device=config.device,
         seed=config.seed,
     )
-    return _tokenized(config, text, base)
+    return _tokenized(config, text, base, public)
 
 
-def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel) -> Material:
+def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel, public: Dataset | None) -> Material:
     """Returns data and model, which fit each other, with all texts as tokens."""
     if text.task == "causal-lm":
         with base.lent():
@@ -95,27 +102,35 @@ def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel) -> Mat
             )
         base, (train, evaluation) = fit_causal(base, (corpus.train, corpus.evaluation))
         return Material(corpus.text, base, train, evaluation, corpus.questions)
-    splits = [
+    splits = [(text.train, text.label_column), (text.evaluation, text.label_column)]
+    if public is not None:
+        splits.append((public, None))
+    tokenized = [
         tokenize(
             split,
             base.tokenizer,
             task=text.task,
             text_columns=text.text_columns,
-            label_column=text.label_column,
+            label_column=label_column,
             max_length=config.max_length,
         )
-        for split in (text.train, text.evaluation)
+        for split, label_column in splits
     ]
-    base, (train, evaluation) = fit_classifier(
-        base, splits, classes=len(text.label_names), max_length=config.max_length
+    base, (train, evaluation, *others) = fit_classifier(
+        base, tokenized, classes=len(text.label_names), max_length=config.max_length
     )
-    return Material(text, base, train, evaluation)
+    return Material(text, base, train, evaluation, public=others[0] if others else None)
 
 
 def _check_causal_settings(config: SimulationConfig, text: TextData) -> None:
     """Refuses settings of a causal LM that the data has no use for."""
     if text.task == "classification" and config.packing:
         raise ConfigError("packing=True has no use with task='classification'. Leave it out.")
+    if text.task == "causal-lm" and config.public_data is not None:
+        raise ConfigError(
+            "public_data is for classifiers, whose logits are few; of a causal LM there is one of each word of its "
+            "vocabulary at each token. Leave it out, and choose a method that sends adapters, e.g. method='dec-lora'."
+        )
     if config.max_new_tokens and not text.has_prompts:
         raise ConfigError(
             f"max_new_tokens={config.max_new_tokens}: there is nothing to answer in {text.task} data without prompts. "
@@ -146,7 +161,12 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
     """
     codec, mixer, method = parse_codec(config.codec), parse_mixer(config.mixer), build_method(config.method)
     if config.ranks is not None:
-        method = Stack([*method.parts, Ranks(config.ranks, exact=method.of_products, keeps_sums=method.keeps_sums)])
+        method = Stack([*method.parts, Ranks(config.ranks, exact=method.rank_free, keeps_sums=method.keeps_sums)])
+    if method.reads_public and config.public_data is None:
+        raise ConfigError(
+            f"method={str(method)!r} exchanges what clients' classifiers make of texts that all of them have. Name "
+            "them with public_data, e.g. public_data='public.csv' with the text columns of data; labels are not read."
+        )
     if not mixer.weighted and config.weights not in (None, "metropolis"):
         raise ConfigError(
             f"weights={config.weights!r} has no effect with mixer={str(mixer)!r}, which counts all neighbours alike; "
@@ -181,6 +201,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
                 f"attack={config.attack!r} is made for weights whose rows sum to 1, which mixer='push-sum' does not "
                 "have. Use another mixer, or an attack that tells all the same, e.g. sign-flip."
             )
+    unread = f"public_data is not read by method={str(method)!r}."
     federation = method.arrange(
         Federation(
             config.clients,
@@ -196,6 +217,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             rounds=config.rounds,
             ranks=() if config.ranks is None else tuple(config.ranks),
             seed=config.seed,
+            notes=() if config.public_data is None or method.reads_public else (unread,),
         )
     )
     federation.check()

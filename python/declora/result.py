@@ -86,6 +86,16 @@ class SimulationResult:
         epochs = self.config.local_epochs
         return steps if epochs is None else f"{epochs} epoch{'s' if epochs != 1 else ''} ({steps})"
 
+    @property
+    def split_bytes(self) -> int | None:
+        """What all clients and a server would send each other in a round of split training (arXiv 2501.04436).
+
+        2 K b l h float32 numbers of a client: the activations at a cut between two blocks of width h, of K steps on b
+        texts of l tokens on average (those of the first round), and their gradients. None where the model's config
+        names no width. Nothing was split: it is a price to hold `history["bytes_sent"]` against.
+        """
+        return self._outcome.split_bytes
+
     def plot(self) -> Figure:
         """Returns a figure: quality over rounds and bytes, loss, consensus distance, time, bytes by client."""
         return report.run_figure(self.history, self.clients)

@@ -37,6 +37,11 @@ from declora.train.local_steps import LocalRound, LocalTrainer
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import orders_of, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
+from declora.train.passes import Passes
+from declora.train.public import ModelTexts
+from declora.train.records import client_records
+from declora.train.split import split_bytes
+from declora.train.tokens import Tokens
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
 
@@ -63,6 +68,8 @@ class Outcome:
     """`[clients]`: steps of each client in a round."""
     base: Storage
     """How the frozen base was held."""
+    split_bytes: int | None
+    """What split training would send in a round, see `train.split`."""
     notes: tuple[str, ...] = ()
     """What was guessed or decided for the user."""
 
@@ -95,18 +102,12 @@ class Run:
             raise ConfigError("metric='exact_match' needs generated answers. Set max_new_tokens, e.g. 256.")
         federation, self.method = planned or plan_federation(config)
         self.federation, self.partition = divide(config, material.text, federation, self.method)
-        lora = adapter_config(
-            config.lora,
-            material.base,
-            material.task_type,
-            max(self.federation.ranks, default=None),
-            spare=self.federation.spare_rank,
-        )
-        train, shards = material.train, self.federation.shards
+        rank, spare = max(self.federation.ranks, default=None), self.federation.spare_rank
+        lora = adapter_config(config.lora, material.base, material.task_type, rank, spare=spare)
+        self._train, shards = material.train, self.federation.shards
         if config.packing:
             pack = pack_examples if material.text.has_prompts else pack_blocks
-            train, shards = pack(train, shards, max_length=config.max_length)
-        self._train = train
+            self._train, shards = pack(self._train, shards, max_length=config.max_length)
         self._orders = orders_of(
             self.federation, shards, seed=config.seed, whole_epochs=config.local_epochs is not None
         )
@@ -118,18 +119,20 @@ class Run:
                 material.base.model, lora, owners, seed=seeds.derive(config.seed, "adapter") % 2**63
             )
             try:
+                self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
+                self._try_model()
+                if material.public is not None:
+                    self.method.read_public(self._public(material.public))
                 shapes = self.method.lifted(self.layout).shapes
                 self.federation = replace(self.federation, codec=self.federation.codec.for_shapes(shapes))
-                self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
-                self._sent = self.method.plan(self._plan(0), self.layout).sent
-                self._try_model()
+                self._first = self.method.plan(self._plan(0), self.layout)
             finally:
                 self._surgery.undo()
 
     def _try_model(self) -> None:
         """Finds out how clients share the passes of the model, and that all fits into memory."""
         config, base, federation = self.config, self.material.base, self.federation
-        device = base.model.device
+        device, recompute = base.model.device, config.activation_checkpointing
         check_fits(
             base.model,
             clients=federation.clients,
@@ -137,9 +140,7 @@ class Run:
             batch_size=federation.batch_size,
             length=float(self._train.lengths.mean()),
             device=device,
-            recompute=config.activation_checkpointing
-            if config.activation_checkpointing is not None
-            else device.type == "cuda",
+            recompute=device.type == "cuda" if recompute is None else recompute,
         )
         self.bank.fill(self._surgery.initial, 1, device)
         self.sharing, self.group_size = find_groups(
@@ -152,9 +153,22 @@ class Run:
             special=base.tokenizer.all_special_ids,
             unpad=config.unpad,
             base_dropout=config.base_dropout,
-            recompute=config.activation_checkpointing,
+            recompute=recompute,
             group_size=config.group_size,
         )
+
+    def _public(self, tokens: Tokens) -> ModelTexts:
+        """Returns public texts, which the clients' models compute as they do their own."""
+        base, classes = self.material.base, len(self.material.text.label_names)
+        passes = Passes(base.model, self.bank.owners, tokens, base.device, **self._computing)
+        return ModelTexts(passes, self.bank, self.sharing, classes, self.group_size, self.federation.batch_size)
+
+    @property
+    def _computing(self) -> dict[str, Any]:
+        """How passes of the model compute texts."""
+        config, sharing = self.config, self.sharing
+        given = {"base_dropout": config.base_dropout, "seed": config.seed, **sharing.computing}
+        return {"sort_by_length": config.sort_by_length and sharing.together, **given}
 
     @property
     def _longest(self) -> int:
@@ -218,17 +232,14 @@ class Run:
                 group_size=self.group_size,
                 batch_size=federation.batch_size,
             ),
-            sort_by_length=config.sort_by_length and self.sharing.together,
-            base_dropout=config.base_dropout,
-            seed=config.seed,
-            **self.sharing.computing,
+            **self._computing,
         )
         self._gossip = Gossip(
             federation,
             self.method,
             self.layout,
             self.state,
-            sent=self._sent,
+            sent=self._first.sent,
             gamma=config.gamma,
             version=version("declora"),
             seed=config.seed,
@@ -244,8 +255,6 @@ class Run:
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
             sharing=self.sharing,
         )
-        if federation.clock is not None:
-            federation.clock.start(self.state.room("clock"), federation.clients)
         if (stored := earlier.checkpoint) is not None:
             self.state.restore(stored.event, stored.arrays)
 
@@ -276,13 +285,14 @@ class Run:
             rows=self.bank.P.cpu(),
             mean=self._endpoint().cpu(),
             layout=self.layout,
-            sent=self._sent.count,
+            sent=self._first.sent.count,
             lora=self._surgery.config,
             history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),
             evaluated=(len(self._evaluator.texts), len(self._evaluator.client_texts)),
             local_steps=self.local_steps,
             base=self.material.base.storage,
+            split_bytes=split_bytes(self.material.base.model, self._train, self._orders, self._first.steps),
             notes=self.notes,
         )
 
@@ -360,7 +370,7 @@ class Run:
             "bytes_sent": int(inbox.bytes_sent.sum()),
             "bytes_total": int(inbox.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
             **struck.record,
-            **self._timed(struck, inbox),
+            **self.federation.timed(self.state.room("clock"), struck, inbox.bytes_sent),
             **{f"seconds_{phase}": took for phase, took in seconds.items()},
         }
         if inbox.tolerated is not None:
@@ -368,16 +378,8 @@ class Run:
         if self.config.checkpoint_every is not None:
             record["state_digest"] = f"blake2b:{self.state.digest()}"  # no number, whatever its digits
         scores = self._evaluate(record)
-        record["clients"] = self._client_records(plan, work, inbox, scores)
+        record["clients"] = client_records(plan, work, inbox.bytes_sent, scores)
         return record
-
-    def _timed(self, struck: Struck, inbox: Inbox) -> dict[str, float]:
-        """Returns how many seconds the run would have taken so far, where it has a clock."""
-        clock, served = self.federation.clock, self.federation.exchange.served
-        if clock is None:
-            return {}
-        room = self.state.room("clock")
-        return {"simulated_seconds": clock.round(room, struck.plan, inbox.bytes_sent, struck.away, served=served)}
 
     def _evaluate(self, record: RoundRecord) -> dict[int, Score]:
         """Adds the evaluation of this round, if it is due, to `record`; returns each honest client's score."""
@@ -394,19 +396,3 @@ class Run:
         record |= self._evaluator.spread(scores)
         record["seconds_evaluate"] = time.perf_counter() - start
         return scores
-
-    def _client_records(
-        self, plan: Plan, work: LocalRound, inbox: Inbox, scores: dict[int, Score]
-    ) -> list[dict[str, Any]]:
-        return [
-            {
-                "round": plan.event + 1,
-                "client": client,
-                **({"train_loss": float(work.losses[client])} if plan.steps[client] else {}),
-                "local_steps": int(plan.steps[client]),
-                "samples_seen": int(work.samples[client]),
-                "bytes_sent": int(inbox.bytes_sent[client]),
-                **(scores[client].record() if client in scores else {}),
-            }
-            for client in range(self.federation.clients)
-        ]

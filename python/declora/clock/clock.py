@@ -38,24 +38,20 @@ class Clock:
     slower: float = 10.0
     wait: float = 1.0
 
-    def start(self, room: dict[str, Any], clients: int) -> None:
-        """Begins at 0 seconds; `room` keeps when each client was done, float64 `[clients]`."""
-        room["done"] = np.zeros(clients)
-
     def round(
         self, room: dict[str, Any], plan: Plan, bytes_sent: NDArray[np.int64], away: Mask | None, *, served: bool
     ) -> float:
         """Counts a round; returns the seconds after which all that were there are done with it.
 
         Args:
-            room: As `start` left it.
+            room: Keeps when each client was done, float64 `[clients]`; empty before the first round.
             plan: Of the round.
             bytes_sent: `[clients]`: bytes on each client's links.
             away: Which clients are not there, `[clients]`; None: all are. Time goes on for them, too.
             served: Whether messages go to a server and back.
         """
-        began: NDArray[np.float64] = room["done"]
-        clients = len(began)
+        clients = len(bytes_sent)
+        began: NDArray[np.float64] = room.setdefault("done", np.zeros(clients))
         trained = began + plan.steps * self.speeds.steps(clients) * self._slowed(plan.event, clients)
         if not bytes_sent.any():
             done = trained

@@ -4,6 +4,7 @@ from declora.data.loading import load
 from declora.data.partition_specs import parse_partition
 from declora.data.partitioner import Partitioner
 from declora.data.partitions import Partition, partition
+from declora.data.public import load_public
 from declora.data.text_data import TextData
 
-__all__ = ["Partition", "Partitioner", "TextData", "load", "parse_partition", "partition"]
+__all__ = ["Partition", "Partitioner", "TextData", "load", "load_public", "parse_partition", "partition"]

@@ -18,6 +18,7 @@ from declora.experiments.experiment import Cell, Experiment
 from declora.experiments.grid import run_grid
 from declora.experiments.plan import Job, Plan, files_of, findable
 from declora.experiments.reproduction import Reproduction
+from declora.experiments.split import split_table
 from declora.experiments.store import Finished, Store
 from declora.kinds import Choice, Place, Real
 from declora.report import RunFolder
@@ -73,6 +74,13 @@ class MethodComparison(Reproduction):
         first = min(self.plan.seeds)
         how = f"the best of those tried with seed {first}, on rows held out of the training data (eval_fraction)"
         rows = [("the same for all rows", same[self.budget]), ("learning rate of a row", how)]
+        rows.append(
+            (
+                "split training (arXiv 2501.04436), which is not run",
+                "2 K b l h float32 numbers of a client in a round: activations of K steps on b texts of l tokens, at a "
+                "cut between blocks of width h, up to a server, and their gradients back",
+            )
+        )
         if self.budget == "bytes":
             rows.append(("rounds while learning rates were tried", "those of the settings, for all"))
         return pd.DataFrame(rows, columns=["open", "ours"])
@@ -81,7 +89,12 @@ class MethodComparison(Reproduction):
     def tables(self) -> dict[str, pd.DataFrame]:
         """Returns what else the page shows, by the heading above it."""
         tried = self.rates.assign(learning_rate=[f"{rate:g}" for rate in self.rates["learning_rate"]])
-        return {"What each row ran with": self.settings, "Learning rates": tried, "How it was decided": self.choices}
+        return {
+            "What each row ran with": self.settings,
+            "Learning rates": tried,
+            "What split training would send": split_table(self.plan, self.finished),
+            "How it was decided": self.choices,
+        }
 
 
 def compare(

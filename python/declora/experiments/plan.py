@@ -157,8 +157,8 @@ def findable(config: SimulationConfig) -> SimulationConfig:
 
 
 def files_of(config: SimulationConfig, contents: Contents) -> dict[str, str]:
-    """Returns what the settings stand for that may name files: the model, the data and what it is evaluated on."""
-    names = {"model": config.model, "data": config.data, "eval_data": config.eval_data}
+    """Returns what the settings stand for that may name files: the model, and data of all kinds."""
+    names = {name: getattr(config, name) for name in ("model", "data", "eval_data", "public_data")}
     return {setting: _content_of(str(name), contents) for setting, name in names.items() if name is not None}
 
 

@@ -27,8 +27,8 @@ class Finished:
 
     Attributes:
         history: One row per round.
-        facts: Plain values: metric, codec, clients, local work, facts of graph and data, label counts, the links that
-            pictures show, environment.
+        facts: Plain values: metric, codec, clients, local work, bytes of split training, facts of graph and data, label
+            counts, the links that pictures show, environment.
     """
 
     history: pd.DataFrame
@@ -104,6 +104,7 @@ def _facts(result: SimulationResult) -> dict[str, Any]:
         "links_total": count,
         "spectral_gap": federation.topology.spectral_gap if talks else None,
         "local_work": result.local_work,
+        "split_bytes": result.split_bytes,
         "facts": result.facts(),
         "labels": {str(name): counts.tolist() for name, counts in result.partition.counts.items()},
         "date": datetime.date.today().isoformat(),

@@ -15,11 +15,13 @@ from declora.methods.ffa_lora import FfaLora
 from declora.methods.fola import Fola
 from declora.methods.hafl import Hafl
 from declora.methods.hetlora import HetLora
+from declora.methods.kd import Distillation
 from declora.methods.local import Local
 from declora.methods.lora_fair import LoraFair
 from declora.methods.part import Part, Step
 from declora.methods.primal_dual import D2, PrimalDual
 from declora.methods.prox import Prox
+from declora.methods.public import PublicLoss, PublicTexts
 from declora.methods.ranks import Ranks
 from declora.methods.residual import FedEx, Flora
 from declora.methods.rw_lora import RwLora
@@ -27,7 +29,7 @@ from declora.methods.stack import Stack
 from declora.methods.tracking import GradientTracking
 from declora.spec import parse_stack
 
-__all__ = ["METHODS", "NAMED", "Part", "Ranks", "Stack", "Step", "build_method"]
+__all__ = ["METHODS", "NAMED", "Part", "PublicLoss", "PublicTexts", "Ranks", "Stack", "Step", "build_method"]
 
 METHODS: dict[str, type[Part]] = {
     part.name: part
@@ -58,6 +60,7 @@ METHODS: dict[str, type[Part]] = {
         DisPfl,
         Hafl,
         HetLora,
+        Distillation,
     )
 }
 """Every part that settings can name."""

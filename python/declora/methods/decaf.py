@@ -43,7 +43,7 @@ class Decaf(Combining):
 
     name = "decaf"
     source = "arXiv 2505.21382"
-    of_products = True
+    rank_free = True
     factors_anew = "them"
     options: ClassVar[Mapping[str, Option]] = {"left": Option(whole=True, least=0, most=1)}
 

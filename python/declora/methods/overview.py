@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from declora.exchange import StarExchange
 from declora.federation import Federation
-from declora.methods import METHODS, NAMED, Part, build_method
+from declora.methods import METHODS, NAMED, Part, PublicLoss, PublicTexts, Step, build_method
 from declora.model import Layout
 from declora.plan import Phase, Plan
 from declora.topology import Topology
@@ -17,6 +18,8 @@ from declora.topology import Topology
 __all__ = ["Described", "describe_method", "describe_methods", "reference_layout"]
 
 _CLIENTS = 10
+_PUBLIC = (200, 2)
+"""Public texts, and classes."""
 _STEPS = 5
 """Local steps of a round."""
 _ROUNDS = 40
@@ -53,10 +56,23 @@ class Described:
         least, most = self.numbers
         if not most:
             return self.way
-        count, size = f"{most:,}", f"{4e-6 * most:.2f}"
+        unit, scale = ("MB", 4e-6) if most >= 10_000 else ("kB", 4e-3)
+        count, size = f"{most:,}", f"{scale * most:.2f}"
         if least < most:
-            count, size = f"{least:,} to {count}", f"{4e-6 * least:.2f} to {size}"
-        return f"{'up to ' * self.chosen}{count} numbers ({size} MB) {self.way}"
+            count, size = f"{least:,} to {count}", f"{scale * least:.2f} to {size}"
+        return f"{'up to ' * self.chosen}{count} numbers ({size} {unit}) {self.way}"
+
+
+class _Sizes(PublicTexts):
+    """How many public texts there are, for methods whose messages are about them; nobody computes any."""
+
+    count, classes = _PUBLIC
+
+    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def add_gradients(self, step: Step, texts: NDArray[np.int64], loss: PublicLoss) -> None:
+        raise NotImplementedError
 
 
 def reference_layout(rank: int = 8) -> Layout:
@@ -79,7 +95,8 @@ def describe_methods() -> list[Described]:
 def describe_method(name: str) -> Described:
     """Returns what there is to say of a part, or of a name that stands for a stack of them.
 
-    What a message has is planned for `reference_layout`, on a ring of ten clients without compression.
+    What a message has is planned for `reference_layout` and 200 public texts of two classes, on a ring of ten clients
+    without compression.
     """
     if name in NAMED:
         sources = dict.fromkeys(part.source for part in build_method(NAMED[name]).parts if part.source)
@@ -116,6 +133,7 @@ def _least(part: type[Part]) -> str:
 def _messages(method: str) -> tuple[tuple[int, int], str, bool]:
     """Returns how many numbers messages have, the fewest and the most, who gets them, and if clients choose of them."""
     stack = build_method(method)
+    stack.read_public(_Sizes())
     federation = stack.arrange(Federation(_CLIENTS, 8, Topology.build("ring", _CLIENTS), rounds=_ROUNDS))
     if federation.exchange.silent:
         return (0, 0), "nothing is sent", False

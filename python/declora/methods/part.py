@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # rooms above this one, which hand a part what they are; and 
 
     from declora.federation import Federation
     from declora.inbox import Inbox
+    from declora.methods.public import PublicTexts
     from declora.model import Layout
     from declora.state import Array, State
 
@@ -72,8 +73,8 @@ class Part:
     """Whether the same columns are sent in every round."""
     computes_once: ClassVar[bool] = True
     """Whether `gradient` calls `compute` no more than once."""
-    of_products: ClassVar[bool] = False
-    """Whether it combines products of factors, in which clients of unlike ranks are alike."""
+    rank_free: ClassVar[bool] = False
+    """Whether clients of unlike ranks are alike in what it combines, as in products of factors."""
 
     def __str__(self) -> str:
         """The part with its options, as settings write it."""
@@ -103,6 +104,13 @@ class Part:
             ConfigError: The part cannot be run like that; names the setting, the value and the fix.
         """
         return federation
+
+    def read_public(self, texts: PublicTexts) -> None:
+        """Takes the public texts of the run, to ask of them what it needs in rounds; called once, after `calibrate`.
+
+        A part that has this hook needs them: no run of it begins without `public_data`.
+        """
+        return
 
     def begin(self, state: State, layout: Layout) -> None:
         """Changes the adapters that clients begin with, in place.

@@ -42,7 +42,7 @@ class _Residual(Combining):
     """
 
     options: ClassVar[Mapping[str, Option]] = {"residual": Option(whole=True, least=1, most=4096)}
-    of_products = True
+    rank_free = True
     factors_anew = "the residual"
 
     def __init__(self, residual: int) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from declora.federation import Federation
     from declora.inbox import Inbox
+    from declora.methods.public import PublicTexts
     from declora.model import Layout
     from declora.state import State
 
@@ -89,9 +90,9 @@ class Stack:
         return None if none else self._examples.per_example
 
     @property
-    def of_products(self) -> bool:
-        """Whether products of factors are combined."""
-        return self._space.of_products
+    def rank_free(self) -> bool:
+        """Whether clients of unlike ranks are alike in what is combined."""
+        return self._space.rank_free
 
     @property
     def by_mixer(self) -> bool:
@@ -102,6 +103,11 @@ class Stack:
     def chooses(self) -> bool:
         """Whether each client chooses in each round what it sends."""
         return type(self._space).units is not Part.units
+
+    @property
+    def reads_public(self) -> bool:
+        """Whether a part needs public texts."""
+        return any(type(part).read_public is not Part.read_public for part in self.parts)
 
     def _owner(self, hooks: Sequence[str], what: str) -> Part:
         owners = [part for part in self.parts if any(getattr(type(part), h) is not getattr(Part, h) for h in hooks)]
@@ -135,6 +141,11 @@ class Stack:
         for part in self.parts:
             federation = _given("calibrate", part, part.calibrate(federation, steps), type(federation))
         return federation
+
+    def read_public(self, texts: PublicTexts) -> None:
+        """Gives all parts the public texts of the run, see `Part.read_public`."""
+        for part in self.parts:
+            part.read_public(texts)
 
     def begin(self, state: State, layout: Layout) -> None:
         """Has all parts change the first adapters, then put the state of their own into `state`."""

@@ -1,7 +1,7 @@
 """Evaluation of adapters on one split: the loss, and the metrics of the task."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from declora.train.packing import unpadded_batch
 from declora.train.sharing import Sharing
 from declora.train.tokens import Batch, Tokens
 
-__all__ = ["Score", "evaluate", "sample_texts"]
+__all__ = ["Score", "class_logits", "evaluate", "sample_texts"]
 
 # Tokens of one evaluation batch: enough to keep the machine busy, few enough to stay in its caches.
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
@@ -69,11 +69,65 @@ def evaluate(
         metric: The headline.
         sharing: How sequences share the passes of `model`.
     """
+    count = len(values)
+    losses = torch.zeros(count, dtype=torch.float64, device=bank.P.device)
+    confusions: list[Any] = [0] * count  # of a classifier
+
+    def score(adapters: slice, part: NDArray[np.int64], batch: Batch) -> None:
+        found, logits = _scored(model, batch, sharing)
+        own = len(found) // len(part)
+        losses[adapters] += torch.stack([x.sum() for x in found.double().chunk(own)])
+        if logits is None or tokens.labels is None:
+            return
+        for i, classes in enumerate(logits.argmax(dim=1).view(own, -1).cpu().numpy(), adapters.start):
+            confusions[i] = confusions[i] + metrics.confusion_matrix(classes, tokens.labels[part], logits.shape[1])
+
+    _compute(bank, values, tokens, texts, sharing, score)
+    means = (losses / max(1, int(tokens.targets(texts).sum()))).tolist()
+    classifies = tokens.labels is not None
+    return [
+        Score(mean, _of_classes(counts) if classifies else _of_text(mean), metric.name)
+        for mean, counts in zip(means, confusions, strict=True)
+    ]
+
+
+def class_logits(
+    model: PreTrainedModel, bank: AdapterBank, values: torch.Tensor, tokens: Tokens, classes: int, sharing: Sharing
+) -> torch.Tensor:
+    """Returns what a classifier with each adapter of `values [C, D]` makes of all texts, float32 `[C, texts, classes]`.
+
+    Args:
+        model: With batched layers in place.
+        bank: Of the run; its layers are left bound to some of `values`.
+        values: float32.
+        tokens: Of the texts.
+        classes: That the model tells apart.
+        sharing: How sequences share the passes of `model`.
+    """
+    out = torch.empty(len(values), len(tokens), classes, dtype=torch.float32, device=bank.P.device)
+
+    def keep(adapters: slice, part: NDArray[np.int64], batch: Batch) -> None:
+        out[adapters, torch.from_numpy(part)] = forward(model, batch).float().view(-1, len(part), classes)
+
+    _compute(bank, values, tokens, np.arange(len(tokens)), sharing, keep)
+    return out
+
+
+def _compute(
+    bank: AdapterBank,
+    values: torch.Tensor,
+    tokens: Tokens,
+    texts: NDArray[np.int64],
+    sharing: Sharing,
+    take: Callable[[slice, NDArray[np.int64], Batch], None],
+) -> None:
+    """Has `take` compute `texts` by each adapter of `values [C, D]`, some texts by some adapters at a time.
+
+    It gets which adapters, which texts, and the batch: these texts for the first adapter, then for the next.
+    """
     device, count = bank.P.device, len(values)
     order = texts[np.argsort(-tokens.lengths[texts], kind="stable")]
     most = TOKENS_PER_BATCH.get(device.type, 2048)
-    losses = torch.zeros(count, dtype=torch.float64, device=device)
-    confusions: list[Any] = [0] * count  # of a classifier
     with torch.inference_mode(), nullcontext() if sharing.unpadding is None else sharing.unpadding.installed():
         for part in _batches(tokens.lengths[order], most, padded=not tokens.reads_padding):
             batch, lengths = tokens.batch(order[part], device), tokens.lengths[order[part]]
@@ -81,19 +135,7 @@ def evaluate(
             for start in range(0, count, together):
                 group = values[start : start + together].to(device)
                 with _computing(bank, group, lengths, sharing):
-                    found, logits = _scored(model, batch.times(len(group)), sharing)
-                losses[start : start + len(group)] += torch.stack([x.sum() for x in found.double().chunk(len(group))])
-                if logits is None or tokens.labels is None:
-                    continue
-                labels = tokens.labels[order[part]]
-                for i, classes in enumerate(logits.argmax(dim=1).view(len(group), -1).cpu().numpy(), start):
-                    confusions[i] = confusions[i] + metrics.confusion_matrix(classes, labels, logits.shape[1])
-    means = (losses / max(1, int(tokens.targets(order).sum()))).tolist()
-    classifies = tokens.labels is not None
-    return [
-        Score(mean, _of_classes(counts) if classifies else _of_text(mean), metric.name)
-        for mean, counts in zip(means, confusions, strict=True)
-    ]
+                    take(slice(start, start + len(group)), order[part], batch.times(len(group)))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from declora.plan import Columns
 from declora.train.order import Order
 from declora.train.passes import Passes, Texts
 
-__all__ = ["Change", "Gradients"]
+__all__ = ["Change", "Gradients", "leave"]
 
 Change: TypeAlias = Callable[[torch.Tensor], None]
 """Changes gradients of examples, float32 `[examples, D]`, in place."""
@@ -107,7 +107,7 @@ class Gradients:
                 found = self._of_examples(start, texts, step, change)
             losses.append(_by_client(found, counts))
         if change is None:
-            _leave(self._bank.G, step.phase.trained)
+            leave(self._bank.G, step.phase.trained)
             return torch.cat(losses)
         self._bank.G.div_(self._mean.unsqueeze(1))
         return torch.cat(losses) / self._mean
@@ -125,7 +125,7 @@ class Gradients:
             rows = np.arange(len(part))
             with self._bank.examples(to_device(part.clients, self._bank.P.device)) as gradients:
                 losses.append(self._passes.backward(part, rows, np.ones_like(rows), step, (start, at)))
-            _leave(gradients, step.phase.trained)
+            leave(gradients, step.phase.trained)
             change(gradients)
             for client, gradient in zip(part.clients.tolist(), gradients, strict=True):
                 self._bank.G[client].add_(gradient)  # one by one, so in one order on every device
@@ -160,7 +160,7 @@ def _by_client(losses: torch.Tensor, counts: NDArray[np.int64]) -> torch.Tensor:
     return places.view(len(counts), rows.most).sum(dim=1)
 
 
-def _leave(gradients: torch.Tensor, trained: Columns) -> None:
+def leave(gradients: torch.Tensor, trained: Columns) -> None:
     """Leaves nothing in the columns of `gradients [n, D]` but in those that are trained."""
     for start, stop in trained.rest.spans:
         gradients[:, start:stop] = 0.0

@@ -1,8 +1,9 @@
 """A pass of the model over some texts of a step, there and back: losses, and gradients of the rows that are bound."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,13 +16,16 @@ from declora.methods import Step
 from declora.model.owners import RowOwners
 from declora.model.recompute import Recomputation
 from declora.model.unpad import Unpadding
-from declora.train.loss import batch_losses
+from declora.train.loss import batch_losses, forward
 from declora.train.order import length_slices
 from declora.train.packing import unpadded_batch
 from declora.train.scored import ScoredHead
 from declora.train.tokens import Tokens
 
-__all__ = ["Passes", "Texts"]
+__all__ = ["Passes", "RowLoss", "Texts"]
+
+RowLoss: TypeAlias = Callable[[torch.Tensor, NDArray[np.int64]], torch.Tensor]
+"""Of logits `[R, classes]` and which rows of what is computed they are, `[R]`: the loss of each, `[R]`."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,13 @@ class Passes:
             self.model.eval()
 
     def backward(
-        self, texts: Texts, owner: NDArray[np.int64], counts: NDArray[np.int64], step: Step, stream: tuple[int, int]
+        self,
+        texts: Texts,
+        owner: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        step: Step,
+        stream: tuple[int, int],
+        loss: RowLoss | None = None,
     ) -> torch.Tensor:
         """Accumulates the gradient of each bound row's mean loss.
 
@@ -90,6 +100,7 @@ class Passes:
             counts: `[rows]`: how many texts each of these has.
             step: Of which this is a part.
             stream: Names the pass among those of the step: the base's own dropout is drawn by it.
+            loss: What is learned of logits; None: the cross-entropy of the texts' own labels, or next tokens.
 
         Returns:
             What each text adds to its row's mean loss, float32 `[R]`.
@@ -112,7 +123,11 @@ class Passes:
                 training=True,
             )
             with computing, self._dropout_stream(step, stream[0], stream[1] + part):
-                weighted = batch_losses(self.model, batch, self.head) * to_device(weights[rows], self.device)
+                if loss is None:
+                    found = batch_losses(self.model, batch, self.head)
+                else:
+                    found = loss(forward(self.model, batch), rows)
+                weighted = found * to_device(weights[rows], self.device)
                 weighted.sum().backward()
             losses.index_copy_(0, to_device(rows, self.device), weighted.detach())
         return losses

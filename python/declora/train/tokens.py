@@ -53,7 +53,7 @@ class Tokens:
     starts: NDArray[np.int64]
     """`[texts + 1]`: text i is `ids[starts[i]:starts[i + 1]]`."""
     labels: NDArray[np.int64] | None
-    """`[texts]` class indices (classification)."""
+    """`[texts]` class indices (classification); -100 of texts that have none."""
     pad_id: int
     scored: NDArray[np.bool_] | None = None
     """Flat: which tokens are targets of the loss (causal LM); the first of a text never is."""
@@ -131,7 +131,7 @@ def tokenize(
     """Returns the tokens of every row, cut to `max_length` (None: whole).
 
     Two text columns are one pair for a classifier (`[CLS] a [SEP] b [SEP]`). For a causal LM the columns are joined
-    by a newline and ended by the end-of-text token.
+    by a newline and ended by the end-of-text token. Without a label column, texts to classify have no labels.
 
     Raises:
         ConfigError: `max_length` leaves no room for a token of each text beside the tokenizer's own.
@@ -156,7 +156,8 @@ def tokenize(
     types = encoded.get("token_type_ids")
     labels = scored = None
     if task == "classification":
-        labels = np.asarray(data[label_column], dtype=np.int64)
+        unknown = np.full(len(data), -100)
+        labels = unknown if label_column is None else np.asarray(data[label_column], dtype=np.int64)
         if (bare := np.flatnonzero(np.diff(starts) <= special)).size:
             text = " ".join(column[bare[0]] for column in columns)
             raise DataError(

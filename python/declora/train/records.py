@@ -1,0 +1,38 @@
+"""What is recorded of each client in a round."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from declora.plan import Plan
+from declora.train.evaluate import Score
+from declora.train.local_steps import LocalRound
+
+__all__ = ["client_records"]
+
+
+def client_records(
+    plan: Plan, work: LocalRound, bytes_sent: NDArray[np.int64], scores: Mapping[int, Score]
+) -> list[dict[str, Any]]:
+    """Returns a record for each client: its work, the bytes on its link, and its score where it was evaluated.
+
+    Args:
+        plan: Of the round.
+        work: Its local steps.
+        bytes_sent: `[clients]`.
+        scores: By client.
+    """
+    return [
+        {
+            "round": plan.event + 1,
+            "client": client,
+            **({"train_loss": float(work.losses[client])} if plan.steps[client] else {}),
+            "local_steps": int(plan.steps[client]),
+            "samples_seen": int(work.samples[client]),
+            "bytes_sent": int(sent),
+            **(scores[client].record() if client in scores else {}),
+        }
+        for client, sent in enumerate(bytes_sent)
+    ]
