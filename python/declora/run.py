@@ -19,6 +19,7 @@ from declora.errors import ConfigError, TrainingError, out_of_memory
 from declora.federation import Federation
 from declora.gossip import Gossip
 from declora.inbox import Inbox
+from declora.ledger import digest
 from declora.methods import Stack
 from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout, Storage, adapter_config
@@ -231,6 +232,7 @@ class Run:
             gamma=config.gamma,
             version=version("declora"),
             seed=config.seed,
+            digested=config.ledger,
         )
         self._evaluator = Evaluator(
             material.base.model,
@@ -384,6 +386,7 @@ class Run:
     def _client_records(
         self, plan: Plan, work: LocalRound, inbox: Inbox, scores: dict[int, Score]
     ) -> list[dict[str, Any]]:
+        digests = self._digests(inbox) if self.config.ledger else []
         return [
             {
                 "round": plan.event + 1,
@@ -392,7 +395,16 @@ class Run:
                 "local_steps": int(plan.steps[client]),
                 "samples_seen": int(work.samples[client]),
                 "bytes_sent": int(inbox.bytes_sent[client]),
+                **(digests[client] if digests else {}),
                 **(scores[client].record() if client in scores else {}),
             }
             for client in range(self.federation.clients)
+        ]
+
+    def _digests(self, inbox: Inbox) -> list[dict[str, str | None]]:
+        """Returns, by client, what a ledger holds of a round: of the message it sent, and of its adapter after it."""
+        sent = inbox.digests or [None] * self.federation.clients
+        rows = self.bank.P.cpu().numpy()
+        return [
+            {"message_digest": message, "adapter_digest": digest(row)} for message, row in zip(sent, rows, strict=True)
         ]

@@ -9,6 +9,7 @@ from declora.errors import FrameError
 from declora.exchange import Exchange, Routes
 from declora.federation import Federation
 from declora.inbox import Inbox
+from declora.ledger import digest
 from declora.mail.base import Mail, give_back, taken, timed
 from declora.plan import Columns, Mask, Plan, Rows
 from declora.state import State
@@ -28,6 +29,7 @@ class HostMail(Mail[Rows]):
         origin: What everybody knows that clients begin with, `[clients, width]`.
         state: Of the run; what is remembered of rounds is kept in it.
         sent: The columns that the first round sends.
+        digested: Whether an inbox shall have the digests of what clients sent.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class HostMail(Mail[Rows]):
         origin: torch.Tensor,
         state: State,
         sent: Columns,
+        digested: bool,
     ) -> None:
         self._mixer, self._exchange, self._routes, self.wire = federation.mixer, exchange, routes, wire
-        self._tolerant = federation.tolerant
+        self._tolerant, self._digested = federation.tolerant, digested
         self._pinned = torch.empty(0, dtype=torch.float32)
         first = origin.cpu().numpy()
         self.memory = federation.codec.memory(federation.codec.shrink, state.room("memory"))
@@ -78,8 +81,8 @@ class HostMail(Mail[Rows]):
                 frames = self.wire.encode(t, outgoing, columns, chosen)
             self._exchange.posted(self.wire.codecs(columns), frames)
         with timed(seconds, "exchange"):
-            sizes = self.wire.sizes(frames, columns)
-            delivery = self._exchange.deliver(frames, sizes, self._routes.edges(plan.edges))
+            sizes, edges = self.wire.sizes(frames, columns), self._routes.edges(plan.edges)
+            delivery = self._exchange.deliver(frames, sizes, edges)
         with timed(seconds, "mix"):
             checked = self.wire.check(t, delivery.frames, columns)
             self._refuse(t, checked.faults)
@@ -96,9 +99,20 @@ class HostMail(Mail[Rows]):
                 refused |= self._beyond(t, inbox.values)
                 self.memory.remember(outgoing, inbox.values, refused, columns)
             inbox.refused = refused
+            if self._digested:
+                inbox.digests = self._digests(frames, sizes, edges)
             if self._tolerant:
                 inbox.tolerated = self._routes.by_client(refused) > 0
         return inbox
+
+    def _digests(
+        self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]
+    ) -> tuple[str | None, ...]:
+        """Returns the digest of the frames of each client that somebody hears, one after the other."""
+        told: dict[int, list[NDArray[np.uint8]]] = {client: [] for client in self._routes.senders.tolist()}
+        for message in np.unique(edges[:, 0]).tolist():
+            told[int(self._routes.senders[message])].append(frames[message, : sizes[message]])
+        return tuple(digest(*own) if own else None for own in told.values())
 
     def _beyond(self, t: int, public: Rows) -> Mask:
         """Returns which messages would move their public values, `[messages, D]`, out of the finite numbers.
