@@ -14,10 +14,10 @@ from declora import errors, seeds
 PACKAGE = Path(declora.__file__).parent
 CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 PUBLIC = {
-    "Adapter", "Codec", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError",
+    "Adapter", "Audit", "Codec", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError",
     "GraphSchedule", "MethodComparison", "Mixer", "ModelError", "Part", "Partitioner", "Reproduction", "RunFolderError",
     "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError", "Verification",
-    "__version__", "compare", "reproduce", "resume", "simulate", "verify",
+    "__version__", "audit", "compare", "reproduce", "resume", "simulate", "verify",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 from declora.errors import RunFolderError
 from declora.report import RunFolder
 from declora.report.belongings import MARKER
+from declora.report.json_lines import line_of
 
 
 def files(folder):
@@ -44,7 +45,7 @@ def test_an_empty_folder_is_taken(tmp_path):
 def test_the_marker_lists_every_file_at_any_depth_and_nothing_else_stays(tmp_path):
     with RunFolder(tmp_path / "run") as folder:
         folder.write_text("a.txt", "a")
-        folder.append_metrics({"round": 1})
+        folder.append("metrics.jsonl", line_of({"round": 1}))
         folder.write_folders({"adapters/one": a_folder_with(x="1", y="2"), "adapters/two": a_folder_with(x="3")})
         (folder.work / "events").mkdir()
         (folder.work / "events" / "log").write_text("")
@@ -122,7 +123,7 @@ def test_a_folder_that_cannot_be_written_leaves_those_before_it_and_no_part_of_i
 def test_metrics_are_one_whole_line_per_round(tmp_path):
     folder = RunFolder(tmp_path)
     for t in range(1, 5):
-        folder.append_metrics({"round": t})
+        folder.append("metrics.jsonl", line_of({"round": t}))
         lines = (tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
         assert [json.loads(line)["round"] for line in lines] == list(range(1, t + 1))
         assert all(line.endswith(b"\n") for line in lines)
@@ -130,8 +131,8 @@ def test_metrics_are_one_whole_line_per_round(tmp_path):
 
 def test_metrics_that_are_written_anew_grow_from_there(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.write_metrics([{"round": 1}, {"round": 2}])
-    folder.append_metrics({"round": 3})
+    folder.write_lines("metrics.jsonl", [line_of(one) for one in ({"round": 1}, {"round": 2})])
+    folder.append("metrics.jsonl", line_of({"round": 3}))
     assert [json.loads(line)["round"] for line in (tmp_path / "metrics.jsonl").open()] == [1, 2, 3]
 
 
@@ -155,13 +156,13 @@ def test_a_folder_that_lost_files_while_it_was_written_is_not_finished(tmp_path)
 
 def test_a_folder_that_was_removed_is_made_again_and_its_metrics_are_not_half(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.append_metrics({"round": 1})
+    folder.append("metrics.jsonl", line_of({"round": 1}))
     for path in sorted((tmp_path / "run").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     (tmp_path / "run").rmdir()
     with pytest.raises(RunFolderError, match="0 bytes instead of the 13 that the run wrote"):
-        folder.append_metrics({"round": 2})
-    folder.write_metrics([{"round": 1}, {"round": 2}])
+        folder.append("metrics.jsonl", line_of({"round": 2}))
+    folder.write_lines("metrics.jsonl", [line_of(one) for one in ({"round": 1}, {"round": 2})])
     folder.finish()
     assert files(tmp_path / "run") == [MARKER, "metrics.jsonl"]
 

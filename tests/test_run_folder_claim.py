@@ -11,6 +11,7 @@ import pytest
 from declora.errors import RunFolderError
 from declora.report import RunFolder
 from declora.report.belongings import MARKER
+from declora.report.json_lines import line_of
 
 
 def test_a_folder_with_a_run_is_refused_without_overwrite(tmp_path):
@@ -91,10 +92,10 @@ def test_a_run_is_replaced_from_a_removed_working_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_live_run_keeps_its_folder(tmp_path, overwrite):
     first = RunFolder(tmp_path / "run")
-    first.append_metrics({"round": 1})
+    first.append("metrics.jsonl", line_of({"round": 1}))
     with pytest.raises(RunFolderError, match=rf"in use by another run \(process {os.getpid()}\)|holds a run"):
         RunFolder(tmp_path / "run", overwrite=overwrite)
-    first.append_metrics({"round": 2})
+    first.append("metrics.jsonl", line_of({"round": 2}))
     first.finish()
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
 

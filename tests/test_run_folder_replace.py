@@ -11,6 +11,7 @@ import pytest
 from declora.errors import RunFolderError
 from declora.report import RunFolder
 from declora.report.belongings import MARKER, new_beside, old_beside
+from declora.report.json_lines import line_of
 
 
 def snapshot(folder):
@@ -57,7 +58,7 @@ def whole(tmp_path):
 def test_a_new_run_takes_the_place_of_the_earlier_one_when_it_has_finished(out, whole):
     earlier = snapshot(out)
     with RunFolder(out, overwrite=True) as folder:
-        folder.append_metrics({"round": 1})
+        folder.append("metrics.jsonl", line_of({"round": 1}))
         assert snapshot(out).items() >= earlier.items()
         assert (new_beside(out) / "metrics.jsonl").read_text() == '{"round": 1}\n'
         assert folder.work == new_beside(out)
@@ -74,7 +75,7 @@ def test_a_new_run_that_fails_leaves_the_earlier_one_whole(out, error):
 
     def fail_in_round_two():
         with RunFolder(out, overwrite=True) as folder:
-            folder.append_metrics({"round": 1})
+            folder.append("metrics.jsonl", line_of({"round": 1}))
             raise error
 
     with pytest.raises(error):
@@ -137,7 +138,7 @@ def test_a_run_of_version_1_goes_if_it_has_no_files_in_folders(out):
 
 def test_what_a_user_adds_while_the_new_run_goes_on_is_kept_and_both_runs_stay(out):
     folder = RunFolder(out, overwrite=True)
-    folder.append_metrics({"round": 1})
+    folder.append("metrics.jsonl", line_of({"round": 1}))
     (out / "adapters" / "notes.md").write_text("precious")
     with pytest.raises(RunFolderError, match=r"holds adapters/notes\.md, put there while the run was going"):
         folder.finish()
@@ -177,7 +178,7 @@ def test_a_run_whose_earlier_one_was_removed_keeps_its_place(out):
     shutil.rmtree(out)
     with pytest.raises(RunFolderError, match="in use by another run"):
         RunFolder(out)  # the run that is beside it is alive
-    folder.append_metrics({"round": 1})
+    folder.append("metrics.jsonl", line_of({"round": 1}))
     folder.finish()
     assert sorted(snapshot(out)) == [MARKER, "metrics.jsonl"]
 

@@ -1,14 +1,16 @@
 """declora: fine-tune one language model together, with LoRA over a graph and no parameter server.
 
 `declora.simulate(...)` runs a federation in this process and returns adapters that PEFT loads; `declora.resume(...)`
-goes on with one that was stopped, `declora.verify(...)` recomputes one; `declora.reproduce(...)` runs a table of the
-Dec-LoRA paper. Importing declora is quick and does nothing: torch and transformers load on first use.
+goes on with one that was stopped, `declora.verify(...)` recomputes one, `declora.audit(...)` checks its ledger;
+`declora.reproduce(...)` runs a table of the Dec-LoRA paper. Importing declora is quick and does nothing: torch and
+transformers load on first use.
 """
 
 from importlib import import_module
 
 TYPE_CHECKING = False  # what `typing` calls so, which takes longer to load than all of this
 if TYPE_CHECKING:
+    from declora.auditing import Audit, audit
     from declora.codec import Codec
     from declora.config import SimulationConfig
     from declora.data import Partitioner
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adapter",
+    "Audit",
     "Codec",
     "CodecError",
     "Comparison",
@@ -59,6 +62,7 @@ __all__ = [
     "TrainingError",
     "Verification",
     "__version__",
+    "audit",
     "compare",
     "reproduce",
     "resume",
@@ -68,6 +72,7 @@ __all__ = [
 
 _ROOMS = {
     "Adapter": "declora.model.adapter",
+    "Audit": "declora.auditing",
     "Codec": "declora.codec",
     "CodecError": "declora.errors",
     "Comparison": "declora.result",
@@ -89,6 +94,7 @@ _ROOMS = {
     "TopologyError": "declora.errors",
     "TrainingError": "declora.errors",
     "Verification": "declora.verification",
+    "audit": "declora.auditing",
     "compare": "declora.experiments",
     "reproduce": "declora.experiments",
     "resume": "declora.resumption",

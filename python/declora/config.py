@@ -261,6 +261,9 @@ class SimulationConfig:
     checkpoint_every: Annotated[int | None, Whole(1, _MILLION), SHARED] = None
     """Rounds between checkpoints, from which `declora resume` goes on with the run; the last round is always one. They
     are in `out`, the last two of them, and the last one stays. None: none are written."""
+    ledger: Annotated[bool, SHARED] = False
+    """Whether `out` has a ledger of the run, too, which `declora audit` checks: of each round the digests of every
+    client's message and adapter, signed by it (Ed25519) and chained to the round before."""
     tensorboard: bool = False
     """Whether metrics are also written for TensorBoard, into the run folder; needs `out`."""
     progress: bool | None = None
@@ -280,12 +283,11 @@ class SimulationConfig:
         self._settle_ranks()
         if self.attack is not None:
             parse_attack(self.attack, self.attackers, clients=self.clients, seed=self.seed)
-        if self.tensorboard and self.out is None:
-            raise ConfigError("tensorboard=True needs a run folder to write into. Set out='runs/NAME'.")
-        if self.checkpoint_every is not None and self.out is None:
-            raise ConfigError(
-                f"checkpoint_every={self.checkpoint_every} needs a run folder to write into. Set out='runs/NAME'."
-            )
+        for name in ("tensorboard", "ledger", "checkpoint_every"):
+            if getattr(self, name) and self.out is None:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} needs a run folder to write into. Set out='runs/NAME'."
+                )
 
     def _settle_ranks(self) -> None:
         """Keeps a list of LoRA configurations as one and ranks, of which there must be one for each client."""

@@ -31,6 +31,8 @@ class Gossip:
         gamma: Consensus step size; the codec's default where None.
         version: Of this software: sites of different ones do not understand each other.
         seed: The run's seed, of the codec's random streams.
+        digested: Whether what arrives in a round shall have the digests of what clients sent. They are of frames, which
+            are then made on a GPU, too.
 
     Attributes:
         mail: What takes rows to the others and brings theirs, for as long as clients talk at all.
@@ -47,6 +49,7 @@ class Gossip:
         gamma: float | None,
         version: str,
         seed: int,
+        digested: bool = False,
     ) -> None:
         self._mixer, self._exchange = federation.mixer, federation.lying
         self._gamma = federation.codec.default_gamma if gamma is None else gamma
@@ -72,11 +75,13 @@ class Gossip:
             units=method.units(layout),
         )
         self.mail: Mail[Any]
-        if stays_on_card(federation, method, state.adapter.device):
+        if not digested and stays_on_card(federation, method, state.adapter.device):
             self.mail = CardMail(federation, wire, seed=draws, device=state.adapter.device)
         else:
             origin = method.origin(state)
-            self.mail = HostMail(federation, self._exchange, routes, wire, origin=origin, state=state, sent=sent)
+            self.mail = HostMail(
+                federation, self._exchange, routes, wire, origin=origin, state=state, sent=sent, digested=digested
+            )
 
     def round(self, plan: Plan, state: State, method: Stack) -> Inbox:
         """Lifts what clients have after their local steps, exchanges it, combines it, and takes it back into `state`.

@@ -15,7 +15,7 @@ import torch
 from declora.config import OUTPUT
 from declora.run import Run
 
-__all__ = ["describe_origin", "differences", "environment", "keep_groups"]
+__all__ = ["brief", "describe_origin", "differences", "environment", "keep_groups"]
 
 _PACKAGES = ("declora", "torch", "transformers", "peft", "numpy")
 _BINDING = (*_PACKAGES, "device", "processor", "group size", "padding")
@@ -48,7 +48,7 @@ def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
     free = _FREE if run.method.plans_ahead else _FREE | {"rounds"}
     return {
         "environment": {name: known[name] for name in _BINDING},
-        "settings": {name: _brief(value) for name, value in run.config.describe().items() if name not in free},
+        "settings": {name: brief(value) for name, value in run.config.describe().items() if name not in free},
         "inputs": {
             "the training data": _digest(run.material.train, run.federation.shards),
             "the evaluation data": _digest(run.material.evaluation),
@@ -82,7 +82,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _brief(value: Any) -> Any:
+def brief(value: Any) -> Any:
     """Returns a setting, or, of a long one (a mixing matrix), what a message can show and its digest."""
     text = json.dumps(value)
     return value if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... (digest {_digest(text)})"

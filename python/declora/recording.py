@@ -1,8 +1,11 @@
 """What a run writes while it goes on: a line a round, and checkpoints from which it can be taken up again."""
 
 from declora.errors import RunFolderError
+from declora.ledger import KEYS, LEDGER, Keys, Ledger
 from declora.origin import describe_origin, differences, keep_groups
 from declora.report import Earlier, RunFolder, RunLog
+from declora.report.folder_errors import reporting
+from declora.report.json_lines import whole_lines
 from declora.run import RoundRecord, Run
 from declora.store import Checkpoint
 
@@ -44,14 +47,16 @@ class Recording:
         self.earlier = Earlier.read(folder.work) if resume else Earlier.nothing()
         if self.earlier.checkpoint is not None:
             keep_groups(run, self.earlier.checkpoint.about.get("origin", {}))
-        self._origin = None if config.checkpoint_every is None else describe_origin(run)
+        named = config.checkpoint_every is not None or config.ledger
+        self._origin = describe_origin(run) if named else {}
         self._planned = planned_since(self.earlier.checkpoint, config.rounds)
         if self.earlier.checkpoint is not None:
             self._check(f"path={str(folder.root)!r}", self.earlier.checkpoint)
-        if config.checkpoint_every is not None:
+        ledger = self._open_ledger(folder) if config.ledger else None
+        if named:
             folder.store(self.earlier.run)  # has the folder know the run from its first round on
         done = self.earlier if resume else None
-        self.log = RunLog(folder, config.describe(), tensorboard=config.tensorboard, earlier=done)
+        self.log = RunLog(folder, config.describe(), tensorboard=config.tensorboard, earlier=done, ledger=ledger)
 
     def add(self, record: RoundRecord) -> None:
         """Writes a round, and the run's state after it where a checkpoint is due."""
@@ -79,6 +84,30 @@ class Recording:
             f"from there along that of {rounds}: {rounds} rounds from the start give another result.",
         )
 
+    def _open_ledger(self, folder: RunFolder) -> Ledger:
+        """Returns the ledger with a record for each round that there is.
+
+        The same keys sign the same digests alike, so what it held of these rounds has to be what it holds now.
+        """
+        if self.earlier.checkpoint is None:
+            keys = Keys.draw(self._run.federation.clients)
+            return Ledger(keys, run=self.earlier.run, origin=self._origin)
+        field = f"path={str(folder.root)!r}"
+        with reporting(field, f": {KEYS!r} cannot be read", "Restore it from a copy: without it nobody can sign"):
+            keys = Keys.load((folder.work / KEYS).read_bytes(), field=f"{field}: {KEYS!r}")
+        with reporting(field, f": {LEDGER!r} cannot be read", "Change its permissions"):
+            before = whole_lines(folder.work / LEDGER)
+        ledger = Ledger(keys, run=self.earlier.run, origin=self._origin)
+        for record in self.earlier.records:
+            ledger.add(record)
+        for number, (then, now) in enumerate(zip(before, ledger.lines, strict=False)):
+            if then != now:
+                raise RunFolderError(
+                    f"{field}: record {number} of {LEDGER!r} is not the one that the run wrote. Restore it from a "
+                    f"copy; `declora audit {folder.root}` says more."
+                )
+        return ledger
+
     def _check(self, field: str, checkpoint: Checkpoint) -> None:
         """Refuses a run whose rounds to come would not be those that it would have had."""
         rounds = self._run.config.rounds
@@ -86,7 +115,7 @@ class Recording:
             raise RunFolderError(
                 f"rounds={rounds}: the run in {field} has finished {checkpoint.event}. Ask for at least as many."
             )
-        if changed := differences(checkpoint.about.get("origin", {}), self._origin or {}):
+        if changed := differences(checkpoint.about.get("origin", {}), self._origin):
             raise RunFolderError(
                 f"{field} cannot go on as it began: {'; '.join(changed)}. Go on with what it was begun with, or begin "
                 "it again."

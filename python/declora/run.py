@@ -20,6 +20,7 @@ from declora.faults import Struck
 from declora.federation import Federation
 from declora.gossip import Gossip
 from declora.inbox import Inbox
+from declora.ledger import client_digests
 from declora.methods import Stack
 from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout, Storage, adapter_config
@@ -115,9 +116,8 @@ class Run:
         self.federation = self.method.calibrate(self.federation, self.local_steps)
         owners = RowOwners()
         with material.base.lent():
-            self._surgery = Surgery(
-                material.base.model, lora, owners, seed=seeds.derive(config.seed, "adapter") % 2**63
-            )
+            seed = seeds.derive(config.seed, "adapter") % 2**63
+            self._surgery = Surgery(material.base.model, lora, owners, seed=seed)
             try:
                 self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
                 self._try_model()
@@ -243,6 +243,7 @@ class Run:
             gamma=config.gamma,
             version=version("declora"),
             seed=config.seed,
+            digested=config.ledger,
         )
         self._evaluator = Evaluator(
             material.base.model,
@@ -378,7 +379,8 @@ class Run:
         if self.config.checkpoint_every is not None:
             record["state_digest"] = f"blake2b:{self.state.digest()}"  # no number, whatever its digits
         scores = self._evaluate(record)
-        record["clients"] = client_records(plan, work, inbox.bytes_sent, scores)
+        digests = client_digests(inbox.digests, self.bank.P.cpu().numpy()) if self.config.ledger else None
+        record["clients"] = client_records(plan, work, inbox.bytes_sent, scores, digests)
         return record
 
     def _evaluate(self, record: RoundRecord) -> dict[int, Score]:

@@ -9,6 +9,7 @@ from typing import Any, overload
 from declora import process
 from declora.config import SETTINGS, SimulationConfig
 from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, cut, out_of_memory, shown
+from declora.ledger import check_installed
 from declora.model.held import held
 from declora.origin import environment
 from declora.outputs import folder_names, keeping, write_comparison, write_run
@@ -152,7 +153,9 @@ def configs_of(base: SimulationConfig) -> dict[str, SimulationConfig]:
 
 
 def _check_out(config: SimulationConfig, resume: bool) -> None:
-    """Refuses a folder that cannot be written, before anything is loaded."""
+    """Refuses a folder that cannot be written, or a ledger that cannot be signed, before anything is loaded."""
+    if config.ledger:
+        check_installed("ledger=True")
     if config.out is not None and not resume:
         RunFolder.check(config.out, overwrite=config.overwrite)
 

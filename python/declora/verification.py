@@ -100,7 +100,7 @@ def _verify(label: str, run: Run, progress: bool | None) -> Verification:
     with closing(Progress(len(records), f"verify {label}", progress)) as bar, closing(recomputed):
         for part, record in recomputed:
             bar.update(record)
-            if difference := _compare(records[equal], record):
+            if difference := _compare(records[equal], json.loads(line_of(record))):
                 differing.append(f"{label}: round {equal + 1} is the first that differs: {difference}.")
                 break
             equal += 1
@@ -136,12 +136,16 @@ def _recompute(
         earlier = Earlier(earlier.run, found, [last])
 
 
-def _compare(stored: Mapping[str, Any], computed: RoundRecord) -> str | None:
-    """Returns what of a round is not as its line says, None where all is; times are not compared."""
-    now = json.loads(line_of(computed))
-    for name in [*now, *(name for name in stored if name not in now)]:
-        if not name.startswith("seconds_") and stored.get(name) != now.get(name):
-            return f"{name} is {shown(stored.get(name))} in {METRICS} and {shown(now.get(name))} recomputed"
+def _compare(stored: Mapping[str, Any], computed: Mapping[str, Any], whose: str = "") -> str | None:
+    """Returns what of a round, or of a client in it, is not as its line says, None where all is; times may differ."""
+    for name in [*computed, *(name for name in stored if name not in computed)]:
+        then, now = stored.get(name), computed.get(name)
+        if name.startswith("seconds_") or then == now:
+            continue
+        if name == "clients" and isinstance(then, list) and [type(row) for row in then] == [dict] * len(now or ()):
+            rows = zip(then, now or (), strict=True)
+            return next(filter(None, (_compare(row, own, f" of client {own['client']}") for row, own in rows)), None)
+        return f"{name}{whose} is {shown(then)} in {METRICS} and {shown(now)} recomputed"
     return None
 
 

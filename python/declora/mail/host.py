@@ -11,6 +11,7 @@ from declora.errors import FrameError
 from declora.exchange import Exchange, Routes
 from declora.federation import Federation
 from declora.inbox import Inbox
+from declora.ledger import digest
 from declora.mail.base import Mail, give_back, taken, timed
 from declora.plan import Columns, Mask, Plan, Rows
 from declora.state import State
@@ -32,6 +33,7 @@ class HostMail(Mail[Rows]):
         origin: What everybody knows that clients begin with, `[clients, width]`.
         state: Of the run; what is remembered of rounds is kept in it.
         sent: The columns that the first round sends.
+        digested: Whether an inbox shall have the digests of what clients sent.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class HostMail(Mail[Rows]):
         origin: torch.Tensor,
         state: State,
         sent: Columns,
+        digested: bool,
     ) -> None:
         self._mixer, self._exchange, self._routes, self.wire = federation.mixer, exchange, routes, wire
-        self._tolerant = federation.tolerant
+        self._tolerant, self._digested = federation.tolerant, digested
         self._longest, self._past = federation.faults.longest, state.room("late")
         self._pinned = torch.empty(0, dtype=torch.float32)
         first = origin.cpu().numpy()
@@ -83,8 +86,8 @@ class HostMail(Mail[Rows]):
                 frames = self.wire.encode(t, outgoing, columns, chosen)
             self._exchange.posted(self.wire.codecs(columns), frames)
         with timed(seconds, "exchange"):
-            sizes = self.wire.sizes(frames, columns)
-            delivery = self._exchange.deliver(frames, sizes, self._routes.edges(plan.edges))
+            sizes, edges = self.wire.sizes(frames, columns), self._routes.edges(plan.edges)
+            delivery = self._exchange.deliver(frames, sizes, edges)
         with timed(seconds, "mix"):
             checked = self.wire.check(t, delivery.frames, columns)
             self._refuse(t, checked.faults)
@@ -103,6 +106,8 @@ class HostMail(Mail[Rows]):
                 inbox.bytes_sent += self._catching_up(plan)
             inbox.late = self._late(plan, inbox)
             inbox.refused = refused
+            if self._digested:
+                inbox.digests = self._digests(frames, sizes, edges)
             if self._tolerant:
                 inbox.tolerated = self._routes.by_client(refused) > 0
         return inbox
@@ -137,6 +142,15 @@ class HostMail(Mail[Rows]):
         whole = [_WHOLE.frame_bytes(count) for _, count in self.wire.codecs(plan.sent)]
         edges = self._routes.edges(plan.behind)
         return self._routes.by_client(np.bincount(edges[:, 0], minlength=len(whole)) * np.array(whole))
+
+    def _digests(
+        self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]
+    ) -> tuple[str | None, ...]:
+        """Returns the digest of the frames of each client that somebody hears, one after the other."""
+        told: dict[int, list[NDArray[np.uint8]]] = {client: [] for client in self._routes.senders.tolist()}
+        for message in np.unique(edges[:, 0]).tolist():
+            told[int(self._routes.senders[message])].append(frames[message, : sizes[message]])
+        return tuple(digest(*own) if own else None for own in told.values())
 
     def _beyond(self, t: int, public: Rows) -> Mask:
         """Returns which messages would move their public values, `[messages, D]`, out of the finite numbers.

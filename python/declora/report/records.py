@@ -102,8 +102,9 @@ def client_totals(clients: pd.DataFrame) -> pd.DataFrame:
     """Returns one row per client: the last measured value of each measure, the sum of `bytes_sent`, `samples_seen`.
 
     Args:
-        clients: one row per round and client, with the columns `round`, `client` and any measures.
+        clients: one row per round and client, with the columns `round`, `client` and any measures; digests are none.
     """
+    clients = clients.drop(columns=[name for name in clients.columns if name.endswith("_digest")])
     measures = list(clients.columns.drop(["round", "client"]))
     order = np.argsort(column(clients, "round"), kind="stable")
     frame = pd.DataFrame({name: column(clients, name)[order] for name in measures}, index=range(len(clients)))

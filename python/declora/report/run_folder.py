@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Self
@@ -23,7 +23,7 @@ from declora.report.belongings import (
 )
 from declora.report.claim import check_path, find_run, finish_swap
 from declora.report.folder_errors import listed, out_field, reason, reporting
-from declora.report.json_lines import METRICS, Written, append, line_of, plain
+from declora.report.json_lines import Written, append, plain
 from declora.report.lock import PRIVATE, FolderLock
 from declora.store import Store
 from declora.store.disk import sync_file, sync_folder, write_file
@@ -36,9 +36,9 @@ _FIX = "Use another path"
 class RunFolder:
     """Stands for a folder that one run owns, until it is closed or its process ends.
 
-    A file appears under its name only when it is complete: it is written aside, synced, moved. `metrics.jsonl` grows
-    by one whole line per round. The folder keeps a list of all that it wrote, so that `overwrite` can tell a run's
-    files from a user's, and removes only the former.
+    A file appears under its name only when it is complete: it is written aside, synced, moved. `metrics.jsonl` and
+    its like grow by one whole line per round. The folder keeps a list of all that it wrote, so that `overwrite` can
+    tell a run's files from a user's, and removes only the former.
 
     An earlier run is replaced at the end: until then the new one is in a folder beside it, whose name ends with
     `.declora-new`, and the earlier one is as it was. `finish` puts the new one in its place, as does leaving a `with`
@@ -61,7 +61,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False) -> None:
         self.root = place_of(Path(path)) if resume else Path(path)
         self._belongings = Belongings({MARKER})
-        self._metrics = Written()
+        self._grown: dict[str, Written] = {}
         self._field = out_field(self.root)
         with reporting(self._field, " cannot be created", _FIX):
             self._place = Path(os.path.realpath(self.root))
@@ -103,19 +103,20 @@ class RunFolder:
         finally:
             self.close()
 
-    def write_bytes(self, name: str, data: bytes) -> Path:
+    def write_bytes(self, name: str, data: bytes, *, private: bool = False) -> Path:
         """Writes a file and returns its path; a reader sees the old content or the new one.
 
         Args:
             name: relative, with slashes, e.g. `"config.toml"`.
             data: its content.
+            private: whether nobody but its owner may read it.
         """
         path = _inside(name)
         with self._writing(name):
             self._own([path])
             target = self.work / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._replace(target, data)
+            self._replace(target, data, 0o600 if private else 0o666)
         return target
 
     def write_text(self, name: str, text: str) -> Path:
@@ -164,28 +165,31 @@ class RunFolder:
             self._own(f"{path}/{file}" for file in _files(self.work / path))
         return self.work / path
 
-    def append_metrics(self, record: Mapping[str, object]) -> None:
-        """Appends one line to `metrics.jsonl`, whole or not at all; a reader sees it at once.
+    def append(self, name: str, line: bytes) -> None:
+        """Appends one line to a file, whole or not at all; a reader sees it at once.
+
+        Args:
+            name: of a file that grows, `metrics.jsonl` or another.
+            line: its end included.
 
         Raises:
             RunFolderError: the line could not be written (full disk, no permission) and the file is as before; or the
-                file is not what the run wrote so far, as after its removal. `write_metrics` writes it anew.
+                file is not what the run wrote so far, as after its removal. `write_lines` writes it anew.
         """
-        line = line_of(record)
-        with self._writing(METRICS):
-            self._own([METRICS])
-            append(self.work / METRICS, line, at=self._metrics.bytes)
-        self._metrics.add(line)
+        grown = self._grown.setdefault(name, Written())
+        with self._writing(name):
+            self._own([name])
+            append(self.work / name, line, at=grown.bytes)
+        grown.add(line)
 
-    def write_metrics(self, records: Iterable[Mapping[str, object]]) -> None:
-        """Writes `metrics.jsonl` with all rounds so far; it grows from there."""
-        lines = [line_of(record) for record in records]
-        self.write_bytes(METRICS, b"".join(lines))
-        self._metrics = Written(lines)
+    def write_lines(self, name: str, lines: Sequence[bytes]) -> None:
+        """Writes a file with all lines so far; it grows from there."""
+        self.write_bytes(name, b"".join(lines))
+        self._grown[name] = Written(lines)
 
-    def describe_metrics(self) -> dict[str, object]:
-        """Returns how many lines `metrics.jsonl` has, and their digest."""
-        return self._metrics.describe()
+    def describe_lines(self, name: str) -> dict[str, object]:
+        """Returns how many lines a file that grows has, and their digest."""
+        return self._grown.get(name, Written()).describe()
 
     def sync(self, name: str) -> None:
         """Makes sure that a file, or a folder with the files in it, is on the disk."""
@@ -331,10 +335,10 @@ class RunFolder:
     def _write_marker(self) -> None:
         self._replace(self.work / MARKER, self._belongings.dump())
 
-    def _replace(self, target: Path, data: bytes) -> None:
+    def _replace(self, target: Path, data: bytes, mode: int = 0o666) -> None:
         whole = self._aside() / "file"
         try:
-            write_file(whole, data)
+            write_file(whole, data, mode=mode)
             os.replace(whole, target)
         except BaseException:
             whole.unlink(missing_ok=True)

@@ -1,14 +1,16 @@
-"""Writes the rounds of a run while it goes on: into its folder, and to TensorBoard where that is asked for."""
+"""Writes the rounds of a run while it goes on: into its folder, and to its ledger and TensorBoard where asked for."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from declora.errors import RunFolderError
+from declora.ledger import KEYS, LEDGER, Ledger
 from declora.report.belongings import CHECKPOINTS
 from declora.report.earlier import Earlier
 from declora.report.folder_errors import reason, reporting
-from declora.report.json_lines import METRICS
+from declora.report.json_lines import METRICS, line_of
+from declora.report.line_file import LineFile
 from declora.report.run_folder import RunFolder
 from declora.report.tensorboard import TensorBoardLog
 from declora.store import Checkpoint
@@ -29,9 +31,10 @@ class RunLog:
         config: its settings.
         tensorboard: whether TensorBoard's events are written, too.
         earlier: what there is of the run, if it goes on; the rounds after that go.
+        ledger: with a record for each round that there is; kept in the folder, with its keys, where it is given.
 
     Raises:
-        RunFolderError: the settings, or the rounds before, cannot be written.
+        RunFolderError: the settings, the keys, or the rounds before, cannot be written.
         ConfigError: the package `tensorboard` is not installed.
     """
 
@@ -42,31 +45,32 @@ class RunLog:
         *,
         tensorboard: bool = False,
         earlier: Earlier | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._folder = folder
         self._config = config
-        self._records: list[Mapping[str, object]] = [] if earlier is None else list(earlier.records)
-        self._written = 0
+        self._ledger = ledger
+        self._metrics = LineFile(folder, METRICS, [] if earlier is None else [line_of(one) for one in earlier.records])
+        self._files = [self._metrics, *([] if ledger is None else [LineFile(folder, LEDGER, ledger.lines)])]
         self._warned: set[str] = set()
         self._board_error: RunFolderError | None = None
         self._board: TensorBoardLog | None = None
-        if earlier is None:
-            folder.write_json("config.json", config)
-        else:
-            self._rewrite()
+        self._rewrite([file for file in self._files if earlier is not None or file.behind])
         if tensorboard:
             self._board = TensorBoardLog(folder.work / _BOARD, after=None if earlier is None else earlier.event)
             folder.adopt(_BOARD)
 
     def add(self, record: Mapping[str, object]) -> None:
         """Writes a round, if that can be done now."""
-        self._records.append(record)
+        self._metrics.lines.append(line_of(record))
+        if self._ledger is not None:
+            self._ledger.add(record)
         try:
-            if self._written == len(self._records) - 1:
-                self._folder.append_metrics(record)
-                self._written += 1
+            if all(file.behind == 1 for file in self._files):
+                for file in reversed(self._files):  # the ledger may be ahead of what was measured, never behind
+                    file.append()
             else:
-                self._rewrite()
+                self._rewrite(self._files)
         except RunFolderError as error:
             self._warn(METRICS, f"{error} The run goes on, and tries again with the next round.")
         if self._board is not None:
@@ -75,12 +79,12 @@ class RunLog:
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint, if that can be done now; the rounds before it are on the disk when it appears."""
         try:
-            if self._written < len(self._records):
-                self._rewrite()
-            for name in (METRICS, *([_BOARD] if self._board is not None else [])):
+            if self._behind:
+                self._rewrite(self._files)
+            for name in (*(file.name for file in self._files), *([_BOARD] if self._board is not None else [])):
                 self._folder.sync(name)
             store = self._folder.store(checkpoint.run)
-            about = {**checkpoint.about, "metrics": self._folder.describe_metrics()}
+            about = {**checkpoint.about, "metrics": self._folder.describe_lines(METRICS)}
             field, fix = f"out={str(self._folder.root)!r}", "What was saved before stays"
             with reporting(field, f": {CHECKPOINTS!r} cannot be written", fix):
                 store.save(replace(checkpoint, about=about))
@@ -94,8 +98,8 @@ class RunLog:
             RunFolderError: it still cannot be written, or TensorBoard's events are not whole.
         """
         self.close()
-        if self._written < len(self._records):
-            self._rewrite()
+        if self._behind:
+            self._rewrite(self._files)
         if self._board_error is not None:
             raise self._board_error
 
@@ -108,10 +112,16 @@ class RunLog:
             except Exception as error:  # of its writer's thread, at the first call after it
                 self._lose_board(error)
 
-    def _rewrite(self) -> None:
+    @property
+    def _behind(self) -> bool:
+        return any(file.behind for file in self._files)
+
+    def _rewrite(self, files: Sequence[LineFile]) -> None:
         self._folder.write_json("config.json", self._config)
-        self._folder.write_metrics(self._records)
-        self._written = len(self._records)
+        if self._ledger is not None:
+            self._folder.write_bytes(KEYS, self._ledger.keys.dump(), private=True)
+        for file in reversed(files):
+            file.rewrite()
 
     def _add_to_board(self, board: TensorBoardLog, record: Mapping[str, object]) -> None:
         try:

@@ -12,13 +12,18 @@ _NO_FOLDERS = (errno.EBADF, errno.EINVAL)
 """How a file system says that a folder cannot be synced."""
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Writes a file, which is on the disk when this returns; its name may not be, see `sync_folder`.
+
+    Args:
+        path: Of the file.
+        data: Its content.
+        mode: Who may read and write a new one, as far as the system allows it.
 
     Raises:
         OSError: It cannot be written.
     """
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, mode)
     try:
         write_all(file, data)
         os.fsync(file)

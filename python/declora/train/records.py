@@ -1,6 +1,6 @@
 """What is recorded of each client in a round."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,11 @@ __all__ = ["client_records"]
 
 
 def client_records(
-    plan: Plan, work: LocalRound, bytes_sent: NDArray[np.int64], scores: Mapping[int, Score]
+    plan: Plan,
+    work: LocalRound,
+    bytes_sent: NDArray[np.int64],
+    scores: Mapping[int, Score],
+    digests: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Returns a record for each client: its work, the bytes on its link, and its score where it was evaluated.
 
@@ -23,6 +27,7 @@ def client_records(
         work: Its local steps.
         bytes_sent: `[clients]`.
         scores: By client.
+        digests: Of each client's message and adapter, where a ledger is kept.
     """
     return [
         {
@@ -32,6 +37,7 @@ def client_records(
             "local_steps": int(plan.steps[client]),
             "samples_seen": int(work.samples[client]),
             "bytes_sent": int(sent),
+            **(digests[client] if digests else {}),
             **(scores[client].record() if client in scores else {}),
         }
         for client, sent in enumerate(bytes_sent)
