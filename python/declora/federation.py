@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from declora.attacks import Attack
 from declora.clock import Clock
 from declora.codec import PublicCopies, RunCodec, parse_codec
+from declora.detection import CopyDetector
 from declora.exchange import Exchange, LocalExchange, LyingExchange, SilentExchange, StarExchange
 from declora.faults import Faults, Struck
 from declora.mixer import Linear, Mixer
@@ -35,6 +36,8 @@ class Federation:
     """What some clients send instead of what they have; None where all are honest."""
     faults: Faults = field(default_factory=Faults)
     """Who goes away, and what gets lost on its way."""
+    detector: CopyDetector | None = None
+    """What clients look for in what they hear; None: nobody looks."""
     clock: Clock | None = None
     """How long it would take clients on machines and links of their own; None: nobody asks, or there is but one."""
     weights: str | None = None

@@ -51,8 +51,9 @@ class Gossip:
         seed: int,
         digested: bool = False,
     ) -> None:
-        self._mixer, self._exchange = federation.mixer, federation.lying
+        self._mixer, self._exchange, self._detector = federation.mixer, federation.lying, federation.detector
         self._gamma = federation.codec.default_gamma if gamma is None else gamma
+        self._seen = state.room("detector")
         if self._exchange.silent:
             return
         self._layout = method.lifted(layout)
@@ -100,6 +101,8 @@ class Gossip:
         inbox = self.mail.swap(plan, rows, None if carried is None else plan.sent.take(carried))
         inbox.seconds["encode"] = inbox.seconds.get("encode", 0.0) + seconds["encode"]
         with timed(inbox.seconds, "mix"):
+            if self._detector is not None and inbox.weights is not None:
+                inbox.suspected = self._detector.suspected(inbox.weights, inbox.public(), self._seen)
             method.mix(self._mixer, inbox, rows, layout=self._layout, gamma=self._gamma)
             self._exchange.settle(plan.event, rows)
             self.mail.put(lifted, plan.sent, rows)

@@ -37,8 +37,16 @@ class Inbox:
     """`[clients]`, of what each sent, None of one whom nobody heard; None where nobody asked for them."""
     tolerated: Mask | None = None
     """`[clients]`, who had a message refused; None where every message is taken or the run ends."""
+    suspected: NDArray[np.int64] | None = None
+    """`[clients]`: by how many of those who heard it each was suspected; None where nobody looked."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of `encode`, `exchange` and `mix`."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many clients had a message refused, and are suspected, for the record of the round."""
+        refused = {} if self.tolerated is None else {"frames_refused": int(self.tolerated.sum())}
+        return refused | ({} if self.suspected is None else {"clients_suspected": int((self.suspected > 0).sum())})
 
     def public(self) -> Rows:
         """Returns z, what every holder of a message reconstructs from it, `[messages, columns]`."""

@@ -13,6 +13,7 @@ from declora.clock import Clock, parse_clock
 from declora.codec import RunCodec, parse_codec
 from declora.config import SETTINGS, SimulationConfig
 from declora.data import TextData
+from declora.detection import parse_detector
 from declora.errors import ConfigError, TopologyError, shown
 from declora.faults import Faults, parse_faults
 from declora.federation import Federation
@@ -211,6 +212,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             mixer=mixer,
             attack=attack,
             faults=Faults() if config.faults is None else _faults(config, topology, mixer, codec, method),
+            detector=None if config.detect is None else parse_detector(config.detect),
             clock=_clock(config),
             weights=config.weights,
             weighing=(lambda samples: build(samples=samples)) if by_samples else None,
@@ -221,6 +223,11 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
         )
     )
     federation.check()
+    if config.detect is not None and (federation.choosing or not method.steady):
+        raise ConfigError(
+            f"detect={config.detect!r} compares a message with that of the round before, but method={str(method)!r} "
+            "sends other columns in other rounds. Leave detect out, or use a method that always sends the same."
+        )
     if federation.sampling == "poisson" and config.packing:
         raise ConfigError(
             f"packing=True puts several texts into a row, but method={str(method)!r} draws and computes each text by "

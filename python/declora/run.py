@@ -201,6 +201,7 @@ class Run:
         config, material, federation = self.config, self.material, self.federation
         self.bank.fill(self._surgery.initial, federation.clients, material.base.model.device)
         self.state = State(self.bank.P, run_id=bytes.fromhex(earlier.run))
+        self._timing = self.state.room("clock")
         self.method.begin(self.state, self.layout)
         self.optimizer = ClientOptimizer(
             self.bank.P,
@@ -371,16 +372,15 @@ class Run:
             "bytes_sent": int(inbox.bytes_sent.sum()),
             "bytes_total": int(inbox.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
             **struck.record,
-            **self.federation.timed(self.state.room("clock"), struck, inbox.bytes_sent),
+            **self.federation.timed(self._timing, struck, inbox.bytes_sent),
             **{f"seconds_{phase}": took for phase, took in seconds.items()},
+            **inbox.counts,
         }
-        if inbox.tolerated is not None:
-            record["frames_refused"] = int(inbox.tolerated.sum())
         if self.config.checkpoint_every is not None:
             record["state_digest"] = f"blake2b:{self.state.digest()}"  # no number, whatever its digits
         scores = self._evaluate(record)
         digests = client_digests(inbox.digests, self.bank.P.cpu().numpy()) if self.config.ledger else None
-        record["clients"] = client_records(plan, work, inbox.bytes_sent, scores, digests)
+        record["clients"] = client_records(plan, work, inbox, scores, digests)
         return record
 
     def _evaluate(self, record: RoundRecord) -> dict[int, Score]:

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from declora.inbox import Inbox
 from declora.plan import Plan
 from declora.train.evaluate import Score
 from declora.train.local_steps import LocalRound
@@ -16,7 +14,7 @@ __all__ = ["client_records"]
 def client_records(
     plan: Plan,
     work: LocalRound,
-    bytes_sent: NDArray[np.int64],
+    inbox: Inbox,
     scores: Mapping[int, Score],
     digests: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
@@ -25,7 +23,7 @@ def client_records(
     Args:
         plan: Of the round.
         work: Its local steps.
-        bytes_sent: `[clients]`.
+        inbox: What arrived.
         scores: By client.
         digests: Of each client's message and adapter, where a ledger is kept.
     """
@@ -37,8 +35,9 @@ def client_records(
             "local_steps": int(plan.steps[client]),
             "samples_seen": int(work.samples[client]),
             "bytes_sent": int(sent),
+            **({} if inbox.suspected is None else {"suspected_by": int(inbox.suspected[client])}),
             **(digests[client] if digests else {}),
             **(scores[client].record() if client in scores else {}),
         }
-        for client, sent in enumerate(bytes_sent)
+        for client, sent in enumerate(inbox.bytes_sent)
     ]
