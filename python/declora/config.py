@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from declora.attacks import parse_attack
 from declora.codec import Codec, parse_codec
+from declora.detection import parse_detector
 from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
 from declora.fields import LOADED, SHARED, Section, list_fields, read_fields
 from declora.kinds import (
@@ -208,10 +209,14 @@ class SimulationConfig:
     (q3 0.73, q2 0.17, drive 0.41, randk 0.0025), with a memory or without."""
     attack: str | None = None
     """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian, dissensus (all with :scale=S),
-    mimic (with :target=C), stale, replay (both with :delay=N), crafted, nan, inf. The others are what is evaluated
-    then; none: all are honest."""
+    mimic (with :target=C), stale, replay (both with :delay=N), lazy (with :noise=S), crafted, nan, inf. The others are
+    what is evaluated then; none: all are honest."""
     attackers: Annotated[Any, Wholes(0)] = 1
     """How many clients attack, chosen by the seed, or which ones ([3, 7]); nobody without `attack`."""
+    detect: Annotated[str | None, Name(parse_detector)] = None
+    """What clients look for in what they hear: lazy[:below=R], a neighbour's message that is nearer to one's own of the
+    round before than R times as far as one moved since, so a copy of it. Who is suspected is said, and nothing else
+    done; none: nobody looks."""
 
     _evaluation: ClassVar = Section("Evaluation", "When, on what and by what the models are scored.")
 

@@ -34,6 +34,8 @@ class Inbox:
     """`[clients]`, of what each sent, None of one whom nobody heard; None where nobody asked for them."""
     tolerated: Mask | None = None
     """`[clients]`, who had a message refused; None where every message is taken or the run ends."""
+    suspected: NDArray[np.int64] | None = None
+    """`[clients]`: by how many of those who heard it each was suspected; None where nobody looked."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of `encode`, `exchange` and `mix`."""
 

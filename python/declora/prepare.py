@@ -195,6 +195,11 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
         )
     )
     federation.check()
+    if config.detect is not None and (federation.choosing or not method.steady):
+        raise ConfigError(
+            f"detect={config.detect!r} compares a message with that of the round before, but method={str(method)!r} "
+            "sends other columns in other rounds. Leave detect out, or use a method that always sends the same."
+        )
     if federation.sampling == "poisson" and config.packing:
         raise ConfigError(
             f"packing=True puts several texts into a row, but method={str(method)!r} draws and computes each text by "

@@ -15,6 +15,7 @@ from peft import LoraConfig
 
 from declora import means, process, seeds
 from declora.config import SimulationConfig
+from declora.detection import parse_detector
 from declora.errors import ConfigError, TrainingError, out_of_memory
 from declora.federation import Federation
 from declora.gossip import Gossip
@@ -234,6 +235,9 @@ class Run:
             seed=config.seed,
             digested=config.ledger,
         )
+        self._detector = None if config.detect is None or federation.exchange.silent else parse_detector(config.detect)
+        if self._detector is not None:
+            self._detector.begin(self.state.room("detector"))
         self._evaluator = Evaluator(
             material.base.model,
             material.base.tokenizer,
@@ -323,6 +327,8 @@ class Run:
             work = self._trainer.run(plan, state, method)
         seconds = {"train": time.perf_counter() - start}
         inbox = self._gossip.round(plan, state, method)
+        if self._detector is not None:
+            inbox.suspected = self._detector.suspected(plan, inbox)
         method.after_round(state, plan, inbox)
         state.event = event + 1
         return self._record(plan, work, inbox, seconds | inbox.seconds, before)
@@ -361,6 +367,8 @@ class Run:
         }
         if inbox.tolerated is not None:
             record["frames_refused"] = int(inbox.tolerated.sum())
+        if inbox.suspected is not None:
+            record["clients_suspected"] = int((inbox.suspected > 0).sum())
         if self.config.checkpoint_every is not None:
             record["state_digest"] = f"blake2b:{self.state.digest()}"  # no number, whatever its digits
         scores = self._evaluate(record)
@@ -395,6 +403,7 @@ class Run:
                 "local_steps": int(plan.steps[client]),
                 "samples_seen": int(work.samples[client]),
                 "bytes_sent": int(inbox.bytes_sent[client]),
+                **({} if inbox.suspected is None else {"suspected_by": int(inbox.suspected[client])}),
                 **(digests[client] if digests else {}),
                 **(scores[client].record() if client in scores else {}),
             }

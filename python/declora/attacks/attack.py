@@ -1,6 +1,6 @@
 """What an attack is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -83,6 +83,15 @@ class Attack:
             codecs: What made the payload of each message, None for a codec that is not of the core, of whose bytes
                 nothing is known; and how many columns it carries.
             frames: Of all messages.
+        """
+        return
+
+    def hear(self, t: int, public: Callable[[], Rows]) -> None:
+        """Remembers what was heard in round t, where an attack has a use for it.
+
+        Args:
+            t: Round, from 0.
+            public: Returns what every holder of a message reconstructs from it, `[messages, D]`.
         """
         return
 

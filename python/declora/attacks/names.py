@@ -9,7 +9,7 @@ from declora import seeds
 from declora.attacks.attack import Attack
 from declora.attacks.dissensus import Dissensus
 from declora.attacks.frames import Crafted, Inf, NaN
-from declora.attacks.replay import Replay, Stale
+from declora.attacks.replay import Lazy, Replay, Stale
 from declora.attacks.values import ALIE, IPM, Gaussian, Mimic, SignFlip
 from declora.errors import ConfigError, shown
 from declora.spec import Option, parse_spec
@@ -28,6 +28,7 @@ _OPTIONS: dict[type[Attack], dict[str, Option]] = {
     Dissensus: _SCALE,
     Mimic: _TARGET,
     Stale: {"delay": Option(whole=True, least=1, most=_LONGEST)},
+    Lazy: {"noise": Option(whole=False, least=0, most=_LARGEST)},
     Replay: {"delay": Option(whole=True, least=0, most=_LONGEST), **_TARGET},
     Crafted: {},
     NaN: {},
@@ -42,7 +43,8 @@ def parse_attack(text: str, attackers: int | Sequence[int], *, clients: int, see
 
     Args:
         text: `sign-flip[:scale=S]`, `alie[:scale=S]`, `ipm[:scale=S]`, `gaussian[:scale=S]`, `dissensus[:scale=S]`,
-            `mimic[:target=C]`, `stale[:delay=N]`, `replay[:delay=N,target=C]`, `crafted`, `nan` or `inf`.
+            `mimic[:target=C]`, `stale[:delay=N]`, `lazy[:noise=S]`, `replay[:delay=N,target=C]`, `crafted`,
+            `nan` or `inf`.
         attackers: How many clients attack (the seed chooses which), or which.
         clients: Clients of the run.
         seed: The run's seed.

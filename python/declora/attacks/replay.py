@@ -1,17 +1,17 @@
 """Attacks by repetition: what was right once is sent again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from declora import _bridge
+from declora import _bridge, seeds
 from declora.attacks.attack import Attack, Past, Rows
 from declora.errors import ConfigError
 
-__all__ = ["Replay", "Stale"]
+__all__ = ["Lazy", "Replay", "Stale"]
 
 
 class _Late(Attack):
@@ -88,3 +88,54 @@ class Replay(_Late):
     def __str__(self) -> str:
         """The attack with its options."""
         return super().__str__() + ("" if self.target is None else f",target={self.target}")
+
+
+class Lazy(Attack):
+    """Each attacker sends what a neighbour sent in the round before, with noise to hide that: no work of its own.
+
+    These are the lazy clients of BLADE-FL (arXiv 2012.02044, 2101.06905), which copy another's model and add
+    N(0, noise^2) to each number. There a client waits for what it copies; here all send at once, so that it is what was
+    heard last. Whom it copies is drawn anew in each round among the honest whom it heard; where it heard none, as
+    before the first round, it sends what it should.
+
+    Args:
+        attackers: As for every attack.
+        noise: Standard deviation of the noise; 0, an exact copy, where none is given.
+        seed: As for every attack.
+    """
+
+    name = "lazy"
+    repeats = True
+
+    def __init__(self, *arguments: Any, noise: float = 0.0, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.noise = noise
+
+    def start(self, matrices: Sequence[sp.csr_array], past: Past) -> None:
+        """Begins without a past."""
+        self._matrices, self._past = matrices, past
+
+    def hear(self, t: int, public: Callable[[], Rows]) -> None:
+        """Keeps what each attacker heard of the one whom it will copy, `[attackers, D]`; NaN where it heard nobody."""
+        values, weights = public(), self._matrices[t % len(self._matrices)]
+        copied = np.full((len(self.attackers), values.shape[1]), np.nan, dtype=np.float32)
+        for at, client in enumerate(self.attackers):
+            start, stop = weights.indptr[client : client + 2]
+            heard = np.setdiff1d(weights.indices[start:stop], self.attackers)
+            if len(heard):
+                chosen = seeds.generator(self.seed, "copied", t, client).integers(len(heard))
+                copied[at] = values[heard[chosen]]
+        self._past["heard"] = copied
+
+    def lies(self, t: int, rows: Rows) -> NDArray[np.floating]:
+        """Returns what was copied, with noise that depends on (seed, round, client)."""
+        own = rows[list(self.attackers)]
+        copied = self._past.get("heard", np.full_like(own, np.nan))
+        noise = [
+            seeds.generator(self.seed, "attack", t, client).standard_normal(rows.shape[1]) for client in self.attackers
+        ]
+        lies: NDArray[np.float64] = np.where(np.isnan(copied), own, copied + self.noise * np.stack(noise))
+        return lies
+
+    def __str__(self) -> str:
+        return f"{self.name}:noise={self.noise:g}"

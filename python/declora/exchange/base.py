@@ -1,7 +1,7 @@
 """What an exchange does: carry the frames of a round along its edges."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -74,6 +74,15 @@ class Exchange(ABC):
             sizes: `[messages]`: bytes of each row that are the message, and are carried.
             edges: int32 `[E, 2]`, the (message, receiver) pairs of the round.
         """
+
+    def heard(self, t: int, public: Callable[[], Rows]) -> None:
+        """Lets clients remember what they heard in round t.
+
+        Args:
+            t: Round, from 0.
+            public: Returns what every holder of a message reconstructs from it, `[messages, D]`.
+        """
+        return
 
     def settle(self, t: int, rows: Rows) -> None:
         """Leaves clients with `rows [clients, D]` after round t, changed in place where they have something else."""

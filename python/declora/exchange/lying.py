@@ -1,6 +1,6 @@
 """An exchange in which some clients lie: what they say, what they send, and what they are left with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,6 +54,10 @@ class LyingExchange(Exchange):
     def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
         """Returns what the exchange delivers."""
         return self._exchange.deliver(frames, sizes, edges)
+
+    def heard(self, t: int, public: Callable[[], Rows]) -> None:
+        """Lets the attackers remember what they heard."""
+        self._attack.hear(t, public)
 
     def settle(self, t: int, rows: Rows) -> None:
         """Gives the attackers the mean of the honest, who have to have finite values.

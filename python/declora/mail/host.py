@@ -103,6 +103,7 @@ class HostMail(Mail[Rows]):
                 inbox.digests = self._digests(frames, sizes, edges)
             if self._tolerant:
                 inbox.tolerated = self._routes.by_client(refused) > 0
+            self._exchange.heard(t, inbox.public)
         return inbox
 
     def _digests(
