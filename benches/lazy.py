@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import datasets
 import numpy as np
-from conftest import tiny_bert, tiny_texts, tiny_tokenizer
 from numpy.typing import NDArray
 
 import declora
+from conftest import tiny_bert, tiny_texts, tiny_tokenizer
 from declora.detection import CopyDetector
 from declora.inbox import Inbox
 from declora.plan import Plan
