@@ -1,8 +1,9 @@
 """declora: fine-tune one language model together, with LoRA over a graph and no parameter server.
 
 `declora.simulate(...)` runs a federation in this process and returns adapters that PEFT loads; `declora.resume(...)`
-goes on with one that was stopped, `declora.verify(...)` recomputes one; `declora.reproduce(...)` runs a table of the
-Dec-LoRA paper. Importing declora is quick and does nothing: torch and transformers load on first use.
+goes on with one that was stopped, `declora.verify(...)` recomputes one, `declora.plan_rounds(...)` chooses rounds and
+local steps for a budget; `declora.reproduce(...)` runs a table of the Dec-LoRA paper. Importing declora is quick and
+does nothing: torch and transformers load on first use.
 """
 
 from importlib import import_module
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         TopologyError,
         TrainingError,
     )
-    from declora.experiments import MethodComparison, Reproduction, compare, reproduce
+    from declora.experiments import MethodComparison, Reproduction, RoundPlan, compare, plan_rounds, reproduce
     from declora.methods import Part
     from declora.mixer import Mixer
     from declora.model.adapter import Adapter
@@ -51,6 +52,7 @@ __all__ = [
     "Part",
     "Partitioner",
     "Reproduction",
+    "RoundPlan",
     "RunFolderError",
     "SimulationConfig",
     "SimulationResult",
@@ -60,6 +62,7 @@ __all__ = [
     "Verification",
     "__version__",
     "compare",
+    "plan_rounds",
     "reproduce",
     "resume",
     "simulate",
@@ -82,6 +85,7 @@ _ROOMS = {
     "Part": "declora.methods",
     "Partitioner": "declora.data",
     "Reproduction": "declora.experiments",
+    "RoundPlan": "declora.experiments",
     "RunFolderError": "declora.errors",
     "SimulationConfig": "declora.config",
     "SimulationResult": "declora.result",
@@ -90,6 +94,7 @@ _ROOMS = {
     "TrainingError": "declora.errors",
     "Verification": "declora.verification",
     "compare": "declora.experiments",
+    "plan_rounds": "declora.experiments",
     "reproduce": "declora.experiments",
     "resume": "declora.resumption",
     "simulate": "declora.simulation",

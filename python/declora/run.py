@@ -120,7 +120,7 @@ class Run:
                 shapes = self.method.lifted(self.layout).shapes
                 self.federation = replace(self.federation, codec=self.federation.codec.for_shapes(shapes))
                 self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
-                self._sent = self.method.plan(self._plan(0), self.layout).sent
+                self._sent = self.plan(0).sent
                 self._try_model()
             finally:
                 self._surgery.undo()
@@ -313,7 +313,7 @@ class Run:
     def _round(self, event: int, before: RoundRecord | None) -> RoundRecord:
         """Runs one event: a plan, local steps, gossip; returns what is measured of it."""
         state, method = self.state, self.method
-        plan = method.plan(self._plan(event), self.layout)
+        plan = self.plan(event)
         self.optimizer.reset_moments(plan.fresh)
         method.before_round(state, plan)
         start = time.perf_counter()
@@ -325,10 +325,10 @@ class Run:
         state.event = event + 1
         return self._record(plan, work, inbox, seconds | inbox.seconds, before)
 
-    def _plan(self, event: int) -> Plan:
-        """Returns what happens in a round where the method says nothing else: all is trained, and all is sent."""
+    def plan(self, event: int) -> Plan:
+        """Returns what happens in a round: all is trained, and all is sent, where the method says nothing else."""
         topology = self.federation.topology
-        return Plan(
+        usual = Plan(
             event,
             (Phase(self.local_steps, self.layout.whole),),
             self.layout.whole,
@@ -336,6 +336,7 @@ class Run:
             topology.edges(event),
             fresh=self.layout.whole if self.config.reset_moments else self.layout.of_kinds(),
         )
+        return self.method.plan(usual, self.layout)
 
     def _endpoint(self) -> torch.Tensor:
         return self.method.endpoint(self.state, self.layout, self.federation.honest, self.federation.topology.law)
