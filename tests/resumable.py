@@ -54,7 +54,7 @@ RUNS = {
     "fedex-lora": {"method": "fedex-lora:residual=2", "weight_decay": 0.1},
     "flora": {"method": "flora:residual=2", "codec": "none"},
     "fed-sb": {"method": "fed-sb"},
-    "fola": {"method": "fola", "codec": "q8+choco"},
+    "fola": {"method": "fola:reading=code", "codec": "q8+choco"},
     "dfed-salt": {"method": "dfed-salt:personal=B"},
     "rw-lora": {"method": "rw-lora"},
     "dp": {"method": "dp:sigma=1"},
