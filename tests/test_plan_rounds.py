@@ -171,6 +171,12 @@ def test_what_cannot_be_planned_is_refused(plan_given, arguments, said):
         plan_given(**arguments)
 
 
+def test_what_the_method_cannot_run_is_refused_with_what_was_chosen(plan_given):
+    """It needs a step for each of its two turns, and one is all that pays."""
+    with pytest.raises(ConfigError, match=r"rounds=16 of local_steps=1 are .*: method='dfed-alt' trains.*at least 2"):
+        plan_given(method="dfed-alt", seconds=10, ratio=1)
+
+
 def test_clients_that_never_talk_have_no_rounds_to_plan():
     with pytest.raises(ConfigError, match=r"method='local' of clients=\d+ sends nothing"):
         declora.plan_rounds(method="local", model="nowhere", seconds=9)
@@ -180,6 +186,7 @@ def test_the_commands_of_the_page_plan_a_run_and_print_its_command(shared, tmp_p
     commands = re.search("```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1].splitlines()
     seen = []
     monkeypatch.setattr(budget, "Trial", lambda config, rounds: seen.append((config, rounds)) or shared)
+    monkeypatch.setattr(costs.Messages, "COUNTED", 60)
     monkeypatch.chdir(tmp_path)
     Path("run.toml").write_text("clients = 3", encoding="utf-8")
     for command in commands:

@@ -96,7 +96,7 @@ def plan_rounds(
 
     Raises:
         ConfigError: There is no budget, it does not pay a round of one step, or clients never talk.
-        DecloraError: The run cannot be run, as `simulate` says it.
+        DecloraError: The run cannot be run, as `simulate` says it; or not with what was chosen, which is named.
     """
     config = (config or SimulationConfig()).override(**settings)
     if config.compare is not None:
@@ -115,15 +115,19 @@ def plan_rounds(
     budget = _Budget(trial.costs(config.eval_every, **given), trial.messages(), seconds, most_bytes)
     steps = _best_steps(budget, c1_c2)
     rounds = budget.rounds(steps)
+    chosen = config.override(rounds=rounds, local_steps=steps)
+    trial.check(chosen)
     notes = [_measured(trial, given)]
     if ratio is None:
         notes.append(f"ratio={RATIO:g} is ours, and no measure of your data: see docs/plan.md.")
     if budget.messages.share < 1:
         notes.append("How long messages are depends on what is in them: bytes are reckoned by those of the trial.")
+    if rounds > Messages.COUNTED:
+        notes.append(f"Rounds after the first {Messages.COUNTED:,} are taken to send what these do.")
     if seconds is None:
         notes.append(f"Bytes alone say nothing of steps: K={steps} is where another step of a round gains nothing.")
     return RoundPlan(
-        config.override(rounds=rounds, local_steps=steps),
+        chosen,
         budget.costs,
         budget.costs.seconds(rounds, steps),
         budget.messages.total(rounds),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from declora.config import DEFAULT_LOCAL_STEPS, SimulationConfig
-from declora.errors import ConfigError
+from declora.errors import ConfigError, DecloraError
 from declora.experiments.arguments import ALONE
 from declora.prepare import plan_federation, prepare
 from declora.report.records import column
@@ -94,6 +94,20 @@ class Trial:
             0.0 if None not in (step_seconds, round_seconds) else float(column(self._history, "seconds_evaluate")[-1]),
             eval_every,
         )
+
+    def check(self, config: SimulationConfig) -> None:
+        """Checks that other rounds and local steps can be run, too.
+
+        Raises:
+            DecloraError: They cannot; says which these are.
+        """
+        try:
+            Run(config.override(**ALONE), self.run.material)
+        except DecloraError as error:
+            raise type(error)(
+                f"rounds={config.rounds} of local_steps={config.local_steps} are what the budget is best spent on, but "
+                f"cannot be run: {error}"
+            ) from error
 
     def messages(self) -> "Messages":
         """Returns what rounds of the run send."""
