@@ -116,11 +116,10 @@ def test_as_many_entries_are_active_in_each_layer_all_along_and_all_others_are_z
     assert torch.equal(watching.rounds[0][0], watching.steps[1][0])  # they move after the last step, before gossip
 
 
-@pytest.mark.parametrize("regrow", ["random", "gradient"])
-def test_components_are_active_as_a_whole_and_those_that_grow_learn(run, regrow):
+def test_components_are_active_as_a_whole_and_those_that_grow_learn(run):
     watching = Watching()
     lora = {"r": 4, "target_modules": ["query", "intermediate.dense"]}
-    result = run(method=[f"dis-pfl:density=0.4,unit=component,regrow={regrow}", watching], lora=lora)
+    result = run(method=["dis-pfl:density=0.4,unit=component,regrow=gradient", watching], lora=lora)
     layout = result.average.layout
     units = Components(layout)
     shapes = [(4, 32 + 32), (4, 64 + 32)] * 2
