@@ -44,7 +44,7 @@ RUNS = {
     "gradient-tracking": {"method": "gradient-tracking", "optimizer": "sgd"},
     "d2": {"method": "d2", "optimizer": "sgd"},
     "dis-pfl": {"method": "dis-pfl"},
-    "dis-pfl by gradients": {"method": "dis-pfl:density=0.3,regrow=gradient,masks=common,unit=component", "optimizer": "sgd"},
+    "dis-pfl of components": {"method": "dis-pfl:regrow=gradient,masks=common,unit=component", "optimizer": "sgd"},
     "hafl": {"method": "hafl", "codec": "none", "ranks": [1, 2, 4, 2]},
     "hetlora": {"method": "hetlora:gamma=0.5,decay=0.5", "ranks": [1, 2, 4, 4]},
     "decaf": {"method": "decaf", "codec": "none"},
