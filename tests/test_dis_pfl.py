@@ -9,7 +9,8 @@ import torch
 import declora
 from declora.errors import ConfigError, RunFolderError
 from declora.methods import build_method
-from declora.methods.sparse import erk_counts, regrown
+from declora.methods.components import Components
+from declora.methods.sparse import erk_counts, regrown, unit_counts
 from declora.model import Layout
 from federations import federation_of, gossip_of, rows_of
 
@@ -113,6 +114,35 @@ def test_as_many_entries_are_active_in_each_layer_all_along_and_all_others_are_z
     assert all(moved)
     assert (watching.steps[0][0][0] == watching.steps[0][0][1]).all() == ("common" in method)
     assert torch.equal(watching.rounds[0][0], watching.steps[1][0])  # they move after the last step, before gossip
+
+
+def test_components_are_active_as_a_whole_and_those_that_grow_learn(run):
+    watching = Watching()
+    lora = {"r": 4, "target_modules": ["query", "intermediate.dense"]}
+    result = run(method=["dis-pfl:density=0.4,unit=component,regrow=gradient", watching], lora=lora)
+    layout = result.average.layout
+    units = Components(layout)
+    shapes = [(4, 32 + 32), (4, 64 + 32)] * 2
+    counts = [round(count / size) for count, (_, size) in zip(erk_counts(shapes, 0.4), shapes, strict=True)]
+    assert counts == unit_counts(units, 0.4) == [2, 2, 2, 2]
+    first_mask, first = watching.steps[0]
+    for mask, adapter in [*watching.steps, *watching.rounds]:
+        inside = mask[:, units.firsts]
+        assert torch.equal(mask, torch.from_numpy(units.columns(inside.numpy())))
+        assert [inside[:, start:stop].sum(1).tolist() for start, stop in units.layers] == [[2] * CLIENTS] * 4
+        outside = ~mask & ~first_mask
+        for b, a in layout.pairs:
+            assert not layout.view(adapter, b.name)[layout.view(~mask, b.name)].any()
+            as_drawn = layout.view(adapter, a.name)[layout.view(outside, a.name)]
+            assert as_drawn.all()
+            assert torch.equal(as_drawn, layout.view(first, a.name)[layout.view(outside, a.name)])
+    (before, _), (after, _), (_, next_step) = watching.steps[:3]
+    grown = after & ~before
+    for b, _ in layout.pairs:
+        assert layout.view(next_step, b.name)[layout.view(grown, b.name)].all()
+    sent = 96 + -(-len(units.firsts) // 8) + 4 * watching.rounds[0][0].sum(1)
+    by_client = result.clients.pivot(index="round", columns="client", values="bytes_sent").to_numpy()
+    assert by_client.tolist() == [(2 * sent).tolist()] * ROUNDS
 
 
 def test_bytes_are_header_active_numbers_and_a_bit_for_each_entry(run):

@@ -1,5 +1,7 @@
 """FOLA: Gaussians are pooled by how sure each is (V17), and the pool is the next round's prior."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -81,26 +83,37 @@ def test_columns_are_pooled_alike_in_parts_and_as_a_whole(monkeypatch):
     np.testing.assert_array_equal(whole, parts)
 
 
-def test_squares_of_the_losses_gradients_become_precision_and_the_prior_pulls_to_where_the_round_began():
-    """F / r + (r - 1) / r Omega in round r; at mu the prior has no gradient, and F has none of it anywhere."""
-    method, state = build_method("fola:strength=2,initial=0.5"), State(rows_of(CLIENTS, COLUMNS))
+@pytest.mark.parametrize("reading", ["paper", "code"])
+def test_squares_of_the_losses_gradients_become_precision_and_the_prior_pulls_to_where_the_round_began(reading):
+    """At mu the prior has no gradient, and F has none of it anywhere.
+
+    In round r the paper has F / r + (r - 1) / r Omega, and the code Omega + |b| / n_k F and a prior of 1 / r.
+    """
+    method, state = build_method(f"fola:strength=2,initial=0.5,reading={reading}"), State(rows_of(CLIENTS, COLUMNS))
+    shards = [np.arange(count) for count in (2, 4, 8, 16, 32, 64)]
+    shares = torch.tensor([[1], [1], [1 / 2], [1 / 4], [1 / 8], [1 / 16]])
+    method.calibrate(replace(federation_of(clients=CLIENTS), batch_size=4).holding(shards), np.full(CLIENTS, 2))
     method.begin(state, LAYOUT)
     omega = state.room("fola")["precision"]
     assert (omega == 0.5).all()
     for event in range(2):
         plan = Plan.of_clients(COLUMNS, np.full(CLIENTS, 2), event)
         before, expected_omega, squares = state.adapter.clone(), omega.clone(), torch.zeros(CLIENTS, COLUMNS)
+        pull = 2 / (event + 1) if reading == "code" else 2
         method.before_round(state, plan)
         for number in range(2):
             loss = rows_of(CLIENTS, COLUMNS, seed=10 * event + number)
             step = Step(plan, plan.phases[0], number, torch.empty(CLIENTS, COLUMNS), torch.ones(CLIENTS))
             method.gradient(lambda step=step, loss=loss: step.gradients.copy_(loss).sum(1), state, step)
-            torch.testing.assert_close(step.gradients, loss + 2 * expected_omega * (state.adapter - before))
+            torch.testing.assert_close(step.gradients, loss + pull * expected_omega * (state.adapter - before))
             assert (number == 0) == torch.equal(step.gradients, loss)
             squares += loss**2
             state.adapter.sub_(0.1 * step.gradients)
         lifted = method.lift(state, plan)
-        expected_omega = squares / (event + 1) + event / (event + 1) * expected_omega
+        if reading == "code":
+            expected_omega = expected_omega + shares * squares
+        else:
+            expected_omega = squares / (event + 1) + event / (event + 1) * expected_omega
         torch.testing.assert_close(lifted[:, COLUMNS:], expected_omega)
         assert torch.equal(lifted[:, :COLUMNS], state.adapter)
 

@@ -11,6 +11,7 @@ import pytest
 from declora.errors import ConfigError, ModelError, shown
 from declora.fields import LOADED, SHARED, Section, list_fields, read_fields
 from declora.kinds import (
+    Bytes,
     Choice,
     Given,
     Kind,
@@ -33,6 +34,9 @@ KEPT = [
     (Whole(0, 2**64 - 1), np.uint64(2**64 - 1), 2**64 - 1),
     (Wholes(0), np.array([3, 7]), [3, 7]),
     (Wholes(0), range(2), [0, 1]),
+    (Bytes(), "2GB", 2 * 10**9),
+    (Bytes(), "1.5 kiB", 1536),
+    (Bytes(), np.int64(7), 7),
     (Real(), np.float32(0.5), 0.5),
     (Real(), 3, 3),
     (Real(), np.int64(3), 3),
@@ -86,6 +90,7 @@ def test_texts_of_the_command_line_mean_what_the_kind_says(kind, text, value):
         (Whole(1), np.array(1), "whole number"),
         (Whole(1), 10**5000, "x=<int> must be a whole number of at most"),
         (Wholes(0), [1, True], r"x\[1\]=True must be a whole number"),
+        *((Bytes(), value, "whole number of bytes above 0") for value in (0, "0.1", "2 parsecs", "-1kB", 2.0, True)),
         *((Real(), value, "must be a finite number") for value in (math.nan, math.inf, 10**400, True, "1", 1j)),
         (Real(above=0, most=1), 0, "x=0 must be a finite number above 0 and of at most 1"),
         (Real(least=0, below=1), 1.0, "x=1.0 must be a finite number of at least 0 and below 1"),

@@ -2,8 +2,8 @@
 
 `declora.simulate(...)` runs a federation in this process and returns adapters that PEFT loads; `declora.resume(...)`
 goes on with one that was stopped, `declora.verify(...)` recomputes one, `declora.audit(...)` checks its ledger;
-`declora.reproduce(...)` runs a table of the Dec-LoRA paper. Importing declora is quick and does nothing: torch and
-transformers load on first use.
+`declora.plan_rounds(...)` chooses rounds and local steps for a budget; `declora.reproduce(...)` runs a table of the
+Dec-LoRA paper. Importing declora is quick and does nothing: torch and transformers load on first use.
 """
 
 from importlib import import_module
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         TopologyError,
         TrainingError,
     )
-    from declora.experiments import MethodComparison, Reproduction, compare, reproduce
+    from declora.experiments import MethodComparison, Reproduction, RoundPlan, compare, plan_rounds, reproduce
     from declora.methods import Part
     from declora.mixer import Mixer
     from declora.model.adapter import Adapter
@@ -54,6 +54,7 @@ __all__ = [
     "Part",
     "Partitioner",
     "Reproduction",
+    "RoundPlan",
     "RunFolderError",
     "SimulationConfig",
     "SimulationResult",
@@ -64,6 +65,7 @@ __all__ = [
     "__version__",
     "audit",
     "compare",
+    "plan_rounds",
     "reproduce",
     "resume",
     "simulate",
@@ -87,6 +89,7 @@ _ROOMS = {
     "Part": "declora.methods",
     "Partitioner": "declora.data",
     "Reproduction": "declora.experiments",
+    "RoundPlan": "declora.experiments",
     "RunFolderError": "declora.errors",
     "SimulationConfig": "declora.config",
     "SimulationResult": "declora.result",
@@ -96,6 +99,7 @@ _ROOMS = {
     "Verification": "declora.verification",
     "audit": "declora.auditing",
     "compare": "declora.experiments",
+    "plan_rounds": "declora.experiments",
     "reproduce": "declora.experiments",
     "resume": "declora.resumption",
     "simulate": "declora.simulation",

@@ -40,13 +40,11 @@ from declora.train.order import orders_of, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
 from declora.train.passes import Passes
 from declora.train.public import ModelTexts
-from declora.train.records import client_records
+from declora.train.records import RoundRecord, client_records
 from declora.train.split import split_bytes
 from declora.train.tokens import Tokens
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
-
-RoundRecord = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class Run:
                     self.method.read_public(self._public(material.public))
                 shapes = self.method.lifted(self.layout).shapes
                 self.federation = replace(self.federation, codec=self.federation.codec.for_shapes(shapes))
-                self._first = self.method.plan(self._plan(0), self.layout)
+                self._first = self.plan(0)
             finally:
                 self._surgery.undo()
 
@@ -328,7 +326,7 @@ class Run:
     def _round(self, event: int, before: RoundRecord | None) -> RoundRecord:
         """Runs one event: a plan, local steps, gossip; returns what is measured of it."""
         state, method = self.state, self.method
-        struck = self.federation.faults.strike(method.plan(self._plan(event), self.layout))
+        struck = self.federation.faults.strike(self.plan(event))
         plan = struck.plan
         self.optimizer.reset_moments(plan.fresh)
         method.before_round(state, plan)
@@ -341,10 +339,10 @@ class Run:
         state.event = event + 1
         return self._record(struck, work, inbox, seconds | inbox.seconds, before)
 
-    def _plan(self, event: int) -> Plan:
-        """Returns what happens in a round where the method says nothing else: all is trained, and all is sent."""
+    def plan(self, event: int) -> Plan:
+        """Returns what happens in a round: all is trained, and all is sent, where the method says nothing else."""
         topology = self.federation.topology
-        return Plan(
+        usual = Plan(
             event,
             (Phase(self.local_steps, self.layout.whole),),
             self.layout.whole,
@@ -352,6 +350,7 @@ class Run:
             topology.edges(event),
             fresh=self.layout.whole if self.config.reset_moments else self.layout.of_kinds(),
         )
+        return self.method.plan(usual, self.layout)
 
     def _endpoint(self) -> torch.Tensor:
         return self.method.endpoint(self.state, self.layout, self.federation.honest, self.federation.topology.law)

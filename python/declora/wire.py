@@ -190,6 +190,13 @@ class Wire:
             frames[channel.messages, : channel.frames.shape[1]] = channel.frames
         return frames
 
+    def most_bytes(self, columns: Columns) -> NDArray[np.int64]:
+        """Returns how many bytes each message has, header included, at most where that depends on it: `[messages]`."""
+        sizes = np.empty(len(self._ranks), dtype=np.int64)
+        for channel in self.channels(columns):
+            sizes[channel.messages] = channel.frames.shape[1]
+        return sizes
+
     def sizes(self, frames: NDArray[np.uint8], columns: Columns) -> NDArray[np.int64]:
         """Returns how many bytes of each row of `frames` are its message, int64 `[messages]`."""
         sizes = np.empty(len(frames), dtype=np.int64)

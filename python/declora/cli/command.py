@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import declora
-from declora.cli import audit, compare, conformance, methods, reproduce, resume, simulate, topology, verify
+from declora.cli import audit, compare, conformance, methods, plan, reproduce, resume, simulate, topology, verify
 from declora.cli.edges import discard_output, prepare_streams
 from declora.errors import DecloraError, cut
 
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"declora {declora.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (simulate, resume, verify, audit, compare, methods, reproduce, conformance, topology):
+    for command in (simulate, resume, verify, audit, compare, plan, methods, reproduce, conformance, topology):
         command.add_to(commands)
     return parser
 

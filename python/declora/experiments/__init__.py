@@ -1,5 +1,6 @@
 """Holds the tables of the Dec-LoRA paper and ours as data; runs them, resumes them and writes them down."""
 
+from declora.experiments.budget import RoundPlan, plan_rounds
 from declora.experiments.catalogue import EXPERIMENTS, PRINTED, Printed
 from declora.experiments.comparison import MethodComparison, compare
 from declora.experiments.experiment import Cell, Experiment
@@ -16,8 +17,10 @@ __all__ = [
     "MethodComparison",
     "Printed",
     "Reproduction",
+    "RoundPlan",
     "Scale",
     "compare",
     "overview",
+    "plan_rounds",
     "reproduce",
 ]

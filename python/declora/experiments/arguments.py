@@ -15,7 +15,7 @@ from declora.experiments.scale import Scale
 from declora.kinds import Choice, Place, Texts, Whole, Wholes
 
 __all__ = [
-    "check_k", "check_model", "check_settings", "check_task", "command_line", "parse_clients", "parse_seeds",
+    "ALONE", "check_k", "check_model", "check_settings", "check_task", "command_line", "parse_clients", "parse_seeds",
     "parse_tasks", "source_of",
 ]  # fmt: skip
 
@@ -23,6 +23,16 @@ _MOST_RUNS = 10_000
 _ARGUMENTS = {"model", "data", "clients", "seed", "tokenizer"}
 _OWNED = OUTPUT | _ARGUMENTS | {name for name, setting in SETTINGS.items() if setting.shared}
 """Settings that are arguments of their own (a tokenizer comes with the model), or that a grid has no use for."""
+
+ALONE: dict[str, Any] = {
+    "compare": None,
+    "out": None,
+    "overwrite": False,
+    "checkpoint_every": None,
+    "ledger": False,
+    "tensorboard": False,
+}
+"""What a run has that is part of something larger, whatever its settings say of a run of its own."""
 
 
 def check_model(model: object) -> str | None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from declora.config import OUTPUT, SETTINGS, SimulationConfig
 from declora.errors import ConfigError, TrainingError, shown
-from declora.experiments.arguments import parse_seeds
+from declora.experiments.arguments import ALONE, parse_seeds
 from declora.experiments.contents import Contents
 from declora.experiments.experiment import Cell, Experiment
 from declora.experiments.grid import run_grid
@@ -30,14 +30,6 @@ __all__ = ["MethodComparison", "compare"]
 _TASK = "comparison"
 _OWNED = OUTPUT | {name for name, setting in SETTINGS.items() if setting.shared} | {"seed", "rounds", "eval_data"}
 """Settings that are the whole comparison's."""
-_ALONE: dict[str, Any] = {
-    "compare": None,
-    "out": None,
-    "overwrite": False,
-    "checkpoint_every": None,
-    "tensorboard": False,
-}
-"""What a run in the store has, whatever the settings say of a run of their own."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +131,7 @@ def compare(
         raise ConfigError(
             f"{owned[0]}={shown(settings[owned[0]])} is no setting of compare, or an argument of its own."
         )
-    base = (config or SimulationConfig()).override(**settings).override(**_ALONE)
+    base = (config or SimulationConfig()).override(**settings).override(**ALONE)
     chosen = parse_seeds(seeds)
     cells = _cells(methods)
     grid = _rates(rates, base)

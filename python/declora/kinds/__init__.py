@@ -8,9 +8,9 @@ from declora.kinds.kind import Kind, parse_value
 from declora.kinds.lora import LORA_FIELDS, one_of_all
 from declora.kinds.objects import Given, Source, Table, Tables
 from declora.kinds.texts import Choice, Name, Place, Text, Texts
-from declora.kinds.values import Real, Switch, Whole, Wholes
+from declora.kinds.values import Bytes, Real, Switch, Whole, Wholes
 
 __all__ = [
-    "LORA_FIELDS", "Choice", "Given", "Kind", "Name", "Place", "Real", "Source", "Switch", "Table", "Tables", "Text",
-    "Texts", "Whole", "Wholes", "one_of_all", "parse_value",
+    "LORA_FIELDS", "Bytes", "Choice", "Given", "Kind", "Name", "Place", "Real", "Source", "Switch", "Table", "Tables",
+    "Text", "Texts", "Whole", "Wholes", "one_of_all", "parse_value",
 ]  # fmt: skip

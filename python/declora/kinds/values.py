@@ -1,6 +1,7 @@
 """Takes values: true or false, whole numbers, and others."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,16 @@ import numpy as np
 from declora.errors import refuse
 from declora.kinds.kind import Kind, parse_value
 
-__all__ = ["Real", "Switch", "Whole", "Wholes"]
+__all__ = ["Bytes", "Real", "Switch", "Whole", "Wholes"]
 
 _SPELLINGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+_UNITS = {"": 1} | {
+    prefix + binary: base**power
+    for power, prefix in enumerate("KMGT", start=1)
+    for binary, base in (("", 1000), ("I", 1024))
+}
+"""Bytes of each unit."""
 
 
 class Switch(Kind):
@@ -46,6 +54,21 @@ class Whole(Kind):
     def parse(self, text: str) -> Any:
         """Returns the number that `text` spells, else what else it means."""
         return parse_value(text)
+
+
+class Bytes(Kind):
+    """Takes a number of bytes above 0: a whole one, or a text with a unit, decimal or binary (2GB, 1.5 MiB)."""
+
+    def check(self, name: str, value: Any) -> int:
+        """Returns the whole number."""
+        found = (
+            re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([kKMGT]i?)?B?\s*", value) if isinstance(value, str) else None
+        )
+        if found is not None:
+            value = math.floor(float(found[1]) * _UNITS[(found[2] or "").upper()])
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            refuse(name, value, "a whole number of bytes above 0, or a text with a unit such as '2GB' or '512MiB'")
+        return int(value)
 
 
 class Wholes(Whole):

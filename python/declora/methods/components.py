@@ -1,8 +1,10 @@
-"""The rank-1 components of an adapter: column q of a layer's B with row q of its A, layer after layer."""
+"""What clients choose of an adapter: its entries, or its rank-1 components."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +15,76 @@ if TYPE_CHECKING:
 
     from declora.model import Layout
 
-__all__ = ["Components"]
+__all__ = ["Components", "Entries", "Units"]
 
 
-class Components:
-    """Which columns of a layout are of which component.
+class Units(ABC):
+    """Which columns of a layout are chosen together.
+
+    Args:
+        counts: How many units each layer has.
+        units: int64 `[D]`, the unit of each column; -1 for those of the head, which are always chosen.
+
+    Attributes:
+        units: The same.
+        layers: The (first, one past the last) unit of each layer.
+        firsts: int64 `[units]`, a column of each.
+    """
+
+    def __init__(self, counts: Sequence[int], units: NDArray[np.int64]) -> None:
+        self.units = units
+        self.layers = list(pairwise(accumulate(counts, initial=0)))
+        first: NDArray[np.int64] = np.unique(units, return_index=True)[1]
+        self.firsts = first[len(first) - sum(counts) :]
+
+    @property
+    @abstractmethod
+    def shapes(self) -> list[tuple[int, int]]:
+        """Returns each layer as a matrix (rows, columns) of all its numbers."""
+
+    @abstractmethod
+    def means(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns what of `values [n, D]` there is in each unit, `[n, units]`."""
+
+    def columns(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Returns the columns of some units, and of the head, bool `[n, D]`, for `chosen [n, units]`."""
+        always = np.ones((len(chosen), 1), dtype=np.bool_)
+        found: NDArray[np.bool_] = np.concatenate([chosen, always], axis=1)[:, self.units]
+        return found
+
+
+class Entries(Units):
+    """The numbers of A and B, each by itself; a layer is one of these matrices.
+
+    Args:
+        layout: Of the adapters.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._matrices = [block for block in layout if block.kind != "head"]
+        units = np.full(layout.columns, -1, dtype=np.int64)
+        self._columns = np.concatenate([np.arange(block.start, block.stop) for block in self._matrices])
+        units[self._columns] = np.arange(len(self._columns))
+        super().__init__([block.size for block in self._matrices], units)
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Returns the matrices' (rows, columns)."""
+        return [(block.shape[0], block.shape[1]) for block in self._matrices]
+
+    def means(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns the entries of `values [n, D]`."""
+        return values[:, self._columns]
+
+
+class Components(Units):
+    """The rank-1 components: column q of a layer's B with row q of its A, layer after layer.
 
     Args:
         layout: Of the adapters.
 
     Attributes:
         ranks: Of each layer; their sum is the number of components.
-        units: int64 `[D]`, the component of each column; -1 for those of the head.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -33,20 +93,16 @@ class Components:
         self._layout = layout
         self.ranks = [a.shape[0] for _, a in layout.pairs]
         units = torch.full((1, layout.columns), -1)
-        for (b, a), first in zip(layout.pairs, self._firsts(), strict=True):
+        for (b, a), first in zip(layout.pairs, accumulate(self.ranks, initial=0), strict=False):
             numbers = first + torch.arange(a.shape[0])
             layout.view(units, b.name)[:] = numbers
             layout.view(units, a.name)[:] = numbers[:, None]
-        self.units: NDArray[np.int64] = units[0].numpy()
+        super().__init__(self.ranks, units[0].numpy())
 
-    def _firsts(self) -> list[int]:
-        return [sum(self.ranks[:layer]) for layer in range(len(self.ranks))]
-
-    def columns(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Returns the columns of some components, and of the head, bool `[n, D]`, for `chosen [n, components]`."""
-        always = np.ones((len(chosen), 1), dtype=np.bool_)
-        found: NDArray[np.bool_] = np.concatenate([chosen, always], axis=1)[:, self.units]
-        return found
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Returns each layer's (rank, numbers of a component)."""
+        return [(a.shape[0], b.shape[0] + a.shape[1]) for b, a in self._layout.pairs]
 
     def means(self, values: torch.Tensor) -> torch.Tensor:
         """Returns for each component the mean of `values [n, D]` over its part of B plus that over its part of A."""
@@ -67,8 +123,8 @@ class Components:
             draws: `[n, components]`, the lower of which decides between equal scores.
         """
         found = np.zeros(scores.shape, dtype=np.bool_)
-        for layer, (first, rank) in enumerate(zip(self._firsts(), self.ranks, strict=True)):
+        for layer, (first, stop) in enumerate(self.layers):
             for row, own in enumerate(counts):
-                order = np.lexsort((draws[row, first : first + rank], -scores[row, first : first + rank]))
+                order = np.lexsort((draws[row, first:stop], -scores[row, first:stop]))
                 found[row, first + order[: own[layer]]] = True
         return found

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from declora import seeds
 from declora.errors import ConfigError
+from declora.methods.components import Components, Entries, Units
 from declora.methods.part import Part, Step
-from declora.methods.sparse import erk_counts, regrown
+from declora.methods.sparse import regrown, unit_counts
 from declora.plan import Plan
 from declora.spec import Option, Word
 
@@ -49,6 +50,10 @@ class DisPfl(Part):
         regrow: `random`, as the authors' script has it, or `gradient`: where that of the client's last minibatch is
             largest.
         masks: Whether the first masks are each client's `own`, or `common` to all. They move apart from then on.
+        unit: What is active or not: an `entry`, or a `component`, a column b_q of B with the row a_q of A. The rule of
+            densities then sees each layer as a matrix with a row for each component, and says how many it has; the size
+            of one is the mean of |b_q| plus that of |a_q|. One that is not active has b_q = 0, and a_q as it was drawn,
+            since at a_q = 0 neither would have a gradient when it grows. All of this is ours.
     """
 
     name = "dis-pfl"
@@ -58,14 +63,25 @@ class DisPfl(Part):
         "drop": Option(whole=False, least=0.0, most=1.0),
         "regrow": Word(("random", "gradient")),
         "masks": Word(("own", "common")),
+        "unit": Word(("entry", "component")),
     }
 
-    def __init__(self, density: float = 0.5, drop: float = 0.5, regrow: str = "random", masks: str = "own") -> None:
-        self.density, self.drop, self.regrow, self.masks = density, drop, regrow, masks
+    def __init__(
+        self,
+        density: float = 0.5,
+        drop: float = 0.5,
+        regrow: str = "random",
+        masks: str = "own",
+        unit: str = "entry",
+    ) -> None:
+        self.density, self.drop, self.regrow, self.masks, self.unit = density, drop, regrow, masks, unit
 
     def __str__(self) -> str:
         """The part with its options, as settings write it."""
-        return f"{self.name}:density={self.density:g},drop={self.drop:g},regrow={self.regrow},masks={self.masks}"
+        return (
+            f"{self.name}:density={self.density:g},drop={self.drop:g},regrow={self.regrow},masks={self.masks},"
+            f"unit={self.unit}"
+        )
 
     @property
     def plans_ahead(self) -> bool:
@@ -91,20 +107,24 @@ class DisPfl(Part):
         """Draws the first masks, and cuts the first adapters to them."""
         import torch
 
-        self._matrices = [block for block in layout if block.kind != "head"]
-        counts = erk_counts([(block.shape[0], block.shape[1]) for block in self._matrices], self.density)
-        self._active = dict(zip([block.name for block in self._matrices], counts, strict=True))
-        self._first = torch.ones(state.adapter.shape, dtype=torch.bool)
-        for client, row in enumerate(self._first):
+        self._units: Units = Components(layout) if self.unit == "component" else Entries(layout)
+        self._active = unit_counts(self._units, self.density)
+        chosen = np.zeros((len(state.adapter), len(self._units.firsts)), dtype=np.bool_)
+        for client, row in enumerate(chosen):
             draws = seeds.generator(self._seed, "dis-pfl", client if self.masks == "own" else 0)
-            for block, count in zip(self._matrices, counts, strict=True):
-                row[block.start : block.stop] = False
-                row[block.start + torch.from_numpy(draws.permutation(block.size)[:count])] = True
-        state.adapter.masked_fill_(~self._first.to(state.adapter.device), 0.0)
+            for (start, stop), count in zip(self._units.layers, self._active, strict=True):
+                row[start + draws.permutation(stop - start)[:count]] = True
+        self._first = torch.from_numpy(self._units.columns(chosen)).to(state.adapter.device)
+        self._rest = torch.zeros_like(state.adapter[0])
+        if self.unit == "component":
+            for start, stop in layout.of_kinds("A").spans:
+                self._rest[start:stop] = state.adapter[0, start:stop]
+        self._outside = ~self._first
+        self._cut(state)
 
     def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
         """Returns the masks, bool `[clients, D]`; all of the head is active."""
-        return {"mask": self._first.to(state.adapter.device)}
+        return {"mask": self._first}
 
     def before_round(self, state: State, plan: Plan) -> None:
         """Notes what is outside the masks in the local steps."""
@@ -127,11 +147,8 @@ class DisPfl(Part):
             self._cut(state)
 
     def units(self, layout: Layout) -> NDArray[np.int64]:
-        """Returns a unit for each entry of A and B; none for those of the head."""
-        units = np.full(layout.columns, -1, dtype=np.int64)
-        for start, stop in layout.of_kinds("A", "B").spans:
-            units[start:stop] = np.arange(start, stop)
-        return units
+        """Returns a unit for each entry of A and B, or for each component; none for the head."""
+        return self._units.units
 
     def carried(self, state: State, plan: Plan) -> NDArray[np.bool_]:
         """Returns the masks, bool `[clients, D]`."""
@@ -144,35 +161,38 @@ class DisPfl(Part):
     def endpoint(
         self, state: State, layout: Layout, clients: Sequence[int], law: NDArray[np.float64] | None
     ) -> torch.Tensor:
-        """Returns of each entry the mean over those of `clients` who have it, float32 `[D]`; 0 where nobody has."""
+        """Returns of each entry the mean over those of `clients` who have it, float32 `[D]`."""
         from declora.means import weighted_mean
 
         counts = np.ones(len(clients)) if law is None else law[list(clients)]
-        have = weighted_mean(self._mask(state).float(), clients, counts)
-        return super().endpoint(state, layout, clients, law) / have.where(have > 0, 1.0)
+        mask = self._mask(state)
+        have = weighted_mean(mask.float(), clients, counts)
+        mean = weighted_mean(state.adapter * mask, clients, counts)
+        return (mean / have.where(have > 0, 1.0)).where(have > 0, self._rest)
 
     def rate(self, event: int) -> float:
         """Returns the share of a layer's active entries that round `event`, from 0 on, moves: 0 after the last one."""
         return self.drop / 2 * (1 + math.cos(math.pi * event / self._rounds))
 
     def _move(self, state: State, event: int) -> None:
-        """Drops the smallest active entries of each layer, and makes others active."""
+        """Drops the smallest active units of each layer, and makes others active."""
         import torch
 
-        mask, scores = self._mask(state), self._dense
+        mask, scores, units = self._mask(state), self._dense, self._units
         if scores is None:
             shape = state.adapter.shape
             draws = [seeds.generator(self._seed, "dis-pfl", client, event) for client in range(shape[0])]
             scores = torch.from_numpy(np.stack([own.random(shape[1], dtype=np.float32) for own in draws]))
             scores = scores.to(mask.device)
-        for block in self._matrices:
-            own = slice(block.start, block.stop)
-            count = math.ceil(self.rate(event) * self._active[block.name])
-            mask[:, own] = regrown(mask[:, own], state.adapter[:, own], scores[:, own], count)
+        sizes, scores, chosen = units.means(state.adapter.abs()), units.means(scores), mask[:, units.firsts]
+        for (start, stop), active in zip(units.layers, self._active, strict=True):
+            own, count = slice(start, stop), math.ceil(self.rate(event) * active)
+            chosen[:, own] = regrown(chosen[:, own], sizes[:, own], scores[:, own], count)
+        mask.copy_(torch.from_numpy(units.columns(chosen.cpu().numpy())))
         self._outside = ~mask
 
     def _cut(self, state: State) -> None:
-        state.adapter.masked_fill_(self._outside, 0.0)
+        state.adapter.copy_(self._rest.where(self._outside, state.adapter))
 
     def _mask(self, state: State) -> torch.Tensor:
         mask: torch.Tensor = state.room(self.name)["mask"]  # type: ignore[assignment]

@@ -14,11 +14,12 @@ from declora.methods.part import Step
 from declora.mixer import Mixer
 from declora.mixer.ratio import mix_ratio
 from declora.plan import Plan
-from declora.spec import Option
+from declora.spec import Option, Word
 
 if TYPE_CHECKING:
     import torch
 
+    from declora.federation import Federation
     from declora.inbox import Inbox
     from declora.model import Layout
     from declora.state import Array, State
@@ -31,37 +32,52 @@ class Fola(Combining):
 
     In round r, counted from 1, with mu and Omega as gossip left them, a client descends its loss plus
 
-        lambda / 2 sum (Omega (x - mu)^2)
+        lambda c_r / 2 sum (Omega (x - mu)^2)
 
     and adds up the squares of its minibatches' gradients (of the loss alone, before clipping): F. Then
 
-        Omega_i = F / r + (r - 1) / r Omega,
+        Omega_i = F / r + (r - 1) / r Omega        and c_r = 1    with reading=paper, its equations,
+        Omega_i = Omega + (|b| / n_i) F            and c_r = 1/r  with reading=code, the reference's,
         x_i <- x_i + gamma (sum_j w_ij Omega_j z_j / sum_j w_ij Omega_j - z_i),    Omega_i <- sum_j w_ij Omega_j,
 
     the log-linear pool of its neighbours' Gaussians: weights sum to 1, so no evidence counts twice where a graph has
-    cycles. Equal precisions are ordinary gossip. A message has x and Omega, twice the numbers. This is the paper's
-    reading of F; its released code differs. The precision belongs to numbers of factors, not to products.
+    cycles. Equal precisions are ordinary gossip. A message has x and Omega, twice the numbers. The precision belongs to
+    numbers of factors, not to products. Both readings are third parties'; |b| / n_i is the share of a client's samples
+    that a batch has, at most 1, of full batches.
 
     Args:
         strength: lambda, 1 by default; with 0 the pool remains.
         initial: Omega at the start, 1 as in the reference's settings for MNIST.
         floor: Least Omega, so that every pool has a mean; ours, 1e-6.
+        reading: `paper`, in which Omega is a mean over rounds, or `code`, in which it grows and the prior's weight
+            falls.
     """
 
     name = "fola"
     source = "arXiv 2102.01936"
-    options: ClassVar[Mapping[str, Option]] = {
+    options: ClassVar[Mapping[str, Option | Word]] = {
         "strength": Option(whole=False, least=0.0),
         "initial": Option(whole=False, least=0.0, above=True),
         "floor": Option(whole=False, least=0.0, above=True),
+        "reading": Word(("paper", "code")),
     }
 
-    def __init__(self, strength: float = 1.0, initial: float = 1.0, floor: float = 1e-6) -> None:
-        self.strength, self.initial, self.floor = strength, initial, floor
+    def __init__(
+        self, strength: float = 1.0, initial: float = 1.0, floor: float = 1e-6, reading: str = "paper"
+    ) -> None:
+        self.strength, self.initial, self.floor, self.reading = strength, initial, floor, reading
 
     def __str__(self) -> str:
         """The part with its options."""
-        return f"{self.name}:strength={self.strength:g},initial={self.initial:g},floor={self.floor:g}"
+        return (
+            f"{self.name}:strength={self.strength:g},initial={self.initial:g},floor={self.floor:g},"
+            f"reading={self.reading}"
+        )
+
+    def calibrate(self, federation: Federation, steps: NDArray[np.int64]) -> Federation:
+        """Returns the federation, having seen what share of a client's samples a batch has."""
+        self._shares = federation.sampling_rates
+        return federation
 
     def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
         """Returns the precisions, float32 `[clients, D]`."""
@@ -81,9 +97,10 @@ class Fola(Combining):
         losses = compute()
         self._squares.addcmul_(step.gradients, step.gradients)
         omega = self._precision(state)
+        strength = self.strength / (step.plan.event + 1) if self.reading == "code" else self.strength
         for start, stop in step.phase.trained.spans:
             away = state.adapter[:, start:stop] - self._mu[:, start:stop]
-            step.gradients[:, start:stop].addcmul_(omega[:, start:stop], away, value=self.strength)
+            step.gradients[:, start:stop].addcmul_(omega[:, start:stop], away, value=strength)
         return losses
 
     def lifted(self, layout: Layout) -> Layout:
@@ -97,7 +114,11 @@ class Fola(Combining):
     def lift(self, state: State, plan: Plan) -> torch.Tensor:
         """Returns x and Omega, `[clients, 2 D]`."""
         omega = self._precision(state)
-        omega.lerp_(self._squares, 1 / (plan.event + 1)).clamp_(min=self.floor)
+        if self.reading == "code":
+            omega.addcmul_(self._squares, omega.new_tensor(self._shares)[:, None])
+        else:
+            omega.lerp_(self._squares, 1 / (plan.event + 1))
+        omega.clamp_(min=self.floor)
         return self._beside(state.adapter, omega)
 
     def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, layout: Layout, gamma: float) -> None:

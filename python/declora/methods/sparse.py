@@ -10,7 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["erk_counts", "regrown"]
+    from declora.methods.components import Units
+
+__all__ = ["erk_counts", "regrown", "unit_counts"]
 
 
 def erk_counts(shapes: Sequence[tuple[int, int]], density: float) -> list[int]:
@@ -31,6 +33,12 @@ def erk_counts(shapes: Sequence[tuple[int, int]], density: float) -> list[int]:
         full |= beyond
         active = np.where(full, sizes, active)
     return [max(1, round(count)) for count in active.tolist()]
+
+
+def unit_counts(units: Units, density: float) -> list[int]:
+    """Returns how many units of each layer are active by that rule, rounded; at least one is."""
+    counts = zip(erk_counts(units.shapes, density), units.shapes, units.layers, strict=True)
+    return [max(1, round(count * (stop - start) / (a * b))) for count, (a, b), (start, stop) in counts]
 
 
 def regrown(mask: torch.Tensor, values: torch.Tensor, scores: torch.Tensor, count: int) -> torch.Tensor:

@@ -8,7 +8,10 @@ from declora.plan import Plan
 from declora.train.evaluate import Score
 from declora.train.local_steps import LocalRound
 
-__all__ = ["client_records"]
+__all__ = ["RoundRecord", "client_records"]
+
+RoundRecord = dict[str, Any]
+"""What is recorded of a round: numbers and words by name, and `clients`, a record of each client."""
 
 
 def client_records(
