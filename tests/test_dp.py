@@ -15,6 +15,7 @@ from conftest import tiny_bert, tiny_gpt2, tiny_texts
 from declora import seeds
 from declora.errors import ConfigError, RunFolderError
 from declora.methods import Step, build_method
+from declora.methods.accountant import epsilon_of, least_sigma
 from declora.methods.dp import DifferentialPrivacy
 from declora.model import AdapterBank
 from declora.model.owners import RowOwners
@@ -243,8 +244,6 @@ def test_a_run_spends_what_it_may_and_no_more_and_says_so(run):
 
 
 def test_epsilon_is_composed_over_the_steps_of_the_client_that_spent_most(run):
-    from declora.methods.accountant import epsilon_of
-
     result = run(method="dp:sigma=1,delta=1e-4", partition="quantity:1", local_steps=None, local_epochs=1)
     sizes, steps = result.federation.samples, result._outcome.local_steps
     rates = np.minimum(1.0, 4 / sizes)
@@ -257,12 +256,18 @@ def test_epsilon_is_composed_over_the_steps_of_the_client_that_spent_most(run):
     assert steps.tolist() == [-(-size // 4) for size in sizes]
 
 
-def test_each_client_has_the_noise_that_its_own_samples_need(run):
-    part = DifferentialPrivacy(epsilon=3.0)
+def test_each_client_has_the_noise_that_its_own_samples_need_of_the_accountant_that_is_asked(run):
+    part = DifferentialPrivacy(epsilon=3.0, accountant="rdp")
     result = run(method=part, partition="quantity:1")
     order = np.argsort(result.federation.samples)
     assert (np.diff(part._sigmas[order]) <= 0).all()
     assert part._sigmas.max() > part._sigmas.min()
+    plan = {"steps": 2 * ROUNDS, "delta": 1e-5, "accountant": "rdp"}
+    assert part._sigmas.tolist() == [least_sigma(rate=rate, epsilon=3.0, **plan) for rate in part._rates.tolist()]
+    assert result.history["epsilon"].iloc[-1] == max(
+        epsilon_of(rate=rate, sigma=sigma, **plan)
+        for rate, sigma in zip(part._rates.tolist(), part._sigmas.tolist(), strict=True)
+    )
     steps = np.full(CLIENTS, 2 * ROUNDS)
     assert (part._spent(steps) <= 3).all()
     assert (part._spent(steps) > 0.99 * 3).all()
@@ -322,6 +327,7 @@ def test_what_would_spend_more_than_is_accounted_for_is_refused(run):
         ("dp:epsilon=0", r"epsilon='0' must be a number above 0"),
         ("dp:epsilon=8,delta=1", r"delta='1' must be a number above 0"),
         ("dp:epsilon=8,clip=0", r"clip='0' must be a number above 0"),
+        ("dp:accountant=moments", "accountant='moments' must be one of pld, rdp"),
         ("dp:sigma=-1", r"sigma='-1' must be a number of at least 0"),
         ("dp+dp-lora", "has 'dp' twice"),
     ],
@@ -338,6 +344,17 @@ def test_options_that_mean_nothing_are_refused(method, message):
 def test_numbers_that_mean_nothing_are_refused_of_the_class_too(options):
     with pytest.raises(ConfigError, match="method='dp': "):
         DifferentialPrivacy(**options)
+
+
+def test_an_accountant_that_is_not_known_is_refused_of_the_class_too():
+    with pytest.raises(ConfigError, match="accountant of method dp='moments' is not known"):
+        DifferentialPrivacy(accountant="moments")
+
+
+def test_a_delta_that_is_lost_in_rounding_is_refused_before_training(run, monkeypatch):
+    monkeypatch.setattr(Run, "_round", lambda *args: pytest.fail("a round began"))
+    with pytest.raises(ConfigError, match="delta=1e-14 is lost in what accountant=pld rounds in 4 steps"):
+        run(method="dp:sigma=1,delta=1e-14")
 
 
 def test_a_plan_that_no_noise_keeps_within_the_budget_is_refused(run):
@@ -390,5 +407,6 @@ def test_clients_of_a_lower_rank_get_no_noise_beyond_it(run, monkeypatch):
 
 
 def test_it_is_written_back_with_its_options():
-    assert str(build_method("dp:sigma=1.25,clip=0.1")) == "dp:sigma=1.25,delta=1e-05,clip=0.1"
-    assert str(build_method("dp-lora")) == "dec-lora+dp:epsilon=8,delta=1e-05,clip=1"
+    assert str(build_method("dp:sigma=1.25,clip=0.1")) == "dp:sigma=1.25,delta=1e-05,clip=0.1,accountant=pld"
+    assert str(build_method("dp:sigma=1,accountant=rdp")) == "dp:sigma=1,delta=1e-05,clip=1,accountant=rdp"
+    assert str(build_method("dp-lora")) == "dec-lora+dp:epsilon=8,delta=1e-05,clip=1,accountant=pld"
