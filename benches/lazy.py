@@ -3,8 +3,8 @@
     python benches/lazy.py [--rounds T]
 
 Prints a table. Each row is of one run of 10 clients, 2 of them lazy, of a tiny BERT on texts of its own: of the
-messages of lazy clients from the second round on, how many somebody suspects, and the same of the honest ones'. The
-last column is what the noise is beside what a client moves in a round, both per number.
+messages of lazy clients from the second round on, how many an honest client suspects, and the same of the honest ones'.
+The last column is what the noise is beside what a client moves in a round, both per number.
 """
 
 import argparse
@@ -37,13 +37,13 @@ def watch(moved: list[float]) -> None:
     suspected = CopyDetector.suspected
 
     def watched(
-        detector: CopyDetector, weights: sp.csr_array, public: NDArray[np.float32], room: dict[str, Any]
+        detector: CopyDetector, weights: sp.csr_array, public: NDArray[np.float32], room: dict[str, Any], **judges: Any
     ) -> NDArray[np.int64]:
         before = room.get("sent")
         if before is not None:
             honest = np.setdiff1d(np.arange(len(before)), LAZY)
             moved.append(float(np.sqrt(np.mean((public[honest] - before[honest]) ** 2))))
-        return suspected(detector, weights, public, room)
+        return suspected(detector, weights, public, room, **judges)
 
     CopyDetector.suspected = watched  # type: ignore[method-assign]
 

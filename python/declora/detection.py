@@ -1,5 +1,6 @@
 """Detection: what clients find out about each other from the messages that they hear."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,18 +34,21 @@ class CopyDetector:
     def __init__(self, below: float = _BELOW) -> None:
         self.below = below
 
-    def suspected(self, weights: sp.csr_array, public: NDArray[np.float32], room: dict[str, Any]) -> NDArray[np.int64]:
-        """Returns by how many of those who heard it each client is suspected, int64 `[clients]`.
+    def suspected(
+        self, weights: sp.csr_array, public: NDArray[np.float32], room: dict[str, Any], *, judges: Iterable[int]
+    ) -> NDArray[np.int64]:
+        """Returns by how many of `judges` who heard it each client is suspected, int64 `[clients]`.
 
         Args:
             weights: `[clients, messages]`, whom each client heard; beyond the clients, messages are for one alone.
             public: z, float32 `[messages, D]`.
             room: Keeps the messages of the round before; empty in the first round, in which nobody is suspected.
+            judges: Whose word counts: a liar's own last message may be a copy of the one whom it then suspects.
         """
         clients = weights.shape[0]
         found, now, before = np.zeros(clients, dtype=np.int64), public[:clients], room.get("sent")
         if before is not None:
-            for client in range(clients):
+            for client in judges:
                 heard = weights.indices[weights.indptr[client] : weights.indptr[client + 1]]
                 heard = heard[(heard != client) & (heard < clients)]
                 moved = _norms(now[client] - before[client])

@@ -53,7 +53,7 @@ class Gossip:
     ) -> None:
         self._mixer, self._exchange, self._detector = federation.mixer, federation.lying, federation.detector
         self._gamma = federation.codec.default_gamma if gamma is None else gamma
-        self._seen = state.room("detector")
+        self._seen, self._honest = state.room("detector"), federation.honest
         if self._exchange.silent:
             return
         self._layout = method.lifted(layout)
@@ -102,7 +102,9 @@ class Gossip:
         inbox.seconds["encode"] = inbox.seconds.get("encode", 0.0) + seconds["encode"]
         with timed(inbox.seconds, "mix"):
             if self._detector is not None and inbox.weights is not None:
-                inbox.suspected = self._detector.suspected(inbox.weights, inbox.public(), self._seen)
+                inbox.suspected = self._detector.suspected(
+                    inbox.weights, inbox.public(), self._seen, judges=self._honest
+                )
             method.mix(self._mixer, inbox, rows, layout=self._layout, gamma=self._gamma)
             self._exchange.settle(plan.event, rows)
             self.mail.put(lifted, plan.sent, rows)

@@ -38,7 +38,7 @@ class Inbox:
     tolerated: Mask | None = None
     """`[clients]`, who had a message refused; None where every message is taken or the run ends."""
     suspected: NDArray[np.int64] | None = None
-    """`[clients]`: by how many of those who heard it each was suspected; None where nobody looked."""
+    """`[clients]`: by how many of the honest who heard it each was suspected; None where nobody looked."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of `encode`, `exchange` and `mix`."""
 
