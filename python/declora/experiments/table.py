@@ -37,20 +37,21 @@ def quality_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def cost_table(table: pd.DataFrame) -> pd.DataFrame:
     """Returns what one task's rows took, as text to read, with headings for column names; means over seeds."""
-    return pd.DataFrame(
-        {
-            "row": table["row"].tolist(),
-            "training samples": [f"{value:,.0f}" for value in table["samples"]],
-            "consensus distance of factors, last": _distances(table["consensus_distance"]),
-            "of products, last": _distances(table["product_distance"]),
-            "bytes of a client and round": [format_bytes(value) for value in table["bytes_per_client_round"]],
-            "bytes in all": [format_bytes(value) for value in table["bytes_total"]],
-            "time": [format_seconds(value) for value in table["seconds"]],
-        }
-    )
+    columns = {
+        "row": table["row"].tolist(),
+        "training samples": [f"{value:,.0f}" for value in table["samples"]],
+        "consensus distance of factors, last": _three_digits(table["consensus_distance"]),
+        "of products, last": _three_digits(table["product_distance"]),
+        "bytes of a client and round": [format_bytes(value) for value in table["bytes_per_client_round"]],
+        "bytes in all": [format_bytes(value) for value in table["bytes_total"]],
+        "time": [format_seconds(value) for value in table["seconds"]],
+    }
+    if table["epsilon"].notna().any():
+        columns["epsilon spent, most"] = _three_digits(table["epsilon"])
+    return pd.DataFrame(columns)
 
 
-def _distances(values: "pd.Series[float]") -> list[str]:
+def _three_digits(values: "pd.Series[float]") -> list[str]:
     return [MISSING if math.isnan(value) else f"{value:#.3g}" for value in values]
 
 
