@@ -1,6 +1,7 @@
 """`compare`: every row has its own learning rate, chosen on training rows, and the same work or the same bytes."""
 
 import json
+import math
 import shlex
 
 import pandas as pd
@@ -12,6 +13,7 @@ from declora import cli
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, TrainingError
 from declora.experiments import grid
+from declora.experiments.table import cost_table
 from declora.report.tables import MISSING
 
 ROUNDS = 2
@@ -85,10 +87,13 @@ def test_with_a_clock_the_table_says_how_long_each_row_would_take(compare):
 
 
 def test_what_has_finished_is_not_run_again(compare, monkeypatch):
-    first = compare(["dec-lora", "decaf"])
+    first = compare(["dec-lora", "dp:sigma=2"])
     monkeypatch.setattr(grid, "_execute", lambda *arguments: pytest.fail("a run began"))
-    again = compare(["dec-lora", "decaf"])
+    again = compare(["dec-lora", "dp:sigma=2"])
     pd.testing.assert_frame_equal(first.table, again.table)
+    spent = again.runs.set_index("row")["epsilon"]
+    assert math.isnan(spent["dec-lora"])
+    assert cost_table(again.table)["epsilon spent, most"].tolist() == ["–", f"{spent['dp:sigma=2']:#.3g}"]
 
 
 def test_the_folder_has_the_table_in_every_form_and_the_command_prints_it(config, tmp_path, capsys, monkeypatch):

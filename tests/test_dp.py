@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 
 import datasets
 import numpy as np
@@ -289,6 +290,27 @@ def test_other_parts_do_not_change_what_is_private_whatever_their_order(run):
     part = Watched(sigma=1.0)
     run(method=[part, Halving()])
     assert torch.stack(part.noise).std() == pytest.approx(1 / 4, rel=0.05)  # not halved: nobody was before it
+
+
+def test_runs_of_a_comparison_do_not_share_what_a_part_learned_of_one(run):
+    """All are made before the first begins, and each finds its own noise."""
+    part = DifferentialPrivacy(epsilon=3.0)
+    settings = {"rounds": 1, "local_steps": 1, "eval_every": 1}
+    both = run(method=part, compare={"few": {"batch_size": 2}, "many": {"batch_size": 8}}, **settings)
+    assert torch.equal(rows(both["few"]), rows(run(method="dp:epsilon=3", batch_size=2, **settings)))
+    assert both.table["epsilon"].tolist() == [both[label].history["epsilon"].iloc[-1] for label in ("few", "many")]
+    assert not hasattr(part, "_sigmas")
+
+
+def test_a_part_that_cannot_be_copied_for_each_run_is_refused(run):
+    class Locked(declora.Part):
+        name = "locked"
+
+        def __init__(self):
+            self.lock = threading.Lock()
+
+    with pytest.raises(ConfigError, match=r"a copy of method=.*, which cannot be made: cannot pickle"):
+        run(method=Locked(), compare={"a": {}, "b": {"batch_size": 2}})
 
 
 class Twice(declora.Part):

@@ -114,6 +114,12 @@ def test_the_comparison_table_holds_the_totals():
     assert list(table["bytes_ratio"]) == [0.25, 1.0]
 
 
+def test_the_comparison_table_shows_what_is_spent_of_privacy_where_a_run_counts_it():
+    private = make_history().assign(epsilon=[1.0, 2.0, 3.0, 3.5, 3.75, 4.0])
+    np.testing.assert_array_equal(comparison_table({"plain": make_history(), "dp": private})["epsilon"], [NAN, 4.0])
+    assert "epsilon" not in comparison_table({"plain": make_history()})
+
+
 def test_without_a_run_of_codec_none_the_first_run_is_the_reference():
     table = comparison_table({"a": make_history(sent=200), "b": make_history(sent=100)})
     assert list(table["bytes_ratio"]) == [1.0, 0.5]

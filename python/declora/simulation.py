@@ -1,5 +1,6 @@
 """`simulate`: a federation in this process, from settings to adapters and a report."""
 
+import copy
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,11 +146,28 @@ def configs_of(base: SimulationConfig) -> dict[str, SimulationConfig]:
     for label, changes in overrides.items():
         if own := sorted(name for name in changes if name in SETTINGS and SETTINGS[name].shared):
             raise ConfigError(f"compare[{label!r}] sets {own[0]}, which holds for the whole comparison. Set it there.")
-    configs = {label: base.override(**changes) for label, changes in overrides.items()}
+    configs = {label: _apart(base.override(**changes)) for label, changes in overrides.items()}
     if base.out is None:
         return configs
     names = folder_names(configs)
     return {label: config.override(out=os.path.join(base.out, names[label])) for label, config in configs.items()}
+
+
+def _apart(config: SimulationConfig) -> SimulationConfig:
+    """Returns settings whose method is no other run's: what its parts learn of one run would be another's, too.
+
+    Raises:
+        ConfigError: It cannot be copied.
+    """
+    if isinstance(config.method, str):
+        return config
+    try:
+        return config.override(method=copy.deepcopy(config.method))
+    except (TypeError, copy.Error) as error:  # of a lock, an open file, a module
+        raise ConfigError(
+            f"compare gives each run a copy of method={shown(config.method)}, which cannot be made: {cut(error)}. "
+            "Write __deepcopy__, or run one after the other."
+        ) from error
 
 
 def _check_out(config: SimulationConfig, resume: bool) -> None:

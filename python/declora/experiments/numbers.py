@@ -32,8 +32,8 @@ def run_numbers(plan: Plan, runs: Mapping[str, Finished]) -> pd.DataFrame:
     round and in its best one (`average_last`, `average_best`), the same of the mean over the clients' own models
     (`clients_last`, `clients_best`), and of the worst client (`worst_last`); `samples`, the training samples that all
     clients saw; the last `consensus_distance`, of factors, and `product_distance`, of what they do;
-    `bytes_per_client_round`, `bytes_total` and `seconds`, and `simulated_seconds` where the runs have a clock; `key`,
-    the run's folder.
+    `bytes_per_client_round`, `bytes_total` and `seconds`, and `simulated_seconds` where the runs have a clock;
+    `epsilon`, what the client that spent most of its privacy has spent; `key`, the run's folder.
     """
     rows = []
     for job in plan.jobs:
@@ -65,6 +65,7 @@ def _run_row(run: Finished) -> dict[str, object]:
         "bytes_total": sent,
         "seconds": sum(phase_seconds(history).values()),
         "simulated_seconds": last_measured(history, "simulated_seconds"),
+        "epsilon": last_measured(history, "epsilon"),
     }
 
 
@@ -76,8 +77,8 @@ def numbers(plan: Plan, each: pd.DataFrame) -> pd.DataFrame:
         each: What `run_numbers` returned for it.
 
     Differences to the reference row are taken seed by seed, after the last round: of the averaged model
-    (`difference`) and of the clients' mean (`difference_clients`). `paper` is what the paper prints, in the metric's
-    own unit (a share).
+    (`difference`) and of the clients' mean (`difference_clients`). `epsilon` is the most of all seeds. `paper` is what
+    the paper prints, in the metric's own unit (a share).
     """
     rows = []
     for task in plan.tasks:
@@ -96,6 +97,7 @@ def numbers(plan: Plan, each: pd.DataFrame) -> pd.DataFrame:
                 gap = own[score] - _of(each, task, cell.reference)[score] if cell.reference else own[score] * math.nan
                 row |= {name: gap.mean(), f"{name}_sd": gap.std()}
             row |= {name: own[name].mean() for name in _MEANS}
+            row["epsilon"] = own["epsilon"].max()
             printed = PRINTED.get((plan.experiment.name, task, cell.label)) if plan.as_printed else None
             row |= {
                 "paper": printed.value / 100 if printed else math.nan,

@@ -40,18 +40,20 @@ def cost_table(table: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "row": table["row"].tolist(),
         "training samples": [f"{value:,.0f}" for value in table["samples"]],
-        "consensus distance of factors, last": _distances(table["consensus_distance"]),
-        "of products, last": _distances(table["product_distance"]),
+        "consensus distance of factors, last": _three_digits(table["consensus_distance"]),
+        "of products, last": _three_digits(table["product_distance"]),
         "bytes of a client and round": [format_bytes(value) for value in table["bytes_per_client_round"]],
         "bytes in all": [format_bytes(value) for value in table["bytes_total"]],
         "time": [format_seconds(value) for value in table["seconds"]],
     }
     if (simulated := table["simulated_seconds"]).notna().any():
         columns["simulated time"] = [MISSING if math.isnan(value) else format_seconds(value) for value in simulated]
+    if table["epsilon"].notna().any():
+        columns["epsilon spent, most"] = _three_digits(table["epsilon"])
     return pd.DataFrame(columns)
 
 
-def _distances(values: "pd.Series[float]") -> list[str]:
+def _three_digits(values: "pd.Series[float]") -> list[str]:
     return [MISSING if math.isnan(value) else f"{value:#.3g}" for value in values]
 
 

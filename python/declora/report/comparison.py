@@ -29,7 +29,8 @@ def comparison_table(
     generated, the last exact match of both. *Last* is after the last round, which is what a run leaves behind; *best*
     is over the evaluated rounds, chosen on the evaluation data itself. Then the last `consensus_distance`, of factors,
     and `product_distance`, of what they do; `bytes_total` of all clients; `bytes_per_client_round` if `clients` is
-    given; `seconds` in all phases; `bytes_ratio`, the bytes over those of the first run with codec `none`, else of the
+    given; `epsilon`, what the client that spent most of its privacy has spent, where a run counts it; `seconds` in all
+    phases; `bytes_ratio`, the bytes over those of the first run with codec `none`, else of the
     first run.
 
     Args:
@@ -46,6 +47,7 @@ def comparison_table(
     metric = common_metric(histories.values())
     codecs = codecs or {}
     answers = _answers(histories.values(), metric)
+    private = any(math.isfinite(last_measured(history, "epsilon")) for history in histories.values())
     rows = []
     for label, history in histories.items():
         row: dict[str, object] = {"method": label}
@@ -67,6 +69,8 @@ def comparison_table(
         if clients is not None:
             sends = len(history) * (count or 0)
             row["bytes_per_client_round"] = total_bytes(history) / sends if sends else math.nan
+        if private:
+            row["epsilon"] = last_measured(history, "epsilon")
         row["seconds"] = sum(phase_seconds(history).values()) if phase_seconds(history) else math.nan
         rows.append(row)
     table = pd.DataFrame(rows)
