@@ -33,8 +33,8 @@ class Gradients:
     its own client's adapter. Padding, sorting and masks depend on the group alone, so the same config gives the same
     adapters however groups are spread over processes.
 
-    An example has a gradient of its own where it is computed as if it were a client with one text. On a CPU those of a
-    client are computed apart from others', so that its bits do not depend on theirs.
+    An example has a gradient of its own where it is computed as if it were a client with one text: those of a group
+    are computed together, in as few passes as there is memory for.
 
     Args:
         passes: How the model computes texts.
@@ -92,9 +92,8 @@ class Gradients:
         self, step: Step, done: NDArray[np.int64], batches: Sequence[NDArray[np.int64]], change: Change | None
     ) -> torch.Tensor:
         self._bank.G.zero_()  # it must stay the matrix that the leaves' `.grad` are views of
-        alone = change is not None and not self._bank.P.is_cuda
         losses = []
-        for start, stop in self._groups(1 if alone else self.group_size):
+        for start, stop in self._groups():
             own = batches[start:stop]
             counts = np.array([len(batch) for batch in own])
             before = done[start:stop] * self._most[start:stop]
@@ -131,8 +130,8 @@ class Gradients:
                 self._bank.G[client].add_(gradient)  # one by one, so in one order on every device
         return torch.cat(losses)
 
-    def _groups(self, size: int) -> list[tuple[int, int]]:
-        clients = self._bank.clients
+    def _groups(self) -> list[tuple[int, int]]:
+        clients, size = self._bank.clients, self.group_size
         return [(i, min(i + size, clients)) for i in range(0, clients, size)]
 
     def _halve(self, error: Exception) -> bool:
