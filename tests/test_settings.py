@@ -69,7 +69,7 @@ def test_each_setting_stands_under_one_heading_and_marks_say_what_runs_have_in_c
     assert [title for title, _ in itertools.groupby(sections)] == titles
     assert {"out", "overwrite", "checkpoint_every", "ledger", "tensorboard", "progress"} == OUTPUT
     assert {name for name, setting in SETTINGS.items() if setting.shared} == {
-        "compare", "out", "overwrite", "checkpoint_every",
+        "compare", "out", "overwrite", "checkpoint_every", "ledger",
     }  # fmt: skip
 
 
