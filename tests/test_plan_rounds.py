@@ -129,6 +129,17 @@ def test_bytes_are_those_of_the_run_to_the_last(settings):
     assert min(plan.costs.step_seconds, plan.costs.round_seconds, plan.costs.evaluation_seconds) > 0
 
 
+@pytest.mark.parametrize(
+    "unlike", [{"faults": "dropout:p=0.3,rounds=2"}, {"faults": "loss:p=0.3", "codec": "q4+choco"}]
+)
+def test_bytes_are_those_of_the_run_where_clients_are_away_and_copies_are_brought_level(settings, unlike):
+    plan = declora.plan_rounds(**settings | unlike, bytes="30kB", ratio=2, step_seconds=1, round_seconds=1)
+    sent = declora.simulate(plan.config).history["bytes_sent"]
+    assert sent.nunique() > 1
+    assert int(sent.sum()) == plan.bytes <= 30_000
+    assert "depends on what is in them" not in str(plan)
+
+
 def test_bytes_of_messages_as_long_as_what_they_carry_are_those_of_the_trial(settings):
     plan = declora.plan_rounds(**settings, method="hafl", seconds=3, step_seconds=0.5, round_seconds=0.5)
     sent = declora.simulate(plan.config).history["bytes_sent"]
@@ -163,6 +174,7 @@ def test_with_both_budgets_both_hold(plan_given):
         ({"bytes": "2 parsecs"}, "bytes='2 parsecs'"),
         ({"seconds": 9, "compare": "dec-lora,local"}, "compare is set"),
         ({"seconds": 0.55}, "does not pay a round of one local step, which takes 600 ms"),
+        ({"seconds": 9, "clock": "lognormal", "round_seconds": None}, "clock='lognormal' has seconds of its own"),
         ({"bytes": 99}, "does not pay a round, which sends"),
     ],
 )

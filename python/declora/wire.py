@@ -9,12 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from declora import _bridge
-from declora.codec import CheckedFrames, MaskedCodec, RunCodec
+from declora.codec import CheckedFrames, MaskedCodec, RunCodec, parse_codec
 from declora.model import Layout
 from declora.model.ranks import beyond
 from declora.plan import Columns, Rows
 
 __all__ = ["Channel", "CheckedRound", "Wire"]
+
+_WHOLE = parse_codec("none")
 
 
 @dataclass
@@ -196,6 +198,10 @@ class Wire:
         for channel in self.channels(columns):
             sizes[channel.messages] = channel.frames.shape[1]
         return sizes
+
+    def whole_bytes(self, columns: Columns) -> NDArray[np.int64]:
+        """Returns how many bytes each message has, header included, that brings all its numbers in float32."""
+        return np.array([_WHOLE.frame_bytes(count) for _, count in self.codecs(columns)], dtype=np.int64)
 
     def sizes(self, frames: NDArray[np.uint8], columns: Columns) -> NDArray[np.int64]:
         """Returns how many bytes of each row of `frames` are its message, int64 `[messages]`."""

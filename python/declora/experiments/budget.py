@@ -95,7 +95,8 @@ def plan_rounds(
         The choice, with the settings to run it.
 
     Raises:
-        ConfigError: There is no budget, it does not pay a round of one step, or clients never talk.
+        ConfigError: There is no budget, it does not pay a round of one step, or clients never talk; or the seconds of a
+            clock are asked for, and not those of its steps and rounds given.
         DecloraError: The run cannot be run, as `simulate` says it; or not with what was chosen, which is named.
     """
     config = (config or SimulationConfig()).override(**settings)
@@ -110,6 +111,11 @@ def plan_rounds(
         for name, value in (("step_seconds", step_seconds), ("round_seconds", round_seconds))
         if value is not None
     }
+    if config.clock is not None and seconds is not None and len(given) < 2:
+        raise ConfigError(
+            f"clock={config.clock!r} has seconds of its own, and a plan measures those of this machine. Give "
+            "step_seconds and round_seconds, or leave the clock out."
+        )
     c1_c2 = float(Real(above=0).check("ratio", RATIO if ratio is None else ratio))
     trial = Trial(config, 1 if len(given) == 2 else 3)
     budget = _Budget(trial.costs(config.eval_every, **given), trial.messages(), seconds, most_bytes)

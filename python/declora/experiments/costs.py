@@ -146,7 +146,7 @@ class Messages:
         )
         self._each, self._totals = self._most(), [0]
         most = self._most_in(len(measured))
-        self.share = sum(measured) / most if most else 0.0
+        self.share = sum(measured) / most if most else 1.0  # all were away
 
     def within(self, budget: int, rounds: int) -> int:
         """Returns how many rounds, of at most so many, send no more than `budget` bytes in all."""
@@ -168,8 +168,12 @@ class Messages:
 
     def _most(self) -> Iterator[int]:
         """Returns the most bytes that each round may have, headers included."""
-        unread = np.empty((self._run.federation.clients, 0), dtype=np.uint8)
+        federation = self._run.federation
+        unread = np.empty((federation.clients, 0), dtype=np.uint8)
         for event in itertools.count():
-            plan = self._run.plan(event)
+            plan = federation.faults.strike(self._run.plan(event)).plan
             sizes = self._wire.most_bytes(plan.sent)
-            yield int(self._run.federation.exchange.deliver(unread, sizes, plan.edges).bytes_sent.sum())
+            most = int(federation.exchange.deliver(unread, sizes, plan.edges).bytes_sent.sum())
+            if plan.behind is not None and federation.codec.memory.needs_static_graph:
+                most += int(self._wire.whole_bytes(plan.sent)[plan.behind[:, 0]].sum())
+            yield most

@@ -6,7 +6,6 @@ import torch
 from numpy.typing import NDArray
 
 from declora import cuda
-from declora.codec import parse_codec
 from declora.errors import FrameError
 from declora.exchange import Exchange, Routes
 from declora.federation import Federation
@@ -18,8 +17,6 @@ from declora.state import State
 from declora.wire import Wire
 
 __all__ = ["HostMail"]
-
-_WHOLE = parse_codec("none")
 
 
 class HostMail(Mail[Rows]):
@@ -140,9 +137,9 @@ class HostMail(Mail[Rows]):
         """
         if plan.behind is None or not self.memory.needs_static_graph:
             return np.zeros(plan.weights.shape[0], dtype=np.int64)
-        whole = [_WHOLE.frame_bytes(count) for _, count in self.wire.codecs(plan.sent)]
+        whole = self.wire.whole_bytes(plan.sent)
         edges = self._routes.edges(plan.behind)
-        return self._routes.by_client(np.bincount(edges[:, 0], minlength=len(whole)) * np.array(whole))
+        return self._routes.by_client(np.bincount(edges[:, 0], minlength=len(whole)) * whole)
 
     def _digests(
         self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]
