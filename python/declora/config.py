@@ -236,6 +236,10 @@ class SimulationConfig:
     round before than R times as far as one moved since, so a copy of it. Who is suspected is said, and nothing else
     done; none: nobody looks."""
 
+    peer_timeout: Annotated[float, Real(above=0, most=_MILLION)] = 60.0
+    """Seconds of silence after which a rank of a cluster (processes that torchrun started) is lost, and the others go
+    on without it; what is computed meanwhile takes as long as it takes."""
+
     _evaluation: ClassVar = Section("Evaluation", "When, on what and by what the models are scored.")
 
     eval_data: Annotated[Any | None, Source(DataError), LOADED] = None

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+import torch
 
 from declora import seeds
 from declora.federation import Federation
@@ -33,6 +34,8 @@ class Gossip:
         seed: The run's seed, of the codec's random streams.
         digested: Whether what arrives in a round shall have the digests of what clients sent. They are of frames, which
             are then made on a GPU, too.
+        origin: What everybody knows that known clients begin with, where some of them are elsewhere; None: what clients
+            here begin with.
 
     Attributes:
         mail: What takes rows to the others and brings theirs, for as long as clients talk at all.
@@ -50,6 +53,7 @@ class Gossip:
         version: str,
         seed: int,
         digested: bool = False,
+        origin: torch.Tensor | None = None,
     ) -> None:
         self._mixer, self._exchange, self._detector = federation.mixer, federation.lying, federation.detector
         self._gamma = federation.codec.default_gamma if gamma is None else gamma
@@ -74,12 +78,13 @@ class Gossip:
             seed=draws,
             ranks=federation.ranks or None,
             units=method.units(layout),
+            own=routes.own,
         )
         self.mail: Mail[Any]
         if not digested and stays_on_card(federation, method, state.adapter.device):
             self.mail = CardMail(federation, wire, seed=draws, device=state.adapter.device)
         else:
-            origin = method.origin(state)
+            origin = method.origin(state) if origin is None else origin
             self.mail = HostMail(
                 federation, self._exchange, routes, wire, origin=origin, state=state, sent=sent, digested=digested
             )

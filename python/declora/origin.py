@@ -22,7 +22,7 @@ _BINDING = (*_PACKAGES, "device", "processor", "group size", "padding")
 """What of the environment changes results. On a CPU its instruction set does, in the last bits; threads do not."""
 _LONGEST = 200
 """Characters of a setting that is kept whole."""
-_FREE = OUTPUT | {"compare"}
+_FREE = OUTPUT | {"compare", "peer_timeout"}
 """Settings that do not change what a round does."""
 
 
@@ -60,10 +60,10 @@ def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def keep_groups(run: Run, then: Mapping[str, Any]) -> None:
-    """Has a run on a GPU compute as many clients at once as it did `then`: what memory is free may have changed."""
+    """Has a run compute as many clients at once as it did `then`: a GPU's free memory, or the ranks, may be others."""
     size = then.get("environment", {}).get("group size")
-    if size is not None and run.config.group_size is None and run.material.base.device.type == "cuda":
-        run.group_size = int(size)
+    if size is not None and run.config.group_size is None:
+        run.gathering.group_size = int(size)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -131,6 +131,13 @@ class Plan:
         """Returns a round of local `steps [clients]` on all of `width` columns, and clients that never talk."""
         whole, alone = Columns.all(width), sp.csr_array(sp.eye_array(len(steps), format="csr"))
         return cls(event, (Phase(steps, whole),), whole, alone, np.empty((0, 2), dtype=np.int32))
+
+    def at(self, rows: slice) -> "Plan":
+        """Returns the round of the clients at `rows`: their steps, and who talks to whom among all."""
+        if rows == slice(0, self.weights.shape[0]):
+            return self
+        phases = tuple(Phase(phase.steps[rows], phase.trained) for phase in self.phases)
+        return replace(self, phases=phases)
 
     @property
     def steps(self) -> NDArray[np.int64]:

@@ -61,8 +61,8 @@ class Recording:
     def add(self, record: RoundRecord) -> None:
         """Writes a round, and the run's state after it where a checkpoint is due."""
         self.log.add(record)
-        config, state = self._run.config, self._run.state
-        if config.checkpoint_every is None:
+        config, state = self._run.config, self._run.whole
+        if config.checkpoint_every is None or state is None:
             return
         if state.event % config.checkpoint_every == 0 or state.event == config.rounds:
             about = {"origin": self._origin, "planned": self._planned}

@@ -63,19 +63,29 @@ class SimulationResult:
         """The node-averaged adapter: the mean of all clients' A, B and head (Dec-LoRA's evaluation endpoint).
 
         With weights="samples", and by default with fedavg, clients count by their samples.
+
+        Raises:
+            ConfigError: It is not here, but at rank 0 of a cluster.
         """
+        if len(self._outcome.rows) < self.federation.clients:
+            raise ConfigError("the averaged adapter is at rank 0 of the cluster. Ask for it there.")
         return Adapter(self._outcome.mean, self._outcome.layout, self._outcome.lora)
 
     def client(self, index: int) -> Adapter:
         """Returns client `index`'s own adapter after the last round.
 
         Raises:
-            ConfigError: There is no such client.
+            ConfigError: There is no such client, or it is not here, but at another rank of a cluster.
         """
-        count = len(self._outcome.rows)
+        count, site = self.federation.clients, self._outcome.site
         if not 0 <= index < count:
             raise ConfigError(f"client={index} does not exist: this run has clients 0..{count - 1}.")
-        own = Adapter(self._outcome.rows[index], self._outcome.layout, self._outcome.lora)
+        if not site.start <= index < site.stop:
+            raise ConfigError(
+                f"client={index} is at another rank of the cluster; here are {site.start} to {site.stop - 1}. Ask for "
+                "it at rank 0, which has all."
+            )
+        own = Adapter(self._outcome.rows[index - site.start], self._outcome.layout, self._outcome.lora)
         return own.at_rank(self.federation.ranks[index]) if self.federation.ranks else own
 
     @property

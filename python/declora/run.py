@@ -1,9 +1,9 @@
 """One run: rounds of local steps and gossip, and what is measured of them."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -11,66 +11,42 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig
 
-from declora import means, process, seeds
-from declora.config import SimulationConfig
+from declora import process, seeds
+from declora.cluster import Cluster, Site, of_environment
+from declora.config import OUTPUT, SETTINGS, SimulationConfig
 from declora.errors import ConfigError, TrainingError, out_of_memory
+from declora.exchange import known_to
 from declora.faults import Struck
 from declora.federation import Federation
+from declora.gathering import Beginning, Ranks, Together, check_spread
 from declora.gossip import Gossip
-from declora.inbox import Inbox
-from declora.ledger import client_digests
+from declora.measuring import Measuring, RoundReport
 from declora.methods import Stack
 from declora.metrics import choose_metric
-from declora.model import AdapterBank, Layout, Storage, adapter_config
+from declora.model import AdapterBank, Layout, adapter_config
 from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
+from declora.outcome import Outcome
 from declora.plan import Phase, Plan
 from declora.prepare import Material, divide, plan_federation
 from declora.report import Earlier
 from declora.state import State
-from declora.train.evaluate import Score, sample_texts
+from declora.train.evaluate import sample_texts
 from declora.train.evaluator import Evaluator
 from declora.train.footprint import check_fits
 from declora.train.grouping import examples_at_once, find_groups
-from declora.train.local_steps import LocalRound, LocalTrainer
+from declora.train.local_steps import LocalTrainer
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import orders_of, steps_per_round
 from declora.train.packing import pack_blocks, pack_examples
 from declora.train.passes import Passes
 from declora.train.public import ModelTexts
-from declora.train.records import RoundRecord, client_records
+from declora.train.records import RoundRecord
 from declora.train.split import split_bytes
 from declora.train.tokens import Tokens
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run leaves behind."""
-
-    rows: torch.Tensor
-    """float32 `[clients, D]`, on the CPU: the adapters after the last round."""
-    mean: torch.Tensor
-    """float32 `[D]`: their average, weighted by the law that gossip keeps (`Topology.law`)."""
-    layout: Layout
-    sent: int
-    """How many numbers a message of the first round has, or has at most."""
-    lora: LoraConfig
-    history: pd.DataFrame
-    clients: pd.DataFrame
-    evaluated: tuple[int, int]
-    """Samples that the averaged model and each client's own are evaluated on."""
-    local_steps: NDArray[np.int64]
-    """`[clients]`: steps of each client in a round."""
-    base: Storage
-    """How the frozen base was held."""
-    split_bytes: int | None
-    """What split training would send in a round, see `train.split`."""
-    notes: tuple[str, ...] = ()
-    """What was guessed or decided for the user."""
 
 
 class Run:
@@ -83,16 +59,23 @@ class Run:
         config: The settings.
         material: Data and model.
         planned: What `plan_federation` made of the settings; made here where None.
+        cluster: The ranks that run it together; None: those that this process was started with, or it alone.
 
     Attributes:
         federation: With each client's share of the data.
         partition: The shares.
-        state: Of the run, once its rounds have begun.
+        gathering: The process or processes of the run.
+        state: Of the clients here, once the rounds have begun.
+        whole: Of all clients, as it last came together here.
     """
 
     @process.alone()  # PEFT, as whatever loads, changes globals
     def __init__(
-        self, config: SimulationConfig, material: Material, planned: tuple[Federation, Stack] | None = None
+        self,
+        config: SimulationConfig,
+        material: Material,
+        planned: tuple[Federation, Stack] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.config, self.material = config, material
         own = material.text.preset.metric if material.text.preset else None
@@ -118,7 +101,7 @@ class Run:
             self._surgery = Surgery(material.base.model, lora, owners, seed=seed)
             try:
                 self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
-                self._try_model()
+                self.gathering = self._gathered(self._try_model(), cluster or of_environment())
                 if material.public is not None:
                     self.method.read_public(self._public(material.public))
                 shapes = self.method.lifted(self.layout).shapes
@@ -127,8 +110,8 @@ class Run:
             finally:
                 self._surgery.undo()
 
-    def _try_model(self) -> None:
-        """Finds out how clients share the passes of the model, and that all fits into memory."""
+    def _try_model(self) -> int:
+        """Finds out how clients share the passes of the model, how many at once, and that all fits into memory."""
         config, base, federation = self.config, self.material.base, self.federation
         device, recompute = base.model.device, config.activation_checkpointing
         check_fits(
@@ -141,7 +124,7 @@ class Run:
             recompute=device.type == "cuda" if recompute is None else recompute,
         )
         self.bank.fill(self._surgery.initial, 1, device)
-        self.sharing, self.group_size = find_groups(
+        self.sharing, group_size = find_groups(
             base.model,
             self.bank,
             self._train,
@@ -154,6 +137,21 @@ class Run:
             recompute=recompute,
             group_size=config.group_size,
         )
+        return group_size
+
+    def _gathered(self, group_size: int, cluster: Cluster | None) -> Together | Ranks:
+        """Returns the process or processes of the run."""
+        config, federation = self.config, self.federation
+        if cluster is None:
+            return Together(federation.clients, group_size)
+        check_spread(federation, self.method, ledger=config.ledger)
+        chosen = config.group_size is not None
+        return Ranks(cluster, federation, group_size, chosen=chosen, patience=config.peer_timeout)
+
+    @property
+    def group_size(self) -> int:
+        """Clients that are computed together."""
+        return self.gathering.group_size
 
     def _public(self, tokens: Tokens) -> ModelTexts:
         """Returns public texts, which the clients' models compute as they do their own."""
@@ -181,7 +179,9 @@ class Run:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was guessed or decided for the user, in whole sentences, each once."""
-        rooms = (self.material.text, self.material.base, self.federation, self._surgery, self.sharing)
+        rooms = (
+            self.material.text, self.material.base, self.federation, self._surgery, self.sharing, self.gathering
+        )  # fmt: skip
         return tuple(dict.fromkeys([*(note for room in rooms for note in room.notes), *self.federation.cautions]))
 
     @contextmanager
@@ -196,11 +196,19 @@ class Run:
 
     def _begin(self, earlier: Earlier) -> None:
         """Makes the state of a run as it is after an earlier part of it, and what works on it."""
-        config, material, federation = self.config, self.material, self.federation
-        self.bank.fill(self._surgery.initial, federation.clients, material.base.model.device)
-        self.state = State(self.bank.P, run_id=bytes.fromhex(earlier.run))
-        self._timing = self.state.room("clock")
+        self._lost = frozenset[int]()
+        config, material, device = self.config, self.material, self.material.base.model.device
+        stored = None if earlier.checkpoint is None else earlier.checkpoint.arrays
+        beginning = self.gathering.begin(Beginning(earlier.run, earlier.event, stored), self._agreed)
+        federation, site = self.gathering.spread(self.federation), self.gathering.site
+        first = self._surgery.initial.to(device)
+        origin = None if site.alone else self._origin(first, known_to(site, federation.topology.matrices))
+        self.bank.fill(first, site.stop - site.start, device)
+        self.state = State(self.bank.P, run_id=bytes.fromhex(beginning.run), clients=site.ids)
+        self.whole = self.state if site.alone else None
+        timing = self.state.room("clock")
         self.method.begin(self.state, self.layout)
+        local_steps = self.local_steps[site.rows]
         self.optimizer = ClientOptimizer(
             self.bank.P,
             self.bank.G,
@@ -210,7 +218,7 @@ class Run:
             momentum=config.momentum,
             schedule=config.schedule,
             warmup=config.warmup,
-            steps=config.rounds * self.local_steps,
+            steps=config.rounds * local_steps,
             clip_norm=config.clip_norm,
             edges=[block.start for block in self.layout],
             room=self.state.room("optimizer"),
@@ -220,8 +228,8 @@ class Run:
             self.bank,
             self.optimizer,
             self._train,
-            self._orders,
-            steps=self.local_steps,
+            self._orders[site.rows],
+            steps=local_steps,
             group_size=self.group_size,
             examples=examples_at_once(
                 material.base.model,
@@ -231,6 +239,7 @@ class Run:
                 group_size=self.group_size,
                 batch_size=federation.batch_size,
             ),
+            first=site.start,
             **self._computing,
         )
         self._gossip = Gossip(
@@ -243,8 +252,9 @@ class Run:
             version=version("declora"),
             seed=config.seed,
             digested=config.ledger,
+            origin=origin,
         )
-        self._evaluator = Evaluator(
+        evaluator = Evaluator(
             material.base.model,
             material.base.tokenizer,
             self.bank,
@@ -255,8 +265,38 @@ class Run:
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
             sharing=self.sharing,
         )
-        if (stored := earlier.checkpoint) is not None:
-            self.state.restore(stored.event, stored.arrays)
+        self._measuring = Measuring(
+            self.federation,
+            self.method,
+            self.layout,
+            self._surgery.scalings,
+            evaluator,
+            timing,
+            rounds=config.rounds,
+            eval_every=config.eval_every,
+            named=config.checkpoint_every is not None,
+            ledger=config.ledger,
+        )
+        self.gathering.started(self.state)
+        if beginning.arrays is not None:
+            self.state.restore(beginning.event, beginning.arrays)
+
+    def _origin(self, first: torch.Tensor, known: NDArray[np.int64]) -> torch.Tensor:
+        """Returns what everybody knows that these clients begin with, `[known, width]`."""
+        theirs = State(first.repeat(len(known), 1), clients=known)
+        self.method.begin(theirs, self.layout)
+        return self.method.origin(theirs)
+
+    @property
+    def _agreed(self) -> dict[str, object]:
+        """What all sites of the run must have in common, by name."""
+        settings = self.config.describe().items()
+        return {
+            **{name: value for name, value in settings if name not in OUTPUT and not SETTINGS[name].loaded},
+            "version": {name: version(name) for name in ("declora", "torch", "transformers", "peft")},
+            "clients' samples": self.federation.samples.tolist(),
+            "the adapters' columns": self.layout.digest().hex(),
+        }
 
     def execute(
         self, observe: Callable[[RoundRecord], None] = lambda record: None, earlier: Earlier | None = None
@@ -281,15 +321,17 @@ class Run:
 
     def outcome(self, history: Sequence[RoundRecord]) -> Outcome:
         """Returns what the run leaves after the rounds in `history`."""
+        state = self.whole or self.state
         return Outcome(
-            rows=self.bank.P.cpu(),
-            mean=self._endpoint().cpu(),
+            rows=state.adapter.cpu(),
+            mean=self._measuring.endpoint(state, self._lost).cpu() if self.gathering.leads else state.adapter[0].cpu(),
+            site=Site.whole(len(state.adapter)) if self.gathering.leads else self.gathering.site,
             layout=self.layout,
             sent=self._first.sent.count,
             lora=self._surgery.config,
             history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),
-            evaluated=(len(self._evaluator.texts), len(self._evaluator.client_texts)),
+            evaluated=(len(self._measuring.evaluator.texts), len(self._measuring.evaluator.client_texts)),
             local_steps=self.local_steps,
             base=self.material.base.storage,
             split_bytes=split_bytes(self.material.base.model, self._train, self._orders, self._first.steps),
@@ -327,7 +369,7 @@ class Run:
         """Runs one event: a plan, local steps, gossip; returns what is measured of it."""
         state, method = self.state, self.method
         struck = self.federation.faults.strike(self.plan(event))
-        plan = struck.plan
+        plan = struck.plan.at(self.gathering.site.rows)
         self.optimizer.reset_moments(plan.fresh)
         method.before_round(state, plan)
         start = time.perf_counter()
@@ -337,7 +379,7 @@ class Run:
         inbox = self._gossip.round(plan, state, method)
         method.after_round(state, plan, inbox)
         state.event = event + 1
-        return self._record(struck, work, inbox, seconds | inbox.seconds, before)
+        return self._record(struck, RoundReport(work, inbox, seconds | inbox.seconds, state=state), before)
 
     def plan(self, event: int) -> Plan:
         """Returns what happens in a round: all is trained, and all is sent, where the method says nothing else."""
@@ -352,48 +394,15 @@ class Run:
         )
         return self.method.plan(usual, self.layout)
 
-    def _endpoint(self) -> torch.Tensor:
-        return self.method.endpoint(self.state, self.layout, self.federation.honest, self.federation.topology.law)
-
-    def _record(
-        self, struck: Struck, work: LocalRound, inbox: Inbox, seconds: Mapping[str, float], before: RoundRecord | None
-    ) -> RoundRecord:
-        plan, honest = struck.plan, self.federation.honest
-        trained = [client for client in honest if plan.steps[client]]
-        record: RoundRecord = {
-            "round": plan.event + 1,
-            "learning_rate": work.learning_rate,
-            **({"train_loss": float(work.losses[trained].mean())} if trained else {}),
-            "samples_seen": int(work.samples.sum()),
-            "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
-            "consensus_distance": means.consensus_distance(self.bank.P, honest),
-            **self.method.measured(self.state),
-            "bytes_sent": int(inbox.bytes_sent.sum()),
-            "bytes_total": int(inbox.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
-            **struck.record,
-            **self.federation.timed(self._timing, struck, inbox.bytes_sent),
-            **{f"seconds_{phase}": took for phase, took in seconds.items()},
-            **inbox.counts,
-        }
-        if self.config.checkpoint_every is not None:
-            record["state_digest"] = f"blake2b:{self.state.digest()}"  # no number, whatever its digits
-        scores = self._evaluate(record)
-        digests = client_digests(inbox.digests, self.bank.P.cpu().numpy()) if self.config.ledger else None
-        record["clients"] = client_records(plan, work, inbox, scores, digests)
-        return record
-
-    def _evaluate(self, record: RoundRecord) -> dict[int, Score]:
-        """Adds the evaluation of this round, if it is due, to `record`; returns each honest client's score."""
-        last = self.state.event == self.config.rounds
-        if not last and self.state.event % self.config.eval_every:
-            return {}
-        start = time.perf_counter()
-        # In rounds without an evaluation it would take too large a share of the time, of many clients some percent.
-        record["product_distance"] = means.product_distance(
-            self.bank.P, self.federation.honest, self.layout.factors, self._surgery.scalings
-        )
-        record |= self._evaluator.average(self._endpoint())
-        scores = self._evaluator.clients(self.federation.honest)
-        record |= self._evaluator.spread(scores)
-        record["seconds_evaluate"] = time.perf_counter() - start
-        return scores
+    def _record(self, struck: Struck, report: RoundReport, before: RoundRecord | None) -> RoundRecord:
+        """Returns the record of a round; where it does not come together, of the clients here alone."""
+        measuring, event = self._measuring, struck.plan.event
+        if due := measuring.due(event + 1):
+            start = time.perf_counter()
+            report.scores = measuring.scores(self.state)
+            report.seconds_evaluate = time.perf_counter() - start
+        gathered = self.gathering.gather(event, report, whole=due or self.config.checkpoint_every is not None)
+        if gathered is None:
+            return {"round": event + 1, "clients": []}
+        self.whole, self._lost = gathered.state or self.whole, gathered.lost
+        return measuring.record(struck, gathered, before)

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import Any, overload
 
 from declora import process
+from declora.cluster import leads
 from declora.config import SETTINGS, SimulationConfig
 from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, cut, out_of_memory, shown
 from declora.ledger import check_installed
@@ -85,7 +86,7 @@ def run_all(base: SimulationConfig, *, resume: bool = False) -> SimulationResult
 def _run_one(config: SimulationConfig, resume: bool) -> SimulationResult:
     _check_out(config, resume)
     ((label, run),) = ready(configs_of(config)).items()
-    announce(run.notes, config.progress)
+    announce(run.notes, _shown(config))
     return _execute(run, label, resume)
 
 
@@ -98,7 +99,7 @@ def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
         found = ", ".join(f"{label} {metric}" for label, metric in metrics.items())
         raise ConfigError(f"compare mixes metrics: {found}. Set metric, the same for all runs.")
     notes = dict.fromkeys(note for run in runs.values() for note in run.notes)
-    announce(notes, base.progress)
+    announce(notes, _shown(base))
     folder = _open_folder(base, resume)
     with closing(folder) if folder is not None else nullcontext():
         if folder is not None:
@@ -172,6 +173,8 @@ def _apart(config: SimulationConfig) -> SimulationConfig:
 
 def _check_out(config: SimulationConfig, resume: bool) -> None:
     """Refuses a folder that cannot be written, or a ledger that cannot be signed, before anything is loaded."""
+    if not leads():
+        return
     if config.ledger:
         check_installed("ledger=True")
     if config.out is not None and not resume:
@@ -180,7 +183,7 @@ def _check_out(config: SimulationConfig, resume: bool) -> None:
 
 def _open_folder(config: SimulationConfig, resume: bool, within: RunFolder | None = None) -> RunFolder | None:
     """Returns the folder of a run, None where none is wanted; `within` is that of the comparison it belongs to."""
-    if config.out is None:
+    if config.out is None or not leads():
         return None
     if within is not None:
         return within.inner(os.path.basename(config.out), resume=resume)
@@ -199,8 +202,8 @@ def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None
             recording = stack.enter_context(closing(Recording(run, folder, resume=resume)))
         earlier = Earlier.nothing() if recording is None else recording.earlier
         notes = () if recording is None else recording.notes
-        announce((*notes, *earlier.notes) if resume else (), config.progress)
-        progress = stack.enter_context(closing(Progress(config.rounds, label, config.progress, done=earlier.event)))
+        announce((*notes, *earlier.notes) if resume else (), _shown(config))
+        progress = stack.enter_context(closing(Progress(config.rounds, label, _shown(config), done=earlier.event)))
 
         def observe(record: RoundRecord) -> None:
             progress.update(record)
@@ -215,6 +218,11 @@ def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None
                 write_run(folder, result, label, recording.log)
                 folder.finish()
     return result
+
+
+def _shown(config: SimulationConfig) -> bool | None:
+    """Returns whether notes and progress are shown; of the ranks of a cluster, the first shows them."""
+    return config.progress if leads() else False
 
 
 @contextmanager

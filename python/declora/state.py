@@ -31,10 +31,14 @@ class State:
         event: Events that are finished, so the number of the next one.
         run_id: 16 bytes that name the run in its messages, drawn once for all its sites.
         rooms: The arrays by room: `adapter` is P, float32 `[clients, D]`, in a room of its own.
+        clients: int64 `[rows]`, whose rows these are; all clients' where this process has them all.
     """
 
-    def __init__(self, adapter: torch.Tensor, *, run_id: bytes | None = None) -> None:
+    def __init__(
+        self, adapter: torch.Tensor, *, run_id: bytes | None = None, clients: NDArray[np.int64] | None = None
+    ) -> None:
         self.event = 0
+        self.clients = np.arange(len(adapter), dtype=np.int64) if clients is None else clients
         self.run_id = run_id or secrets.token_bytes(16)
         self.rooms: dict[str, Room] = {_ADAPTER: {_ADAPTER: adapter}}
 
@@ -53,6 +57,20 @@ class State:
         """Returns every array under `ROOM/NAME`, sorted, on the CPU: views where that is where it is."""
         found = {f"{room}/{name}": _on_cpu(array) for room, own in self.rooms.items() for name, array in own.items()}
         return dict(sorted(found.items()))
+
+    def like(self, arrays: Mapping[str, NDArray[Any]]) -> "State":
+        """Returns a state of the same run and event with `arrays` of all clients; tensors are where these are."""
+        rooms: dict[str, Room] = {}
+        for name, array in arrays.items():
+            room, _, key = name.partition("/")
+            held = self.rooms[room][key]
+            found = torch.from_numpy(array).to(held.device) if isinstance(held, torch.Tensor) else array
+            rooms.setdefault(room, {})[key] = found
+        adapter = rooms[_ADAPTER][_ADAPTER]
+        assert isinstance(adapter, torch.Tensor)
+        state = State(adapter, run_id=self.run_id)
+        state.event, state.rooms = self.event, rooms
+        return state
 
     def restore(self, event: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Takes the place of another state of the same run.

@@ -106,6 +106,7 @@ class Wire:
         ranks: Each client's; beyond it a message carries nothing. None: all have that of the layout.
         units: int64 `[columns of the layout]`, as `MaskedCodec` takes them, where each sender chooses its columns anew
             in each round. None: nobody chooses.
+        own: Which messages are sent from here, and so encoded; None: all.
     """
 
     def __init__(
@@ -119,7 +120,9 @@ class Wire:
         seed: int,
         ranks: Sequence[int] | None = None,
         units: NDArray[np.int64] | None = None,
+        own: slice | None = None,
     ) -> None:
+        self._own = slice(0, len(senders)) if own is None else own
         self._codec = codec
         self._layout = layout
         self._seed = seed
@@ -166,6 +169,8 @@ class Wire:
     ) -> NDArray[np.uint8]:
         """Returns the frames of round t for `rows [messages, columns]`, uint8 `[messages, most frame bytes]`.
 
+        Rows of messages that are sent from elsewhere are not read, and whatever is in their frames stays there.
+
         Args:
             t: Round, from 0.
             rows: float32.
@@ -179,12 +184,15 @@ class Wire:
         for channel in channels:
             if not channel.frames.flags.writeable:  # somebody still holds what was checked of it
                 channel.frames = np.empty_like(channel.frames)
-            whole = len(channels) == 1 and len(channel.columns) == rows.shape[1]
-            index = ... if whole else np.ix_(channel.messages, channel.columns)
+            here = _within(channel.messages, self._own)
+            messages = channel.messages[here]
+            if not len(messages):
+                continue
+            whole = len(messages) == len(rows) and len(channel.columns) == rows.shape[1]
+            index = ... if whole else np.ix_(messages, channel.columns)
             chosen = {} if carried is None else {"carried": carried[index]}
-            channel.codec.encode_frames(
-                rows[index], channel.frames, seed=self._seed, **chosen, **self._said(t, channel)
-            )
+            said = {**self._said(t, channel), "senders": self._names["senders"][messages]}
+            channel.codec.encode_frames(rows[index], channel.frames[here], seed=self._seed, **chosen, **said)
         if len(channels) == 1:
             return channels[0].frames
         frames = np.zeros((len(rows), max(channel.frames.shape[1] for channel in channels)), dtype=np.uint8)
@@ -204,10 +212,12 @@ class Wire:
         return np.array([_WHOLE.frame_bytes(count) for _, count in self.codecs(columns)], dtype=np.int64)
 
     def sizes(self, frames: NDArray[np.uint8], columns: Columns) -> NDArray[np.int64]:
-        """Returns how many bytes of each row of `frames` are its message, int64 `[messages]`."""
-        sizes = np.empty(len(frames), dtype=np.int64)
+        """Returns how many bytes of each row of `frames` are the message, int64 `[messages]`; 0 of those from elsewhere."""
+        sizes = np.zeros(len(frames), dtype=np.int64)
         for channel in self.channels(columns):
-            sizes[channel.messages] = channel.codec.frame_sizes(channel.of(frames), len(channel.columns))
+            here = _within(channel.messages, self._own)
+            own = channel.of(frames)[here]
+            sizes[channel.messages[here]] = channel.codec.frame_sizes(own, len(channel.columns))
         return sizes
 
     def check(self, t: int, frames: NDArray[np.uint8], columns: Columns) -> CheckedRound:
@@ -221,3 +231,9 @@ class Wire:
     def _said(self, t: int, channel: Channel) -> dict[str, Any]:
         """Returns what the headers of a channel say in round t, and what a receiver expects of them."""
         return {**self._names, "senders": self._names["senders"][channel.messages], "round": t}
+
+
+def _within(messages: NDArray[np.int64], own: slice) -> slice:
+    """Returns which of `messages`, rising, are among `own`."""
+    first, stop = np.searchsorted(messages, [own.start, own.stop]).tolist()
+    return slice(first, stop)

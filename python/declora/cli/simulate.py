@@ -50,6 +50,10 @@ def _run(options: argparse.Namespace) -> None:
     config = config.override(**_changes(config, options.settings))
     with notes_on_stderr():
         result = declora.simulate(config)
+    from declora.cluster import leads  # loads torch, which the settings need not wait for
+
+    if not leads():
+        return
     print(result)
     if config.out is not None:
         print(f"\nReport: {config.out}/report.html")

@@ -25,6 +25,8 @@ class Delivery:
     """`[messages, frame bytes]`, as they were sent."""
     bytes_sent: NDArray[np.int64]
     """`[messages]`: bytes that each message put on its sender's own link, headers included."""
+    gone: NDArray[np.bool_] | None = None
+    """`[clients]`: who cannot be reached any more, and sends nothing; None: nobody."""
 
 
 class Exchange(ABC):

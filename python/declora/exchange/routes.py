@@ -1,5 +1,7 @@
 """Which message goes along which edge: one of each client to all neighbours, unless it tells each something else."""
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -14,19 +16,47 @@ class Routes:
     things has one more message for each of them, which nobody else hears; honest clients have none of these, and then
     a message is a client.
 
+    Where a process has some clients of the run, it knows their messages and those that they hear, in the order of the
+    clients. Gossip is computed of all that are known; of those that are elsewhere nothing changes by it.
+
     Args:
         clients: Number of clients.
         private: int32 `[P, 2]`, (sender, receiver) of message `clients + p`, sorted; none where None.
+        known: int64 `[messages]`, whose messages are known, rising; None: all.
+        own: Which of these are of clients here; None: all.
     """
 
-    def __init__(self, clients: int, private: NDArray[np.int32] | None = None) -> None:
+    def __init__(
+        self,
+        clients: int,
+        private: NDArray[np.int32] | None = None,
+        *,
+        known: NDArray[np.int64] | None = None,
+        own: slice | None = None,
+    ) -> None:
         self._clients = clients
         self._private = np.empty((0, 2), dtype=np.int32) if private is None else private
-        self.senders = np.r_[np.arange(clients), self._private[:, 0]].astype(np.uint32)
+        self.whole = known is None
+        """Whether all clients are here."""
+        self.known = np.arange(clients) if known is None else known
+        """int64, the clients whose messages are known."""
+        self.senders = np.r_[self.known, self._private[:, 0]].astype(np.uint32)
         """uint32 `[messages]`, who sends each."""
+        self.places = np.r_[np.arange(len(self.known)), self._private[:, 0]]
+        """`[messages]`, the place among the known of who sends each."""
+        self.own = slice(0, len(self.senders)) if own is None else own
+        """The messages that clients here send."""
+        self._place = np.full(clients, -1, dtype=np.int32)
+        self._place[self.known] = np.arange(len(self.known))
 
     def edges(self, edges: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Returns the (message, receiver) pairs of a round whose (sender, receiver) pairs are `edges [E, 2]`."""
+        """Returns the (message, receiver) pairs of a round whose (sender, receiver) pairs are `edges [E, 2]`.
+
+        Those of messages that are not known here are left out.
+        """
+        if not self.whole:
+            places = self._place[edges[:, 0]]
+            return np.stack([places, edges[:, 1]], axis=1)[places >= 0]
         if not len(self._private):
             return edges
         numbers, wanted = (
@@ -37,7 +67,19 @@ class Routes:
         return np.stack([messages.astype(np.int32), edges[:, 1]], axis=1)
 
     def weights(self, weights: sp.csr_array) -> sp.csr_array:
-        """Returns the matrix `[clients, messages]` in which a receiver gives a sender's weight to what it heard."""
+        """Returns the matrix `[clients, messages]` in which a receiver gives a sender's weight to what it heard.
+
+        Clients here may hear those that are known alone. Of known clients that are elsewhere, each hears itself.
+        """
+        if not self.whole:
+            entries = weights[self.known][:, self.known].tocoo()
+            receivers, senders = entries.coords
+            here = (receivers >= self.own.start) & (receivers < self.own.stop)
+            others = np.delete(np.arange(len(self.known)), self.own)
+            places = (np.r_[receivers[here], others], np.r_[senders[here], others])
+            square = sp.csr_array((np.r_[entries.data[here], np.ones(len(others))], places), shape=entries.shape)
+            square.sort_indices()
+            return square
         if not len(self._private):
             return weights
         entries = weights.tocoo()
@@ -49,10 +91,32 @@ class Routes:
 
     def spread(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns each message's row, its sender's of `rows [clients, D]`: `rows` itself where none is private."""
-        return rows if not len(self._private) else rows[self.senders]
+        return rows if not len(self._private) else rows[self.places]
+
+    def placed(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Returns `rows [clients here, ...]` among those of all known clients, of which the others have zeros."""
+        if self.whole:
+            return rows
+        found = np.zeros((len(self.known), *rows.shape[1:]), dtype=rows.dtype)
+        found[self.own] = rows
+        return found
+
+    def here(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Returns those of clients here among `rows [known clients, ...]`."""
+        return rows if self.whole else rows[self.own]
+
+    def here_of(self, rows: NDArray[np.float32], public: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns what each message was to say: `rows [messages, D]` of clients here, of others what they did say."""
+        if self.whole:
+            return rows
+        meant = public.copy()
+        meant[self.own] = rows[self.own]
+        return meant
 
     def by_client(self, values: NDArray[np.generic]) -> NDArray[np.int64]:
-        """Returns the sums over each client's messages of `values [messages]`, whole numbers: int64 `[clients]`."""
+        """Returns the sums over each client's messages of `values [messages]`, whole numbers: int64 `[clients here]`."""
+        if not self.whole:
+            return values[self.own].astype(np.int64)
         sums = values[: self._clients].astype(np.int64)
         np.add.at(sums, self._private[:, 0], values[self._clients :])
         return sums

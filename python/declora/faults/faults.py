@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora.faults.fault import Fault
-from declora.mixer.refusals import at_home
+from declora.mixer.refusals import at_home, without
 from declora.plan import Mask, Phase, Plan
 
 __all__ = ["Faults", "Struck"]
@@ -72,10 +72,8 @@ class Faults:
         clients, edges = plan.weights.shape[0], plan.edges
         away, lost = self._away(plan.event, clients), self._lost(plan.event, edges, clients)
         delayed = ~lost & (self._lateness(plan.event, edges, clients) > 0)
-        weights = at_home(plan.weights, edges[lost | delayed], to_sender=self.column_stochastic)
-        if self.least > 1:
-            few = np.diff(weights.indptr) < self.least
-            weights = at_home(weights, edges[few[edges[:, 1]] & ~lost])
+        missing = lost | delayed
+        weights = without(plan.weights, edges, missing, least=self.least, to_sender=self.column_stochastic)
         before = self._lost(plan.event - 1, edges, clients) if plan.event else np.zeros_like(lost)
         sent = ~away[edges[:, 0]]  # to whoever is away, too, which a sender does not know
         struck = replace(

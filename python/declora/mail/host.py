@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 from declora import cuda
 from declora.errors import FrameError
-from declora.exchange import Exchange, Routes
+from declora.exchange import Delivery, Exchange, Routes
 from declora.federation import Federation
 from declora.inbox import Inbox
 from declora.ledger import digest
 from declora.mail.base import Mail, give_back, taken, timed
+from declora.mixer.refusals import without
 from declora.plan import Columns, Mask, Plan, Rows
 from declora.state import State
 from declora.wire import Wire
@@ -27,7 +28,7 @@ class HostMail(Mail[Rows]):
         exchange: What carries the frames, with the attackers in it.
         routes: Who hears which message.
         wire: What makes frames of rows, and checks them.
-        origin: What everybody knows that clients begin with, `[clients, width]`.
+        origin: What everybody knows that known clients begin with, `[known clients, width]`.
         state: Of the run; what is remembered of rounds is kept in it.
         sent: The columns that the first round sends.
         digested: Whether an inbox shall have the digests of what clients sent.
@@ -55,21 +56,24 @@ class HostMail(Mail[Rows]):
         self._mixer.start(sent.take(first), state.room("mixer"))
 
     def take(self, lifted: torch.Tensor, columns: Columns) -> Rows:
-        """Returns the columns as an array."""
+        """Returns the columns as an array, with zeros for known clients that are elsewhere."""
         if lifted.device.type == "cpu":
-            return columns.take(lifted.numpy())
+            return self._routes.placed(columns.take(lifted.numpy()))
         rows = taken(lifted, columns)
         if self._pinned.shape != rows.shape:
             self._pinned = torch.empty(rows.shape, dtype=torch.float32, pin_memory=True)
         # Pinned memory is copied at the full rate of the bus, and serves all rounds that send as much.
-        return self._pinned.copy_(rows).numpy()
+        return self._routes.placed(self._pinned.copy_(rows).numpy())
 
     def put(self, lifted: torch.Tensor, columns: Columns, rows: Rows) -> None:
         """Writes the array back; to a GPU the copy is queued, and nobody waits for it."""
+        here = self._routes.here(rows)
         if lifted.device.type == "cpu":
-            columns.put(lifted.numpy(), rows)
+            columns.put(lifted.numpy(), here)
+        elif columns.whole and self._routes.whole:
+            give_back(lifted, columns, self._pinned)
         else:
-            give_back(lifted, columns, self._pinned if columns.whole else cuda.to_device(rows, lifted.device))
+            give_back(lifted, columns, cuda.to_device(here, lifted.device))
 
     def swap(self, plan: Plan, rows: Rows, carried: NDArray[np.bool_] | None = None) -> Inbox:
         """Sends `rows [clients, sent columns]` in frames, and returns what arrived of them, checked."""
@@ -79,18 +83,18 @@ class HostMail(Mail[Rows]):
                 outgoing = self.memory.outgoing(self._exchange.told(t, self._mixer.sent(rows)), columns)
             outgoing = self._exchange.fitted(outgoing, self.wire.limit(columns))
             with self._exchange.explaining(t):
-                chosen = None if carried is None else carried[self._routes.senders]
+                chosen = None if carried is None else self._routes.placed(carried)[self._routes.places]
                 frames = self.wire.encode(t, outgoing, columns, chosen)
             self._exchange.posted(self.wire.codecs(columns), frames)
         with timed(seconds, "exchange"):
             sizes, edges = self.wire.sizes(frames, columns), self._routes.edges(plan.edges)
             delivery = self._exchange.deliver(frames, sizes, edges)
         with timed(seconds, "mix"):
-            checked = self.wire.check(t, delivery.frames, columns)
-            self._refuse(t, checked.faults)
+            checked, silent = self.wire.check(t, delivery.frames, columns), self._silent(delivery, edges)
+            self._refuse(t, {message: why for message, why in checked.faults.items() if not silent[message]})
             inbox = Inbox(
                 self._routes.by_client(delivery.bytes_sent),
-                self._routes.weights(plan.weights),
+                self._routes.weights(self._reached(plan, delivery)),
                 checked,
                 carried=checked.carried(),
                 seconds=seconds,
@@ -99,7 +103,8 @@ class HostMail(Mail[Rows]):
             if not self.memory.lossless:
                 inbox.values = self.memory.public(inbox.public(), columns)
                 refused |= self._beyond(t, inbox.values)
-                self.memory.remember(outgoing, inbox.values, refused | self._unheard(plan), columns)
+                meant = self._routes.here_of(outgoing, inbox.values)
+                self.memory.remember(meant, inbox.values, refused | self._unheard(plan), columns)
                 inbox.bytes_sent += self._catching_up(plan)
             inbox.late = self._late(plan, inbox)
             inbox.refused = refused
@@ -120,6 +125,24 @@ class HostMail(Mail[Rows]):
         past[plan.event % self._longest] = inbox.public()
         return found
 
+    def _silent(self, delivery: Delivery, edges: NDArray[np.int32]) -> Mask:
+        """Returns which messages of clients elsewhere did not come here, bool `[messages]`; those here have their own."""
+        silent: Mask = np.zeros(len(self._routes.senders), dtype=np.bool_)
+        if not self._routes.whole:
+            heard = edges[np.isin(edges[:, 1], self._routes.here(self._routes.known)), 0]
+            silent = np.bincount(heard, minlength=len(silent)) == 0
+            if delivery.gone is not None:
+                silent |= delivery.gone[self._routes.known]
+            silent[self._routes.own] = False
+        return silent
+
+    def _reached(self, plan: Plan, delivery: Delivery) -> sp.csr_array:
+        """Returns the mixing matrix `[clients, clients]` of those who can be reached."""
+        if delivery.gone is None:
+            return plan.weights
+        missing = np.any(delivery.gone[plan.edges], axis=1)
+        return without(plan.weights, plan.edges, missing, least=self._mixer.least)
+
     def _unheard(self, plan: Plan) -> Mask:
         """Returns which messages nobody has, bool `[messages]`, of those that had somewhere to go."""
         if plan.lost is None:
@@ -135,9 +158,9 @@ class HostMail(Mail[Rows]):
 
         Who missed a message has an older copy than the others until a frame brings it whole, in float32.
         """
-        if plan.behind is None or not self.memory.needs_static_graph:
-            return np.zeros(plan.weights.shape[0], dtype=np.int64)
         whole = self.wire.whole_bytes(plan.sent)
+        if plan.behind is None or not self.memory.needs_static_graph:
+            return self._routes.by_client(np.zeros_like(whole))
         edges = self._routes.edges(plan.behind)
         return self._routes.by_client(np.bincount(edges[:, 0], minlength=len(whole)) * whole)
 

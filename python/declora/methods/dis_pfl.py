@@ -110,7 +110,7 @@ class DisPfl(Part):
         self._units: Units = Components(layout) if self.unit == "component" else Entries(layout)
         self._active = unit_counts(self._units, self.density)
         chosen = np.zeros((len(state.adapter), len(self._units.firsts)), dtype=np.bool_)
-        for client, row in enumerate(chosen):
+        for client, row in zip(state.clients.tolist(), chosen, strict=True):
             draws = seeds.generator(self._seed, "dis-pfl", client if self.masks == "own" else 0)
             for (start, stop), count in zip(self._units.layers, self._active, strict=True):
                 row[start + draws.permutation(stop - start)[:count]] = True
@@ -181,7 +181,7 @@ class DisPfl(Part):
         mask, scores, units = self._mask(state), self._dense, self._units
         if scores is None:
             shape = state.adapter.shape
-            draws = [seeds.generator(self._seed, "dis-pfl", client, event) for client in range(shape[0])]
+            draws = [seeds.generator(self._seed, "dis-pfl", client, event) for client in state.clients.tolist()]
             scores = torch.from_numpy(np.stack([own.random(shape[1], dtype=np.float32) for own in draws]))
             scores = scores.to(mask.device)
         sizes, scores, chosen = units.means(state.adapter.abs()), units.means(scores), mask[:, units.firsts]

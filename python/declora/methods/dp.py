@@ -197,10 +197,12 @@ class DifferentialPrivacy(Part):
             ConfigError: Another part of the method plans more steps.
         """
         self._computed: int | None = None
-        if more := np.flatnonzero(plan.steps > self._steps).tolist():
+        found = self._steps[state.clients]
+        if more := np.flatnonzero(plan.steps > found).tolist():
             raise ConfigError(
-                f"method={str(self)!r} found its noise for {self._steps[more[0]]} local steps a round, but another "
-                f"part of the method plans {plan.steps[more[0]]} of client {more[0]}. Use either without the other."
+                f"method={str(self)!r} found its noise for {found[more[0]]} local steps a round, but another part of "
+                f"the method plans {plan.steps[more[0]]} of client {state.clients[more[0]]}. Use either without the "
+                "other."
             )
 
     def per_example(self, gradients: torch.Tensor) -> None:
@@ -226,13 +228,13 @@ class DifferentialPrivacy(Part):
         self._computed = step.number
         losses = compute()
         columns = step.gradients.shape[1]
-        for client, scale in enumerate(self._scales):
-            if not scale:
+        for row, client in enumerate(state.clients.tolist()):
+            if not (scale := self._scales[client]):
                 continue
             draws = seeds.generator(self._seed, "dp", client, step.plan.event, step.number)
             noise = torch.from_numpy(draws.standard_normal(columns, dtype=np.float32)).to(step.gradients.device)
             for start, stop in step.phase.trained.spans:
-                step.gradients[client, start:stop].add_(noise[start:stop], alpha=scale)
+                step.gradients[row, start:stop].add_(noise[start:stop], alpha=scale)
         return losses
 
     def after_round(self, state: State, plan: Plan, inbox: Inbox) -> None:

@@ -115,7 +115,7 @@ class Fola(Combining):
         """Returns x and Omega, `[clients, 2 D]`."""
         omega = self._precision(state)
         if self.reading == "code":
-            omega.addcmul_(self._squares, omega.new_tensor(self._shares)[:, None])
+            omega.addcmul_(self._squares, omega.new_tensor(self._shares[state.clients])[:, None])
         else:
             omega.lerp_(self._squares, 1 / (plan.event + 1))
         omega.clamp_(min=self.floor)

@@ -91,7 +91,7 @@ class Hafl(Part):
                 f"method={str(self)!r} sends of each client some components alone, and a server's answer, all that any "
                 "client sent, would be larger than what it counts. Use a graph, without fedavg."
             )
-        self._seed, self._ranks = federation.seed, federation.ranks
+        self._seed, self._clients, self._ranks = federation.seed, federation.clients, federation.ranks
         if len(self._ranks) not in (0, federation.clients):
             self._ranks = (max(self._ranks),) * federation.clients  # one client that stands for all
         if self._ranks:
@@ -117,7 +117,7 @@ class Hafl(Part):
                 min(self._ranks[client], rank) if self._ranks else math.ceil(share * rank)
                 for rank in self._components.ranks
             ]
-            for client in range(len(state.adapter))
+            for client in state.clients.tolist()
         ]
 
     def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
@@ -130,7 +130,8 @@ class Hafl(Part):
 
         sensitivity, uncertainty = self._smoothed(state)
         scores = self._components.means(sensitivity * uncertainty).cpu().numpy()
-        draws = seeds.generator(self._seed, "hafl", plan.event).random(scores.shape, dtype=np.float32)
+        everybodys = (self._clients, scores.shape[1])
+        draws = seeds.generator(self._seed, "hafl", plan.event).random(everybodys, dtype=np.float32)[state.clients]
         self._carried = self._components.columns(self._components.best(scores, self._counts, draws))
         self._frozen = torch.from_numpy(~self._carried).to(state.adapter.device)
         self._begin = state.adapter.clone()

@@ -85,7 +85,8 @@ class HetLora(Part):
     def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
         """Returns the clients' ranks, int64 `[clients]`."""
         most = max(self._components.ranks, default=1)
-        return {"ranks": np.array(self._first or [most] * len(state.adapter), dtype=np.int64)}
+        first = np.array(self._first, dtype=np.int64)
+        return {"ranks": first[state.clients] if len(first) else np.full(len(state.adapter), most, dtype=np.int64)}
 
     def plan(self, plan: Plan, layout: Layout) -> Plan:
         """Returns the round.

@@ -81,7 +81,7 @@ class Ranks(Part):
         """Cuts the first adapters."""
         from declora.model.ranks import beyond
 
-        self._beyond = beyond(layout, self._ranks, state.adapter.device)
+        self._beyond = beyond(layout, [self._ranks[client] for client in state.clients], state.adapter.device)
         self._cut(state)
 
     def gradient(self, compute: Callable[[], torch.Tensor], state: State, step: Step) -> torch.Tensor:

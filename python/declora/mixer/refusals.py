@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from declora.plan import Mask
 
-__all__ = ["assumed_bad", "at_home", "keep_shares", "sit_out"]
+__all__ = ["assumed_bad", "at_home", "keep_shares", "sit_out", "without"]
 
 
 def at_home(weights: sp.csr_array, lost: NDArray[np.int32], *, to_sender: bool = False) -> sp.csr_array:
@@ -26,6 +26,25 @@ def at_home(weights: sp.csr_array, lost: NDArray[np.int32], *, to_sender: bool =
     numbers = senders.astype(np.int64) * clients + receivers
     missing = np.isin(numbers, lost[:, 0].astype(np.int64) * clients + lost[:, 1])
     return _moved(entries, missing, senders if to_sender else receivers)
+
+
+def without(
+    weights: sp.csr_array, edges: NDArray[np.int32], missing: Mask, *, least: int = 1, to_sender: bool = False
+) -> sp.csr_array:
+    """Returns the mixing matrix without messages that did not arrive; who has too few values left keeps its own.
+
+    Args:
+        weights: The matrix `[clients, clients]`.
+        edges: The (sender, receiver) pairs of its messages, int32 `[E, 2]`.
+        missing: Which of them did not arrive, `[E]`.
+        least: How many values, a client's own among them, the rule that mixes them needs.
+        to_sender: As for `at_home`.
+    """
+    weights = at_home(weights, edges[missing], to_sender=to_sender)
+    if least > 1:
+        few = np.diff(weights.indptr) < least
+        weights = at_home(weights, edges[few[edges[:, 1]]])
+    return weights
 
 
 def sit_out(weights: sp.csr_array, refused: Mask | None) -> sp.csr_array:

@@ -39,7 +39,8 @@ class Evaluator:
 
     def average(self, row: torch.Tensor) -> dict[str, float | str]:
         """Returns what a record says of the averaged model `row [D]`."""
-        return {"metric": self.metric.name, **self._scores(row.unsqueeze(0), self.texts)[0].record("average_")}
+        (score,) = self._scores(row.unsqueeze(0).to(self.bank.P.device), self.texts)
+        return {"metric": self.metric.name, **score.record("average_")}
 
     def clients(self, clients: Sequence[int]) -> dict[int, Score]:
         """Returns the score of each of these clients' own models; nothing where clients are not evaluated."""

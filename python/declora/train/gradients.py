@@ -42,16 +42,25 @@ class Gradients:
         orders: Of each client.
         group_size: Clients that are computed together.
         examples: Examples that are, where each has a gradient of its own.
+        first: The number in the run of the first client here.
     """
 
     def __init__(
-        self, passes: Passes, bank: AdapterBank, orders: Sequence[Order], *, group_size: int, examples: int
+        self,
+        passes: Passes,
+        bank: AdapterBank,
+        orders: Sequence[Order],
+        *,
+        group_size: int,
+        examples: int,
+        first: int = 0,
     ) -> None:
         self._passes = passes
         self._bank = bank
         self._most = np.array([order.most for order in orders])
         self._mean = torch.tensor([order.mean for order in orders], dtype=torch.float32, device=bank.P.device)
         self.group_size = group_size
+        self._first = first
         self._examples = examples
         self._halved = False
 
@@ -98,7 +107,7 @@ class Gradients:
             counts = np.array([len(batch) for batch in own])
             before = done[start:stop] * self._most[start:stop]
             places = [first + np.arange(count) for first, count in zip(before, counts, strict=True)]
-            clients = np.repeat(np.arange(start, stop), counts)
+            clients = np.repeat(np.arange(start, stop), counts) + self._first
             texts = Texts(np.concatenate(own), clients, np.concatenate(places))
             if change is None:
                 found = self._of_clients(start, texts, counts, step)
@@ -114,20 +123,22 @@ class Gradients:
     def _of_clients(self, start: int, texts: Texts, counts: NDArray[np.int64], step: Step) -> torch.Tensor:
         """Accumulates the gradients of the clients from `start` on into G; returns the losses of `texts`."""
         with self._bank.group(start, start + len(counts)):
-            return self._passes.backward(texts, texts.clients - start, counts, step, (start, 0))
+            owner, stream = texts.clients - self._first - start, (self._first + start, 0)
+            return self._passes.backward(texts, owner, counts, step, stream)
 
     def _of_examples(self, start: int, texts: Texts, step: Step, change: Change) -> torch.Tensor:
         """Adds the gradients of `texts`, changed, to their clients' rows of G; returns their losses."""
         losses = [torch.zeros(0, dtype=torch.float32, device=self._bank.P.device)]
         for at in range(0, len(texts), self._examples):
             part = texts[at : at + self._examples]
-            rows = np.arange(len(part))
-            with self._bank.examples(to_device(part.clients, self._bank.P.device)) as gradients:
-                losses.append(self._passes.backward(part, rows, np.ones_like(rows), step, (start, at)))
+            rows, owner = np.arange(len(part)), part.clients - self._first
+            with self._bank.examples(to_device(owner, self._bank.P.device)) as gradients:
+                stream = (self._first + start, at)
+                losses.append(self._passes.backward(part, rows, np.ones_like(rows), step, stream))
             leave(gradients, step.phase.trained)
             change(gradients)
-            for client, gradient in zip(part.clients.tolist(), gradients, strict=True):
-                self._bank.G[client].add_(gradient)  # one by one, so in one order on every device
+            for row, gradient in zip(owner.tolist(), gradients, strict=True):
+                self._bank.G[row].add_(gradient)  # one by one, so in one order on every device
         return torch.cat(losses)
 
     def _groups(self) -> list[tuple[int, int]]:

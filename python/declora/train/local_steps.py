@@ -70,12 +70,14 @@ class LocalTrainer:
         head: ScoredHead | None = None,
         recomputation: Recomputation | None = None,
         seed: int = 0,
+        first: int = 0,
     ) -> None:
         """Takes each client's local `steps` of a round, int64 `[clients]`, beside model, bank, optimizer and data.
 
         Of clients, `group_size` are computed together; of examples with gradients of their own, so many `examples`.
         With `unpadding` (of that model), sequences follow each other and `sort_by_length` has no effect; with `head`, a
         causal LM scores targets alone; with `recomputation`, blocks keep nothing of a step but what goes into them.
+        The first client has the number `first` in the run.
         """
         self._model = model
         self._bank = bank
@@ -83,6 +85,7 @@ class LocalTrainer:
         self._tokens = tokens
         self._orders = orders
         self._steps = steps
+        self._first = first
         self._passes = Passes(
             model,
             bank.owners,
@@ -95,7 +98,9 @@ class LocalTrainer:
             recomputation=recomputation,
             seed=seed,
         )
-        self.gradients = Gradients(self._passes, bank, orders, group_size=group_size, examples=examples)
+        self.gradients = Gradients(
+            self._passes, bank, orders, group_size=group_size, examples=examples, first=first
+        )
         _hear_out_torch()
 
     def run(self, plan: Plan, state: State, method: Stack) -> LocalRound:
@@ -107,7 +112,7 @@ class LocalTrainer:
         clients, device = self._bank.clients, self._bank.P.device
         losses = torch.zeros(clients, dtype=torch.float64, device=device)
         samples, done = np.zeros(clients, dtype=np.int64), np.zeros(clients, dtype=np.int64)
-        checks = _Checks(self._advice)
+        checks = _Checks(self._advice, self._first)
         rate = float(self._optimizer.rates(self._numbers(plan, done)).max())
         with self._passes.training():
             for number, (phase, active) in enumerate(_steps_of(plan)):
@@ -152,8 +157,8 @@ class LocalTrainer:
 class _Checks:
     """Numbers of a round that must be finite. They are read once, at its end: a GPU would wait for every look."""
 
-    def __init__(self, advice: Callable[[], str]) -> None:
-        self._advice = advice
+    def __init__(self, advice: Callable[[], str], first: int) -> None:
+        self._advice, self._first = advice, first
         self._said: list[tuple[str, Step]] = []
         self._values: list[torch.Tensor] = []
 
@@ -171,8 +176,8 @@ class _Checks:
         for (what, step), row, holds in zip(self._said, values, finite, strict=True):
             if bad := np.flatnonzero(~holds).tolist():
                 raise TrainingError(
-                    f"{what} of client {bad[0]} is {float(row[bad[0]])} in round {step.plan.event + 1} (local step "
-                    f"{step.number + 1}; {len(bad)} of {len(holds)} clients). {self._advice()}"
+                    f"{what} of client {self._first + bad[0]} is {float(row[bad[0]])} in round {step.plan.event + 1} "
+                    f"(local step {step.number + 1}; {len(bad)} of {len(holds)} clients). {self._advice()}"
                 )
 
 

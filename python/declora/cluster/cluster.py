@@ -1,0 +1,126 @@
+"""The ranks of a cluster: processes that `torchrun` started, and a link to each that one has to do with."""
+
+import atexit
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from declora.cluster.link import Kind, Link, LinkLost
+from declora.errors import ConfigError
+
+__all__ = ["Cluster", "leads", "of_environment"]
+
+_START = timedelta(minutes=10)
+"""For all ranks to be there."""
+
+
+class Cluster:
+    """The processes that run one federation together, seen from one of them.
+
+    Rank 0 begins a run, hears how each round was, and keeps what is written; gossip goes between the ranks whose
+    clients are neighbours.
+
+    Args:
+        rank: Of this process.
+        ranks: How many there are.
+    """
+
+    def __init__(self, rank: int, ranks: int) -> None:
+        self.rank, self.ranks = rank, ranks
+        self.links: dict[int, Link] = {}
+        """By rank."""
+
+    def connect(self, pairs: Iterable[tuple[int, int]], *, patience: float) -> None:
+        """Links these pairs of ranks, and each with rank 0, where they are not linked yet; all ranks call it alike.
+
+        Args:
+            pairs: Of ranks whose clients are neighbours.
+            patience: Seconds of silence after which a rank is lost.
+        """
+        wanted = {(0, rank) for rank in range(1, self.ranks)} | {(min(pair), max(pair)) for pair in pairs}
+        for pair in sorted(wanted - _groups.keys()):
+            _groups[pair] = dist.new_group(list(pair), timeout=_START, backend="gloo")
+            if self.rank in pair:
+                peer = pair[0] if self.rank == pair[1] else pair[1]
+                self.links[peer] = Link(_groups[pair], peer, patience=patience)
+
+    def hear(self, rank: int, kind: Kind, number: int) -> torch.Tensor | None:
+        """Returns the next message of a rank, uint8 `[n]`; None where it is lost."""
+        try:
+            return self.links[rank].receive(kind, number)
+        except LinkLost:
+            return None
+
+    def least(self, number: int) -> int:
+        """Returns the smallest of the numbers that all ranks say, which call it alike.
+
+        Raises:
+            ConfigError: A rank is lost.
+        """
+        if self.rank:
+            self.links[0].send(Kind.REPORT, -1, json.dumps(number).encode())
+            return self._number(0, Kind.START)
+        found = min(number, *(self._number(rank, Kind.REPORT) for rank in self.links))
+        for link in self.links.values():
+            link.send(Kind.START, -1, json.dumps(found).encode())
+        return found
+
+    def _number(self, rank: int, kind: Kind) -> int:
+        content = self.hear(rank, kind, -1)
+        if content is None:
+            raise ConfigError(f"rank {rank} did not begin the run: {self.lost[rank]}. Its own output says why.")
+        return int(json.loads(bytes(content.numpy())))
+
+    @property
+    def lost(self) -> Mapping[int, str]:
+        """Why each rank to which the link was lost is lost."""
+        return {rank: link.why for rank, link in self.links.items() if link.why}
+
+    def end(self) -> None:
+        """Tells all others that nothing more will come, and waits for them to say so."""
+        threads = [threading.Thread(target=link.end) for link in self.links.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+_groups: dict[tuple[int, int], Any] = {}
+"""Of two ranks each. A process joins its group once, whatever it runs."""
+_joined: list[Cluster] = []
+
+
+def of_environment() -> Cluster | None:
+    """Returns the cluster that this process was started into, as `torchrun` says; None where it is by itself.
+
+    Raises:
+        ConfigError: The variables of the environment are not what torchrun sets, or the others cannot be reached.
+    """
+    if _joined:
+        return _joined[0]
+    if int(os.environ.get("WORLD_SIZE", "1") or 1) < 2:
+        return None
+    try:
+        if not dist.is_initialized():
+            dist.init_process_group("gloo", timeout=_START)
+    except (RuntimeError, ValueError) as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: the other ranks cannot be reached ({said[:200]}). Start all of "
+            "them, as `torchrun --nproc-per-node=N -m declora ...` does, or unset WORLD_SIZE to run alone."
+        ) from error
+    _joined.append(Cluster(dist.get_rank(), dist.get_world_size()))
+    atexit.register(_joined[0].end)
+    return _joined[0]
+
+
+def leads() -> bool:
+    """Returns whether this process writes and says what there is to be written and said: alone, or as rank 0."""
+    cluster = of_environment()
+    return cluster is None or cluster.rank == 0

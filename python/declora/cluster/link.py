@@ -1,0 +1,161 @@
+"""A link between two ranks: messages in order, over a gloo group that the two have for themselves."""
+
+import queue
+import threading
+from datetime import timedelta
+from enum import IntEnum
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+__all__ = ["Kind", "Link", "LinkLost"]
+
+_LONGEST = 1 << 40
+"""Bytes of a message, at most."""
+_PIECE = 1 << 22
+"""Numbers that are sent at once: a long message is no silence as long as its pieces come."""
+
+
+class LinkLost(Exception):
+    """The other rank has died, has been silent for too long, or has ended."""
+
+
+class Kind(IntEnum):
+    """What a message is."""
+
+    ALIVE = 0
+    """Nothing to say, but there."""
+    END = 1
+    """The last one."""
+    START = 2
+    """What a run begins with."""
+    FRAMES = 3
+    """Of a round."""
+    TAKEN = 4
+    """The frames of a round have arrived."""
+    REPORT = 5
+    """What a round was at a rank."""
+
+
+class Link:
+    """Messages to one other rank, and from it.
+
+    gloo has traps (PyTorch 2.13): after a wait that timed out, every pair of the group is closed; what is sent moves
+    only once the other side takes it; a message of unexpected size ends the process. So two ranks have a group of their
+    own, one thread takes whatever comes and another sends, each message has a header of fixed size before it, and
+    whoever has nothing to say says that it is there. Then silence means that a rank has stopped, however long others
+    compute, and a wait that times out closes the one link that is lost anyway.
+
+    Args:
+        group: Of the two.
+        peer: The other rank.
+        patience: Seconds of silence after which it is lost.
+    """
+
+    def __init__(self, group: Any, peer: int, *, patience: float) -> None:
+        self._group, self.peer, self._patience = group, peer, patience
+        self._incoming = {kind: queue.SimpleQueue[tuple[int, torch.Tensor] | None]() for kind in Kind}
+        self._outgoing = queue.SimpleQueue[tuple[Kind, int, torch.Tensor]]()
+        self.why = ""
+        """Why the link is lost; empty while it is not."""
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._read, self._write)]
+        for thread in self._threads:
+            thread.start()
+
+    def send(self, kind: Kind, number: int, content: bytes | torch.Tensor = b"") -> None:
+        """Sends a message once those before it have gone; nothing where the link is lost.
+
+        Args:
+            kind: What it is.
+            number: Which of its kind.
+            content: Bytes, or uint8 `[n]`, which nobody may change before the other has taken it.
+        """
+        if isinstance(content, bytes):
+            content = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else _NOTHING
+        if not self.why:
+            self._outgoing.put((kind, number, content))
+
+    def receive(self, kind: Kind, number: int) -> torch.Tensor:
+        """Returns the next message of a kind, uint8 `[n]`, as soon as it is there.
+
+        Raises:
+            LinkLost: None will come, or another one.
+        """
+        found = self._incoming[kind].get()
+        if found is None:
+            self._incoming[kind].put(None)  # for whoever asks again
+            raise LinkLost(self.why)
+        if found[0] != number:
+            self._lose(f"it sent {kind.name.lower()} {found[0]} where {number} was due")
+            raise LinkLost(self.why)
+        return found[1]
+
+    def end(self) -> None:
+        """Says that nothing more will come, and waits until the other has said so or is lost."""
+        self.send(Kind.END, 0)
+        for thread in self._threads:
+            thread.join()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                header = torch.empty(3, dtype=torch.int64)
+                self._take(header)
+                kind, number, size = Kind(int(header[0])), int(header[1]), int(header[2])
+                if not 0 <= size <= _LONGEST:
+                    raise ValueError(f"a message of {size} bytes")
+                content = torch.empty(size, dtype=torch.uint8)
+                self._take(content)
+                if kind is Kind.END:
+                    self._lose("it has ended")
+                    return
+                if kind is not Kind.ALIVE:
+                    self._incoming[kind].put((number, content))
+        except (RuntimeError, ValueError, MemoryError) as error:
+            self._lose(_reason(error, self._patience))
+
+    def _write(self) -> None:
+        try:
+            while True:
+                try:
+                    kind, number, content = self._outgoing.get(timeout=self._patience / 4)
+                except queue.Empty:
+                    kind, number, content = Kind.ALIVE, 0, _NOTHING
+                if self.why and kind is not Kind.END:
+                    return
+                self._give(torch.tensor([kind, number, len(content)]))
+                self._give(content)
+                if kind is Kind.END:
+                    return
+        except (RuntimeError, ValueError) as error:
+            self._lose(_reason(error, self._patience))
+
+    def _take(self, content: torch.Tensor) -> None:
+        for piece in content.split(_PIECE):
+            self._wait(dist.irecv(piece, src=self.peer, group=self._group))
+
+    def _give(self, content: torch.Tensor) -> None:
+        for piece in content.split(_PIECE):
+            self._wait(dist.isend(piece, dst=self.peer, group=self._group))
+
+    def _wait(self, work: dist.Work | None) -> None:
+        assert work is not None
+        work.wait(timedelta(seconds=self._patience))
+
+    def _lose(self, why: str) -> None:
+        self.why = self.why or why
+        for waiting in self._incoming.values():
+            waiting.put(None)
+
+
+_NOTHING = torch.empty(0, dtype=torch.uint8)
+
+
+def _reason(error: Exception, patience: float) -> str:
+    """Returns why a link was lost, in words."""
+    if isinstance(error, ValueError | MemoryError):
+        return f"it sent what no rank sends: {error}"
+    if "imed out" in str(error):
+        return f"it was silent for {patience:g} s"
+    return "its connection was closed"

@@ -1,0 +1,110 @@
+"""An exchange between ranks: clients here talk to each other in memory, and by messages to those of other ranks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+
+from declora.cluster import Cluster, Kind, Site
+from declora.errors import FrameError
+from declora.exchange.base import Delivery, Exchange
+from declora.exchange.routes import Routes
+
+__all__ = ["SpreadExchange", "known_to", "neighbouring"]
+
+
+class SpreadExchange(Exchange):
+    """Every client sends its frame to each of its neighbours; all that goes from one rank to another is one message.
+
+    A rank has taken another's frames in a round iff that one knows it: so where either does not hear the other in time,
+    both take it that nothing went between them, in that round and in all that follow.
+
+    A message between ranks has 24 bytes of a header and 8 for each frame in it, beside the frames; and another header
+    says that it has arrived.
+
+    Args:
+        cluster: The ranks.
+        sites: Which clients each has.
+        matrices: The mixing matrices of one period.
+    """
+
+    def __init__(self, cluster: Cluster, sites: Sequence[Site], matrices: Sequence[sp.csr_array]) -> None:
+        self._cluster, self._sites = cluster, sites
+        own = sites[cluster.rank]
+        known = known_to(own, matrices)
+        first = int(np.searchsorted(known, own.start))
+        self.routes = Routes(own.clients, known=known, own=slice(first, first + own.stop - own.start))
+        """Which messages are known here."""
+        self._rank = np.repeat(np.arange(len(sites)), [site.stop - site.start for site in sites])
+        self._rounds = 0
+
+    def begin(self, clients: int, matrices: Sequence[sp.csr_array], past: dict[str, Any]) -> Routes:
+        """Returns which messages are known here."""
+        return self.routes
+
+    def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
+        """Sends the frames of clients here, and writes those that they hear to the same array.
+
+        Raises:
+            FrameError: A rank sent something else than the frames that are due.
+        """
+        cluster, number = self._cluster, self._rounds
+        self._rounds += 1
+        senders, receivers = self._rank[self.routes.senders[edges[:, 0]]], self._rank[edges[:, 1]]
+        there = {rank: np.unique(edges[(senders == cluster.rank) & (receivers == rank), 0]) for rank in cluster.links}
+        back = {rank: np.unique(edges[(senders == rank) & (receivers == cluster.rank), 0]) for rank in cluster.links}
+        for rank, messages in there.items():
+            if len(messages):
+                cluster.links[rank].send(Kind.FRAMES, number, _packed(frames, sizes, messages))
+        lost = np.zeros(len(self._sites), dtype=np.bool_)
+        for rank, messages in back.items():
+            if not len(messages):
+                continue
+            content = cluster.hear(rank, Kind.FRAMES, number)
+            if content is None:
+                lost[rank] = True
+            else:
+                _unpack(content.numpy(), frames, messages, rank)
+                cluster.links[rank].send(Kind.TAKEN, number)
+        for rank, messages in there.items():
+            if len(messages) and not lost[rank]:
+                lost[rank] = cluster.hear(rank, Kind.TAKEN, number) is None
+        sent = np.bincount(edges[:, 0], minlength=len(frames)) * sizes
+        gone = np.repeat(lost, [site.stop - site.start for site in self._sites]) if lost.any() else None
+        return Delivery(frames, sent, gone)
+
+
+def known_to(site: Site, matrices: Sequence[sp.csr_array]) -> NDArray[np.int64]:
+    """Returns the clients of a site, and those whom they hear or who hear them in some round: int64, rising."""
+    heard = [weights[site.rows].indices for weights in matrices]
+    hearing = [weights[:, site.rows].nonzero()[0] for weights in matrices]
+    return np.unique(np.concatenate([site.ids, *heard, *hearing])).astype(np.int64)
+
+
+def neighbouring(sites: Sequence[Site], matrices: Sequence[sp.csr_array]) -> set[tuple[int, int]]:
+    """Returns the pairs of sites, by their places and the smaller first, with neighbours in some round."""
+    places = np.repeat(np.arange(len(sites)), [site.stop - site.start for site in sites])
+    ends = np.unique(np.concatenate([np.sort(places[np.stack(w.nonzero(), axis=1)], axis=1) for w in matrices]), axis=0)
+    return {(one, other) for one, other in ends.tolist() if one != other}
+
+
+def _packed(frames: NDArray[np.uint8], sizes: NDArray[np.int64], messages: NDArray[np.int32]) -> torch.Tensor:
+    """Returns the sizes of these messages and then their frames, uint8 `[n]`."""
+    parts = [sizes[messages].astype("<i8").view(np.uint8), *(frames[message, : sizes[message]] for message in messages)]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def _unpack(content: NDArray[np.uint8], frames: NDArray[np.uint8], messages: NDArray[np.int32], rank: int) -> None:
+    """Writes the frames of these messages, sent by `rank`, to their rows of `frames`, and zeros after each."""
+    head = 8 * len(messages)
+    sizes = content[:head].view("<i8") if len(content) >= head else np.array([-1])
+    if len(sizes) != len(messages) or (sizes < 0).any() or (sizes > frames.shape[1]).any():
+        raise FrameError(f"rank {rank} sent other frames than those that are due. Start all ranks with one config.")
+    if head + int(sizes.sum()) != len(content):
+        raise FrameError(f"rank {rank} sent {len(content)} bytes where {head + int(sizes.sum())} are due.")
+    for message, stop, size in zip(messages, head + np.cumsum(sizes), sizes, strict=True):
+        frames[message, :size] = content[stop - size : stop]
+        frames[message, size:] = 0

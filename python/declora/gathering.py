@@ -1,0 +1,354 @@
+"""Where the clients of a run are, and how what is known of them comes together: in one process, or at rank 0."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+
+from declora.cluster import Cluster, Kind, Site, divide
+from declora.errors import ConfigError, shown
+from declora.exchange import SpreadExchange, known_to, neighbouring
+from declora.federation import Federation
+from declora.inbox import Inbox
+from declora.measuring import RoundReport
+from declora.methods import Stack
+from declora.mixer import PushSum
+from declora.state import State
+from declora.train.evaluate import Score
+from declora.train.local_steps import LocalRound
+
+__all__ = ["Beginning", "Ranks", "Together", "check_spread"]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins or goes on with, the same at all sites."""
+
+    run: str
+    """Names the run, 32 hex digits."""
+    event: int = 0
+    """Events that are finished."""
+    arrays: Mapping[str, NDArray[Any]] | None = None
+    """Of the state after these, of all clients; None where the run begins."""
+
+
+class Together:
+    """All clients in this process.
+
+    Args:
+        clients: How many.
+        group_size: Clients that are computed together.
+    """
+
+    leads = True
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, clients: int, group_size: int) -> None:
+        self.site, self.group_size = Site.whole(clients), group_size
+
+    def begin(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
+        """Returns the beginning."""
+        return beginning
+
+    def spread(self, federation: Federation) -> Federation:
+        """Returns the federation."""
+        return federation
+
+    def started(self, state: State) -> None:
+        """Has nothing to do."""
+
+    def gather(self, event: int, report: RoundReport, *, whole: bool) -> RoundReport:
+        """Returns the report."""
+        return report
+
+
+class Ranks:
+    """Clients divided over the ranks of a cluster; what is known of them comes together at rank 0.
+
+    Args:
+        cluster: The ranks.
+        federation: Who takes part.
+        group_size: Clients that this rank would compute together.
+        chosen: Whether that was said, and is not to be lowered so that every rank has clients.
+        patience: Seconds of silence after which a rank is lost.
+    """
+
+    def __init__(
+        self, cluster: Cluster, federation: Federation, group_size: int, *, chosen: bool, patience: float
+    ) -> None:
+        cluster.connect((), patience=patience)
+        self._cluster, self._patience = cluster, patience
+        self._clients, self._matrices = federation.clients, federation.topology.matrices
+        least = cluster.least(group_size)
+        self.group_size = least if chosen else min(least, max(1, federation.clients // cluster.ranks))
+        self.leads = cluster.rank == 0
+        self._state: State | None = None
+        self._first: Mapping[str, NDArray[Any]] | None = None
+        self._lost: dict[int, str] = {}
+        self._divide()
+
+    def _divide(self) -> None:
+        self._sites = divide(self._clients, self._cluster.ranks, group_size=self.group_size)
+        self.site = self._sites[self._cluster.rank]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which ranks were lost, when and why, in whole sentences."""
+        return tuple(self._lost.values())
+
+    def begin(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
+        """Begins a run at all ranks as it begins at rank 0.
+
+        Args:
+            beginning: Of rank 0; of the others it is not read.
+            agreed: What all ranks must have in common, by name.
+
+        Raises:
+            ConfigError: They have not; names what is different where.
+        """
+        beginning = self._lead(beginning, agreed) if self.leads else self._follow(agreed)
+        self._cluster.connect(neighbouring(self._sites, self._matrices), patience=self._patience)
+        return beginning
+
+    def _lead(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
+        self._divide()  # the run that it goes on with may have computed other groups
+        refused = self._refused(agreed)
+        about = {
+            "refused": refused,
+            "run": beginning.run,
+            "event": beginning.event,
+            "group_size": self.group_size,
+        }
+        for rank, link in self._cluster.links.items():
+            arrays = {} if beginning.arrays is None else self._part(beginning.arrays, rank)
+            link.send(Kind.START, 0, _packed(about, arrays))
+        if refused:
+            raise ConfigError(refused)
+        self._first = beginning.arrays
+        own = None if beginning.arrays is None else self._part(beginning.arrays, 0)
+        return Beginning(beginning.run, beginning.event, own)
+
+    def _follow(self, agreed: Mapping[str, object]) -> Beginning:
+        self._cluster.links[0].send(Kind.REPORT, 0, json.dumps(agreed, sort_keys=True).encode())
+        content = self._cluster.hear(0, Kind.START, 0)
+        if content is None:
+            raise ConfigError(f"rank 0 did not begin the run: {self._cluster.lost[0]}. Its own output says why.")
+        about, arrays = _unpacked(content)
+        if about["refused"]:
+            raise ConfigError(about["refused"])
+        self.group_size = about["group_size"]
+        self._divide()
+        return Beginning(about["run"], about["event"], arrays if about["event"] else None)
+
+    def _refused(self, agreed: Mapping[str, object]) -> str:
+        """Returns why the ranks cannot run this together; empty where they can."""
+        own = json.loads(json.dumps(agreed, sort_keys=True))
+        for rank in self._cluster.links:
+            content = self._cluster.hear(rank, Kind.REPORT, 0)
+            if content is None:
+                return f"rank {rank} did not begin the run: {self._cluster.lost[rank]}. Its own output says why."
+            theirs = json.loads(bytes(content.numpy()))
+            for name in sorted(own.keys() | theirs.keys()):
+                if own.get(name) != theirs.get(name):
+                    values = f"{shown(own.get(name))} at rank 0 and {shown(theirs.get(name))} at rank {rank}"
+                    return f"{name} is {values}. Start all ranks with the same settings, data and versions."
+        return ""
+
+    def spread(self, federation: Federation) -> Federation:
+        """Returns the federation whose messages reach clients wherever they are."""
+        if federation.exchange.silent:
+            return federation
+        exchange = SpreadExchange(self._cluster, self._sites, self._matrices)
+        return replace(federation, exchange=exchange)
+
+    def started(self, state: State) -> None:
+        """Notes what all clients have before the first round: that of a run that goes on, or all the same."""
+        if not self.leads:
+            return
+        first = {
+            name: array if name.startswith(_EVERYBODYS) else np.repeat(array[:1], self._clients, axis=0)
+            for name, array in state.arrays().items()
+        }
+        self._state = state.like(first if self._first is None else self._first)
+
+    def _part(self, arrays: Mapping[str, NDArray[Any]], rank: int) -> dict[str, NDArray[Any]]:
+        """Returns of the arrays of all clients what a rank has of them."""
+        site = self._sites[rank]
+        heard = known_to(site, self._matrices)
+        parts = {}
+        for name, array in arrays.items():
+            if name.startswith(_EVERYBODYS):
+                parts[name] = array
+            else:
+                parts[name] = np.ascontiguousarray(array[heard if name.startswith(_HEARD) else site.rows])
+        return parts
+
+    def gather(self, event: int, report: RoundReport, *, whole: bool) -> RoundReport | None:
+        """Returns the report of a round of all clients at rank 0, None at the others, who send it theirs.
+
+        Args:
+            event: Of the round, from 0.
+            report: Of the clients here.
+            whole: Whether the state of all clients is wanted, too.
+        """
+        if not self.leads:
+            self._cluster.links[0].send(Kind.REPORT, event + 1, _pack_report(report, self._arrays(report, whole)))
+            return None
+        found = {0: (report, self._arrays(report, whole))}
+        for rank in range(1, self._cluster.ranks):
+            content = self._cluster.hear(rank, Kind.REPORT, event + 1)
+            if content is not None:
+                found[rank] = _unpack_report(content)
+            elif rank not in self._lost:
+                self._lose(rank, event)
+        return self._merged(found, report, whole)
+
+    def _lose(self, rank: int, event: int) -> None:
+        assert self._state is not None
+        site, last = self._sites[rank], self._state.event
+        self._lost[rank] = (
+            f"Rank {rank} with clients {site.start} to {site.stop - 1} was lost in round {event + 1}: "
+            f"{self._cluster.lost[rank]}. The others went on without them; what is kept of these clients is of round "
+            f"{last}."
+        )
+        warnings.warn(self._lost[rank], stacklevel=2)
+
+    def _arrays(self, report: RoundReport, whole: bool) -> dict[str, NDArray[Any]]:
+        """Returns the arrays of the clients here, where they are wanted."""
+        if not whole or report.state is None:
+            return {}
+        heard = known_to(self.site, self._matrices)
+        first = int(np.searchsorted(heard, self.site.start))
+        own = slice(first, first + self.site.stop - self.site.start)
+        arrays = report.state.arrays()
+        return {
+            name: array[own] if name.startswith(_HEARD) else array
+            for name, array in arrays.items()
+            if self.leads or not name.startswith(_EVERYBODYS)
+        }
+
+    def _merged(
+        self, found: Mapping[int, tuple[RoundReport, Mapping[str, NDArray[Any]]]], own: RoundReport, whole: bool
+    ) -> RoundReport:
+        def rows(values: Mapping[int, NDArray[Any]]) -> NDArray[Any]:
+            some = values[0]
+            parts = [
+                values[rank] if rank in values else np.zeros((site.stop - site.start, *some.shape[1:]), some.dtype)
+                for rank, site in enumerate(self._sites)
+            ]
+            return np.concatenate(parts)
+
+        reports = {rank: report for rank, (report, _) in found.items()}
+        tolerated = None
+        if own.inbox.tolerated is not None:
+            tolerated = rows({rank: part.inbox.tolerated for rank, part in reports.items()})  # type: ignore[misc]
+        if whole:
+            self._state = self._whole({rank: arrays for rank, (_, arrays) in found.items()}, own)
+        lost = frozenset(client for rank in self._lost for client in self._sites[rank].ids.tolist())
+        return RoundReport(
+            LocalRound(
+                rows({rank: part.work.losses for rank, part in reports.items()}),
+                rows({rank: part.work.samples for rank, part in reports.items()}),
+                max(part.work.learning_rate for part in reports.values()),
+            ),
+            Inbox(rows({rank: part.inbox.bytes_sent for rank, part in reports.items()}), tolerated=tolerated),
+            {name: max(part.seconds.get(name, 0.0) for part in reports.values()) for name in own.seconds},
+            {client: score for rank in sorted(reports) for client, score in reports[rank].scores.items()},
+            max(part.seconds_evaluate for part in reports.values()),
+            self._state if whole else None,
+            lost,
+        )
+
+    def _whole(self, found: Mapping[int, Mapping[str, NDArray[Any]]], own: RoundReport) -> State:
+        """Returns the state of all clients: of those that were lost, as it was when it last came together."""
+        assert own.state is not None and self._state is not None
+        before, arrays = self._state.arrays(), dict[str, NDArray[Any]]()
+        for name, some in found[0].items():
+            if name.startswith(_EVERYBODYS):
+                arrays[name] = some
+                continue
+            parts = [
+                found[rank][name] if rank in found else before[name][site.rows] for rank, site in enumerate(self._sites)
+            ]
+            arrays[name] = np.concatenate(parts)
+        return own.state.like(arrays)
+
+
+def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None:
+    """Checks that a run can be spread over the ranks of a cluster.
+
+    Raises:
+        ConfigError: Something in it needs all clients in one process; names the setting and the fix.
+    """
+    one, refused = "needs all clients in one process", ""
+    if federation.exchange.served:
+        refused = f"method={str(method)!r} {one}, where its server is. Use a method of the graph"
+    elif federation.clients == 1:
+        refused = f"method={str(method)!r} has one client. Run it in one process"
+    elif federation.attack is not None:
+        refused = f"attack={str(federation.attack)!r} {one}: liars know what others have. Leave it out"
+    elif federation.detector is not None:
+        refused = f"detect {one}, which count together whom they suspect. Leave it out"
+    elif isinstance(federation.mixer, PushSum):
+        refused = "mixer='push-sum' moves weights that its messages do not carry. Use mixer='linear'"
+    elif federation.faults.longest:
+        refused = f"faults={str(federation.faults)!r} {one}, as messages of earlier rounds are kept. Leave delay out"
+    elif method.reads_public:
+        refused = f"method={str(method)!r} {one}, which compute the public texts. Use another method"
+    elif ledger:
+        refused = f"ledger=True {one}, which signs for them. Leave it out"
+    if refused:
+        raise ConfigError(f"{refused}, or start it without torchrun.")
+
+
+_HEARD = "memory/"
+"""Arrays with a row for each client whose messages are known, not only for those here."""
+_EVERYBODYS = "clock/"
+"""Arrays that rank 0 has, of all clients."""
+
+
+def _packed(about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return safetensors.numpy.save(contiguous, metadata={"about": json.dumps(about)})
+
+
+def _unpacked(content: torch.Tensor) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    found = bytes(content.numpy())
+    size = int.from_bytes(found[:8], "little")
+    about: dict[str, Any] = json.loads(json.loads(found[8 : 8 + size])["__metadata__"]["about"])
+    return about, safetensors.numpy.load(found)
+
+
+def _pack_report(report: RoundReport, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    about = {
+        "learning_rate": report.work.learning_rate,
+        "seconds": report.seconds,
+        "seconds_evaluate": report.seconds_evaluate,
+        "scores": [[client, asdict(score)] for client, score in report.scores.items()],
+    }
+    inbox = {"bytes_sent": report.inbox.bytes_sent, "tolerated": report.inbox.tolerated}
+    own = {
+        "work/losses": report.work.losses,
+        "work/samples": report.work.samples,
+        **{f"inbox/{name}": values for name, values in inbox.items() if values is not None},
+        **{f"state/{name}": array for name, array in arrays.items()},
+    }
+    return _packed(about, own)
+
+
+def _unpack_report(content: torch.Tensor) -> tuple[RoundReport, dict[str, NDArray[Any]]]:
+    about, arrays = _unpacked(content)
+    report = RoundReport(
+        LocalRound(arrays["work/losses"], arrays["work/samples"], about["learning_rate"]),
+        Inbox(arrays["inbox/bytes_sent"], tolerated=arrays.get("inbox/tolerated")),
+        about["seconds"],
+        {client: Score(**score) for client, score in about["scores"]},
+        about["seconds_evaluate"],
+    )
+    return report, {name.removeprefix("state/"): array for name, array in arrays.items() if name.startswith("state/")}

@@ -1,0 +1,135 @@
+"""What is measured of a round, and recorded."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from declora import means
+from declora.faults import Struck
+from declora.federation import Federation
+from declora.inbox import Inbox
+from declora.ledger import client_digests
+from declora.methods import Stack
+from declora.model import Layout
+from declora.state import State
+from declora.train.evaluate import Score
+from declora.train.evaluator import Evaluator
+from declora.train.local_steps import LocalRound
+from declora.train.records import RoundRecord, client_records
+
+__all__ = ["Measuring", "RoundReport"]
+
+
+@dataclass
+class RoundReport:
+    """What a round was, of some clients."""
+
+    work: LocalRound
+    inbox: Inbox
+    seconds: dict[str, float]
+    """Wall time of each phase but evaluation; of several processes, the longest."""
+    scores: dict[int, Score] = field(default_factory=dict)
+    """Of each client's own model, where it was evaluated."""
+    seconds_evaluate: float = 0.0
+    """Wall time of that."""
+    state: State | None = None
+    """After the round; None where the rows of these clients are not all here."""
+    lost: frozenset[int] = frozenset()
+    """Clients of whom nothing is known any more."""
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Makes the records of a run.
+
+    Args:
+        federation: Who takes part.
+        method: The method.
+        layout: The columns of the adapters.
+        scalings: Of each factor pair, see `means.product_distance`.
+        evaluator: Scores adapters.
+        timing: Where the clock keeps how far clients are.
+        rounds: Of the whole run.
+        eval_every: Rounds between evaluations.
+        named: Whether a record has the digest of the state.
+        ledger: Whether it has digests of what clients sent and have.
+    """
+
+    federation: Federation
+    method: Stack
+    layout: Layout
+    scalings: Any
+    evaluator: Evaluator
+    timing: dict[str, Any]
+    rounds: int
+    eval_every: int
+    named: bool
+    ledger: bool
+
+    def due(self, event: int) -> bool:
+        """Returns whether an evaluation is due after so many events."""
+        return event == self.rounds or event % self.eval_every == 0
+
+    def scores(self, state: State) -> dict[int, Score]:
+        """Returns the score of each honest client's own model, of those whose rows are here."""
+        ids, honest = state.clients.tolist(), set(self.federation.honest)
+        rows = [row for row, client in enumerate(ids) if client in honest]
+        return {ids[row]: score for row, score in self.evaluator.clients(rows).items()}
+
+    def endpoint(self, state: State, lost: frozenset[int] = frozenset()) -> torch.Tensor:
+        """Returns the adapter that is evaluated for all, float32 `[D]`, without clients that were lost."""
+        counted = [client for client in self.federation.honest if client not in lost]
+        return self.method.endpoint(state, self.layout, counted, self.federation.topology.law)
+
+    def record(self, struck: Struck, report: RoundReport, before: RoundRecord | None) -> RoundRecord:
+        """Returns the record of a round.
+
+        Args:
+            struck: The round.
+            report: What it was.
+            before: The record of the round before.
+        """
+        plan, work, inbox, state = struck.plan, report.work, report.inbox, report.state
+        honest = [client for client in self.federation.honest if client not in report.lost]
+        trained = [client for client in honest if plan.steps[client]]
+        record: RoundRecord = {
+            "round": plan.event + 1,
+            "learning_rate": work.learning_rate,
+            **({"train_loss": float(work.losses[trained].mean())} if trained else {}),
+            "samples_seen": int(work.samples.sum()),
+            "samples_total": int(work.samples.sum()) + (before["samples_total"] if before else 0),
+            **({} if state is None else self._of_state(state, honest)),
+            "bytes_sent": int(inbox.bytes_sent.sum()),
+            "bytes_total": int(inbox.bytes_sent.sum()) + (before["bytes_total"] if before else 0),
+            **struck.record,
+            **self.federation.timed(self.timing, struck, inbox.bytes_sent),
+            **{f"seconds_{phase}": took for phase, took in report.seconds.items()},
+            **inbox.counts,
+            **({"clients_lost": len(report.lost)} if report.lost else {}),
+        }
+        if self.named and state is not None:
+            record["state_digest"] = f"blake2b:{state.digest()}"  # no number, whatever its digits
+        if state is not None and self.due(plan.event + 1):
+            self._evaluate(record, state, honest, report)
+        digests = None
+        if self.ledger and state is not None:
+            digests = client_digests(inbox.digests, state.adapter.cpu().numpy())
+        clients = client_records(plan, work, inbox, report.scores, digests)
+        record["clients"] = [own for own in clients if own["client"] not in report.lost]
+        return record
+
+    def _of_state(self, state: State, honest: Sequence[int]) -> Mapping[str, float]:
+        distance = means.consensus_distance(state.adapter, honest)
+        return {"consensus_distance": distance, **self.method.measured(state)}
+
+    def _evaluate(self, record: RoundRecord, state: State, honest: Sequence[int], report: RoundReport) -> None:
+        """Adds the evaluation of this round to `record`, and how long it took, with that of the clients' own models."""
+        start = time.perf_counter()
+        # In rounds without an evaluation it would take too large a share of the time, of many clients some percent.
+        record["product_distance"] = means.product_distance(state.adapter, honest, self.layout.factors, self.scalings)
+        record |= self.evaluator.average(self.endpoint(state, report.lost))
+        record |= self.evaluator.spread(report.scores)
+        record["seconds_evaluate"] = report.seconds_evaluate + time.perf_counter() - start

@@ -1,0 +1,42 @@
+"""What a run leaves behind."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig
+
+from declora.cluster import Site
+from declora.model import Layout, Storage
+
+__all__ = ["Outcome"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves behind."""
+
+    rows: torch.Tensor
+    """float32 `[clients, D]`, on the CPU: the adapters after the last round."""
+    mean: torch.Tensor
+    """float32 `[D]`: their average, weighted by the law that gossip keeps (`Topology.law`)."""
+    site: Site
+    """Which clients these are: all, but in a cluster at any rank but the first."""
+    layout: Layout
+    sent: int
+    """How many numbers a message of the first round has, or has at most."""
+    lora: LoraConfig
+    history: pd.DataFrame
+    clients: pd.DataFrame
+    evaluated: tuple[int, int]
+    """Samples that the averaged model and each client's own are evaluated on."""
+    local_steps: NDArray[np.int64]
+    """`[clients]`: steps of each client in a round."""
+    base: Storage
+    """How the frozen base was held."""
+    split_bytes: int | None
+    """What split training would send in a round, see `train.split`."""
+    notes: tuple[str, ...] = ()
+    """What was guessed or decided for the user."""

@@ -1,0 +1,95 @@
+"""A cluster whose ranks are threads of one process, and runs in it."""
+
+import queue
+import threading
+
+from declora import SimulationConfig
+from declora.cluster import Cluster, Kind, LinkLost
+from declora.prepare import prepare
+from declora.run import Run
+
+_WAIT = 60.0
+"""Seconds after which a test has failed."""
+
+
+class MemoryLink:
+    """One side of a link."""
+
+    def __init__(self) -> None:
+        self.incoming = {kind: queue.Queue() for kind in Kind}
+        self.other: MemoryLink
+        self.why = ""
+        self.bytes_sent = 0
+
+    def send(self, kind, number, content=b""):
+        """Sends a message."""
+        payload = bytes(content) if isinstance(content, bytes) else bytes(content.numpy())
+        if not self.why:
+            self.bytes_sent += 24 + len(payload)
+            self.other.incoming[kind].put((number, payload))
+
+    def receive(self, kind, number):
+        """Returns the next message of a kind."""
+        import torch
+
+        found = None if self.why else self.incoming[kind].get(timeout=_WAIT)
+        if found is None:
+            raise LinkLost(self.why)
+        assert found[0] == number, (kind, found[0], number)
+        return torch.frombuffer(bytearray(found[1]), dtype=torch.uint8) if found[1] else torch.empty(0, dtype=torch.uint8)
+
+    def lose(self, why="its connection was closed"):
+        """Loses the link, on both sides."""
+        for side in (self, self.other):
+            side.why = side.why or why
+            for waiting in side.incoming.values():
+                waiting.put(None)
+
+
+class MemoryCluster(Cluster):
+    """A rank that is a thread."""
+
+    def connect(self, pairs, *, patience):
+        """Has nothing to do: all are linked."""
+
+    def least(self, number):
+        """Returns the number, which is the same at all ranks of a process."""
+        return number
+
+
+def memory_clusters(ranks):
+    """Returns the ranks of a cluster, linked."""
+    clusters = [MemoryCluster(rank, ranks) for rank in range(ranks)]
+    for one in clusters:
+        for other in clusters[one.rank + 1 :]:
+            here, there = MemoryLink(), MemoryLink()
+            here.other, there.other = there, here
+            one.links[other.rank], other.links[one.rank] = here, there
+    return clusters
+
+
+def run_ranks(ranks, clusters=None, observe=lambda run, record: None, **settings):
+    """Runs one federation at so many ranks; returns the runs, and what each left."""
+    clusters = clusters or memory_clusters(ranks)
+    runs, left = [], [None] * ranks
+    for cluster in clusters:
+        config = SimulationConfig(**settings)
+        runs.append(Run(config, prepare(config), cluster=cluster))
+
+    def work(rank):
+        try:
+            left[rank] = runs[rank].execute(lambda record: observe(runs[rank], record))
+        except BaseException as error:
+            left[rank] = error
+            for link in clusters[rank].links.values():
+                link.lose("it has ended")
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for found in left:
+        if isinstance(found, BaseException):
+            raise found
+    return runs, left
