@@ -3,6 +3,8 @@
 import queue
 import threading
 
+import torch
+
 from declora import SimulationConfig
 from declora.cluster import Cluster, Kind, LinkLost
 from declora.prepare import prepare
@@ -30,13 +32,11 @@ class MemoryLink:
 
     def receive(self, kind, number):
         """Returns the next message of a kind."""
-        import torch
-
         found = None if self.why else self.incoming[kind].get(timeout=_WAIT)
         if found is None:
             raise LinkLost(self.why)
         assert found[0] == number, (kind, found[0], number)
-        return torch.frombuffer(bytearray(found[1]), dtype=torch.uint8) if found[1] else torch.empty(0, dtype=torch.uint8)
+        return torch.tensor(bytearray(found[1]), dtype=torch.uint8)
 
     def lose(self, why="its connection was closed"):
         """Loses the link, on both sides."""

@@ -171,10 +171,7 @@ class Ranks:
         """Notes what all clients have before the first round: that of a run that goes on, or all the same."""
         if not self.leads:
             return
-        first = {
-            name: array if name.startswith(_EVERYBODYS) else np.repeat(array[:1], self._clients, axis=0)
-            for name, array in state.arrays().items()
-        }
+        first = {name: np.repeat(array[:1], self._clients, axis=0) for name, array in state.arrays().items()}
         self._state = state.like(first if self._first is None else self._first)
 
     def _part(self, arrays: Mapping[str, NDArray[Any]], rank: int) -> dict[str, NDArray[Any]]:
@@ -183,7 +180,7 @@ class Ranks:
         heard = known_to(site, self._matrices)
         parts = {}
         for name, array in arrays.items():
-            if name.startswith(_EVERYBODYS):
+            if name.startswith(f"{_CLOCK}/"):
                 parts[name] = array
             else:
                 parts[name] = np.ascontiguousarray(array[heard if name.startswith(_HEARD) else site.rows])
@@ -230,7 +227,7 @@ class Ranks:
         return {
             name: array[own] if name.startswith(_HEARD) else array
             for name, array in arrays.items()
-            if self.leads or not name.startswith(_EVERYBODYS)
+            if not name.startswith(f"{_CLOCK}/")
         }
 
     def _merged(
@@ -267,17 +264,17 @@ class Ranks:
 
     def _whole(self, found: Mapping[int, Mapping[str, NDArray[Any]]], own: RoundReport) -> State:
         """Returns the state of all clients: of those that were lost, as it was when it last came together."""
-        assert own.state is not None and self._state is not None
+        assert own.state is not None
+        assert self._state is not None
         before, arrays = self._state.arrays(), dict[str, NDArray[Any]]()
-        for name, some in found[0].items():
-            if name.startswith(_EVERYBODYS):
-                arrays[name] = some
-                continue
+        for name in found[0]:
             parts = [
                 found[rank][name] if rank in found else before[name][site.rows] for rank, site in enumerate(self._sites)
             ]
             arrays[name] = np.concatenate(parts)
-        return own.state.like(arrays)
+        state = own.state.like(arrays)
+        state.rooms[_CLOCK] = own.state.room(_CLOCK)  # which rank 0 keeps for all
+        return state
 
 
 def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None:
@@ -309,8 +306,8 @@ def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None
 
 _HEARD = "memory/"
 """Arrays with a row for each client whose messages are known, not only for those here."""
-_EVERYBODYS = "clock/"
-"""Arrays that rank 0 has, of all clients."""
+_CLOCK = "clock"
+"""The room whose arrays rank 0 has, of all clients."""
 
 
 def _packed(about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -212,7 +212,7 @@ class Wire:
         return np.array([_WHOLE.frame_bytes(count) for _, count in self.codecs(columns)], dtype=np.int64)
 
     def sizes(self, frames: NDArray[np.uint8], columns: Columns) -> NDArray[np.int64]:
-        """Returns how many bytes of each row of `frames` are the message, int64 `[messages]`; 0 of those from elsewhere."""
+        """Returns how many bytes of each row of `frames` are the message, int64 `[messages]`; else 0."""
         sizes = np.zeros(len(frames), dtype=np.int64)
         for channel in self.channels(columns):
             here = _within(channel.messages, self._own)

@@ -1,5 +1,6 @@
 """Which clients of a run a process has: some that follow each other."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,4 +65,4 @@ def divide(clients: int, ranks: int, *, group_size: int) -> list[Site]:
             else f"clients={clients} are too few for {ranks} ranks. Start fewer, or set clients={ranks} or more."
         )
     edges = [min(groups * rank // ranks * group_size, clients) for rank in range(ranks + 1)]
-    return [Site(start, stop, clients) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [Site(start, stop, clients) for start, stop in itertools.pairwise(edges)]

@@ -114,7 +114,7 @@ class Routes:
         return meant
 
     def by_client(self, values: NDArray[np.generic]) -> NDArray[np.int64]:
-        """Returns the sums over each client's messages of `values [messages]`, whole numbers: int64 `[clients here]`."""
+        """Returns the sums over each client's messages of `values [messages]`, int64 `[clients here]`."""
         if not self.whole:
             return values[self.own].astype(np.int64)
         sums = values[: self._clients].astype(np.int64)

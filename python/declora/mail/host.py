@@ -97,6 +97,7 @@ class HostMail(Mail[Rows]):
                 self._routes.weights(self._reached(plan, delivery)),
                 checked,
                 carried=checked.carried(),
+                here=slice(None) if self._routes.whole else self._routes.own,
                 seconds=seconds,
             )
             refused = checked.refused
@@ -126,7 +127,7 @@ class HostMail(Mail[Rows]):
         return found
 
     def _silent(self, delivery: Delivery, edges: NDArray[np.int32]) -> Mask:
-        """Returns which messages of clients elsewhere did not come here, bool `[messages]`; those here have their own."""
+        """Returns which messages of clients elsewhere did not come here, bool `[messages]`."""
         silent: Mask = np.zeros(len(self._routes.senders), dtype=np.bool_)
         if not self._routes.whole:
             heard = edges[np.isin(edges[:, 1], self._routes.here(self._routes.known)), 0]

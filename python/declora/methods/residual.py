@@ -110,24 +110,26 @@ class _Residual(Combining):
         mixer.mix(weights, public, rows, gamma=gamma)
         mixed = torch.from_numpy(rows)
         self._next(mixed, layout)
-        found = torch.zeros_like(mixed)
-        combine_products(layout, [heard, own, mixed, self._cut], sums, found)
-        self._split(layout, found, mixed)
+        found, cut = torch.zeros_like(mixed), torch.zeros_like(mixed)
+        cut[inbox.here] = self._cut
+        combine_products(layout, [heard, own, mixed, cut], sums, found)
+        self._split(layout, found, mixed, cut)
+        self._cut.copy_(cut[inbox.here])
 
     def _next(self, mixed: torch.Tensor, layout: Layout) -> None:
         """Chooses the next B A in `mixed [clients, D]`, and leaves no residual in it."""
         for view in self._residuals(mixed):
             view.zero_()
 
-    def _split(self, layout: Layout, found: torch.Tensor, mixed: torch.Tensor) -> None:
-        """Takes q components of `found [clients, D]`, which come by their size, as residual; keeps the next as cut."""
+    def _split(self, layout: Layout, found: torch.Tensor, mixed: torch.Tensor, cut: torch.Tensor) -> None:
+        """Takes q components of `found [clients, D]`, which come by their size, as residual, and the next as `cut`."""
         r, q = self._rank, self.residual
-        self._cut.zero_()
+        cut.zero_()
         for b, a in layout.pairs:
             of_b, of_a = layout.view(found, b.name), layout.view(found, a.name)
             layout.view(mixed, b.name)[:, :, r:], layout.view(mixed, a.name)[:, r:] = of_b[:, :, :q], of_a[:, :q]
-            layout.view(self._cut, b.name)[:, :, :r] = of_b[:, :, q:]
-            layout.view(self._cut, a.name)[:, :r] = of_a[:, q:]
+            layout.view(cut, b.name)[:, :, :r] = of_b[:, :, q:]
+            layout.view(cut, a.name)[:, :r] = of_a[:, q:]
 
     def lift(self, state: State, plan: Plan) -> torch.Tensor:
         """Returns the adapters."""

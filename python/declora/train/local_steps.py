@@ -98,9 +98,7 @@ class LocalTrainer:
             recomputation=recomputation,
             seed=seed,
         )
-        self.gradients = Gradients(
-            self._passes, bank, orders, group_size=group_size, examples=examples, first=first
-        )
+        self.gradients = Gradients(self._passes, bank, orders, group_size=group_size, examples=examples, first=first)
         _hear_out_torch()
 
     def run(self, plan: Plan, state: State, method: Stack) -> LocalRound:
