@@ -1,5 +1,6 @@
 """A cluster whose ranks are threads of one process, and runs in it."""
 
+import copy
 import queue
 import threading
 
@@ -32,8 +33,9 @@ class MemoryLink:
 
     def receive(self, kind, number):
         """Returns the next message of a kind."""
-        found = None if self.why else self.incoming[kind].get(timeout=_WAIT)
+        found = self.incoming[kind].get(timeout=_WAIT)
         if found is None:
+            self.incoming[kind].put(None)
             raise LinkLost(self.why)
         assert found[0] == number, (kind, found[0], number)
         return torch.tensor(bytearray(found[1]), dtype=torch.uint8)
@@ -68,28 +70,42 @@ def memory_clusters(ranks):
     return clusters
 
 
-def run_ranks(ranks, clusters=None, observe=lambda run, record: None, **settings):
-    """Runs one federation at so many ranks; returns the runs, and what each left."""
-    clusters = clusters or memory_clusters(ranks)
-    runs, left = [], [None] * ranks
-    for cluster in clusters:
-        config = SimulationConfig(**settings)
-        runs.append(Run(config, prepare(config), cluster=cluster))
-
-    def work(rank):
-        try:
-            left[rank] = runs[rank].execute(lambda record: observe(runs[rank], record))
-        except BaseException as error:
-            left[rank] = error
-            for link in clusters[rank].links.values():
-                link.lose("it has ended")
-
+def together(work, ranks):
+    """Does the work of all ranks at once: `work(rank)`."""
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(ranks)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for found in left:
-        if isinstance(found, BaseException):
-            raise found
+
+
+def run_ranks(ranks, clusters=None, /, *, observe=lambda run, record: None, earlier=None, falling=(), **settings):
+    """Runs one federation at so many ranks; returns the runs, and what each left.
+
+    Args:
+        ranks: How many.
+        clusters: Theirs; made here where None.
+        observe: Gets the run of a rank and each of its records.
+        earlier: After which the first rank goes on.
+        falling: The errors of which a rank dies, and the test does not.
+        **settings: Of the run.
+    """
+    clusters = clusters or memory_clusters(ranks)
+    runs, left, raised = [], [None] * ranks, []
+    for cluster in clusters:  # each its own model, as processes have
+        config = SimulationConfig(**{**settings, "model": copy.deepcopy(settings["model"])})
+        runs.append(Run(config, prepare(config), cluster=cluster))
+
+    def work(rank):
+        run = runs[rank]
+        try:
+            left[rank] = run.execute(lambda record: observe(run, record), earlier if rank == 0 else None)
+        except BaseException as error:
+            raised.extend([] if isinstance(error, falling) else [error])
+            for link in clusters[rank].links.values():
+                link.lose("its connection was closed")
+
+    together(work, ranks)
+    if raised:
+        raise raised[0]
     return runs, left

@@ -156,6 +156,6 @@ def _reason(error: Exception, patience: float) -> str:
     """Returns why a link was lost, in words."""
     if isinstance(error, ValueError | MemoryError):
         return f"it sent what no rank sends: {error}"
-    if "imed out" in str(error):
+    if "timed out" in str(error).lower() or "timeout" in str(error).lower():
         return f"it was silent for {patience:g} s"
     return "its connection was closed"

@@ -1,0 +1,266 @@
+"""Runs that are spread over ranks: the bits of one process, and what becomes of a rank that is lost."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+
+import declora
+from clusters import MemoryCluster, memory_clusters, run_ranks, together
+from conftest import tiny_bert
+from declora import ConfigError, SimulationConfig
+from declora.cluster import Kind, LinkLost, Site, divide
+from declora.exchange import SpreadExchange, known_to, neighbouring
+from declora.prepare import prepare
+from declora.report import Earlier
+from declora.run import Run
+from declora.simulation import configs_of, ready
+from declora.store import Checkpoint
+from declora.topology import Topology
+from resumable import OBJECTS, RUNS, SETTINGS
+
+SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
+KINDS = (
+    "no memory", "ef", "choco", "epochs", "dropout", "local", "hafl", "hetlora", "fedex-lora", "fola", "dis-pfl", "dp",
+    "faults", "ranks of factors",
+)  # fmt: skip
+"""Of each way in which rows of others, numbers drawn for clients and messages of a round may matter, one."""
+
+
+def settings(**more):
+    return {**SPREAD, "model": tiny_bert(width=16), **more}
+
+
+def alone(**more):
+    (run,) = ready(configs_of(SimulationConfig(**settings(**more)))).values()
+    return run, run.execute()
+
+
+def measured(outcome):
+    """A history without what a clock measured."""
+    return [
+        {name: value for name, value in row.items() if not name.startswith("seconds_")}
+        for row in outcome.history.astype(object).to_dict("records")
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_ranks_and_four_give_the_bits_and_the_figures_of_one_process(kind, tmp_path):
+    more = {**RUNS[kind], "out": str(tmp_path)}  # nobody writes there, but states are digested
+    _, whole = alone(**more)
+    for ranks in (2, 4) if kind == "choco" else (2,):
+        _, left = run_ranks(ranks, **settings(**more))
+        assert torch.equal(left[0].rows, whole.rows)
+        assert torch.equal(left[0].mean, whole.mean)
+        assert repr(measured(left[0])) == repr(measured(whole))
+        # Clients' own models are evaluated as many at once as a rank has: their losses are rounded otherwise.
+        pd.testing.assert_frame_equal(left[0].clients, whole.clients, rtol=1e-6)
+
+
+def test_every_rank_has_whole_groups_and_all_clients_are_somewhere():
+    for clients, ranks, group in [(10, 3, 2), (7, 2, 3), (4, 4, 1), (1000, 7, 16)]:
+        sites = divide(clients, ranks, group_size=group)
+        assert [client for site in sites for client in site.ids] == list(range(clients))
+        assert all(site.start % group == 0 and site.stop > site.start for site in sites)
+        sizes = [-(-(site.stop - site.start) // group) for site in sites]
+        assert max(sizes) - min(sizes) <= 1
+    with pytest.raises(
+        ConfigError, match=r"group_size=8: 10 clients are 2 groups, too few for 3 ranks. Set group_size=3"
+    ):
+        divide(10, 3, group_size=8)
+    with pytest.raises(ConfigError, match="clients=2 are too few for 3 ranks"):
+        divide(2, 3, group_size=1)
+
+
+def test_a_rank_knows_its_clients_and_their_neighbours_alone():
+    matrices = Topology.build("ring", 12).matrices
+    sites = divide(12, 3, group_size=1)
+    assert known_to(sites[1], matrices).tolist() == [3, 4, 5, 6, 7, 8]
+    assert neighbouring(sites, matrices) == {(0, 1), (1, 2), (0, 2)}
+    assert neighbouring(divide(12, 4, group_size=1), matrices) == {(0, 1), (1, 2), (2, 3), (0, 3)}
+
+
+def deliver_all(clusters, exchanges, frames, sizes, edges):
+    """Has all ranks deliver at once; returns what each holds."""
+    found = [None] * len(clusters)
+
+    def work(rank):
+        routes = exchanges[rank].routes
+        own = np.zeros((len(routes.known), frames.shape[1]), dtype=np.uint8)
+        own[routes.own] = frames[routes.known][routes.own]
+        found[rank] = exchanges[rank].deliver(own, sizes[routes.known], routes.edges(edges))
+
+    together(work, len(clusters))
+    return found
+
+
+def test_a_frame_goes_to_each_rank_once_and_the_link_carries_what_is_counted_and_the_envelope():
+    topology = Topology.build("complete", 6)
+    clusters, sites = memory_clusters(2), divide(6, 2, group_size=1)
+    exchanges = [SpreadExchange(cluster, sites, topology.matrices) for cluster in clusters]
+    frames = np.random.default_rng(0).integers(0, 256, (6, 40), dtype=np.uint8)
+    sizes = np.array([40, 39, 30, 20, 10, 5])
+    frames[np.arange(40) >= sizes[:, None]] = 0
+    for delivery in deliver_all(clusters, exchanges, frames, sizes, topology.edges(0)):
+        assert np.array_equal(delivery.frames, frames)
+        assert delivery.gone is None
+    # 24 bytes before the frames of three clients, 8 for the size of each, and 24 that say that the others have come.
+    assert [clusters[0].links[1].bytes_sent, clusters[1].links[0].bytes_sent] == [
+        24 + 3 * 8 + 40 + 39 + 30 + 24,
+        24 + 3 * 8 + 20 + 10 + 5 + 24,
+    ]
+
+
+def test_where_one_rank_does_not_hear_another_neither_counts_the_others_message():
+    topology = Topology.build("complete", 4)
+    clusters, sites = memory_clusters(2), divide(4, 2, group_size=1)
+    exchanges = [SpreadExchange(cluster, sites, topology.matrices) for cluster in clusters]
+    here, there = clusters[0].links[1], clusters[1].links[0]
+    here.incoming[Kind.FRAMES].put(None)  # rank 0 has heard nothing, though rank 1 will have heard rank 0
+    here.why = ""
+    receive = here.receive
+
+    def deaf(kind, number):
+        if kind is Kind.FRAMES:
+            here.lose("it was silent")
+            raise LinkLost("it was silent")
+        return receive(kind, number)
+
+    here.receive = deaf
+    frames, sizes = np.ones((4, 8), dtype=np.uint8), np.full(4, 8)
+    found = deliver_all(clusters, exchanges, frames, sizes, topology.edges(0))
+    assert found[0].gone.tolist() == [False, False, True, True]
+    assert found[1].gone.tolist() == [True, True, False, False]
+    assert there.why
+
+
+@pytest.mark.parametrize("mixer", ["linear", "median"])
+def test_a_lost_rank_keeps_what_it_had_and_the_mean_of_the_others_is_kept(mixer, tmp_path):
+    clusters = memory_clusters(3)
+
+    class Falls(declora.Part):
+        name = "falls"
+
+        def before_round(self, state, plan):
+            if plan.event == 1 and 2 in state.clients:
+                raise RuntimeError("power failure")
+
+        def lift(self, state, plan):
+            seen[tuple(state.clients.tolist()), plan.event] = state.adapter.clone()
+            return state.adapter
+
+    seen = {}
+    more = {
+        "clients": 3,
+        "codec": "none",
+        "topology": "complete",
+        "mixer": mixer,
+        "method": Falls(),
+        "out": str(tmp_path),
+        "rounds": 3,
+    }
+    with pytest.warns(UserWarning, match="Rank 2 with clients 2 to 2 was lost in round 2"):
+        _, left = run_ranks(3, clusters, falling=RuntimeError, **settings(**more, learning_rate=1e-2))
+    outcome = left[0]
+    assert any("was lost in round 2" in note for note in outcome.notes)
+    assert outcome.history["clients_lost"].fillna(0).tolist() == [0, 1, 1]
+    assert outcome.clients.groupby("round").size().tolist() == [3, 2, 2]
+    before = torch.stack([seen[(client,), 2][0] for client in (0, 1)])
+    after = outcome.rows[:2]
+    if mixer == "linear":  # what client 2 weighed stayed at home on both ends
+        assert torch.allclose(after.double().mean(0), before.double().mean(0), atol=1e-7)
+        assert torch.allclose(after, (before + (before[[1, 0]] - before) / 3), atol=1e-6)
+    first = torch.stack([seen[(client,), 0][0] for client in (0, 1, 2)])
+    kept = first.mean(0) if mixer == "linear" else first.median(0).values
+    assert torch.allclose(outcome.rows[2], kept, atol=1e-6)  # of the last round that it finished
+    assert torch.allclose(outcome.mean, after.mean(0), atol=1e-7)
+
+
+def test_a_run_of_one_process_goes_on_in_two_ranks_and_theirs_in_one(tmp_path):
+    more = {"codec": "q4+choco", "method": "gradient-tracking", "out": str(tmp_path), "rounds": 4}
+    _, whole = alone(**more)
+    (begun,) = ready(configs_of(SimulationConfig(**settings(**more)))).values()
+    kept = []
+
+    def keep(run, record):
+        if run.gathering.leads and record["round"] < 4:
+            arrays = {name: array.copy() for name, array in run.whole.arrays().items()}
+            checkpoint = Checkpoint(run.state.run_id.hex(), record["round"], arrays, {})
+            kept.append(Earlier(checkpoint.run, checkpoint, [record]))
+
+    begun.execute(lambda record: keep(begun, record))
+    _, left = run_ranks(2, earlier=kept[0], observe=keep, **settings(**more))
+    assert torch.equal(left[0].rows, whole.rows)
+    after_three_rounds = kept[-1]
+    assert (after_three_rounds.event, len(kept)) == (3, 5)
+    (again,) = ready(configs_of(SimulationConfig(**settings(**more)))).values()
+    assert torch.equal(again.execute(earlier=after_three_rounds).rows, whole.rows)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"method": "fedavg"}, "where its server is"),
+        ({"method": "centralized"}, "has one client"),
+        ({"attack": "alie", "mixer": "median", "topology": "complete"}, "liars know what others have"),
+        ({"mixer": "push-sum", "topology": "exponential"}, "push-sum"),
+        ({"detect": "lazy"}, "whom they suspect"),
+        ({"faults": "delay:p=0.5,rounds=2"}, "messages of earlier rounds"),
+    ],
+)
+def test_what_needs_all_clients_in_one_process_is_refused_with_the_reason(more, why):
+    (config,) = configs_of(SimulationConfig(**settings(**{"checkpoint_every": None, **more}))).values()
+    with pytest.raises(ConfigError, match=why):
+        Run(config, prepare(config), cluster=MemoryCluster(0, 2))
+
+
+def test_ranks_with_other_settings_are_refused_by_name_at_both(tmp_path):
+    clusters, raised = memory_clusters(2), [None, None]
+    runs = []
+    for cluster, rate in zip(clusters, (1e-3, 2e-3), strict=True):
+        config = SimulationConfig(**settings(checkpoint_every=None, learning_rate=rate))
+        runs.append(Run(config, prepare(config), cluster=cluster))
+
+    def work(rank):
+        with pytest.raises(ConfigError) as caught:
+            runs[rank].execute()
+        raised[rank] = str(caught.value)
+
+    together(work, 2)
+    assert raised[0] == raised[1]
+    assert raised[0].startswith("learning_rate is 0.001 at rank 0 and 0.002 at rank 1.")
+
+
+def test_messages_of_clients_that_are_elsewhere_change_nothing_of_theirs():
+    routes = SpreadExchange(MemoryCluster(1, 3), divide(6, 3, group_size=1), Topology.build("ring", 6).matrices).routes
+    assert routes.known.tolist() == [1, 2, 3, 4]
+    square = routes.weights(Topology.build("ring", 6).weights(0))
+    expected = sp.csr_array(Topology.build("ring", 6).weights(0)).toarray()[np.ix_([1, 2, 3, 4], [1, 2, 3, 4])]
+    expected[[0, 3]] = np.eye(4)[[0, 3]]
+    assert np.array_equal(square.toarray(), expected)
+    assert Site.whole(6).alone
+
+
+def test_processes_give_the_bits_of_one_and_go_on_without_those_that_are_killed_or_stopped(tmp_path):
+    script = Path(__file__).with_name("forked_ranks.py")
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["2 ranks"]["exits"] == [0, 0]
+    assert found["4 ranks"]["exits"] == [0, 0, 0, 0]
+    assert found["2 ranks"]["digest"] == found["4 ranks"]["digest"] == found["1 rank"]["digest"]
+    lost = found["4 ranks, one killed and one stopped"]
+    assert lost["exits"] == [0, 0, -9, None]  # None: still stopped when the others had ended
+    assert lost["rounds"] == 8
+    # What a rank says of a round may be under way when it dies in the next.
+    assert lost["clients_lost"][:3] == [None] * 3
+    assert lost["clients_lost"][4:] == [1, 2, 2, 2] or lost["clients_lost"][4:] == [1, 1, 2, 2]
+    assert re.search("Rank 2 with clients 2 to 2 was lost in round [45]: its connection was closed", lost["notes"])
+    assert re.search("Rank 3 with clients 3 to 3 was lost in round [67]: it was silent for 3 s", lost["notes"])
