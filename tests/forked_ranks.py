@@ -42,7 +42,7 @@ def settings(rounds):
 
 def said(result):
     """What is compared of a run."""
-    lost = result.history["clients_lost"] if "clients_lost" in result.history else []
+    lost = result.history.get("clients_lost", [])
     return {
         "seen": Fate.seen,
         "rounds": len(result.history),
@@ -83,7 +83,7 @@ def main():
     """Runs one process, and four ranks of which two are lost."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)  # threads are not there any more where a process was forked
-    alone = said(declora.simulate(**settings(4)))  # first, so that all is loaded before anything is forked
+    alone = said(declora.simulate(**settings(8)))  # first, so that all is loaded before anything is forked
     lost = forked(4, os.path.join(sys.argv[1], "said.json"), rounds=8)
     print(json.dumps({"alone": alone, "lost": lost}))
 

@@ -27,11 +27,9 @@ from declora.topology import Topology
 from resumable import OBJECTS, RUNS, SETTINGS
 
 SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
-KINDS = (
-    "no memory", "ef", "choco", "epochs", "dropout", "local", "hafl", "hetlora", "fedex-lora", "fola", "dis-pfl", "dp",
-    "faults", "ranks of factors",
-)  # fmt: skip
-"""Of each way in which rows of others, numbers drawn for clients and messages of a round may matter, one."""
+KINDS = ("no memory", "choco", "dropout", "hafl", "fedex-lora", "dp", "faults", "ranks of factors")
+"""Of ways in which rows of others, numbers drawn for clients and messages of a round may matter; benches/cluster.py has
+all that can be spread."""
 
 
 def settings(**more):
