@@ -1,4 +1,4 @@
-"""Runs ranks as processes, forked of one that has loaded everything, over gloo; prints what became of them as JSON."""
+"""Ranks as processes, forked of one that has loaded everything, over gloo; some are killed or stopped in a round."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import warnings
 
 import torch
@@ -14,11 +15,9 @@ import declora
 from conftest import tiny_bert
 from resumable import OBJECTS, SETTINGS
 
-PATIENCE = 3.0
-
 
 class Fate(declora.Part):
-    """Kills or stops its rank in a round, if it is to; notes what client 0 has after three rounds."""
+    """Kills or stops its process in a round, if it is to; notes what client 0 has after three rounds."""
 
     name = "fate"
     seen = ""
@@ -27,17 +26,16 @@ class Fate(declora.Part):
         """Does it."""
         if plan.event == 3 and 0 in state.clients:
             Fate.seen = hashlib.sha256(state.adapter[0].numpy().tobytes()).hexdigest()
-        if plan.event == 4 and os.environ.get("RANK") == "2":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if plan.event == 6 and os.environ.get("RANK") == "3":
-            os.kill(os.getpid(), signal.SIGSTOP)
+        what, event = json.loads(os.environ.get("FATE", "[null, -1]"))
+        if plan.event == event:
+            os.kill(os.getpid(), signal.Signals[what])
 
 
-def settings(rounds):
-    """A run of four clients."""
+def settings(*, clients=4, rounds=8, patience=3.0):
+    """A run, each client of which is a group of its own."""
     kept = {name: value for name, value in SETTINGS.items() if name != "checkpoint_every"}
-    more = {"group_size": 1, "rounds": rounds, "codec": "q4+choco", "topology": "complete", "peer_timeout": PATIENCE}
-    return {**OBJECTS, **kept, "model": tiny_bert(width=16), "method": Fate(), **more}
+    more = {"clients": clients, "group_size": 1, "rounds": rounds, "codec": "q4+choco", "topology": "complete"}
+    return {**OBJECTS, **kept, **more, "model": tiny_bert(width=16), "method": Fate(), "peer_timeout": patience}
 
 
 def said(result):
@@ -51,8 +49,15 @@ def said(result):
     }
 
 
-def forked(ranks, out, *, rounds):
-    """Forks ranks; returns what the first says, and how each ended: None of one that had not when the first two had."""
+def forked(ranks, out, fates, **own):
+    """Forks ranks; returns what the first says, and how each ended, None of one that is still there 10 s after it.
+
+    Args:
+        ranks: How many.
+        out: A file to write to.
+        fates: By rank, the signal and the event at which it gets it, `{2: ("SIGKILL", 4)}`.
+        **own: Settings of the run, as `settings` takes them.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -60,17 +65,21 @@ def forked(ranks, out, *, rounds):
     for rank in range(ranks):
         child = os.fork()
         if child == 0:
-            os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks)}
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            result = declora.simulate(**settings(rounds))
+            os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
+            os.environ |= {"MASTER_PORT": str(port), "FATE": json.dumps(fates.get(rank, (None, -1)))}
+            result = declora.simulate(**settings(**own))
             if rank == 0:
                 with open(out, "w") as file:
                     json.dump(said(result), file)
             sys.exit(0)  # with all that the interpreter does at its end
         children.append(child)
-    exits = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children[:2]]
-    for child in children[2:]:
+    exits = [os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])]
+    until = time.monotonic() + 10
+    for rank, child in enumerate(children[1:], 1):
         ended, status = os.waitpid(child, os.WNOHANG)
+        while not ended and time.monotonic() < until and fates.get(rank, ("",))[0] != "SIGSTOP":
+            time.sleep(0.02)
+            ended, status = os.waitpid(child, os.WNOHANG)
         exits.append(os.waitstatus_to_exitcode(status) if ended else None)
         if not ended:
             os.kill(child, signal.SIGKILL)
@@ -79,12 +88,17 @@ def forked(ranks, out, *, rounds):
         return {**json.load(file), "exits": exits}
 
 
-def main():
-    """Runs one process, and four ranks of which two are lost."""
+def load():
+    """Runs one process, so that all is loaded before anything is forked; returns what it says."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)  # threads are not there any more where a process was forked
-    alone = said(declora.simulate(**settings(8)))  # first, so that all is loaded before anything is forked
-    lost = forked(4, os.path.join(sys.argv[1], "said.json"), rounds=8)
+    return said(declora.simulate(**settings()))
+
+
+def main():
+    """Runs one process, and four ranks of which one is killed and another stopped."""
+    alone = load()
+    lost = forked(4, os.path.join(sys.argv[1], "said.json"), {2: ("SIGKILL", 4), 3: ("SIGSTOP", 6)})
     print(json.dumps({"alone": alone, "lost": lost}))
 
 

@@ -1,0 +1,91 @@
+"""Runs federations over several processes: the bits of one, and what becomes of runs whose ranks are killed.
+
+    python benches/cluster.py --kills 50 --ranks 8     # ranks are killed or stopped at random; all others end the run
+    python benches/cluster.py --equal                  # every kind of run that can be spread, over 2 and 4 ranks
+
+Tiny models and made-up texts (`tests/resumable.py`). The ranks of the first are processes over gloo, those of the
+second threads. Ends with an error where anything is not as it should be.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import torch
+
+from clusters import run_ranks
+from conftest import tiny_bert
+from declora import ConfigError, SimulationConfig
+from declora.simulation import configs_of, ready
+from forked_ranks import forked, load
+from resumable import OBJECTS, RUNS, SETTINGS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50, help="runs in which one to three ranks are lost")
+    parser.add_argument("--ranks", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--equal", action="store_true", help="compare bits instead")
+    options = parser.parse_args()
+    if options.equal:
+        compare()
+    else:
+        kill(options.kills, options.ranks, np.random.default_rng(options.seed))
+
+
+def kill(runs: int, ranks: int, draws: np.random.Generator) -> None:
+    """Loses ranks at random, never the first, which says how the run went."""
+    load()
+    start, killed, stopped = time.perf_counter(), 0, 0
+    for number in range(runs):
+        lost = draws.choice(np.arange(1, ranks), size=int(draws.integers(1, 4)), replace=False)
+        fates = {int(r): (str(draws.choice(["SIGKILL", "SIGSTOP"])), int(draws.integers(0, 8))) for r in lost}
+        out = tempfile.mktemp()  # nothing that a process which was forked here would clear away at its end
+        found = forked(ranks, out, fates, clients=ranks, patience=5.0)
+        os.remove(out)
+        wanted = {"SIGKILL": -9, "SIGSTOP": None}
+        exits = [wanted[fates[rank][0]] if rank in fates else 0 for rank in range(ranks)]
+        named = all(f"Rank {rank} with" in found["notes"] for rank in fates)
+        if found["exits"] != exits or found["rounds"] != 8 or not named or found["clients_lost"][-1] != len(fates):
+            sys.exit(f"run {number}: {fates}: {found}")
+        killed += sum(what == "SIGKILL" for what, _ in fates.values())
+        stopped += sum(what == "SIGSTOP" for what, _ in fates.values())
+        print(f"{number + 1}/{runs}: {fates}", flush=True)
+    seconds = time.perf_counter() - start
+    print(
+        f"{runs} of {runs} runs over {ranks} processes complete: {killed} ranks killed, {stopped} stopped, each named; "
+        f"all others ended with status 0; {seconds:.0f} s"
+    )
+
+
+def compare() -> None:
+    """Runs every kind over two ranks and four, and in one process."""
+    start, equal = time.perf_counter(), 0
+    for name, more in RUNS.items():
+        chosen = {**OBJECTS, **SETTINGS, "out": tempfile.gettempdir(), "rounds": 3, "group_size": 1, **more}
+        try:
+            (run,) = ready(configs_of(SimulationConfig(**{**chosen, "model": tiny_bert(width=16)}))).values()
+            whole = run.execute()
+            for ranks in (2, 4):
+                _, left = run_ranks(ranks, **{**chosen, "model": tiny_bert(width=16)})
+                digests = (left[0].history["state_digest"], whole.history["state_digest"])
+                if not torch.equal(left[0].rows, whole.rows) or list(digests[0]) != list(digests[1]):
+                    sys.exit(f"{name}: {ranks} ranks give other bits")
+        except ConfigError as error:
+            print(f"{name}: refused, {error}")
+            continue
+        equal += 1
+        print(f"{name}: equal", flush=True)
+    print(f"{equal} kinds of runs have the bits of one process over 2 and 4 ranks; {time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
