@@ -114,6 +114,8 @@ class Ranks:
         """
         beginning = self._lead(beginning, agreed) if self.leads else self._follow(agreed)
         self._cluster.connect(neighbouring(self._sites, self._matrices), patience=self._patience)
+        first = int(np.searchsorted(known_to(self.site, self._matrices), self.site.start))
+        self._among_known = slice(first, first + self.site.stop - self.site.start)
         return beginning
 
     def _lead(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
@@ -171,8 +173,10 @@ class Ranks:
         """Notes what all clients have before the first round: that of a run that goes on, or all the same."""
         if not self.leads:
             return
-        first = {name: np.repeat(array[:1], self._clients, axis=0) for name, array in state.arrays().items()}
-        self._state = state.like(first if self._first is None else self._first)
+        first = self._first
+        if first is None:
+            first = {name: np.repeat(array[:1], self._clients, axis=0) for name, array in state.arrays().items()}
+        self._state = state.like(first)
 
     def _part(self, arrays: Mapping[str, NDArray[Any]], rank: int) -> dict[str, NDArray[Any]]:
         """Returns of the arrays of all clients what a rank has of them."""
@@ -220,13 +224,9 @@ class Ranks:
         """Returns the arrays of the clients here, where they are wanted."""
         if not whole or report.state is None:
             return {}
-        heard = known_to(self.site, self._matrices)
-        first = int(np.searchsorted(heard, self.site.start))
-        own = slice(first, first + self.site.stop - self.site.start)
-        arrays = report.state.arrays()
         return {
-            name: array[own] if name.startswith(_HEARD) else array
-            for name, array in arrays.items()
+            name: array[self._among_known] if name.startswith(_HEARD) else array
+            for name, array in report.state.arrays().items()
             if not name.startswith(f"{_CLOCK}/")
         }
 

@@ -277,9 +277,9 @@ class Run:
             named=config.checkpoint_every is not None,
             ledger=config.ledger,
         )
-        self.gathering.started(self.state)
         if beginning.arrays is not None:
             self.state.restore(beginning.event, beginning.arrays)
+        self.gathering.started(self.state)
 
     def _origin(self, first: torch.Tensor, known: NDArray[np.int64]) -> torch.Tensor:
         """Returns what everybody knows that these clients begin with, `[known, width]`."""
