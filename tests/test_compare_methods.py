@@ -96,7 +96,9 @@ def test_what_has_finished_is_not_run_again(compare, monkeypatch):
     assert cost_table(again.table)["epsilon spent, most"].tolist() == ["–", f"{spent['dp:sigma=2']:#.3g}"]
 
 
-def test_the_folder_has_the_table_in_every_form_and_the_command_prints_it(config, tmp_path, capsys, monkeypatch):
+def test_the_folder_has_the_table_in_every_form_and_the_command_prints_it(
+    config, tmp_path, capsys, monkeypatch, pictures
+):
     file = tmp_path / "run.json"
     settings = {name: getattr(config, name) for name in ("model", "data", "clients", "rounds", "local_steps", "codec")}
     file.write_text(json.dumps(settings))

@@ -192,7 +192,7 @@ def test_a_reference_is_a_row_of_the_same_table_and_labels_are_unique():
                     assert own["clients"] == other["clients"] or cell.label.startswith("ring of 20")
 
 
-def test_the_table_is_recomputed_from_the_runs_histories(reproduce, tmp_path):
+def test_the_table_is_recomputed_from_the_runs_histories(reproduce, tmp_path, pictures):
     result = reproduce("table1")
     table = result.table.set_index("row")
     assert len(table) == 8

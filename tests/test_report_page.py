@@ -13,6 +13,8 @@ from declora.report import RunSummary, comparison_report, comparison_table, hous
 from declora.report.svg import inline_svg
 from report_rows import make_clients, make_history, make_summary
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 
 class Page(HTMLParser):
     """Collects tags, attributes and text, and checks that all tags close."""

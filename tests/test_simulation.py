@@ -158,7 +158,8 @@ def test_the_headline_metric_flows_through_history_table_progress_and_report(run
     title = {"f1": "F1", "matthews": "Matthews correlation"}[metric]
     assert f"{title} of averaged model" in str(result)
     assert f"{metric}=" in capsys.readouterr().err
-    assert f"{title} by round" in (tmp_path / "run" / "report.html").read_text()
+    assert f"{title} by round" in {axes.get_title("left") for axes in result.plot().axes}
+    assert f"{title} of averaged model" in (tmp_path / "run" / "report.html").read_text()
     assert read_metrics(tmp_path / "run")["metric"].iloc[-1] == metric
 
 
