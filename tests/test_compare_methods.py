@@ -87,9 +87,9 @@ def test_with_a_clock_the_table_says_how_long_each_row_would_take(compare):
 
 
 def test_what_has_finished_is_not_run_again(compare, monkeypatch):
-    first = compare(["dec-lora", "dp:sigma=2"])
+    first = compare(["dec-lora", "dp:sigma=2"], rates=[1e-3, 1e-2])
     monkeypatch.setattr(grid, "_execute", lambda *arguments: pytest.fail("a run began"))
-    again = compare(["dec-lora", "dp:sigma=2"])
+    again = compare(["dec-lora", "dp:sigma=2"], rates=[1e-3, 1e-2])
     pd.testing.assert_frame_equal(first.table, again.table)
     spent = again.runs.set_index("row")["epsilon"]
     assert math.isnan(spent["dec-lora"])
