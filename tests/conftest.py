@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -18,6 +19,7 @@ import hypothesis
 import numpy as np
 import pytest
 import transformers
+from matplotlib.figure import Figure
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import declora
@@ -37,6 +39,18 @@ WORDS = [f"w{i}" for i in range(60)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
+def save_empty(figure: Figure, target: IO, *, format: str, **_: object) -> None:
+    target.write('<svg viewBox="0 0 1 1"></svg>' if format == "svg" else b"picture")
+
+
+draw = Figure.savefig
+
+
+def pytest_configure() -> None:
+    """Figures are not drawn, which is nearly all the time of a tiny run: who looks at them asks for `pictures`."""
+    Figure.savefig = save_empty
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Has tests of real data begin: they are the longest, and at the end one process would wait for another's."""
     items.sort(key=lambda item: "real_data" not in getattr(item, "fixturenames", ()))
@@ -52,6 +66,12 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"the real text tasks are not at {REAL_DATA}")
     return REAL_DATA
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn."""
+    monkeypatch.setattr(Figure, "savefig", draw)
 
 
 @pytest.fixture

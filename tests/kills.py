@@ -13,19 +13,13 @@ from pathlib import Path
 import numpy as np
 
 import declora
-from declora import outputs, simulation
+from declora import simulation
 from declora.report import earlier
-from resumable import OBJECTS, SETTINGS
-
-
-def _adapters_alone(folder, result, label, log):
-    """What a run leaves, without figures: drawing them is nearly all the time that a tiny run takes."""
-    folder.write_folders(outputs.adapter_folders(result))
-    log.complete()
+from resumable import OBJECTS, SETTINGS, write_adapters
 
 
 def _attempt(out, settings):
-    simulation.write_run = _adapters_alone
+    simulation.write_run = write_adapters
     earlier.secrets = _Named  # an attack that remembers messages remembers the name of the run in them
     if (out / "config.json").exists():
         declora.resume(out, **OBJECTS)

@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 
 from conftest import tiny_bert, tiny_texts, tiny_tokenizer
+from declora import outputs
 
 ROUNDS = 6
 OBJECTS = {
@@ -66,6 +67,12 @@ RUNS = {
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},
     "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},
 }  # fmt: skip
+
+
+def write_adapters(folder, result, label, log):
+    """Of what a run leaves, the adapters alone: in place of `declora.simulation.write_run`."""
+    folder.write_folders(outputs.adapter_folders(result))
+    log.complete()
 
 
 def rounds_of(folder):

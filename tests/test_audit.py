@@ -13,13 +13,13 @@ from safetensors.numpy import load_file, save_file
 pytest.importorskip("cryptography")
 
 import declora
-from declora import cli, outputs
+from declora import cli
 from declora.errors import ConfigError, RunFolderError
 from declora.ledger import Keys, digest
 from declora.recording import Recording
 from declora.report import Earlier
 from declora.store import manifest
-from resumable import OBJECTS, SETTINGS, rounds_of
+from resumable import OBJECTS, SETTINGS, rounds_of, write_adapters
 
 SMALL = {**SETTINGS, "clients": 3, "rounds": 3, "local_steps": 1, "client_eval_samples": 0, "eval_every": 9}
 
@@ -35,10 +35,6 @@ def ledger_of(run):
 @pytest.fixture(scope="module", autouse=True)
 def plain():
     """Of what a run leaves, the adapters alone."""
-
-    def write_adapters(folder, result, label, log):
-        folder.write_folders(outputs.adapter_folders(result))
-        log.complete()
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("declora.simulation.write_run", write_adapters)

@@ -87,16 +87,18 @@ def test_with_a_clock_the_table_says_how_long_each_row_would_take(compare):
 
 
 def test_what_has_finished_is_not_run_again(compare, monkeypatch):
-    first = compare(["dec-lora", "dp:sigma=2"])
+    first = compare(["dec-lora", "dp:sigma=2"], rates=[1e-3, 1e-2])
     monkeypatch.setattr(grid, "_execute", lambda *arguments: pytest.fail("a run began"))
-    again = compare(["dec-lora", "dp:sigma=2"])
+    again = compare(["dec-lora", "dp:sigma=2"], rates=[1e-3, 1e-2])
     pd.testing.assert_frame_equal(first.table, again.table)
     spent = again.runs.set_index("row")["epsilon"]
     assert math.isnan(spent["dec-lora"])
     assert cost_table(again.table)["epsilon spent, most"].tolist() == ["–", f"{spent['dp:sigma=2']:#.3g}"]
 
 
-def test_the_folder_has_the_table_in_every_form_and_the_command_prints_it(config, tmp_path, capsys, monkeypatch):
+def test_the_folder_has_the_table_in_every_form_and_the_command_prints_it(
+    config, tmp_path, capsys, monkeypatch, pictures
+):
     file = tmp_path / "run.json"
     settings = {name: getattr(config, name) for name in ("model", "data", "clients", "rounds", "local_steps", "codec")}
     file.write_text(json.dumps(settings))

@@ -9,7 +9,6 @@ import numpy as np
 import peft
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 import declora
 from conftest import tiny_bert, tiny_gpt2, tiny_texts
@@ -29,7 +28,6 @@ from declora.train.gradients import Gradients
 from declora.train.order import PoissonOrder
 from declora.train.passes import Passes
 from declora.train.scored import ScoredHead
-from test_resume import save_empty
 from test_train import tokens_of
 
 pytest.importorskip("dp_accounting")
@@ -412,9 +410,8 @@ def test_a_guess_and_a_delta_that_protects_nobody_are_said(run):
     assert "Set delta below 0.031" in notes
 
 
-def test_a_budget_is_for_the_rounds_that_were_planned(run, tmp_path, tokenizer, monkeypatch):
+def test_a_budget_is_for_the_rounds_that_were_planned(run, tmp_path, tokenizer):
     """More rounds would spend more than it, or ask for more noise in the rounds that are over."""
-    monkeypatch.setattr(Figure, "savefig", save_empty)
     settings = {"checkpoint_every": 1, "rounds": 2}
     run(method="dp:epsilon=3", out=str(tmp_path / "budget"), **settings)
     run(method="dp:sigma=2", out=str(tmp_path / "open"), **settings)

@@ -58,7 +58,7 @@ def run(site, reproduce, tmp_path):
     """Returns the grid alone, without tables and figures; what it returns are the runs by key."""
 
     def run(experiment, **arguments):
-        defaults = {"model": str(site / "model"), "data": site / "data", "tasks": ["sst2"], "seeds": 2}
+        defaults = {"model": str(site / "model"), "data": site / "data", "tasks": ["sst2"], "seeds": 2, "clients": 3}
         plan = make_plan(EXPERIMENTS[experiment], TINY, **{**defaults, **arguments})
         return grid.run_grid(plan, Store(tmp_path / "cells"), progress=False)
 
@@ -192,7 +192,7 @@ def test_a_reference_is_a_row_of_the_same_table_and_labels_are_unique():
                     assert own["clients"] == other["clients"] or cell.label.startswith("ring of 20")
 
 
-def test_the_table_is_recomputed_from_the_runs_histories(reproduce, tmp_path):
+def test_the_table_is_recomputed_from_the_runs_histories(reproduce, tmp_path, pictures):
     result = reproduce("table1")
     table = result.table.set_index("row")
     assert len(table) == 8
@@ -259,7 +259,7 @@ def test_changed_settings_run_anew_and_equal_runs_of_two_tables_run_once(run, co
     assert len(counted) == 6
     run("messages", seeds=1)
     assert ("float32", 0) not in counted  # that is K=2, T=2 of local-steps
-    assert len(counted) == 6 + len(EXPERIMENTS["messages"].cells(Grid(TINY, (10,), "sst2"))) - 1
+    assert len(counted) == 6 + len(EXPERIMENTS["messages"].cells(Grid(TINY, (3,), "sst2"))) - 1
 
 
 def test_a_damaged_result_or_one_of_another_format_is_run_again(run, counted, tmp_path):

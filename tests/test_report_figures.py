@@ -11,6 +11,8 @@ import pytest
 from declora.report import choose_links, comparison_figure, run_figure, topology_figure
 from report_rows import make_clients, make_history
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 
 def axes_by_title(figure):
     return {ax.get_title("left"): ax for ax in figure.axes}

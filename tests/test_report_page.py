@@ -1,5 +1,6 @@
 """Pages of a report: whole, self-contained, escaped, and of bounded size."""
 
+import functools
 import re
 from html.parser import HTMLParser
 
@@ -12,6 +13,8 @@ from declora.errors import ConfigError
 from declora.report import RunSummary, comparison_report, comparison_table, house_style, run_report, topology_figure
 from declora.report.svg import inline_svg
 from report_rows import make_clients, make_history, make_summary
+
+pytestmark = pytest.mark.usefixtures("pictures")
 
 
 class Page(HTMLParser):
@@ -63,8 +66,14 @@ def large_summary(clients, rounds=2):
     )
 
 
+@functools.cache
+def page_of(clients=None):
+    """The page of a small run, or of a large one."""
+    return run_report(large_summary(clients) if clients else make_summary())
+
+
 def test_a_page_is_well_formed_and_loads_nothing():
-    pages = run_report(make_summary()), run_report(large_summary(1100)), compared(make_summary("a"), make_summary("b"))
+    pages = page_of(), page_of(1100), compared(make_summary("a"), make_summary("b"))
     for text in pages:
         page = Page(text)
         assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
@@ -82,7 +91,7 @@ def test_a_page_is_well_formed_and_loads_nothing():
 
 
 def test_a_run_report_shows_its_numbers():
-    words = [word for word in Page(run_report(make_summary())).text if word]
+    words = [word for word in Page(page_of()).text if word]
     for word in ("80.0 %", "after round 6 of 6; best 80.0 % after round 6",
                  "min 77.0 %, max 82.0 %; after round 6 of 6; best 79.0 % after round 6", "24.0 kB",
                  "1.00 kB per client and round", "16.5 s", "73% of it training", "0.0156",
@@ -122,13 +131,13 @@ def test_a_report_of_an_unmeasured_run_is_a_page():
 
 
 def test_a_report_has_the_evaluated_rounds_only():
-    text = run_report(make_summary())
+    text = page_of()
     table = text[text.index("<h2>Evaluated rounds") : text.index("<h2>Clients")]
     assert re.findall(r'<tr><td class="n">(\d+)</td>', table) == ["2", "4", "6"]
 
 
 def test_the_same_run_gives_the_same_page():
-    assert run_report(make_summary()) == run_report(make_summary())
+    assert run_report(make_summary()) == page_of()
 
 
 def test_a_figure_in_the_house_style_follows_the_mode_and_another_stays_as_drawn():
@@ -180,7 +189,7 @@ def test_a_comparison_of_nothing_is_refused():
 
 def test_a_page_does_not_grow_with_the_clients():
     """Rows and links beyond some number are left out, and said to be; nothing else is there once a client."""
-    small, large = (run_report(large_summary(clients)) for clients in (1100, 2200))
+    small, large = page_of(1100), page_of(2200)
     assert len(large) < 1.1 * len(small) < 1_000_000
     words = Page(large).text
     assert any("the first and the last 100 of 2,200 rows; all of it is in clients.csv" in word for word in words)

@@ -10,18 +10,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 import declora
 from conftest import tiny_bert, tiny_texts
-from declora import cli, origin, outputs
+from declora import cli, origin
 from declora.errors import ConfigError, RunFolderError
 from declora.recording import Recording
 from declora.report import read_metrics
 from declora.report.belongings import new_beside
 from declora.store import manifest
 from declora.topology import Topology
-from resumable import OBJECTS, ROUNDS, RUNS, SETTINGS, adapters_of, rounds_of
+from resumable import OBJECTS, ROUNDS, RUNS, SETTINGS, adapters_of, rounds_of, write_adapters
 
 
 class Stopped(BaseException):
@@ -33,22 +32,12 @@ def quick(monkeypatch):
     """Nothing here pulls the plug."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
     monkeypatch.setattr(os, "sync", lambda: None)
-    monkeypatch.setattr(Figure, "savefig", save_empty)
 
 
 @pytest.fixture
 def plain(monkeypatch):
     """For tests of what is computed: of what a run leaves, the adapters alone."""
     monkeypatch.setattr("declora.simulation.write_run", write_adapters)
-
-
-def save_empty(figure, target, *, format, **_):
-    target.write('<svg viewBox="0 0 1 1"></svg>' if format == "svg" else b"picture")
-
-
-def write_adapters(folder, result, label, log):
-    folder.write_folders(outputs.adapter_folders(result))
-    log.complete()
 
 
 def simulate(out, **settings):

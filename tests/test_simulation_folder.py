@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
 from safetensors import SafetensorError
 
 import declora
@@ -22,15 +21,8 @@ from declora.run import Run
 
 
 @pytest.fixture
-def pictures():
-    """For a test that looks at what is drawn: drawing is nearly all the time that a folder takes."""
-
-
-@pytest.fixture
-def simulate(tokenizer, texts, request, monkeypatch):
-    """Returns `simulate` with tiny defaults; a figure becomes an empty one, unless `pictures` are wanted."""
-    if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(Figure, "savefig", save_empty)
+def simulate(tokenizer, texts):
+    """Returns `simulate` with tiny defaults."""
 
     def run(**settings):
         defaults = {
@@ -50,10 +42,6 @@ def trained(monkeypatch):
     train = Run._round
     monkeypatch.setattr(Run, "_round", lambda run, t, before: rounds.append(t) or train(run, t, before))
     return rounds
-
-
-def save_empty(figure, target, *, format, **_):
-    target.write('<svg viewBox="0 0 1 1"></svg>' if format == "svg" else b"picture")
 
 
 def snapshot(folder):

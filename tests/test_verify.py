@@ -9,10 +9,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import declora
-from declora import cli, outputs
+from declora import cli
 from declora.errors import ConfigError, RunFolderError
 from declora.store import manifest
-from resumable import OBJECTS, ROUNDS, RUNS, SETTINGS
+from resumable import OBJECTS, ROUNDS, RUNS, SETTINGS, write_adapters
 
 
 def simulate(out, **settings):
@@ -22,10 +22,6 @@ def simulate(out, **settings):
 @pytest.fixture(scope="module", autouse=True)
 def plain():
     """Of what a run leaves, the adapters alone."""
-
-    def write_adapters(folder, result, label, log):
-        folder.write_folders(outputs.adapter_folders(result))
-        log.complete()
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("declora.simulation.write_run", write_adapters)
