@@ -14,6 +14,7 @@ from declora.methods.fedrot import FedRot
 from declora.methods.ffa_lora import FfaLora
 from declora.methods.fola import Fola
 from declora.methods.hafl import Hafl
+from declora.methods.haflq import HaflQ
 from declora.methods.hetlora import HetLora
 from declora.methods.kd import Distillation
 from declora.methods.local import Local
@@ -59,6 +60,7 @@ METHODS: dict[str, type[Part]] = {
         DifferentialPrivacy,
         DisPfl,
         Hafl,
+        HaflQ,
         HetLora,
         Distillation,
     )

@@ -177,10 +177,12 @@ class Part:
         """
         return None
 
-    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | None:
+    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | NDArray[np.uint8] | None:
         """Returns which columns of what `lift` returned each client's message has, bool `[clients, width]`.
 
         What no neighbour sent, `mix` leaves as it was; of what some sent it takes the weighted mean of these alone.
+        Where `arrange` gave the federation a codec that has finer ones, `RunCodec.graded`, it may be uint8 instead: 0
+        for a column that a message lacks, 1 for one by the codec itself, and from 2 on by the finer ones.
         """
         return None
 

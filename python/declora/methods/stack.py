@@ -207,8 +207,8 @@ class Stack:
             )
         return units
 
-    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | None:
-        """Returns which columns each client's message has, see `Part.carried`.
+    def carried(self, state: State, plan: Plan) -> NDArray[np.uint8] | None:
+        """Returns which columns each client's message has, and by which codec, uint8, see `Part.carried`.
 
         Raises:
             ConfigError: The part gives something else.
@@ -218,14 +218,14 @@ class Stack:
         carried, clients = self._space.carried(state, plan), len(state.adapter)
         if (
             not isinstance(carried, np.ndarray)
-            or carried.dtype != np.bool_
+            or carried.dtype not in (np.bool_, np.uint8)
             or carried.shape != (clients, plan.sent.width)
         ):
             raise ConfigError(
                 f"method part {self._space.name!r}: carried gives {described(carried)}; it must give bool "
                 f"[{clients}, {plan.sent.width}]."
             )
-        return carried
+        return carried.view(np.uint8)
 
     def origin(self, state: State) -> torch.Tensor:
         """Returns what everybody knows that clients begin with."""
