@@ -48,6 +48,11 @@ class RunCodec(ABC):
 
     @property
     @abstractmethod
+    def variable_length(self) -> bool:
+        """Whether a payload may be shorter than `payload_bytes` says."""
+
+    @property
+    @abstractmethod
     def keeps_product(self) -> bool:
         """Whether E<z, x> is ||x||^2 for the decoded z."""
 

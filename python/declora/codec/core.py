@@ -53,6 +53,11 @@ class CoreCodec(RunCodec):
         return self.core.needs_memory
 
     @property
+    def variable_length(self) -> bool:
+        """Whether payloads are shortened: `+rans`."""
+        return self.core.variable_length
+
+    @property
     def error(self) -> float:
         """E||z - x||^2 / ||x||^2 on standard normal numbers, measured, to two digits."""
         return _error_of(self.core)
@@ -100,7 +105,7 @@ class CoreCodec(RunCodec):
     def graded(self) -> "CoreCodec":
         """Returns the codec with those of 4 and 8 bits beside it, as far as they are finer, of q2 to q7."""
         bits = re.match(r"q(\d):", self.plain)
-        if bits is None or self.plain.endswith("+rans"):
+        if bits is None or self.variable_length:
             return self
         options = self.plain[bits.end() :]
         finer = [f"q{more}:{options}" for more in _WIDTHS if more > int(bits[1])]

@@ -17,6 +17,7 @@ from declora.methods.hafl import Hafl
 from declora.methods.haflq import HaflQ
 from declora.methods.hetlora import HetLora
 from declora.methods.kd import Distillation
+from declora.methods.kd_topk import TopWords
 from declora.methods.local import Local
 from declora.methods.lora_fair import LoraFair
 from declora.methods.part import Part, Step
@@ -63,6 +64,7 @@ METHODS: dict[str, type[Part]] = {
         HaflQ,
         HetLora,
         Distillation,
+        TopWords,
     )
 }
 """Every part that settings can name."""

@@ -73,6 +73,8 @@ class Part:
     """Whether the same columns are sent in every round."""
     computes_once: ClassVar[bool] = True
     """Whether `gradient` calls `compute` no more than once."""
+    reads_words: ClassVar[bool] = False
+    """Whether the public texts that it reads are to be continued, by words of a vocabulary, not to be classified."""
     rank_free: ClassVar[bool] = False
     """Whether clients of unlike ranks are alike in what it combines, as in products of factors."""
 

@@ -109,6 +109,11 @@ class Stack:
         """Whether a part needs public texts."""
         return any(type(part).read_public is not Part.read_public for part in self.parts)
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether these are to be continued."""
+        return any(part.reads_words for part in self.parts)
+
     def _owner(self, hooks: Sequence[str], what: str) -> Part:
         owners = [part for part in self.parts if any(getattr(type(part), h) is not getattr(Part, h) for h in hooks)]
         self._only_one(owners, what)
