@@ -47,6 +47,7 @@ class Distillation(Part):
     """
 
     name = "kd"
+    own_scores = True
     source = "arXiv 2501.04436"
     rank_free = True
     options: ClassVar[Mapping[str, Option]] = {

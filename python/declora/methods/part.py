@@ -73,6 +73,8 @@ class Part:
     """Whether the same columns are sent in every round."""
     computes_once: ClassVar[bool] = True
     """Whether `gradient` calls `compute` no more than once."""
+    own_scores: ClassVar[bool] = False
+    """Whether clients' own models are the result of a run, and the averaged one has a mean that nobody uses."""
     reads_words: ClassVar[bool] = False
     """Whether the public texts that it reads are to be continued, by words of a vocabulary, not to be classified."""
     rank_free: ClassVar[bool] = False

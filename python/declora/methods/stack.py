@@ -105,6 +105,11 @@ class Stack:
         return type(self._space).units is not Part.units
 
     @property
+    def own_scores(self) -> bool:
+        """Whether clients' own models are the result of a run."""
+        return any(part.own_scores for part in self.parts)
+
+    @property
     def reads_public(self) -> bool:
         """Whether a part needs public texts."""
         return any(type(part).read_public is not Part.read_public for part in self.parts)
