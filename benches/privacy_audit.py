@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from declora.config import SimulationConfig
+from declora.errors import ConfigError
 from declora.federation import Federation
 from declora.methods import Step
 from declora.methods.accountant import ACCOUNTANTS, epsilon_of
@@ -81,7 +82,12 @@ def best_bound(
 
     Those with the highest scores are guessed to be there, those with the lowest not to be, the others not guessed. All
     bounds hold at once with `confidence` (Bonferroni), so the largest does.
+
+    Raises:
+        ConfigError: There are fewer than two canaries, so that one would be guessed both ways.
     """
+    if len(scores) < 2:
+        raise ConfigError(f"canaries={len(scores)} in all cannot bound epsilon. Use 2 or more, e.g. --canaries 250.")
     each = 1 - (1 - confidence) / len(GUESSED)
     order, found = np.argsort(scores, kind="stable"), []
     for share in GUESSED:

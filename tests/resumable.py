@@ -48,6 +48,7 @@ RUNS = {
     "dis-pfl": {"method": "dis-pfl"},
     "dis-pfl of components": {"method": "dis-pfl:regrow=gradient,masks=common,unit=component", "optimizer": "sgd"},
     "hafl": {"method": "hafl", "codec": "none", "ranks": [1, 2, 4, 2]},
+    "haflq": {"method": "haflq", "codec": "q2", "ranks": [1, 2, 4, 2]},
     "hetlora": {"method": "hetlora:gamma=0.5,decay=0.5", "ranks": [1, 2, 4, 4]},
     "decaf": {"method": "decaf", "codec": "none"},
     "primal-dual": {"method": "primal-dual+prox", "optimizer": "sgd"},

@@ -9,7 +9,7 @@ from scipy.special import log_ndtr
 
 from declora.errors import ConfigError
 from declora.methods import accountant
-from declora.methods.accountant import check_resolved, epsilon_of, least_sigma
+from declora.methods.accountant import check_resolved, epsilon_of, foremost, least_sigma
 
 dp_accounting = pytest.importorskip("dp_accounting")
 
@@ -146,6 +146,27 @@ def test_for_the_same_epsilon_losses_need_less_noise_than_divergences():
 def test_a_budget_that_no_noise_keeps_has_none_and_one_without_end_has_the_least(name):
     assert least_sigma(rate=1.0, steps=10, epsilon=1e-6, delta=DELTA, accountant=name) is None
     assert least_sigma(rate=1.0, steps=1, epsilon=1e5, delta=DELTA, accountant=name) == pytest.approx(1 / 64)
+
+
+def test_the_foremost_accounts_have_the_most_that_is_spent_and_with_one_noise_are_few():
+    rng = np.random.default_rng(0)
+    accounts = [
+        (float(rate), float(sigma), int(steps))
+        for rate, sigma, steps in zip(
+            rng.choice([0.01, 0.02, 0.1, 1.0], 60), rng.choice([0.8, 2.0], 60), rng.choice([5, 40], 60), strict=True
+        )
+    ]
+
+    def most(accounts):
+        return max(
+            epsilon_of(rate=rate, sigma=sigma, steps=steps, delta=1e-5, accountant="rdp")
+            for rate, sigma, steps in accounts
+        )
+
+    assert most(foremost(accounts)) == most(accounts)
+    assert foremost(accounts) == [(1.0, 0.8, 40)]
+    apart = [(0.01 * n, 0.5 + 0.01 * n, 10) for n in range(1, 9)]  # the more is drawn, the more noise
+    assert foremost([*apart, *apart, (0.01, 3.0, 10)]) == apart
 
 
 def test_the_library_says_nothing_of_orders_that_it_leaves_out(caplog):

@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from conftest import tiny_bert, tiny_texts
 from declora import cli
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, TrainingError
-from declora.experiments import grid
+from declora.experiments import comparison, grid
 from declora.experiments.table import cost_table
 from declora.report.tables import MISSING
 
@@ -56,6 +57,32 @@ def test_each_row_runs_with_the_rate_that_was_best_on_rows_held_out_of_the_train
     assert {run.facts["facts"]["evaluated on"] for run in found.finished.values()} == {
         "40 samples, clients' own models on 4"
     }
+
+
+@pytest.mark.parametrize(
+    ("method", "scored", "of", "best"),
+    [
+        ("dec-lora", 100, "average", 0.1),
+        ("local", 100, "clients", 0.2),
+        ("dfed-salt+prox", None, "clients", 0.2),
+        ("dis-pfl", 100, "clients", 0.2),
+        ("kd", 100, "clients", 0.2),
+        ("local", 0, "average", 0.1),
+    ],
+)
+def test_where_clients_own_models_are_the_result_the_rate_is_the_one_that_was_best_for_them(method, scored, of, best):
+    """Of two rates, one is better for the averaged model and the other for clients' own; at 0 these are not scored."""
+    jobs, runs = [], {}
+    for rate, average, own in ((0.1, 0.9, 0.6), (0.2, 0.8, 0.7)):
+        config = SimulationConfig(
+            method=method, learning_rate=rate, client_eval_samples=scored, public_data="texts.csv"
+        )
+        jobs.append(SimpleNamespace(cell=SimpleNamespace(label="row"), config=config, key=rate))
+        measured = {"metric": "accuracy", "average_accuracy": average, "clients_accuracy_mean": own}
+        runs[rate] = SimpleNamespace(history=pd.DataFrame([{"round": 1, **measured}]))
+    scores = comparison._scores(SimpleNamespace(jobs=jobs), runs)
+    assert scores["score_of"].tolist() == [of, of]
+    assert comparison._best(scores, "row", [0.1, 0.2]) == best
 
 
 def test_rates_are_tried_on_a_tenth_of_the_training_rows(compare, tmp_path):

@@ -9,7 +9,12 @@ import torch
 import declora
 from conftest import tiny_bert
 from declora.codec import CODECS, parse_codec
+from declora.config import SimulationConfig
+from declora.methods.prox import Prox
 from declora.mixer import MIXERS, parse_mixer
+from declora.simulation import configs_of
+from test_own_codec import First
+from test_own_mixer import linear, mixer_of
 
 WAYS = [lambda thing: pickle.loads(pickle.dumps(thing)), copy.deepcopy, copy.copy]
 
@@ -67,3 +72,13 @@ def test_comparisons_are_copied(run):
     comparison = run(compare=["local", "dec-lora"])
     for way in WAYS:
         assert str(way(comparison)) == str(comparison)
+
+
+def test_runs_of_a_comparison_have_codecs_mixers_and_methods_of_their_own():
+    """What one learns in a run of itself is no other run's."""
+    given = {"codec": First(0.5, memory="choco"), "mixer": mixer_of(linear), "method": Prox()}
+    configs = [*configs_of(SimulationConfig(**given, compare={"a": {}, "b": {"batch_size": 2}})).values()]
+    for name, value in given.items():
+        own = [getattr(config, name) for config in configs]
+        assert len({id(each) for each in (value, *own)}) == 3
+        assert {str(each) for each in own} == {str(value)}

@@ -135,7 +135,7 @@ def test_the_components_of_the_next_round_are_those_of_the_highest_scores(run):
         alone.state.room("hafl")[name].copy_(array)
     plan = declora.plan.Plan.of_clients(layout.columns, np.ones(CLIENTS, dtype=np.int64), ROUNDS)
     part.before_round(alone.state, plan)
-    carried = torch.from_numpy(part.carried(alone.state, plan))
+    carried = torch.from_numpy(part.carried(alone.state, plan) > 0)
     scores = watching.room["sensitivity"] * watching.room["uncertainty"]
     for b, a in layout.pairs:
         own = layout.view(scores, b.name).mean(1) + layout.view(scores, a.name).mean(2)

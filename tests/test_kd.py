@@ -144,7 +144,7 @@ def test_public_texts_have_the_columns_of_the_data_and_are_of_classifiers(tokeni
     with pytest.raises(DataError, match=r"public_data has no column 'text'.*Rename"):
         prepare(SimulationConfig(**usual, public_data=other))
     plain = {"model": tiny_gpt2(), "data": tiny_texts(8).remove_columns("label"), "task": "causal-lm"}
-    with pytest.raises(ConfigError, match="public_data is for classifiers"):
+    with pytest.raises(ConfigError, match=r"the task of the data is causal-lm. Use method='kd' for .*'kd-topk' for"):
         prepare(SimulationConfig(**usual | plain, public_data=PUBLIC))
 
 

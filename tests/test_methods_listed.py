@@ -31,6 +31,7 @@ def test_every_method_is_listed_once_with_its_source_and_a_whole_sentence():
         ("gradient-tracking", 2 * (24 * 2 * 8 * 768 + 768 * 769 + 2 * 769), "to each neighbour"),
         ("flexlora", 24 * 2 * 8 * 768 + 768 * 769 + 2 * 769, "to a server and back"),
         ("kd", 200 * 2, "to each neighbour"),  # public texts, classes
+        ("kd-topk", 200 * 128 * 8 * 2, "to each neighbour"),  # texts, next words of each, k with their probabilities
         ("local", 0, "nothing is sent"),
     ],
 )

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from declora.errors import ConfigError
+
 GUESSES, EPSILON = 9, 1.2
 CHANCE = math.exp(EPSILON) / (1 + math.exp(EPSILON))
 
@@ -65,3 +67,9 @@ def test_the_highest_scores_are_guessed_to_be_there_and_the_lowest_not(audit):
     # The extremes alone are told apart: guessing the others, too, would rule out less.
     inside[20:180] = np.arange(160) % 2
     assert audit.best_bound(scores, inside, delta=1e-5, confidence=0.95)[1:] == (20, 20)
+
+
+def test_fewer_than_two_canaries_are_refused(audit):
+    for count in (0, 1):
+        with pytest.raises(ConfigError, match=f"canaries={count} in all"):
+            audit.best_bound(np.zeros(count), np.ones(count, dtype=bool), delta=0.0, confidence=0.95)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import datasets
 
-from conftest import tiny_bert, tiny_texts, tiny_tokenizer
+from conftest import tiny_bert, tiny_gpt2, tiny_texts, tiny_tokenizer
 from declora.config import SimulationConfig
 from declora.errors import DecloraError
+from declora.methods import build_method
 from declora.prepare import Material, plan_federation, prepare
 from declora.run import Run
 
@@ -47,19 +48,22 @@ class Fault:
 
 
 @functools.cache
-def material() -> Material:
-    """The data and the model of all."""
+def material(*, words: bool) -> Material:
+    """The data and the model of all methods that classify, or continue texts."""
     data = datasets.DatasetDict(train=tiny_texts(64), validation=tiny_texts(8, seed=1))
-    return prepare(SimulationConfig(model=tiny_bert(width=16), tokenizer=tiny_tokenizer(), data=data, **SETTINGS))
+    own = {"model": tiny_gpt2(width=16), "task": "causal-lm", "method": "kd-topk"} if words else {}
+    usual = {"model": tiny_bert(width=16), "tokenizer": tiny_tokenizer(), "data": data}
+    return prepare(SimulationConfig(**usual | SETTINGS | own))
 
 
-def tried(**settings: str) -> Ran | Refused | Fault:
+def tried(method: str, **settings: str) -> Ran | Refused | Fault:
     """Returns what becomes of a run with these settings."""
+    words = build_method(method).reads_words
+    own = {"task": "causal-lm", "lora": {"r": 2}} if words else {}
     try:
-        config = SimulationConfig(
-            model=tiny_bert(width=16), tokenizer=tiny_tokenizer(), data=tiny_texts(8), **SETTINGS, **settings
-        )
-        run = Run(config, material(), plan_federation(config))
+        usual = {"model": tiny_bert(width=16), "tokenizer": tiny_tokenizer(), "data": tiny_texts(8)}
+        config = SimulationConfig(**usual | SETTINGS | own | settings, method=method)
+        run = Run(config, material(words=words), plan_federation(config))
     except DecloraError as error:
         said = str(error)
         named = re.match(r"(method|codec|mixer|topology|attack)=", said) and "\n" not in said and said.endswith(".")

@@ -67,7 +67,7 @@ def prepare(config: SimulationConfig) -> Material:
         eval_fraction=config.eval_fraction,
         seed=config.seed,
     )
-    _check_causal_settings(config, text)
+    _check_task(config, text)
     public = None
     if config.public_data is not None:
         part = data.load_public(config.public_data, text, samples=config.public_samples, seed=config.seed)
@@ -100,9 +100,11 @@ def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel, public
                 completion_only=config.completion_only_loss,
                 packing=config.packing,
                 max_new_tokens=config.max_new_tokens,
+                public=public,
             )
-        base, (train, evaluation) = fit_causal(base, (corpus.train, corpus.evaluation))
-        return Material(corpus.text, base, train, evaluation, corpus.questions)
+        known = () if corpus.public is None else (corpus.public,)
+        base, (train, evaluation, *others) = fit_causal(base, (corpus.train, corpus.evaluation, *known))
+        return Material(corpus.text, base, train, evaluation, corpus.questions, *others)
     splits = [(text.train, text.label_column), (text.evaluation, text.label_column)]
     if public is not None:
         splits.append((public, None))
@@ -123,14 +125,16 @@ def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel, public
     return Material(text, base, train, evaluation, public=others[0] if others else None)
 
 
-def _check_causal_settings(config: SimulationConfig, text: TextData) -> None:
-    """Refuses settings of a causal LM that the data has no use for."""
+def _check_task(config: SimulationConfig, text: TextData) -> None:
+    """Refuses settings that are for another task than the data is."""
     if text.task == "classification" and config.packing:
         raise ConfigError("packing=True has no use with task='classification'. Leave it out.")
-    if text.task == "causal-lm" and config.public_data is not None:
+    method = build_method(config.method)
+    if method.reads_public and method.reads_words != (text.task == "causal-lm"):
+        what = "next words" if method.reads_words else "classes"
         raise ConfigError(
-            "public_data is for classifiers, whose logits are few; of a causal LM there is one of each word of its "
-            "vocabulary at each token. Leave it out, and choose a method that sends adapters, e.g. method='dec-lora'."
+            f"method={str(method)!r} exchanges what models make of the {what} of public texts, but the task of the "
+            f"data is {text.task}. Use method='kd' for classification, and method='kd-topk' for causal-lm."
         )
     if config.max_new_tokens and not text.has_prompts:
         raise ConfigError(
@@ -165,8 +169,8 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
         method = Stack([*method.parts, Ranks(config.ranks, exact=method.rank_free, keeps_sums=method.keeps_sums)])
     if method.reads_public and config.public_data is None:
         raise ConfigError(
-            f"method={str(method)!r} exchanges what clients' classifiers make of texts that all of them have. Name "
-            "them with public_data, e.g. public_data='public.csv' with the text columns of data; labels are not read."
+            f"method={str(method)!r} exchanges what clients' models make of texts that all of them have. Name them "
+            "with public_data, e.g. public_data='public.csv' with the text columns of data; labels are not read."
         )
     if not mixer.weighted and config.weights not in (None, "metropolis"):
         raise ConfigError(

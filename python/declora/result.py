@@ -113,7 +113,8 @@ class SimulationResult:
     def facts(self) -> dict[str, str]:
         """Returns what is worth knowing of base, graph, codec and data."""
         federation, layout = self.federation, self._outcome.layout
-        upto = "up to " if len(set(federation.ranks)) > 1 or federation.choosing else ""
+        shorter = federation.choosing or federation.codec.variable_length
+        upto = "up to " if len(set(federation.ranks)) > 1 or shorter else ""
         lora = layout.columns - layout.size("head")
         facts = {
             "clients": str(federation.clients),

@@ -155,7 +155,8 @@ class Run:
 
     def _public(self, tokens: Tokens) -> ModelTexts:
         """Returns public texts, which the clients' models compute as they do their own."""
-        base, classes = self.material.base, len(self.material.text.label_names)
+        base = self.material.base
+        classes = len(self.material.text.label_names) or base.model.config.get_text_config().vocab_size
         passes = Passes(base.model, self.bank.owners, tokens, base.device, **self._computing)
         return ModelTexts(passes, self.bank, self.sharing, classes, self.group_size, self.federation.batch_size)
 

@@ -155,20 +155,22 @@ def configs_of(base: SimulationConfig) -> dict[str, SimulationConfig]:
 
 
 def _apart(config: SimulationConfig) -> SimulationConfig:
-    """Returns settings whose method is no other run's: what its parts learn of one run would be another's, too.
+    """Returns settings whose objects are no other run's: what these learn of one run would be another's, too.
 
     Raises:
-        ConfigError: It cannot be copied.
+        ConfigError: One cannot be copied.
     """
-    if isinstance(config.method, str):
-        return config
-    try:
-        return config.override(method=copy.deepcopy(config.method))
-    except (TypeError, copy.Error) as error:  # of a lock, an open file, a module
-        raise ConfigError(
-            f"compare gives each run a copy of method={shown(config.method)}, which cannot be made: {cut(error)}. "
-            "Write __deepcopy__, or run one after the other."
-        ) from error
+    own = {}
+    for name in ("method", "codec", "mixer"):
+        value = getattr(config, name)
+        try:
+            own[name] = copy.deepcopy(value)
+        except (TypeError, copy.Error) as error:  # of a lock, an open file, a module
+            raise ConfigError(
+                f"compare gives each run a copy of {name}={shown(value)}, which cannot be made: {cut(error)}. "
+                "Write __deepcopy__, or run one after the other."
+            ) from error
+    return config.override(**own)
 
 
 def _check_out(config: SimulationConfig, resume: bool) -> None:

@@ -165,7 +165,7 @@ class Wire:
         return min(channel.codec.limit(len(channel.columns)) for channel in self.channels(columns))
 
     def encode(
-        self, t: int, rows: Rows, columns: Columns, carried: NDArray[np.bool_] | None = None
+        self, t: int, rows: Rows, columns: Columns, carried: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
         """Returns the frames of round t for `rows [messages, columns]`, uint8 `[messages, most frame bytes]`.
 
@@ -175,7 +175,8 @@ class Wire:
             t: Round, from 0.
             rows: float32.
             columns: Of the layout.
-            carried: Which of them each message carries, bool `[messages, columns]`, where senders choose.
+            carried: Which of them each message carries, uint8 `[messages, columns]`, as `MaskedCodec.encode_frames`
+                takes it, where senders choose.
 
         Raises:
             CodecError: A number cannot be encoded.

@@ -14,7 +14,7 @@ __all__ = ["add_to", "as_page", "as_text"]
 
 _REFERENCE = (
     "Messages are those of RoBERTa-base with LoRA of rank 8 on query and value and a head of two classes, or of "
-    "200 public texts, in float32, without compression."
+    "200 public texts (for a language model with 128 next words each), in float32, without compression."
 )
 _PAGE = """# Methods
 

@@ -28,6 +28,8 @@ class RunCodec(ABC):
     """What is remembered between rounds."""
     core: _bridge.Codec | None
     """What makes the payloads, where it is of the core."""
+    finer: "tuple[RunCodec, ...]" = ()
+    """Codecs that spend more bits on a number, in rising order, which messages may use for some numbers."""
 
     @property
     @abstractmethod
@@ -43,6 +45,11 @@ class RunCodec(ABC):
     @abstractmethod
     def needs_memory(self) -> bool:
         """Whether it may be used only with a memory: what a biased codec drops would be lost for good."""
+
+    @property
+    @abstractmethod
+    def variable_length(self) -> bool:
+        """Whether a payload may be shorter than `payload_bytes` says."""
 
     @property
     @abstractmethod
@@ -111,9 +118,13 @@ class RunCodec(ABC):
         """Returns the codec for messages that are matrices of these (rows, columns), row-major, one after the other."""
         return self
 
+    def graded(self) -> "RunCodec":
+        """Returns the codec with the finer ones of its family; with none where it has no such family."""
+        return self
+
     def frame_bytes(self, columns: int) -> int:
         """Returns the size of one message of `columns` numbers, header and payload; the most where it may be less."""
-        return _bridge.HEADER_BYTES + self.payload_bytes(columns)
+        return _bridge.HEADER_BYTES + (self, *self.finer)[-1].payload_bytes(columns)
 
     def __str__(self) -> str:
         """Every setting: two sites whose codecs have one text decode each other's bytes."""

@@ -1,5 +1,6 @@
 """The codecs of the Rust core, each with the memory that goes with it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,6 +17,9 @@ from declora.plan import Rows
 
 __all__ = ["CoreCodec"]
 
+_WIDTHS = (4, 8)
+"""Bits of a number, of the codecs that are finer than one of fewer."""
+
 
 @dataclass(frozen=True)
 class CoreCodec(RunCodec):
@@ -26,6 +30,7 @@ class CoreCodec(RunCodec):
     memory: type[Memory] = NoMemory
     shapes: tuple[tuple[int, int], ...] = ()
     """The (rows, columns) of a message's matrices, where they are known."""
+    finer: tuple[RunCodec, ...] = ()
 
     @property
     def name(self) -> str:
@@ -46,6 +51,11 @@ class CoreCodec(RunCodec):
     def needs_memory(self) -> bool:
         """Whether it may be used only with a memory (sign, topk, powersgd)."""
         return self.core.needs_memory
+
+    @property
+    def variable_length(self) -> bool:
+        """Whether payloads are shortened: `+rans`."""
+        return self.core.variable_length
 
     @property
     def error(self) -> float:
@@ -92,17 +102,28 @@ class CoreCodec(RunCodec):
         """Returns the same codec for messages that are matrices of these (rows, columns), one after the other."""
         return replace(self, core=_core(self.plain, shapes), shapes=tuple(shapes))
 
+    def graded(self) -> "CoreCodec":
+        """Returns the codec with those of 4 and 8 bits beside it, as far as they are finer, of q2 to q7."""
+        bits = re.match(r"q(\d):", self.plain)
+        if bits is None or self.variable_length:
+            return self
+        options = self.plain[bits.end() :]
+        finer = [f"q{more}:{options}" for more in _WIDTHS if more > int(bits[1])]
+        return replace(self, finer=tuple(CoreCodec(text, _bridge.Codec(text)) for text in finer))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles by the settings: an object of the core has no bytes of its own."""
-        return _rebuilt, (self.text, self.plain, self.memory, self.shapes)
+        return _rebuilt, (self.text, self.plain, self.memory, self.shapes, self.finer)
 
 
 def _core(text: str, shapes: Sequence[tuple[int, int]]) -> _bridge.Codec:
     return _bridge.Codec(text, shapes=shapes) if shapes else _bridge.Codec(text)
 
 
-def _rebuilt(text: str, core: str, memory: type[Memory], shapes: tuple[tuple[int, int], ...]) -> CoreCodec:
-    return CoreCodec(text, _core(core, shapes), memory, shapes)
+def _rebuilt(
+    text: str, core: str, memory: type[Memory], shapes: tuple[tuple[int, int], ...], finer: tuple[RunCodec, ...]
+) -> CoreCodec:
+    return CoreCodec(text, _core(core, shapes), memory, shapes, finer)
 
 
 @lru_cache

@@ -4,16 +4,11 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from declora import _bridge
-from declora.codec.base import RunCodec
-from declora.codec.checked import DecodedFrames
 from declora.codec.memory import Memory
-from declora.codec.one_by_one import open_payloads, refuse_beyond, seal_payloads
+from declora.codec.one_by_one import OneByOne
 from declora.errors import CodecError, FrameError
 from declora.plan import Rows
 from declora.spec import described, spelled
@@ -73,7 +68,7 @@ class Codec(ABC):
 
 
 @dataclass(eq=False)
-class CustomCodec(RunCodec):
+class CustomCodec(OneByOne):
     """A user's codec in a run: what it gives is checked, and put into frames."""
 
     codec: Codec
@@ -99,6 +94,11 @@ class CustomCodec(RunCodec):
     def keeps_product(self) -> bool:
         """Whether it is unbiased."""
         return self.codec.unbiased
+
+    @property
+    def variable_length(self) -> bool:
+        """Whether a payload may be shorter than the codec says."""
+        return self.codec.variable_length
 
     @cached_property
     def error(self) -> float:
@@ -161,36 +161,6 @@ class CustomCodec(RunCodec):
         if not np.isfinite(z).all():
             raise FrameError(f"payload: number {int(np.argmin(np.isfinite(z)))} is not finite.")
         return z
-
-    def encode_frames(self, x: Rows, out: NDArray[np.uint8], *, seed: int, **names: Any) -> None:
-        """Encodes row i of `x [N, D]` into frame i of `out`, one after the other.
-
-        Raises:
-            CodecError: A number cannot be encoded, or a payload is not what the codec says.
-        """
-        refuse_beyond(self, x)
-        payloads = (
-            self.encode(row, seed=seed, round=names["round"], client=client)
-            for row, client in zip(x, names["senders"].tolist(), strict=True)
-        )
-        seal_payloads(payloads, out, **names)
-
-    def frame_sizes(self, frames: NDArray[np.uint8], d: int) -> NDArray[np.int64]:
-        """Returns how many bytes of each row of `frames` are its message, int64 `[N]`."""
-        return _bridge.sealed_bytes(frames)
-
-    def check_frames(self, frames: NDArray[np.uint8], d: int, **names: Any) -> DecodedFrames:
-        """Opens row i of `frames`, uint8 `[N, bytes]`, as the message that is expected, and decodes it.
-
-        Raises:
-            CodecError: The codec gives something else than numbers.
-        """
-        values = np.zeros((len(frames), d), dtype=np.float32)
-
-        def read(row: int, payload: bytes) -> None:
-            values[row] = self.decode(payload, d)
-
-        return DecodedFrames(values, open_payloads(frames, self.frame_bytes(d), read, **names))
 
     def _wrong_size(self, have: int, n: int) -> str:
         """Returns what is wrong with a payload of `n` numbers in `have` bytes, in words; nothing where it may be."""

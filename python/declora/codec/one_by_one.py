@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from declora import _bridge
 from declora.codec.base import RunCodec
+from declora.codec.checked import DecodedFrames
 from declora.errors import CodecError, FrameError
 from declora.plan import Rows
 
-__all__ = ["open_payloads", "refuse_beyond", "seal_payloads"]
+__all__ = ["OneByOne", "open_payloads", "refuse_beyond", "seal_payloads"]
 
 
 def refuse_beyond(codec: RunCodec, x: Rows) -> None:
@@ -59,3 +60,37 @@ def open_payloads(
         except FrameError as error:
             faults[row] = str(error)
     return faults
+
+
+class OneByOne(RunCodec):
+    """A codec whose frames are made and opened by its `encode` and `decode`."""
+
+    def encode_frames(self, x: Rows, out: NDArray[np.uint8], *, seed: int, **names: Any) -> None:
+        """Encodes row i of `x [N, D]` into frame i of `out`, one after the other.
+
+        Raises:
+            CodecError: A number cannot be encoded, or a payload is not what the codec says.
+        """
+        refuse_beyond(self, x)
+        payloads = (
+            self.encode(row, seed=seed, round=names["round"], client=client)
+            for row, client in zip(x, names["senders"].tolist(), strict=True)
+        )
+        seal_payloads(payloads, out, **names)
+
+    def frame_sizes(self, frames: NDArray[np.uint8], d: int) -> NDArray[np.int64]:
+        """Returns how many bytes of each row of `frames` are its message, int64 `[N]`."""
+        return _bridge.sealed_bytes(frames)
+
+    def check_frames(self, frames: NDArray[np.uint8], d: int, **names: Any) -> DecodedFrames:
+        """Opens row i of `frames`, uint8 `[N, bytes]`, as the message that is expected, and decodes it.
+
+        Raises:
+            CodecError: The codec gives something else than numbers.
+        """
+        values = np.zeros((len(frames), d), dtype=np.float32)
+
+        def read(row: int, payload: bytes) -> None:
+            values[row] = self.decode(payload, d)
+
+        return DecodedFrames(values, open_payloads(frames, self.frame_bytes(d), read, **names))

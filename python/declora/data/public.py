@@ -5,6 +5,7 @@ from typing import Any
 import datasets
 
 from declora.data import sources
+from declora.data.chats import messages_of
 from declora.data.columns import Columns, check_texts
 from declora.data.display import listed
 from declora.data.parts import Part
@@ -17,7 +18,7 @@ __all__ = ["load_public"]
 
 
 def load_public(data: Any, text: TextData, *, samples: int | None, seed: int) -> Part:
-    """Loads public texts; other columns than those of texts, labels among them, are not read.
+    """Loads public texts; other columns than those of texts and completions, labels among them, are not read.
 
     Args:
         data: As `declora.data.load` takes it; of several splits those to train on.
@@ -29,7 +30,8 @@ def load_public(data: Any, text: TextData, *, samples: int | None, seed: int) ->
         DataError: It is missing or damaged, lacks a text column, or a text is empty.
     """
     source = sources.find(data, "public_data")
-    rows: dict[str, list[str]] = {name: [] for name in text.text_columns}
+    columns = Columns(text.task, text.text_columns, None, text.completion_column, text.chat)
+    rows: dict[str, list[Any]] = {name: [] for name in columns.read}
     for part in source.train:
         if source.preset is not None and not rows.keys() <= set(part.dataset.column_names):
             part = render_templates(source.preset, part)
@@ -39,9 +41,9 @@ def load_public(data: Any, text: TextData, *, samples: int | None, seed: int) ->
                 f"{part.where} has no column {shown(missing)}, which the training data is read from. Columns found: "
                 f"{listed(found)}. Rename the columns of texts in public_data."
             )
-        check_texts(part, Columns(text.task, text.text_columns, None))
+        check_texts(part, columns)
         for name, texts in rows.items():
-            texts += part.dataset[name][:]
+            texts += map(messages_of, part.dataset[name][:]) if text.chat else part.dataset[name][:]
     notes = tuple(note for part in source.train for note in part.notes)
     dataset = datasets.Dataset.from_dict(rows)
     if samples is not None and samples < dataset.num_rows:

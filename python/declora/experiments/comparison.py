@@ -21,6 +21,7 @@ from declora.experiments.reproduction import Reproduction
 from declora.experiments.split import split_table
 from declora.experiments.store import Finished, Store
 from declora.kinds import Choice, Place, Real
+from declora.methods import build_method
 from declora.report import RunFolder
 from declora.report.records import common_metric, last_measured, total_bytes
 from declora.settings import parse_overrides
@@ -40,8 +41,9 @@ class MethodComparison(Reproduction):
         plan: What was run.
         finished: Each run's history and facts, by its key.
         rates: One row per method and learning rate that was tried: `row`, `learning_rate`, `score` (the headline
-            metric of the averaged model after the last round, on rows held out of the training data; NaN where it was
-            not measured, or training left the finite numbers) and `chosen`.
+            metric after the last round, on rows held out of the training data; NaN where it was not measured, or
+            training left the finite numbers), `score_of` (whose: `average`, or `clients`, the mean over their own
+            models, of a method whose result these are) and `chosen`.
         budget: What is the same for all, `"work"` or `"bytes"`.
     """
 
@@ -64,7 +66,10 @@ class MethodComparison(Reproduction):
             "that sends nothing has the first one's rounds",
         }
         first = min(self.plan.seeds)
-        how = f"the best of those tried with seed {first}, on rows held out of the training data (eval_fraction)"
+        how = (
+            f"the best of those tried with seed {first}, on rows held out of the training data (eval_fraction), by the "
+            "score of the averaged model, or, where each client's own model is a method's result, by the mean of theirs"
+        )
         rows = [("the same for all rows", same[self.budget]), ("learning rate of a row", how)]
         rows.append(
             (
@@ -218,14 +223,22 @@ def _command(cells: list[Cell], base: SimulationConfig, **arguments: Any) -> str
 
 
 def _scores(plan: Plan, runs: Mapping[str, Finished]) -> pd.DataFrame:
-    """Returns the headline metric of the averaged model, after the last round, of each learning rate that was tried."""
+    """Returns the headline metric after the last round of each learning rate that was tried.
+
+    It is that of the averaged model; of a method whose result clients' own models are, the mean of theirs, unless the
+    settings have these scored on nothing.
+    """
     rows = []
     for job in plan.jobs:
         history = runs[job.key].history if job.key in runs else pd.DataFrame()
         metric = common_metric([history])
-        score = math.nan if metric is None else last_measured(history, metric.average)
-        rows.append((job.cell.label, job.config.learning_rate, score, metric is None or metric.higher_is_better))
-    return pd.DataFrame(rows, columns=["row", "learning_rate", "score", "more_is_better"])
+        own = build_method(job.config.method).own_scores and job.config.client_eval_samples != 0
+        score = math.nan
+        if metric is not None:
+            score = last_measured(history, metric.clients("mean") if own else metric.average)
+        of, more = "clients" if own else "average", metric is None or metric.higher_is_better
+        rows.append((job.cell.label, job.config.learning_rate, score, of, more))
+    return pd.DataFrame(rows, columns=["row", "learning_rate", "score", "score_of", "more_is_better"])
 
 
 def _check_rates_left(plan: Plan, failed: Mapping[str, TrainingError]) -> None:

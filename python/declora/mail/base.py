@@ -27,13 +27,14 @@ class Mail(ABC, Generic[Held]):
         """Returns these columns of what is combined, `lifted [clients, width]`, as `[clients, columns]`."""
 
     @abstractmethod
-    def swap(self, plan: Plan, rows: Held, carried: NDArray[np.bool_] | None = None) -> Inbox:
+    def swap(self, plan: Plan, rows: Held, carried: NDArray[np.uint8] | None = None) -> Inbox:
         """Sends `rows [clients, sent columns]` in messages, and returns what arrived of them.
 
         Args:
             plan: Of the round.
             rows: What `take` returned.
-            carried: Which columns each client's message carries, bool `[clients, sent columns]`; None: all.
+            carried: Which columns each client's message carries, uint8 `[clients, sent columns]`, as
+                `MaskedCodec.encode_frames` takes it; None: all.
 
         Raises:
             CodecError: A number cannot be encoded.

@@ -91,7 +91,7 @@ class CardMail(Mail[torch.Tensor]):
         """Returns the columns, on the GPU."""
         return taken(lifted, columns)
 
-    def swap(self, plan: Plan, rows: torch.Tensor, carried: NDArray[np.bool_] | None = None) -> Inbox:
+    def swap(self, plan: Plan, rows: torch.Tensor, carried: NDArray[np.uint8] | None = None) -> Inbox:
         """Encodes `rows [clients, sent columns]`; what arrives is what was sent."""
         assert carried is None
         seconds = dict[str, float]()

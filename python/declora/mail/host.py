@@ -75,7 +75,7 @@ class HostMail(Mail[Rows]):
         else:
             give_back(lifted, columns, cuda.to_device(here, lifted.device))
 
-    def swap(self, plan: Plan, rows: Rows, carried: NDArray[np.bool_] | None = None) -> Inbox:
+    def swap(self, plan: Plan, rows: Rows, carried: NDArray[np.uint8] | None = None) -> Inbox:
         """Sends `rows [clients, sent columns]` in frames, and returns what arrived of them, checked."""
         t, columns, seconds = plan.event, plan.sent, dict[str, float]()
         with timed(seconds, "encode"):

@@ -14,8 +14,10 @@ from declora.methods.fedrot import FedRot
 from declora.methods.ffa_lora import FfaLora
 from declora.methods.fola import Fola
 from declora.methods.hafl import Hafl
+from declora.methods.haflq import HaflQ
 from declora.methods.hetlora import HetLora
 from declora.methods.kd import Distillation
+from declora.methods.kd_topk import TopWords
 from declora.methods.local import Local
 from declora.methods.lora_fair import LoraFair
 from declora.methods.part import Part, Step
@@ -59,8 +61,10 @@ METHODS: dict[str, type[Part]] = {
         DifferentialPrivacy,
         DisPfl,
         Hafl,
+        HaflQ,
         HetLora,
         Distillation,
+        TopWords,
     )
 }
 """Every part that settings can name."""

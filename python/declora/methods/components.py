@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from declora.model import Layout
 
 __all__ = ["Components", "Entries", "Units"]
+
+Chosen = TypeVar("Chosen", np.bool_, np.uint8)
 
 
 class Units(ABC):
@@ -46,10 +48,10 @@ class Units(ABC):
     def means(self, values: torch.Tensor) -> torch.Tensor:
         """Returns what of `values [n, D]` there is in each unit, `[n, units]`."""
 
-    def columns(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Returns the columns of some units, and of the head, bool `[n, D]`, for `chosen [n, units]`."""
-        always = np.ones((len(chosen), 1), dtype=np.bool_)
-        found: NDArray[np.bool_] = np.concatenate([chosen, always], axis=1)[:, self.units]
+    def columns(self, chosen: NDArray[Chosen]) -> NDArray[Chosen]:
+        """Returns what `chosen [n, units]` says of units for their columns, and 1 for the head, `[n, D]`."""
+        always = np.ones((len(chosen), 1), dtype=chosen.dtype)
+        found: NDArray[Chosen] = np.concatenate([chosen, always], axis=1)[:, self.units]
         return found
 
 

@@ -38,6 +38,7 @@ class DFedAlt(Part):
     """
 
     name = "dfed-alt"
+    own_scores = True
     source = "arXiv 2305.15157"
     options: ClassVar[Mapping[str, Option | Word]] = {
         "personal": Word(("head", "A", "B")),

@@ -57,6 +57,7 @@ class DisPfl(Part):
     """
 
     name = "dis-pfl"
+    own_scores = True
     source = "arXiv 2206.00187"
     options: ClassVar[Mapping[str, Option | Word]] = {
         "density": Option(whole=False, least=0.0, above=True, most=1.0),

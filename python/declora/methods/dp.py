@@ -140,7 +140,7 @@ class DifferentialPrivacy(Part):
         self._scales = [
             sigma and sigma * self.clip / size for sigma, size in zip(self._sigmas.tolist(), sizes, strict=True)
         ]
-        notes = [self._described(self._spent(rounds * steps).max(), rounds), _SCOPE]
+        notes = [self._described(self._most_spent(rounds * steps), rounds), _SCOPE]
         if self._assumed:
             notes.insert(0, f"method='dp' says neither epsilon nor sigma: epsilon={_EPSILON:g} is taken.")
         if self.delta * (most := int(federation.samples.max())) >= 1:
@@ -173,15 +173,13 @@ class DifferentialPrivacy(Part):
             f"(accountant={self.accountant})."
         )
 
-    def _spent(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns the epsilon that each client has spent after so many `steps [clients]`."""
-        spent = {
-            (rate, sigma, count): accountants.epsilon_of(
-                rate=rate, sigma=sigma, steps=count, delta=self.delta, accountant=self.accountant
-            )
-            for rate, sigma, count in set(self._accounts(steps))
-        }
-        return np.array([spent[account] for account in self._accounts(steps)])
+    def _most_spent(self, steps: NDArray[np.int64]) -> float:
+        """Returns the epsilon that the client that spent most has spent after so many `steps [clients]`."""
+        return max(map(self._spent, accountants.foremost(self._accounts(steps))))
+
+    def _spent(self, account: tuple[float, float, int]) -> float:
+        rate, sigma, count = account
+        return accountants.epsilon_of(rate=rate, sigma=sigma, steps=count, delta=self.delta, accountant=self.accountant)
 
     def _accounts(self, steps: NDArray[np.int64]) -> list[tuple[float, float, int]]:
         return list(zip(self._rates.tolist(), self._sigmas.tolist(), steps.tolist(), strict=True))
@@ -245,4 +243,4 @@ class DifferentialPrivacy(Part):
         """Returns the epsilon that is spent so far, of the client that has spent most."""
         steps = state.room(self.name)["steps"]
         assert isinstance(steps, np.ndarray)
-        return {"epsilon": float(self._spent(steps).max())}
+        return {"epsilon": self._most_spent(steps)}

@@ -96,13 +96,13 @@ class Hafl(Part):
             self._ranks = (max(self._ranks),) * federation.clients  # one client that stands for all
         if self._ranks:
             note = (
-                f"method='hafl' has ranks say how many components of each layer clients train and send; all adapters "
-                f"have rank {max(self._ranks)}."
+                f"method={self.name!r} has ranks say how many components of each layer clients train and send; all "
+                f"adapters have rank {max(self._ranks)}."
             )
             ranks = (max(self._ranks),) * federation.clients
             return replace(federation, ranks=ranks, notes=(*federation.notes, note))
         if self.keep is None:
-            note = f"method='hafl' has each client train and send half of its components: {self.name}:keep={_SHARE}."
+            note = f"method={self.name!r} has each client train and send half of its components: keep={_SHARE}."
             return replace(federation, notes=(*federation.notes, note))
         return federation
 
@@ -128,12 +128,12 @@ class Hafl(Part):
         """Chooses each client's components of the round."""
         import torch
 
-        sensitivity, uncertainty = self._smoothed(state)
-        scores = self._components.means(sensitivity * uncertainty).cpu().numpy()
+        scores = self._scores(state)
         everybodys = (self._clients, scores.shape[1])
-        draws = seeds.generator(self._seed, "hafl", plan.event).random(everybodys, dtype=np.float32)[state.clients]
-        self._carried = self._components.columns(self._components.best(scores, self._counts, draws))
-        self._frozen = torch.from_numpy(~self._carried).to(state.adapter.device)
+        draws = seeds.generator(self._seed, "hafl", plan.event).random(everybodys, dtype=np.float32)
+        self._draws = draws[state.clients]
+        self._chosen = self._components.best(scores, self._counts, self._draws)
+        self._frozen = torch.from_numpy(~self._components.columns(self._chosen)).to(state.adapter.device)
         self._begin = state.adapter.clone()
 
     def gradient(self, compute: Callable[[], torch.Tensor], state: State, step: Step) -> torch.Tensor:
@@ -156,9 +156,15 @@ class Hafl(Part):
         """Returns a unit for each component."""
         return self._components.units
 
-    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_]:
+    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | NDArray[np.uint8]:
         """Returns the columns of each client's components of the round, and the head."""
-        return self._carried
+        return self._components.columns(self._chosen)
+
+    def _scores(self, state: State) -> NDArray[np.float32]:
+        """Returns each client's score of each component, `[clients, components]`."""
+        sensitivity, uncertainty = self._smoothed(state)
+        scores: NDArray[np.float32] = self._components.means(sensitivity * uncertainty).cpu().numpy()
+        return scores
 
     def _smoothed(self, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         room = state.room(self.name)

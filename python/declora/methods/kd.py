@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from declora.federation import Federation
-    from declora.methods.public import PublicTexts
+    from declora.methods.public import PublicLoss, PublicTexts
     from declora.model import Layout
     from declora.state import Array, State
 
@@ -38,7 +38,7 @@ class Distillation(Part):
 
     The source compares this with the exchange of adapters. Its equations and values could not be recovered: those above
     are of distillation (Hinton et al. 2015, arXiv 1503.02531), over a graph; defaults are ours. The reported training
-    loss is the task's alone.
+    loss is the task's alone. For language models there is kd-topk.
 
     Args:
         tau: Temperature, above 0.
@@ -47,6 +47,7 @@ class Distillation(Part):
     """
 
     name = "kd"
+    own_scores = True
     source = "arXiv 2501.04436"
     rank_free = True
     options: ClassVar[Mapping[str, Option]] = {
@@ -101,11 +102,11 @@ class Distillation(Part):
             self._public.add_gradients(step, texts, self._loss_of(state))
         return losses
 
-    def _loss_of(self, state: State) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    def _loss_of(self, state: State) -> PublicLoss:
         targets = self._targets(state).view(len(state.adapter), self._public.count, self._public.classes)
 
-        def loss(logits: torch.Tensor, clients: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-            return self.weight * distillation(targets[clients, texts], logits, self.tau)
+        def loss(logits: torch.Tensor, clients: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+            return self.weight * distillation(targets[clients, places], logits, self.tau)
 
         return loss
 

@@ -16,6 +16,7 @@ class Local(Part):
     """Local steps and nothing else."""
 
     name = "local"
+    own_scores = True
     sets_graph = True
 
     def arrange(self, federation: Federation) -> Federation:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,10 @@ from declora.topology import Topology
 __all__ = ["Described", "describe_method", "describe_methods", "reference_layout"]
 
 _CLIENTS = 10
-_PUBLIC = (200, 2)
-"""Public texts, and classes."""
+_PUBLIC = 200
+"""Public texts."""
+_CLASSES, _PLACES, _WORDS = 2, 128, 50_265
+"""Of a text to classify; and next words to predict in a text to continue, of how many that there are."""
 _STEPS = 5
 """Local steps of a round."""
 _ROUNDS = 40
@@ -66,9 +69,17 @@ class Described:
 class _Sizes(PublicTexts):
     """How many public texts there are, for methods whose messages are about them; nobody computes any."""
 
-    count, classes = _PUBLIC
+    def __init__(self, *, words: bool) -> None:
+        self.classes = _WORDS if words else _CLASSES
+        self._each = _PLACES if words else 1
 
-    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+    @property
+    def places(self) -> NDArray[np.int64]:
+        return self._each * np.arange(_PUBLIC + 1)
+
+    def summaries(
+        self, rows: torch.Tensor, summary: Callable[[torch.Tensor], torch.Tensor], width: int
+    ) -> torch.Tensor:
         raise NotImplementedError
 
     def add_gradients(self, step: Step, texts: NDArray[np.int64], loss: PublicLoss) -> None:
@@ -95,8 +106,8 @@ def describe_methods() -> list[Described]:
 def describe_method(name: str) -> Described:
     """Returns what there is to say of a part, or of a name that stands for a stack of them.
 
-    What a message has is planned for `reference_layout` and 200 public texts of two classes, on a ring of ten clients
-    without compression.
+    What a message has is planned for `reference_layout` and 200 public texts, of two classes or with 128 next words
+    each, on a ring of ten clients without compression.
     """
     if name in NAMED:
         sources = dict.fromkeys(part.source for part in build_method(NAMED[name]).parts if part.source)
@@ -133,7 +144,7 @@ def _least(part: type[Part]) -> str:
 def _messages(method: str) -> tuple[tuple[int, int], str, bool]:
     """Returns how many numbers messages have, the fewest and the most, who gets them, and if clients choose of them."""
     stack = build_method(method)
-    stack.read_public(_Sizes())
+    stack.read_public(_Sizes(words=stack.reads_words))
     federation = stack.arrange(Federation(_CLIENTS, 8, Topology.build("ring", _CLIENTS), rounds=_ROUNDS))
     if federation.exchange.silent:
         return (0, 0), "nothing is sent", False

@@ -73,6 +73,10 @@ class Part:
     """Whether the same columns are sent in every round."""
     computes_once: ClassVar[bool] = True
     """Whether `gradient` calls `compute` no more than once."""
+    own_scores: ClassVar[bool] = False
+    """Whether clients' own models are the result of a run, and the averaged one has a mean that nobody uses."""
+    reads_words: ClassVar[bool] = False
+    """Whether the public texts that it reads are to be continued, by words of a vocabulary, not to be classified."""
     rank_free: ClassVar[bool] = False
     """Whether clients of unlike ranks are alike in what it combines, as in products of factors."""
 
@@ -177,10 +181,12 @@ class Part:
         """
         return None
 
-    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | None:
+    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | NDArray[np.uint8] | None:
         """Returns which columns of what `lift` returned each client's message has, bool `[clients, width]`.
 
         What no neighbour sent, `mix` leaves as it was; of what some sent it takes the weighted mean of these alone.
+        Where `arrange` gave the federation a codec that has finer ones, `RunCodec.graded`, it may be uint8 instead: 0
+        for a column that a message lacks, 1 for one by the codec itself, and from 2 on by the finer ones.
         """
         return None
 

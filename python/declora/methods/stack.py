@@ -105,9 +105,19 @@ class Stack:
         return type(self._space).units is not Part.units
 
     @property
+    def own_scores(self) -> bool:
+        """Whether clients' own models are the result of a run."""
+        return any(part.own_scores for part in self.parts)
+
+    @property
     def reads_public(self) -> bool:
         """Whether a part needs public texts."""
         return any(type(part).read_public is not Part.read_public for part in self.parts)
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether these are to be continued."""
+        return any(part.reads_words for part in self.parts)
 
     def _owner(self, hooks: Sequence[str], what: str) -> Part:
         owners = [part for part in self.parts if any(getattr(type(part), h) is not getattr(Part, h) for h in hooks)]
@@ -207,8 +217,8 @@ class Stack:
             )
         return units
 
-    def carried(self, state: State, plan: Plan) -> NDArray[np.bool_] | None:
-        """Returns which columns each client's message has, see `Part.carried`.
+    def carried(self, state: State, plan: Plan) -> NDArray[np.uint8] | None:
+        """Returns which columns each client's message has, and by which codec, uint8, see `Part.carried`.
 
         Raises:
             ConfigError: The part gives something else.
@@ -218,14 +228,14 @@ class Stack:
         carried, clients = self._space.carried(state, plan), len(state.adapter)
         if (
             not isinstance(carried, np.ndarray)
-            or carried.dtype != np.bool_
+            or carried.dtype not in (np.bool_, np.uint8)
             or carried.shape != (clients, plan.sent.width)
         ):
             raise ConfigError(
                 f"method part {self._space.name!r}: carried gives {described(carried)}; it must give bool "
                 f"[{clients}, {plan.sent.width}]."
             )
-        return carried
+        return carried.view(np.uint8)
 
     def origin(self, state: State) -> torch.Tensor:
         """Returns what everybody knows that clients begin with."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from declora.data import TextData
-from declora.errors import ModelError
+from declora.errors import DataError, ModelError
 from declora.model.limits import check_positions, check_vocabulary, positions
 from declora.train.exact_match import Questions, questions_of
 from declora.train.instructions import cut, encode
@@ -30,6 +30,8 @@ class Corpus:
     evaluation: Tokens
     questions: Questions | None
     """Of the evaluation rows, where answers are to be generated."""
+    public: Tokens | None = None
+    """Of rows that all clients have."""
 
 
 def read_corpus(
@@ -42,8 +44,9 @@ def read_corpus(
     completion_only: bool = True,
     packing: bool = False,
     max_new_tokens: int = 0,
+    public: Dataset | None = None,
 ) -> Corpus:
-    """Tokenizes both splits and leaves out the rows that have no token to predict, with a warning that counts them.
+    """Tokenizes all splits and leaves out the rows that have no token to predict, with a warning that counts them.
 
     Rows are cut on the right after `max_length` tokens: a prompt that fills them leaves nothing of its completion to
     learn. Plain text that will be packed is left whole in training.
@@ -55,36 +58,45 @@ def read_corpus(
     """
     if packing and text.has_prompts:
         check_packing(model)
-    splits = [text.train, text.evaluation]
+    splits = {"training": text.train, "evaluation": text.evaluation}
+    if public is not None:
+        splits["public"] = public
     questions = None
     if text.has_prompts:
-        examples = [write_examples(text, split, tokenizer, template=prompt_template) for split in splits]
+        examples = [write_examples(text, split, tokenizer, template=prompt_template) for split in splits.values()]
         chat = text.chat or prompt_template == "chat"
         encoded = [encode(rows, tokenizer, chat=chat, completion_only=completion_only) for rows in examples]
         pad_id = int(tokenizer.pad_token_id or 0)
-        (train, train_rows), (evaluation, rows) = (cut(part, max_length=max_length, pad_id=pad_id) for part in encoded)
+        found = [cut(part, max_length=max_length, pad_id=pad_id) for part in encoded]
         if max_new_tokens:
-            questions = questions_of(examples[1], encoded[1], rows, model, tokenizer, max_new_tokens=max_new_tokens)
+            questions = questions_of(
+                examples[1], encoded[1], found[1][1], model, tokenizer, max_new_tokens=max_new_tokens
+            )
     else:
-        train, train_rows = _plain(text, splits[0], tokenizer, None if packing else max_length)
-        evaluation, rows = _plain(text, splits[1], tokenizer, max_length)
+        whole = ["training"] if packing else []
+        found = [
+            _plain(text, split, tokenizer, None if name in whole else max_length) for name, split in splits.items()
+        ]
     lost = [
         f"{split.num_rows - len(kept)} of {split.num_rows} {name} rows are left out: their first "
         f"max_length={max_length} tokens hold nothing to predict. Raise max_length to keep them."
-        for name, split, kept in (("training", splits[0], train_rows), ("evaluation", splits[1], rows))
+        for (name, split), (_, kept) in zip(splits.items(), found, strict=True)
         if len(kept) < split.num_rows
     ]
     for note in lost:
         warnings.warn(note, stacklevel=2)
+    tokens, (train_rows, rows, *others) = [part for part, _ in found], [kept for _, kept in found]
+    if any(not len(kept) for kept in others):
+        raise DataError("public_data has no row with a token to predict. Raise max_length, or check the texts.")
     text = replace(text.keep(train_rows, rows), notes=(*text.notes, *lost))
-    longest = max(int(tokens.lengths.max(initial=0)) for tokens in (train, evaluation))
+    longest = max(int(part.lengths.max(initial=0)) for part in tokens)
     if packing and not text.has_prompts:
-        longest = max(longest, len(train.ids))  # a row is cut of all texts of a client
-    check_vocabulary(model, (train.ids, evaluation.ids))
+        longest = max(longest, len(tokens[0].ids))  # a row is cut of all texts of a client
+    check_vocabulary(model, [part.ids for part in tokens])
     check_positions(model, min(longest, max_length), max_length)
     if questions is not None:
         _check_answers(model, questions)
-    return Corpus(text, train, evaluation, questions)
+    return Corpus(text, tokens[0], tokens[1], questions, *tokens[2:])
 
 
 def _plain(

@@ -14,12 +14,12 @@ from transformers import PreTrainedModel
 from declora import metrics, seeds
 from declora.metrics import Metric
 from declora.model.bank import AdapterBank
-from declora.train.loss import batch_losses, forward, row_losses
+from declora.train.loss import batch_losses, forward, place_logits, row_losses
 from declora.train.packing import unpadded_batch
 from declora.train.sharing import Sharing
 from declora.train.tokens import Batch, Tokens
 
-__all__ = ["Score", "class_logits", "evaluate", "sample_texts"]
+__all__ = ["Score", "evaluate", "sample_texts", "summaries"]
 
 # Tokens of one evaluation batch: enough to keep the machine busy, few enough to stay in its caches.
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
@@ -91,23 +91,34 @@ def evaluate(
     ]
 
 
-def class_logits(
-    model: PreTrainedModel, bank: AdapterBank, values: torch.Tensor, tokens: Tokens, classes: int, sharing: Sharing
+def summaries(
+    model: PreTrainedModel,
+    bank: AdapterBank,
+    values: torch.Tensor,
+    tokens: Tokens,
+    summary: Callable[[torch.Tensor], torch.Tensor],
+    width: int,
+    sharing: Sharing,
 ) -> torch.Tensor:
-    """Returns what a classifier with each adapter of `values [C, D]` makes of all texts, float32 `[C, texts, classes]`.
+    """Returns what each adapter of `values [C, D]` makes of all texts, in short, float32 `[C, places, width]`.
+
+    A place is a text to classify, or a token of a text to continue whose next one is to be predicted.
 
     Args:
         model: With batched layers in place.
         bank: Of the run; its layers are left bound to some of `values`.
         values: float32.
         tokens: Of the texts.
-        classes: That the model tells apart.
+        summary: Of the logits of some places, float32 `[n, classes]`, what is kept, float32 `[n, width]`.
+        width: Of a place.
         sharing: How sequences share the passes of `model`.
     """
-    out = torch.empty(len(values), len(tokens), classes, dtype=torch.float32, device=bank.P.device)
+    out = torch.empty(len(values), tokens.places[-1], width, dtype=torch.float32, device=bank.P.device)
 
     def keep(adapters: slice, part: NDArray[np.int64], batch: Batch) -> None:
-        out[adapters, torch.from_numpy(part)] = forward(model, batch).float().view(-1, len(part), classes)
+        found = torch.cat([summary(logits) for logits in place_logits(model, batch, sharing.head)])
+        places = torch.from_numpy(tokens.places_of(part))
+        out[adapters, places] = found.view(-1, len(places), width)
 
     _compute(bank, values, tokens, np.arange(len(tokens)), sharing, keep)
     return out

@@ -16,16 +16,17 @@ from declora.methods import Step
 from declora.model.owners import RowOwners
 from declora.model.recompute import Recomputation
 from declora.model.unpad import Unpadding
-from declora.train.loss import batch_losses, forward
+from declora.train.loss import batch_losses, place_losses
 from declora.train.order import length_slices
 from declora.train.packing import unpadded_batch
-from declora.train.scored import ScoredHead
+from declora.train.scored import PlaceLoss, ScoredHead
 from declora.train.tokens import Tokens
 
-__all__ = ["Passes", "RowLoss", "Texts"]
+__all__ = ["Passes", "TextLoss", "Texts"]
 
-RowLoss: TypeAlias = Callable[[torch.Tensor, NDArray[np.int64]], torch.Tensor]
-"""Of logits `[R, classes]` and which rows of what is computed they are, `[R]`: the loss of each, `[R]`."""
+TextLoss: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Of logits float32 `[n, classes]`, of whom each is as counted in the run, and at which place of all texts, int64
+`[n]` both: the losses, `[n]`."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Passes:
         counts: NDArray[np.int64],
         step: Step,
         stream: tuple[int, int],
-        loss: RowLoss | None = None,
+        loss: TextLoss | None = None,
     ) -> torch.Tensor:
         """Accumulates the gradient of each bound row's mean loss.
 
@@ -126,11 +127,17 @@ class Passes:
                 if loss is None:
                     found = batch_losses(self.model, batch, self.head)
                 else:
-                    found = loss(forward(self.model, batch), rows)
+                    found = place_losses(self.model, batch, self.head, self._of_places(texts[rows], loss))
                 weighted = found * to_device(weights[rows], self.device)
                 weighted.sum().backward()
             losses.index_copy_(0, to_device(rows, self.device), weighted.detach())
         return losses
+
+    def _of_places(self, texts: Texts, loss: TextLoss) -> PlaceLoss:
+        """Returns a loss as the passes of some texts take it, whose places follow each other."""
+        clients = to_device(np.repeat(texts.clients, self.tokens.targets(texts.index)), self.device)
+        places = to_device(self.tokens.places_of(texts.index), self.device)
+        return lambda logits, part: loss(logits, clients[part], places[part])
 
     def _weights(self, texts: Texts, owner: NDArray[np.int64], rows: int) -> NDArray[np.float32]:
         """Returns what each text's summed loss counts, float32 `[R]`."""

@@ -1,17 +1,17 @@
 """Public texts through the model of a run: logits by evaluation's passes, gradients by those of local steps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from declora.cuda import to_device
 from declora.methods import PublicLoss, PublicTexts, Step
 from declora.model.bank import AdapterBank
-from declora.train.evaluate import class_logits
+from declora.train.evaluate import summaries
 from declora.train.gradients import leave
-from declora.train.passes import Passes, RowLoss, Texts
+from declora.train.passes import Passes, Texts
 from declora.train.sharing import Sharing
 
 __all__ = ["ModelTexts"]
@@ -36,16 +36,18 @@ class ModelTexts(PublicTexts):
     batch_size: int
 
     @property
-    def count(self) -> int:
-        """How many texts there are."""
-        return len(self.passes.tokens)
+    def places(self) -> NDArray[np.int64]:
+        """Where each text has something to predict."""
+        return self.passes.tokens.places
 
-    def logits(self, rows: torch.Tensor) -> torch.Tensor:
-        """Returns what models make of the texts, as evaluated."""
-        return class_logits(self.passes.model, self.bank, rows, self.passes.tokens, self.classes, self.sharing)
+    def summaries(
+        self, rows: torch.Tensor, summary: Callable[[torch.Tensor], torch.Tensor], width: int
+    ) -> torch.Tensor:
+        """Returns what is to be kept of what models make of the texts, as evaluated."""
+        return summaries(self.passes.model, self.bank, rows, self.passes.tokens, summary, width, self.sharing)
 
     def add_gradients(self, step: Step, texts: NDArray[np.int64], loss: PublicLoss) -> None:
-        """Adds the gradient of each client's mean loss over `texts` to G, group by group."""
+        """Adds the gradient of each client's mean loss over the places of `texts` to G, group by group."""
         size = max(1, min(self.group_size, self.group_size * self.batch_size // len(texts)))
         places = _APART + step.number * len(texts) + np.arange(len(texts))
         for start in range(0, self.bank.clients, size):
@@ -53,16 +55,6 @@ class ModelTexts(PublicTexts):
             count = stop - start
             clients = np.repeat(np.arange(start, stop), len(texts))
             part = Texts(np.tile(texts, count), clients, np.tile(places, count))
-            counts, own = np.full(count, len(texts)), self._of(part, loss)
             with self.bank.group(start, stop):
-                self.passes.backward(part, clients - start, counts, step, (start, _APART), own)
+                self.passes.backward(part, clients - start, np.full(count, len(texts)), step, (start, _APART), loss)
         leave(self.bank.G, step.phase.trained)
-
-    def _of(self, texts: Texts, loss: PublicLoss) -> RowLoss:
-        """Returns the loss of some of `texts` as a pass takes it."""
-
-        def found(logits: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
-            clients, index = (to_device(values[rows], logits.device) for values in (texts.clients, texts.index))
-            return loss(logits.float(), clients, index)
-
-        return found

@@ -7,7 +7,7 @@ than all else that is computed of it. Half of the tokens may be padding or promp
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -17,7 +17,10 @@ from transformers import PreTrainedModel
 from declora.model.batched import PerClient
 from declora.train.tokens import Batch
 
-__all__ = ["ScoredHead"]
+__all__ = ["PlaceLoss", "ScoredHead", "by_row"]
+
+PlaceLoss: TypeAlias = Callable[[torch.Tensor, slice], torch.Tensor]
+"""Of logits float32 `[n, classes]`, and which places of a batch they are of: the losses, `[n]`."""
 
 # Bytes of the logits of a chunk in float32. On a CPU as many as make the product of a chunk no slower than that of all.
 _CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}
@@ -58,13 +61,25 @@ class ScoredHead:
     def row_losses(self, batch: Batch) -> torch.Tensor:
         """Returns the summed cross-entropy of each row, float32 `[R]`."""
         assert batch.scored is not None
-        hidden = self._hidden(batch)
         targets = batch.labels.flatten().index_select(0, batch.scored + 1)
-        chunk = max(1, _CHUNK_BYTES.get(hidden.device.type, 2**26) // (4 * self._vocabulary))
-        losses: torch.Tensor = _ChunkedLosses.apply(hidden, targets, self._logits, chunk)  # type: ignore[no-untyped-call]
-        # Each place is there once, so nothing is added up in an order of chance.
-        places = losses.new_zeros(batch.labels.numel()).index_copy(0, batch.scored, losses)
-        return places.view(batch.labels.shape).sum(dim=1)
+        found = self.place_losses(batch, lambda logits, part: cross_entropy(logits, targets[part], reduction="none"))
+        return by_row(batch, found)
+
+    def place_losses(self, batch: Batch, loss: PlaceLoss) -> torch.Tensor:
+        """Returns a loss of the logits of each scored token, float32 `[S]`, that depends on no others."""
+        hidden = self._hidden(batch)
+        losses: torch.Tensor = _ChunkedLosses.apply(hidden, loss, self._logits, self._chunk(hidden))  # type: ignore[no-untyped-call]
+        return losses
+
+    def place_logits(self, batch: Batch) -> Iterator[torch.Tensor]:
+        """Returns the logits of the scored tokens, float32 `[n, vocabulary]` of n of them at a time."""
+        hidden = self._hidden(batch)
+        for states in hidden.split(self._chunk(hidden)):
+            yield self._logits(states).float()
+
+    def _chunk(self, hidden: torch.Tensor) -> int:
+        """Returns how many tokens' logits are held at a time."""
+        return max(1, _CHUNK_BYTES.get(hidden.device.type, 2**26) // (4 * self._vocabulary))
 
     def _hidden(self, batch: Batch) -> torch.Tensor:
         """Returns the last hidden states of the scored tokens, `[S, H]`."""
@@ -100,8 +115,17 @@ class ScoredHead:
         return found.shape == expected.shape and bool((found - expected).abs().max() <= close)
 
 
+def by_row(batch: Batch, losses: torch.Tensor) -> torch.Tensor:
+    """Returns the sum over each row, `[R]`, of the losses of its places: those of its scored tokens, or its one."""
+    if batch.scored is None:
+        return losses
+    # Each place is there once, so nothing is added up in an order of chance.
+    places = losses.new_zeros(batch.labels.numel()).index_copy(0, batch.scored, losses)
+    return places.view(batch.labels.shape).sum(dim=1)
+
+
 class _ChunkedLosses(torch.autograd.Function):
-    """Cross-entropy of each of `hidden [S, H]`. Its gradient is taken chunk by chunk on the way there.
+    """The loss of each of `hidden [S, H]`. Its gradient is taken chunk by chunk on the way there.
 
     A loss depends on no hidden state but its own, so what comes back to it is a factor of that gradient.
     """
@@ -110,7 +134,7 @@ class _ChunkedLosses(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden: torch.Tensor,
-        targets: torch.Tensor,
+        loss: PlaceLoss,
         logits_of: Callable[[torch.Tensor], torch.Tensor],
         chunk: int,
     ) -> torch.Tensor:
@@ -120,7 +144,7 @@ class _ChunkedLosses(torch.autograd.Function):
             part = slice(start, start + chunk)
             with torch.set_grad_enabled(gradient is not None):
                 states = hidden[part].detach().requires_grad_(gradient is not None)
-                found = cross_entropy(logits_of(states).float(), targets[part], reduction="none")
+                found = loss(logits_of(states).float(), part)
                 if gradient is not None:
                     (gradient[part],) = torch.autograd.grad(found.sum(), states)
             losses[part] = found.detach()

@@ -77,6 +77,18 @@ class Tokens:
         """Returns how many predictions each of `texts` is scored on: one, or (causal LM) its target tokens."""
         return np.diff(self._scored_before[self.starts])[texts] if self.labels is None else np.ones_like(texts)
 
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """`[texts + 1]`: predictions before each text, so that text i has those from `places[i]` to `places[i + 1]`."""
+        return np.concatenate([[0], np.cumsum(self.targets(np.arange(len(self))))])
+
+    def places_of(self, texts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the numbers, among those of all texts, of the predictions of `texts`, text by text."""
+        counts = self.targets(texts)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        found: NDArray[np.int64] = np.repeat(self.places[texts], counts) + within
+        return found
+
     def samples(self, texts: NDArray[np.int64]) -> int:
         """Returns how many samples `texts` are: as many as they hold where they are packed."""
         return len(texts) if self.counts is None else int(self.counts[texts].sum())
