@@ -34,11 +34,12 @@ from declora.methods import Part, Stack, build_method
 from declora.metrics import METRICS
 from declora.mixer import Mixer, parse_mixer
 from declora.spec import spelled
+from declora.synonyms import SYNONYMS
 from declora.topology import GraphSchedule
 from declora.topology.names import parse_name
 from declora.topology.weights import check_rule
 
-__all__ = ["DEFAULT_LOCAL_STEPS", "OUTPUT", "SETTINGS", "SimulationConfig", "describe"]
+__all__ = ["DEFAULTS", "DEFAULT_LOCAL_STEPS", "OUTPUT", "SETTINGS", "SimulationConfig", "describe", "unknown_setting"]
 
 DEFAULT_LOCAL_STEPS = 5
 """K where neither `local_steps` nor `local_epochs` is set."""
@@ -316,10 +317,9 @@ class SimulationConfig:
         Raises:
             ConfigError: A name is not a setting, or a value is out of range.
         """
-        known = {f.name for f in dataclasses.fields(self)}
         for name in changes:
-            if name not in known:
-                raise unknown_name("setting", name, known)
+            if name not in SETTINGS:
+                raise unknown_setting(name)
         if isinstance(changes.get("lora"), list | tuple):
             changes.setdefault("ranks", None)
         for name, other in (("local_steps", "local_epochs"), ("local_epochs", "local_steps")):
@@ -339,7 +339,14 @@ SETTINGS = read_fields(SimulationConfig)
 """Every setting by name."""
 OUTPUT = frozenset(name for name, setting in SETTINGS.items() if setting.section is SimulationConfig._output)
 """Those that say what is written and shown: no result depends on them."""
+DEFAULTS = SimulationConfig()
+"""The embedded run, with every setting as it is where nobody says anything."""
 SimulationConfig.__doc__ = f"{SimulationConfig.__doc__}\n\n{list_fields(SETTINGS)}"
+
+
+def unknown_setting(name: str) -> ConfigError:
+    """Returns the error for a setting that is none: it shows which is meant, and all that there are."""
+    return unknown_name("setting", name, SETTINGS, also=SYNONYMS)
 
 
 def describe(value: Any) -> Any:

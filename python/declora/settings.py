@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from declora.config import SETTINGS, SimulationConfig
+from declora.config import SETTINGS, SimulationConfig, unknown_setting
 from declora.errors import ConfigError, shown, unknown_name
 from declora.kinds import Given, Table, parse_value
 from declora.methods import METHODS, NAMED
 
-__all__ = ["load_toml", "of_run", "parse_overrides", "parse_pair", "parse_setting"]
+__all__ = ["check_places", "load_toml", "of_run", "parse_overrides", "parse_pair", "parse_setting", "to_toml"]
 
 _LONGEST_FILE = 2**20
 """Bytes of a file of settings that a user wrote; what is longer is something else."""
@@ -52,6 +52,28 @@ def load_toml(path: str | Path, *, longest: int = _LONGEST_FILE) -> dict[str, An
     return settings
 
 
+def to_toml(value: Any) -> str:
+    """Returns a plain value (a number, a text, a truth value, a list or table of these) as TOML has it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {to_toml(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(to_toml, value)) + "]"
+    return json.dumps(value)  # TOML's numbers, texts and truth values are JSON's
+
+
+def check_places(config: SimulationConfig) -> None:
+    """Checks that files and folders which settings name are there, as far as a text can be nothing but a path.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for name in ("model", "tokenizer", "data", "eval_data", "public_data"):
+        place = getattr(config, name)
+        path = str(place).rpartition("=")[2] if isinstance(place, str | Path) else ""  # sst2=PATH
+        if path.startswith(("/", "./", "../")) and not os.path.exists(path):
+            raise ConfigError(f"{name}={shown(place)} is not there. Give the path of one that is, or a name.")
+
+
 def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any], *, asked: str) -> SimulationConfig:
     """Returns the settings of the run in `folder`, as its `config.json` holds them.
 
@@ -70,7 +92,7 @@ def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any],
     stored = load_toml(file, longest=_LONGEST_OF_RUN)
     for name in given:
         if name not in SETTINGS:
-            raise unknown_name("setting", name, SETTINGS)
+            raise unknown_setting(name)
     missing = [name for name in stored if name not in given and _is_described(name, stored[name])]
     if missing:
         objects = ", ".join(f"{name}=..." for name in missing)

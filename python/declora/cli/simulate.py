@@ -7,11 +7,11 @@ from typing import Any
 
 import declora
 from declora.cli.notes import notes_on_stderr
-from declora.config import SETTINGS, SimulationConfig
+from declora.config import DEFAULTS, SETTINGS, SimulationConfig
 from declora.errors import ConfigError
 from declora.fields import Field
-from declora.kinds import Switch, Table
-from declora.settings import load_toml
+from declora.kinds import Choice, Switch, Table
+from declora.settings import check_places, load_toml, to_toml
 
 __all__ = ["add_to"]
 
@@ -21,7 +21,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser(
         "simulate",
         help="run a federation in this process",
-        description="Without arguments: the embedded run.",
+        usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
+        description="Without arguments: the embedded run, which needs no download.",
     )
     parser.add_argument("--config", metavar="FILE", help="settings in TOML (run.toml) or JSON; flags override them")
     parser.set_defaults(command=_run, settings={})
@@ -33,10 +34,16 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def _add_flags(group: "argparse._ArgumentGroup", setting: Field) -> None:
     """Adds the flag of a setting, and one for each field where it is a table."""
-    switch: dict[str, Any] = {"nargs": "?", "const": "true", "metavar": "BOOL"}
-    options = switch if isinstance(setting.kind, Switch) else {"metavar": "VALUE"}
-    flag, text = "--" + setting.name.replace("_", "-"), setting.text.replace("%", "%%")
-    group.add_argument(flag, dest=setting.name, action=_Collect, help=text, **options)
+    options: dict[str, Any] = {"metavar": "VALUE"}
+    if isinstance(setting.kind, Switch):
+        options = {"nargs": "?", "const": "true", "metavar": "BOOL"}
+    elif isinstance(setting.kind, Choice):
+        options = {"metavar": f"{{{','.join(setting.kind.names)}}}"}
+    flag, default = "--" + setting.name.replace("_", "-"), getattr(DEFAULTS, setting.name)
+    text = setting.text
+    if default is not None:
+        text += f" [default: {default if isinstance(default, str) else to_toml(default)}]"
+    group.add_argument(flag, dest=setting.name, action=_Collect, help=text.replace("%", "%%"), **options)
     if isinstance(setting.kind, Table):
         for name in (f"{setting.name}.{field}" for field in setting.kind.fields):
             text = f"field of {setting.kind.whole}"
@@ -48,6 +55,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.config is not None:
         config = config.override(**load_toml(options.config))
     config = config.override(**_changes(config, options.settings))
+    check_places(config)
     with notes_on_stderr():
         result = declora.simulate(config)
     print(result)
