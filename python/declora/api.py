@@ -1,11 +1,13 @@
 """`simulate`: what Python calls, and where its settings are read before anything that takes long is loaded."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, shown
 from declora.keywords import Settings
+from declora.report.messages import say
 from declora.settings import check_places
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def simulate(
     changes: dict[str, Any] = {**settings} if compare is None else {**settings, "compare": compare}
     checked = (config or SimulationConfig()).override(**changes)
     check_places(checked)
+    if "torch" not in sys.modules:
+        say("Loading torch and transformers", checked.progress)
     # Torch and others take seconds to load, so only for what has no mistake in it so far.
     from declora.simulation import run_all
 

@@ -15,6 +15,7 @@ from declora.faults import Faults, parse_faults
 from declora.federation import Federation
 from declora.methods import Ranks, Stack, build_method
 from declora.mixer import Linear, Mixer, PushSum, parse_mixer
+from declora.report.messages import say, source_name
 from declora.topology import Topology, in_order
 
 if TYPE_CHECKING:  # what loads data and models takes seconds to be loaded itself
@@ -61,6 +62,7 @@ def prepare(config: SimulationConfig) -> Material:
     from declora import data
     from declora.model import load_base
 
+    say(f"Loading data: {source_name(config.data)}", config.progress)
     text = data.load(
         config.data,
         eval_data=config.eval_data,
@@ -77,6 +79,7 @@ def prepare(config: SimulationConfig) -> Material:
     if config.public_data is not None:
         part = data.load_public(config.public_data, text, samples=config.public_samples, seed=config.seed)
         text, public = replace(text, notes=(*text.notes, *part.notes)), part.dataset
+    say(f"Loading model: {source_name(config.model)}", config.progress)
     base = load_base(
         config.model,
         task=text.task,
@@ -89,6 +92,7 @@ def prepare(config: SimulationConfig) -> Material:
         device=config.device,
         seed=config.seed,
     )
+    say(f"Tokenizing {len(text.train) + len(text.evaluation):,} texts", config.progress)
     return _tokenized(config, text, base, public)
 
 

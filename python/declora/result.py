@@ -15,6 +15,7 @@ from declora.errors import ConfigError
 from declora.federation import Federation
 from declora.model import Adapter
 from declora.run import Outcome
+from declora.train.order import work_in_words
 
 __all__ = ["Comparison", "SimulationResult"]
 
@@ -81,10 +82,7 @@ class SimulationResult:
     @property
     def local_work(self) -> str:
         """What K means in this run: `5 steps`, or `1 epoch (12 to 17 steps)` by the clients' shares of the data."""
-        least, most = int(self._outcome.local_steps.min()), int(self._outcome.local_steps.max())
-        steps = f"{most} step{'s' if most != 1 else ''}" if least == most else f"{least} to {most} steps"
-        epochs = self.config.local_epochs
-        return steps if epochs is None else f"{epochs} epoch{'s' if epochs != 1 else ''} ({steps})"
+        return work_in_words(self._outcome.local_steps, self.config.local_epochs)
 
     @property
     def split_bytes(self) -> int | None:
@@ -245,5 +243,5 @@ class Comparison:
         return report.comparison_figure({label: result.history for label, result in self.results.items()})
 
     def __str__(self) -> str:
-        """The table, aligned."""
-        return report.to_text(self.table)
+        """The table's main columns, aligned; `table` has the others."""
+        return report.to_text(report.brief_table(self.table))

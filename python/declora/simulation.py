@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from declora import process
 from declora.config import SETTINGS, SimulationConfig
 from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, cut, out_of_memory, shown
+from declora.header import header
 from declora.ledger import check_installed
 from declora.model.held import held
 from declora.origin import environment
@@ -16,6 +17,7 @@ from declora.outputs import folder_names, keeping, write_comparison, write_run
 from declora.prepare import plan_federation, prepare, shareable
 from declora.recording import Recording
 from declora.report import Earlier, Progress, RunFolder, announce
+from declora.report.messages import say
 from declora.result import Comparison, SimulationResult
 from declora.run import RoundRecord, Run
 from declora.settings import parse_overrides
@@ -155,6 +157,8 @@ def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None
         earlier = Earlier.nothing() if recording is None else recording.earlier
         notes = () if recording is None else recording.notes
         announce((*notes, *earlier.notes) if resume else (), config.progress)
+        for line in header(run, label):
+            say(line, config.progress)
         progress = stack.enter_context(closing(Progress(config.rounds, label, config.progress, done=earlier.event)))
 
         def observe(record: RoundRecord) -> None:

@@ -2,15 +2,17 @@
 
 import argparse
 import itertools
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import declora
-from declora.cli.notes import notes_on_stderr
+from declora.cli.notes import add_verbosity, next_steps, notes_on_stderr
 from declora.config import DEFAULTS, SETTINGS, SimulationConfig
 from declora.errors import ConfigError
 from declora.fields import Field
 from declora.kinds import Choice, Switch, Table
+from declora.report.messages import say
 from declora.settings import check_places, load_toml, to_toml
 
 __all__ = ["add_to"]
@@ -23,9 +25,12 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         help="run a federation in this process",
         usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
         description="Without arguments: the embedded run, which needs no download.",
+        epilog="A variable DECLORA_SETTING of the environment (DECLORA_DEVICE=cpu) is the default of that setting; the "
+        "file overrides it, and flags override the file.",
     )
     parser.add_argument("--config", metavar="FILE", help="settings in TOML (run.toml) or JSON; flags override them")
     parser.set_defaults(command=_run, settings={})
+    add_verbosity(parser)
     for section, settings in itertools.groupby(SETTINGS.values(), key=lambda setting: setting.section):
         group = parser.add_argument_group(section.title, section.about)
         for setting in settings:
@@ -52,15 +57,25 @@ def _add_flags(group: "argparse._ArgumentGroup", setting: Field) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     config = SimulationConfig()
+    found = _from_environment()
+    config = config.override(**_changes(config, found))
     if options.config is not None:
         config = config.override(**load_toml(options.config))
     config = config.override(**_changes(config, options.settings))
     check_places(config)
-    with notes_on_stderr():
+    if options.verbose or options.quiet:
+        config = config.override(progress=False)
+    with notes_on_stderr(options):
+        if found:
+            say(f"Settings of the environment: {', '.join(found)}", config.progress)
         result = declora.simulate(config)
     print(result)
-    if config.out is not None:
-        print(f"\nReport: {config.out}/report.html")
+    print(f"\n{next_steps(config.out, several=config.compare is not None)}")
+
+
+def _from_environment() -> dict[str, str]:
+    """Returns the settings that the environment has: `DECLORA_DEVICE=cpu`; file and flags override them."""
+    return {name: os.environ[key] for name in SETTINGS if (key := f"DECLORA_{name.upper()}") in os.environ}
 
 
 def _changes(config: SimulationConfig, flags: Mapping[str, str]) -> dict[str, Any]:

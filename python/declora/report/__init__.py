@@ -13,7 +13,7 @@ from declora.lazily import exports
 if TYPE_CHECKING:
     from declora.report.belongings import place_of
     from declora.report.claim import find_run
-    from declora.report.comparison import comparison_table
+    from declora.report.comparison import brief_table, comparison_table
     from declora.report.earlier import Earlier
     from declora.report.folder_errors import reason
     from declora.report.graph import choose_links, plot_topology, topology_figure
@@ -36,6 +36,7 @@ __all__ = [
     "RunSummary",
     "TensorBoardLog",
     "announce",
+    "brief_table",
     "choose_links",
     "comparison_figure",
     "comparison_report",
@@ -68,6 +69,7 @@ __getattr__ = exports(
         "RunSummary": "html",
         "TensorBoardLog": "tensorboard",
         "announce": "progress",
+        "brief_table": "comparison",
         "choose_links": "graph",
         "comparison_figure": "plots",
         "comparison_report": "html",
