@@ -21,6 +21,8 @@ __all__ = ["Comparison", "SimulationResult"]
 
 _NAMED = 20
 """Of more clients, no more are named in a sentence; of more classes, no more in a picture."""
+_OF_MESSAGES = ("topology", "weights", "codec", "mixer", "gamma", "attack", "attackers", "faults", "clock", "detect")
+"""Settings that mean nothing where clients do not talk."""
 _VECTOR = 400
 """The bands of more clients than this are kept as a picture, not as shapes."""
 
@@ -98,6 +100,27 @@ class SimulationResult:
         """Returns a figure: quality over rounds and bytes, loss, consensus distance, time, bytes by client."""
         return report.run_figure(self.history, self.clients)
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """The settings as they took effect, as JSON values: those of the federation that ran.
+
+        A method may set some (fedavg its graph and codec, centralized one client with the batches of all), and what is
+        about messages is None where clients do not talk.
+        """
+        federation = self.federation
+        ran: dict[str, object] = {"clients": federation.clients, "batch_size": federation.batch_size}
+        if federation.exchange.silent:
+            ran |= dict.fromkeys(_OF_MESSAGES)
+        else:
+            ran |= {
+                "topology": federation.topology.name,
+                "weights": federation.topology.rule,
+                "codec": federation.codec.name,
+                "mixer": str(federation.mixer),
+                "gamma": self.config.gamma or federation.codec.default_gamma,
+            }
+        return self.config.describe() | ran
+
     def facts(self) -> dict[str, str]:
         """Returns what is worth knowing of base, graph, codec and data."""
         federation, layout = self.federation, self._outcome.layout
@@ -158,7 +181,7 @@ class SimulationResult:
             figures.insert(0, ("Who talks to whom", report.topology_figure(topology.clients, topology.edges(0))))
         return report.RunSummary(
             title=title,
-            config=self.config.describe(),
+            config=self.settings,
             history=self.history,
             clients=self.clients,
             local_work=self.local_work,

@@ -48,6 +48,8 @@ def _run_one(config: SimulationConfig, resume: bool) -> SimulationResult:
 
 def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
     _check_out(base, resume)
+    if base.out is not None and base.checkpoint_every is None:
+        base = base.override(checkpoint_every=base.rounds)  # a run that has finished is then kept by `resume`
     configs, overrides = configs_of(base), parse_overrides(base.compare or ())
     runs = ready(configs)  # everything is checked before the first run starts
     metrics = {label: run.metric.name for label, run in runs.items()}

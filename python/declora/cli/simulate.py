@@ -13,7 +13,7 @@ from declora.errors import ConfigError
 from declora.fields import Field
 from declora.kinds import Choice, Switch, Table
 from declora.report.messages import say
-from declora.settings import check_places, load_toml, to_toml
+from declora.settings import check_places, from_file, to_toml
 
 __all__ = ["add_to"]
 
@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace) -> None:
     found = _from_environment()
     config = config.override(**_changes(config, found))
     if options.config is not None:
-        config = config.override(**load_toml(options.config))
+        config = from_file(options.config, given=options.settings, base=config)
     config = config.override(**_changes(config, options.settings))
     check_places(config)
     if options.verbose or options.quiet:

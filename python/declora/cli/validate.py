@@ -3,9 +3,9 @@
 import argparse
 from typing import Any
 
-from declora.config import DEFAULTS, SETTINGS, SimulationConfig
+from declora.config import DEFAULTS, SETTINGS
 from declora.prepare import plan_federation
-from declora.settings import check_places, load_toml, parse_overrides
+from declora.settings import check_places, from_file, parse_overrides
 
 __all__ = ["add_to"]
 
@@ -23,7 +23,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = SimulationConfig().override(**load_toml(options.file))
+    config = from_file(options.file)
     check_places(config)
     runs = {"": {}} if config.compare is None else parse_overrides(config.compare)
     for changes in runs.values():
