@@ -106,4 +106,7 @@ def test_unknown_flags_are_one_line_too(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["simulate", "--clinets", "5"])
     assert caught.value.code == 2
-    assert capsys.readouterr().err == "declora: unrecognized arguments: --clinets 5. See declora --help.\n"
+    assert (
+        capsys.readouterr().err
+        == "declora: --clinets is not known; did you mean --clients? See declora simulate --help.\n"
+    )

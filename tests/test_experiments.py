@@ -13,10 +13,11 @@ from declora import cli
 from declora.config import SimulationConfig
 from declora.data import load
 from declora.errors import ConfigError, DataError, ModelError, RunFolderError
-from declora.experiments import EXPERIMENTS, PRINTED, SCALES, Cell, Experiment, grid, overview
+from declora.experiments import EXPERIMENTS, PRINTED, SCALES, Cell, Experiment, grid
 from declora.experiments.choices import open_choices
 from declora.experiments.experiment import Grid
 from declora.experiments.figures import mean_history
+from declora.experiments.overview import overview
 from declora.experiments.plan import make_plan
 from declora.experiments.progress import Pace
 from declora.experiments.store import Store

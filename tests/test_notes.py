@@ -7,7 +7,7 @@ import pytest
 
 import declora
 from conftest import tiny_bert
-from declora import cli, prepare
+from declora import cli, data, model
 from declora.report import announce
 from federations import federation_of, gossip_of, rows_of
 
@@ -17,9 +17,9 @@ GUESS, OTHER = "Column 'text' is taken as the text.", "Column 'label' is taken a
 @pytest.fixture
 def run(tokenizer, texts, monkeypatch):
     """Returns `simulate` with settings of a moment's run, whose data and base have notes."""
-    load, load_base = prepare.data.load, prepare.load_base
-    monkeypatch.setattr(prepare.data, "load", lambda *a, **k: replace(load(*a, **k), notes=(GUESS, OTHER)))
-    monkeypatch.setattr(prepare, "load_base", lambda *a, **k: replace(load_base(*a, **k), notes=(OTHER,)))
+    load, load_base = data.load, model.load_base
+    monkeypatch.setattr(data, "load", lambda *a, **k: replace(load(*a, **k), notes=(GUESS, OTHER)))
+    monkeypatch.setattr(model, "load_base", lambda *a, **k: replace(load_base(*a, **k), notes=(OTHER,)))
     lora = {"r": 2, "target_modules": ["query", "value"]}
     tiny = {"clients": 2, "rounds": 1, "local_steps": 1, "batch_size": 2, "client_eval_samples": 4, "lora": lora}
     return lambda **more: declora.simulate(model=tiny_bert(), tokenizer=tokenizer, data=texts, **{**tiny, **more})
@@ -43,8 +43,9 @@ def test_a_run_without_notes_has_no_word_of_them(run):
 def test_notes_are_said_once_before_the_bar(run, capsys, more):
     run(progress=True, **more)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == [f"note: {GUESS}", f"note: {OTHER}"]
-    assert not any(line.startswith("note: ") for line in lines[2:])
+    said = [line for line in lines if line.startswith("note: ")]
+    assert said == [f"note: {GUESS}", f"note: {OTHER}"]
+    assert lines.index(said[1]) < next(i for i, line in enumerate(lines) if "0%" in line)
 
 
 def test_without_a_bar_notes_go_to_the_log_and_nothing_is_printed(capsys, caplog):

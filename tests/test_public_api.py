@@ -16,7 +16,7 @@ CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 PUBLIC = {
     "Adapter", "Audit", "Codec", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError",
     "GraphSchedule", "MethodComparison", "Mixer", "ModelError", "Part", "Partitioner", "Reproduction", "RoundPlan",
-    "RunFolderError", "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError",
+    "RunFolderError", "Settings", "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError",
     "Verification", "__version__", "audit", "compare", "plan_rounds", "reproduce", "resume", "simulate", "verify",
 }  # fmt: skip
 

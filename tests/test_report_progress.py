@@ -23,23 +23,13 @@ def run_progress(history, **settings):
             progress.update(record)
 
 
-def test_progress_is_quiet_where_nobody_looks(monkeypatch, caplog):
-    caplog.set_level(logging.DEBUG)
-    stream = io.StringIO()
+@pytest.mark.parametrize(("stream", "enabled"), [(io.StringIO(), None), (io.StringIO(), False), (Terminal(), False)])
+def test_progress_prints_nothing_where_nobody_looks(stream, enabled, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(sys, "stderr", stream)
-    run_progress(make_history())
-    run_progress(make_history(), enabled=False, verbose=True)
+    run_progress(make_history(), enabled=enabled)
     assert stream.getvalue() == ""
-    assert caplog.records == []
-
-
-def test_progress_is_silent_on_a_terminal_when_disabled(monkeypatch, caplog):
-    caplog.set_level(logging.DEBUG)
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
-    run_progress(make_history(), enabled=False, verbose=True)
-    assert stream.getvalue() == ""
-    assert caplog.records == []
+    assert bool(caplog.records) == (enabled is None)
 
 
 def test_progress_shows_the_last_measured_values_on_a_terminal(monkeypatch):
@@ -53,12 +43,21 @@ def test_progress_shows_the_last_measured_values_on_a_terminal(monkeypatch):
         assert text in last
 
 
-def test_verbose_progress_logs_one_line_per_evaluated_round(monkeypatch, caplog):
-    caplog.set_level(logging.INFO, logger="declora")
+def test_where_no_bar_is_a_tenth_of_the_rounds_or_half_a_minute_has_a_line_with_the_time_left(monkeypatch, caplog):
+    """Rounds take 10 s each by a clock of the test: of 60 rounds every third is said, and of 6 each tenth, all."""
+    caplog.set_level(logging.DEBUG, logger="declora")
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    run_progress(make_history(4), verbose=True)
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr("declora.report.progress.time.monotonic", lambda: float(next(clock)))
+    run_progress(make_history(60))
+    assert [record.levelname for record in caplog.records] == ["DEBUG", "DEBUG", "INFO"] * 20
+    caplog.clear()
+    run_progress(make_history(4))
+    assert {record.levelname for record in caplog.records} == {"INFO"}
     assert [record.getMessage() for record in caplog.records] == [
-        "sst2: round 2/4: loss 0.5, accuracy 60.0%, consensus 0.25, sent 8.00 kB",
+        "sst2: round 1/4: loss 1, consensus 0.5, sent 4.00 kB, about 30.0 s left",
+        "sst2: round 2/4: loss 0.5, accuracy 60.0%, consensus 0.25, sent 8.00 kB, about 20.0 s left",
+        "sst2: round 3/4: loss 0.333, accuracy 60.0%, consensus 0.125, sent 12.0 kB, about 10.0 s left",
         "sst2: round 4/4: loss 0.25, accuracy 70.0%, consensus 0.0625, sent 16.0 kB",
     ]
 

@@ -115,8 +115,8 @@ def test_every_name_is_read_before_data_and_model_are(settings, monkeypatch):
 
 
 def test_simulate_takes_a_configuration_or_settings_by_name():
-    with pytest.raises(ConfigError, match=r"config='run.toml' is no SimulationConfig"):
-        declora.simulate("run.toml")
+    with pytest.raises(ConfigError, match=r"config=7 is no SimulationConfig"):
+        declora.simulate(7)
 
 
 def test_overrides_in_a_text_are_read_as_flags_are():

@@ -146,6 +146,16 @@ def test_a_comparisons_page_and_its_table_say_the_same_of_the_codecs(simulate, t
     differ = page[page.index("Where the runs differ") : page.index("The same in all")]
     assert "<td>method</td>" in differ
     assert "<td>out</td>" not in differ
+    # In the settings, too, stands what ran: three of four have no q4, and one client stands for all three.
+    rows = {row.split("</td>")[0]: row for row in differ.split("<tr><td>")[1:]}
+    assert [cell.partition("<")[0] for cell in rows["codec"].split("<td>")[1:]] == ["–", "none", "q4", "–"]
+    assert [cell.partition("<")[0] for cell in rows["topology"].split("<td>")[1:]] == ["–", "complete", "ring", "–"]
+    assert [cell.partition("<")[0] for cell in rows["clients"].split("<td>")[1:]] == ["1", "3", "3", "3"]
+    assert [cell.partition("<")[0] for cell in rows["batch_size"].split("<td>")[1:]] == ["12", "4", "4", "4"]
+    for method, codec in zip(table["method"], table["codec"], strict=True):
+        own = (out / method / "report.html").read_text()
+        settings = own[own.index("Settings and reproduction") :]
+        assert f'<th scope="row">codec</th><td>{codec}</td>' in settings
 
 
 def test_an_inner_run_can_be_run_again_alone(simulate, tmp_path):

@@ -86,7 +86,7 @@ def others_kept_out():
 
 @pytest.mark.parametrize(
     "step",
-    ["declora.data.load", "declora.prepare.load_base", "declora.prepare.tokenize", "declora.run.Surgery"],
+    ["declora.data.load", "declora.model.load_base", "declora.train.tokens.tokenize", "declora.run.Surgery"],
 )
 def test_what_loads_keeps_other_threads_out_and_what_trains_does_not(run, monkeypatch, step):
     module, _, name = step.rpartition(".")

@@ -10,6 +10,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # what `typing` calls so, which takes longer to load than all of this
 if TYPE_CHECKING:
+    from declora.api import simulate
     from declora.auditing import Audit, audit
     from declora.codec import Codec
     from declora.config import SimulationConfig
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from declora.experiments import MethodComparison, Reproduction, RoundPlan, compare, plan_rounds, reproduce
+    from declora.keywords import Settings
     from declora.methods import Part
     from declora.mixer import Mixer
     from declora.model.adapter import Adapter
     from declora.result import Comparison, SimulationResult
     from declora.resumption import resume
-    from declora.simulation import simulate
     from declora.topology import GraphSchedule, Topology
     from declora.verification import Verification, verify
 
@@ -56,6 +57,7 @@ __all__ = [
     "Reproduction",
     "RoundPlan",
     "RunFolderError",
+    "Settings",
     "SimulationConfig",
     "SimulationResult",
     "Topology",
@@ -91,6 +93,7 @@ _ROOMS = {
     "Reproduction": "declora.experiments",
     "RoundPlan": "declora.experiments",
     "RunFolderError": "declora.errors",
+    "Settings": "declora.keywords",
     "SimulationConfig": "declora.config",
     "SimulationResult": "declora.result",
     "Topology": "declora.topology",
@@ -102,7 +105,7 @@ _ROOMS = {
     "plan_rounds": "declora.experiments",
     "reproduce": "declora.experiments",
     "resume": "declora.resumption",
-    "simulate": "declora.simulation",
+    "simulate": "declora.api",
     "verify": "declora.verification",
 }
 

@@ -2,14 +2,12 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from declora.attacks import parse_attack
 from declora.clock import parse_clock
-from declora.codec import Codec, parse_codec
+from declora.codec import parse_codec
 from declora.detection import parse_detector
 from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
 from declora.faults import parse_faults
@@ -30,15 +28,15 @@ from declora.kinds import (
     Wholes,
     one_of_all,
 )
-from declora.methods import Part, Stack, build_method
+from declora.methods import build_method
 from declora.metrics import METRICS
-from declora.mixer import Mixer, parse_mixer
-from declora.spec import spelled
-from declora.topology import GraphSchedule
+from declora.mixer import parse_mixer
+from declora.stored import describe
+from declora.synonyms import SYNONYMS
 from declora.topology.names import parse_name
 from declora.topology.weights import check_rule
 
-__all__ = ["DEFAULT_LOCAL_STEPS", "OUTPUT", "SETTINGS", "SimulationConfig", "describe"]
+__all__ = ["DEFAULTS", "DEFAULT_LOCAL_STEPS", "OUTPUT", "SETTINGS", "SimulationConfig", "unknown_setting"]
 
 DEFAULT_LOCAL_STEPS = 5
 """K where neither `local_steps` nor `local_epochs` is set."""
@@ -320,10 +318,9 @@ class SimulationConfig:
         Raises:
             ConfigError: A name is not a setting, or a value is out of range.
         """
-        known = {f.name for f in dataclasses.fields(self)}
         for name in changes:
-            if name not in known:
-                raise unknown_name("setting", name, known)
+            if name not in SETTINGS:
+                raise unknown_setting(name)
         if isinstance(changes.get("lora"), list | tuple):
             changes.setdefault("ranks", None)
         for name, other in (("local_steps", "local_epochs"), ("local_epochs", "local_steps")):
@@ -332,49 +329,24 @@ class SimulationConfig:
         return dataclasses.replace(self, **changes)
 
     def describe(self) -> dict[str, object]:
-        """Returns the settings as JSON values; objects (a model, a graph, rows of data) by a short description."""
-        described = {f.name: describe(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        if callable(self.partition):
-            described["partition"] = f"<{spelled(self.partition)}>"
-        return described | {name: _describe_data(getattr(self, name)) for name in ("data", "eval_data", "public_data")}
+        """Returns the settings as JSON values, which give the same run wherever they are read.
+
+        Paths are absolute, and objects (a model, a graph, rows of data) have a short description in their place.
+        `overwrite` is not among them: it was said of a run that was there then.
+        """
+        values = {name: getattr(self, name) for name in SETTINGS if name != "overwrite"}
+        return {name: describe(name, value) for name, value in values.items()}
 
 
 SETTINGS = read_fields(SimulationConfig)
 """Every setting by name."""
 OUTPUT = frozenset(name for name, setting in SETTINGS.items() if setting.section is SimulationConfig._output)
 """Those that say what is written and shown: no result depends on them."""
+DEFAULTS = SimulationConfig()
+"""The embedded run, with every setting as it is where nobody says anything."""
 SimulationConfig.__doc__ = f"{SimulationConfig.__doc__}\n\n{list_fields(SETTINGS)}"
 
 
-def describe(value: Any) -> Any:
-    """Returns `value` as JSON would hold it, or a short description of what it is."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(k): describe(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        items = sorted(value) if isinstance(value, set | frozenset) else value
-        return [describe(v) for v in items]
-    if (type(value).__module__, type(value).__name__) == ("torch", "dtype"):
-        return str(value).removeprefix("torch.")
-    if hasattr(value, "quantization_method"):  # its own defaults are not what a table leaves out
-        return describe(value.to_dict())
-    if hasattr(value, "to_diff_dict"):  # peft.LoraConfig and transformers configurations
-        return describe(value.to_diff_dict())
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Codec | Mixer | GraphSchedule | Part | Stack):
-        return f"<{value}>"
-    return f"<{type(value).__name__}>"
-
-
-def _describe_data(data: Any) -> Any:
-    """Returns data as `describe` does, but lists of rows or conversations by their length: they are no settings."""
-    if isinstance(data, Mapping):
-        return {str(split): _describe_data(rows) for split, rows in data.items()}
-    if not isinstance(data, list | tuple):
-        return describe(data)
-    rows = [isinstance(item, Mapping) and "train" not in item for item in data]
-    return f"<{len(data)} rows>" if any(rows) else [_describe_data(item) for item in data]
+def unknown_setting(name: str) -> ConfigError:
+    """Returns the error for a setting that is none: it shows which is meant, and all that there are."""
+    return unknown_name("setting", name, SETTINGS, also=SYNONYMS)

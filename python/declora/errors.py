@@ -7,7 +7,7 @@ by `shown`, and what is too long all the same is cut in its middle.
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ __all__ = [
     "TopologyError",
     "TrainingError",
     "cut",
+    "nearest",
     "out_of_memory",
     "refuse",
     "shorten",
@@ -104,13 +105,29 @@ def refuse(name: str, value: object, wanted: str) -> NoReturn:
     raise ConfigError(f"{name}={shown(value)} must be {wanted}.")
 
 
-def unknown_name(field: str, value: object, known: Iterable[str]) -> ConfigError:
-    """Returns the error for a name that is not in `known`: it shows the nearest match and the whole list."""
+def unknown_name(
+    field: str, value: object, known: Iterable[str], *, also: Mapping[str, Sequence[str]] | None = None
+) -> ConfigError:
+    """Returns the error for a name that is not in `known`: it shows the nearest match and the whole list.
+
+    Args:
+        field: What has the name.
+        value: The name.
+        known: The names that there are.
+        also: For words that others use, which of these they may mean.
+    """
     names = sorted(known)
     text = value if isinstance(value, str) else shown(value)
-    near = difflib.get_close_matches(text[:_LONGEST_VALUE], names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    meant = " or ".join(map(repr, nearest(text, names, also or {})))
+    hint = f" Did you mean {meant}?" if meant else ""
     return ConfigError(f"{field}={shown(value)} is not known.{hint} Known: {', '.join(names)}.")
+
+
+def nearest(text: str, names: Sequence[str], also: Mapping[str, Sequence[str]]) -> list[str]:
+    """Returns which of the `names` is meant by `text`: those that `also` has for it, else the one most like it."""
+    if text in also:
+        return list(also[text])
+    return difflib.get_close_matches(text[:_LONGEST_VALUE], names, n=1, cutoff=0.5)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -90,7 +90,7 @@ def write_comparison(folder: RunFolder, comparison: Comparison) -> None:
     folder.write_text("comparison.md", report.to_markdown(comparison.table))
     _save_figure(folder, "comparison.png", comparison.plot())
     histories = {label: result.history for label, result in comparison.results.items()}
-    configs = {label: result.config.describe() for label, result in comparison.results.items()}
+    configs = {label: result.settings for label, result in comparison.results.items()}
     for config in configs.values():
         del config["out"]  # each run's own, and no difference between them
     page = report.comparison_report(comparison.table, histories, configs, title="declora: comparison")

@@ -2,29 +2,30 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset
-from peft import TaskType
-
-from declora import data, process
+from declora import process
 from declora.attacks import parse_attack
 from declora.clock import Clock, parse_clock
 from declora.codec import RunCodec, parse_codec
 from declora.config import SETTINGS, SimulationConfig
-from declora.data import TextData
 from declora.detection import parse_detector
 from declora.errors import ConfigError, TopologyError, shown
 from declora.faults import Faults, parse_faults
 from declora.federation import Federation
 from declora.methods import Ranks, Stack, build_method
 from declora.mixer import Linear, Mixer, PushSum, parse_mixer
-from declora.model import BaseModel, load_base
+from declora.report.messages import say, source_name
 from declora.topology import Topology, in_order
-from declora.train.causal import read_corpus
-from declora.train.exact_match import Questions
-from declora.train.fit import fit_causal, fit_classifier
-from declora.train.tokens import Tokens, tokenize
+
+if TYPE_CHECKING:  # what loads data and models takes seconds to be loaded itself
+    from datasets import Dataset
+    from peft import TaskType
+
+    from declora.data import Partition, TextData
+    from declora.model import BaseModel
+    from declora.train.exact_match import Questions
+    from declora.train.tokens import Tokens
 
 __all__ = ["Material", "divide", "plan_federation", "prepare", "shareable"]
 
@@ -33,18 +34,20 @@ __all__ = ["Material", "divide", "plan_federation", "prepare", "shareable"]
 class Material:
     """Data and model of a run, loaded."""
 
-    text: TextData
-    base: BaseModel
-    train: Tokens
-    evaluation: Tokens
-    questions: Questions | None = None
+    text: "TextData"
+    base: "BaseModel"
+    train: "Tokens"
+    evaluation: "Tokens"
+    questions: "Questions | None" = None
     """What the evaluation rows ask and what is right, where exact match is measured."""
-    public: Tokens | None = None
+    public: "Tokens | None" = None
     """Texts without labels that all clients have."""
 
     @property
-    def task_type(self) -> TaskType:
+    def task_type(self) -> "TaskType":
         """The task in PEFT's terms."""
+        from peft import TaskType
+
         return TaskType.SEQ_CLS if self.text.task == "classification" else TaskType.CAUSAL_LM
 
 
@@ -56,6 +59,10 @@ def prepare(config: SimulationConfig) -> Material:
         DataError: The data cannot be loaded or used.
         ModelError: The model cannot be loaded or does not fit the data.
     """
+    from declora import data
+    from declora.model import load_base
+
+    say(f"Loading data: {source_name(config.data)}", config.progress)
     text = data.load(
         config.data,
         eval_data=config.eval_data,
@@ -72,6 +79,7 @@ def prepare(config: SimulationConfig) -> Material:
     if config.public_data is not None:
         part = data.load_public(config.public_data, text, samples=config.public_samples, seed=config.seed)
         text, public = replace(text, notes=(*text.notes, *part.notes)), part.dataset
+    say(f"Loading model: {source_name(config.model)}", config.progress)
     base = load_base(
         config.model,
         task=text.task,
@@ -84,11 +92,16 @@ def prepare(config: SimulationConfig) -> Material:
         device=config.device,
         seed=config.seed,
     )
+    say(f"Tokenizing {len(text.train) + len(text.evaluation):,} texts", config.progress)
     return _tokenized(config, text, base, public)
 
 
-def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel, public: Dataset | None) -> Material:
+def _tokenized(config: SimulationConfig, text: "TextData", base: "BaseModel", public: "Dataset | None") -> Material:
     """Returns data and model, which fit each other, with all texts as tokens."""
+    from declora.train.causal import read_corpus
+    from declora.train.fit import fit_causal, fit_classifier
+    from declora.train.tokens import tokenize
+
     if text.task == "causal-lm":
         with base.lent():
             corpus = read_corpus(
@@ -125,7 +138,7 @@ def _tokenized(config: SimulationConfig, text: TextData, base: BaseModel, public
     return Material(text, base, train, evaluation, public=others[0] if others else None)
 
 
-def _check_task(config: SimulationConfig, text: TextData) -> None:
+def _check_task(config: SimulationConfig, text: "TextData") -> None:
     """Refuses settings that are for another task than the data is."""
     if text.task == "classification" and config.packing:
         raise ConfigError("packing=True has no use with task='classification'. Leave it out.")
@@ -304,8 +317,8 @@ def _clock(config: SimulationConfig) -> Clock | None:
 
 
 def divide(
-    config: SimulationConfig, text: TextData, federation: Federation, method: Stack
-) -> tuple[Federation, data.Partition]:
+    config: SimulationConfig, text: "TextData", federation: Federation, method: Stack
+) -> "tuple[Federation, Partition]":
     """Returns the federation with each client's share of the data, and the partition itself.
 
     Raises:
@@ -313,6 +326,8 @@ def divide(
         TopologyError: The names of the graph's nodes do not say which client is which, or clients' shares cannot be
             what they count.
     """
+    from declora import data
+
     partition = data.partition(config.partition, text, config.clients, seed=config.seed)
     if method.over_graph:
         _check_nodes(federation.topology, partition.name)

@@ -4,6 +4,7 @@ Libraries keep such things in globals, so runs in threads of one process could d
 or calls what does, does so `alone()`, and leaves it as it was.
 """
 
+import logging
 import os
 import random
 import threading
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["alone", "memory", "seeded", "tensor_float_32", "usual_torch"]
 
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+"""It warns whoever imports PEFT that one fast kernel of many is not there, which concerns nobody here."""
 _lock = threading.RLock()
 _rounding: list[bool] = []
 """Where somebody wants TensorFloat-32: what torch's switch was before, then True for each who does."""

@@ -15,11 +15,14 @@ from declora.errors import ConfigError
 from declora.federation import Federation
 from declora.model import Adapter
 from declora.run import Outcome
+from declora.train.order import work_in_words
 
 __all__ = ["Comparison", "SimulationResult"]
 
 _NAMED = 20
 """Of more clients, no more are named in a sentence; of more classes, no more in a picture."""
+_OF_MESSAGES = ("topology", "weights", "codec", "mixer", "gamma", "attack", "attackers", "faults", "clock", "detect")
+"""Settings that mean nothing where clients do not talk."""
 _VECTOR = 400
 """The bands of more clients than this are kept as a picture, not as shapes."""
 
@@ -91,10 +94,7 @@ class SimulationResult:
     @property
     def local_work(self) -> str:
         """What K means in this run: `5 steps`, or `1 epoch (12 to 17 steps)` by the clients' shares of the data."""
-        least, most = int(self._outcome.local_steps.min()), int(self._outcome.local_steps.max())
-        steps = f"{most} step{'s' if most != 1 else ''}" if least == most else f"{least} to {most} steps"
-        epochs = self.config.local_epochs
-        return steps if epochs is None else f"{epochs} epoch{'s' if epochs != 1 else ''} ({steps})"
+        return work_in_words(self._outcome.local_steps, self.config.local_epochs)
 
     @property
     def split_bytes(self) -> int | None:
@@ -109,6 +109,27 @@ class SimulationResult:
     def plot(self) -> Figure:
         """Returns a figure: quality over rounds and bytes, loss, consensus distance, time, bytes by client."""
         return report.run_figure(self.history, self.clients)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The settings as they took effect, as JSON values: those of the federation that ran.
+
+        A method may set some (fedavg its graph and codec, centralized one client with the batches of all), and what is
+        about messages is None where clients do not talk.
+        """
+        federation = self.federation
+        ran: dict[str, object] = {"clients": federation.clients, "batch_size": federation.batch_size}
+        if federation.exchange.silent:
+            ran |= dict.fromkeys(_OF_MESSAGES)
+        else:
+            ran |= {
+                "topology": federation.topology.name,
+                "weights": federation.topology.rule,
+                "codec": federation.codec.name,
+                "mixer": str(federation.mixer),
+                "gamma": self.config.gamma or federation.codec.default_gamma,
+            }
+        return self.config.describe() | ran
 
     def facts(self) -> dict[str, str]:
         """Returns what is worth knowing of base, graph, codec and data."""
@@ -171,7 +192,7 @@ class SimulationResult:
             figures.insert(0, ("Who talks to whom", report.topology_figure(topology.clients, topology.edges(0))))
         return report.RunSummary(
             title=title,
-            config=self.config.describe(),
+            config=self.settings,
             history=self.history,
             clients=self.clients,
             local_work=self.local_work,
@@ -256,5 +277,5 @@ class Comparison:
         return report.comparison_figure({label: result.history for label, result in self.results.items()})
 
     def __str__(self) -> str:
-        """The table, aligned."""
-        return report.to_text(self.table)
+        """The table's main columns, aligned; `table` has the others."""
+        return report.to_text(report.brief_table(self.table))

@@ -173,6 +173,11 @@ class Run:
         return min(self.config.max_length, int(self._train.lengths.max()))
 
     @property
+    def sent(self) -> int:
+        """How many numbers a message of the first round has, or has at most."""
+        return self._first.sent.count
+
+    @property
     def layout(self) -> Layout:
         """The columns of the adapters."""
         return self._surgery.layout
@@ -328,7 +333,7 @@ class Run:
             mean=self._measuring.endpoint(state, self._lost).cpu() if self.gathering.leads else state.adapter[0].cpu(),
             site=Site.whole(len(state.adapter)) if self.gathering.leads else self.gathering.site,
             layout=self.layout,
-            sent=self._first.sent.count,
+            sent=self.sent,
             lora=self._surgery.config,
             history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),

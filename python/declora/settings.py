@@ -4,16 +4,25 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from declora.config import SETTINGS, SimulationConfig
+from declora.config import DEFAULTS, SETTINGS, SimulationConfig, unknown_setting
 from declora.errors import ConfigError, shown, unknown_name
 from declora.kinds import Given, Table, parse_value
 from declora.methods import METHODS, NAMED
 
-__all__ = ["load_toml", "of_run", "parse_overrides", "parse_pair", "parse_setting"]
+__all__ = [
+    "check_places",
+    "from_file",
+    "load_toml",
+    "of_run",
+    "parse_overrides",
+    "parse_pair",
+    "parse_setting",
+    "to_toml",
+]
 
 _LONGEST_FILE = 2**20
 """Bytes of a file of settings that a user wrote; what is longer is something else."""
@@ -21,7 +30,7 @@ _LONGEST_OF_RUN = 2**30
 """Bytes of one that a run wrote; it may hold a mixing matrix of thousands of clients."""
 
 
-def load_toml(path: str | Path, *, longest: int = _LONGEST_FILE) -> dict[str, Any]:
+def load_toml(path: str | os.PathLike[str], *, longest: int = _LONGEST_FILE) -> dict[str, Any]:
     """Returns the settings of a `run.toml`, or of the `config.json` that a run folder holds, unchecked.
 
     Args:
@@ -37,7 +46,7 @@ def load_toml(path: str | Path, *, longest: int = _LONGEST_FILE) -> dict[str, An
         if len(content) > longest:
             raise ConfigError(f"config={shown(str(path))} is over {longest:,} bytes long: no file of settings.")
         text = content.decode("utf-8-sig")
-        settings = json.loads(text) if str(path).endswith(".json") else tomllib.loads(text)
+        settings = json.loads(text) if os.fspath(path).endswith(".json") else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(
             f"config={shown(str(path))} cannot be read: {error.strerror}. Give the path of a TOML file."
@@ -50,6 +59,52 @@ def load_toml(path: str | Path, *, longest: int = _LONGEST_FILE) -> dict[str, An
     if not isinstance(settings, dict):
         raise ConfigError(f"config={shown(str(path))} holds a {type(settings).__name__}, not a table of settings.")
     return settings
+
+
+def to_toml(value: Any) -> str:
+    """Returns a plain value (a number, a text, a truth value, a list or table of these) as TOML has it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {to_toml(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(to_toml, value)) + "]"
+    return json.dumps(value)  # TOML's numbers, texts and truth values are JSON's
+
+
+def from_file(
+    path: str | os.PathLike[str], *, given: Collection[str] = (), base: SimulationConfig = DEFAULTS
+) -> SimulationConfig:
+    """Returns the settings in a `run.toml`, or in the `config.json` of a run.
+
+    Args:
+        path: Of the file.
+        given: Settings that are not read there, as somebody sets them.
+        base: What holds where the file says nothing.
+
+    Raises:
+        ConfigError: There is no such file, or it has something that is no setting, or only the description of an
+            object.
+    """
+    stored = {name: value for name, value in load_toml(path).items() if name not in given}
+    if missing := [name for name in stored if _is_described(name, stored[name])]:
+        objects = ", ".join(f"{name}=..." for name in missing)
+        raise ConfigError(
+            f"{missing[0]}={shown(stored[missing[0]])} in {os.fspath(path)!r} is an object, which a file can only "
+            f"describe. Pass the same one, from Python: declora.simulate({os.fspath(path)!r}, {objects})."
+        )
+    return base.override(**stored)
+
+
+def check_places(config: SimulationConfig) -> None:
+    """Checks that files and folders which settings name are there, as far as a text can be nothing but a path.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for name in ("model", "tokenizer", "data", "eval_data", "public_data"):
+        place = getattr(config, name)
+        path = str(place).rpartition("=")[2] if isinstance(place, str | Path) else ""  # sst2=PATH
+        if path.startswith(("/", "./", "../")) and not os.path.exists(path):
+            raise ConfigError(f"{name}={shown(place)} is not there. Give the path of one that is, or a name.")
 
 
 def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any], *, asked: str) -> SimulationConfig:
@@ -70,7 +125,7 @@ def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any],
     stored = load_toml(file, longest=_LONGEST_OF_RUN)
     for name in given:
         if name not in SETTINGS:
-            raise unknown_name("setting", name, SETTINGS)
+            raise unknown_setting(name)
     missing = [name for name in stored if name not in given and _is_described(name, stored[name])]
     if missing:
         objects = ", ".join(f"{name}=..." for name in missing)

@@ -1,16 +1,16 @@
-"""`simulate`: a federation in this process, from settings to adapters and a report."""
+"""Runs a federation in this process, or several, from settings to adapters and a report."""
 
 import copy
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from typing import Any, overload
 
 from declora import process
 from declora.cluster import leads
 from declora.config import SETTINGS, SimulationConfig
 from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, cut, out_of_memory, shown
+from declora.header import header
 from declora.ledger import check_installed
 from declora.model.held import held
 from declora.origin import environment
@@ -18,55 +18,12 @@ from declora.outputs import folder_names, keeping, write_comparison, write_run
 from declora.prepare import plan_federation, prepare, shareable
 from declora.recording import Recording
 from declora.report import Earlier, Progress, RunFolder, announce
+from declora.report.messages import say
 from declora.result import Comparison, SimulationResult
 from declora.run import RoundRecord, Run
 from declora.settings import parse_overrides
 
-__all__ = ["computing", "configs_of", "ready", "run_all", "simulate"]
-
-
-@overload
-def simulate(config: SimulationConfig | None = None, *, compare: None = None, **settings: Any) -> SimulationResult: ...
-@overload
-def simulate(
-    config: SimulationConfig | None = None,
-    *,
-    compare: Sequence[str | Mapping[str, Any]] | Mapping[str, Mapping[str, Any]],
-    **settings: Any,
-) -> Comparison: ...
-def simulate(
-    config: SimulationConfig | None = None, *, compare: Any = None, **settings: Any
-) -> SimulationResult | Comparison:
-    """Fine-tunes one model with many clients over a graph, all in this process.
-
-    Each client takes `local_steps` optimizer steps on its own data, then averages its LoRA factors and head with its
-    neighbours through a doubly stochastic mixing matrix: Dec-LoRA, arXiv 2501.15361. Same settings and seed, same
-    adapters, bit for bit on a CPU.
-
-    Args:
-        config: Settings to begin with; the defaults of `SimulationConfig` where None.
-        compare: Several runs from the same seeds instead of one: method names, each with overrides if need be
-            (`["centralized", "dec-lora", "dec-lora codec=none", "local"]`), or labels with their settings
-            (`{"q4": {"codec": "q4"}, "float32": {"codec": "none"}}`).
-        **settings: Settings to change; `SimulationConfig` documents each.
-
-    Returns:
-        The finished run, or with `compare` all of them.
-
-    Raises:
-        ConfigError, TopologyError, DataError, ModelError, CodecError, RunFolderError: A setting cannot be run; it is
-            named, and nothing was trained or written.
-        TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names client and round.
-        RunFolderError: The folder could not be completed after the last round. Nothing is lost: the error's `result`
-            is what would have been returned (of a comparison that stopped there, the runs that had finished).
-    """
-    if not isinstance(config, SimulationConfig | None):
-        raise ConfigError(
-            f"config={shown(config)} is no SimulationConfig. Give settings by name, as in simulate(clients=5), or what "
-            "`declora.SimulationConfig(...)` returns."
-        )
-    changes = settings if compare is None else {**settings, "compare": compare}
-    return run_all((config or SimulationConfig()).override(**changes))
+__all__ = ["computing", "configs_of", "ready", "run_all"]
 
 
 def run_all(base: SimulationConfig, *, resume: bool = False) -> SimulationResult | Comparison:
@@ -92,6 +49,8 @@ def _run_one(config: SimulationConfig, resume: bool) -> SimulationResult:
 
 def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
     _check_out(base, resume)
+    if base.out is not None and base.checkpoint_every is None:
+        base = base.override(checkpoint_every=base.rounds)  # a run that has finished is then kept by `resume`
     configs, overrides = configs_of(base), parse_overrides(base.compare or ())
     runs = ready(configs)  # everything is checked before the first run starts
     metrics = {label: run.metric.name for label, run in runs.items()}
@@ -205,6 +164,8 @@ def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None
         earlier = Earlier.nothing() if recording is None else recording.earlier
         notes = () if recording is None else recording.notes
         announce((*notes, *earlier.notes) if resume else (), _shown(config))
+        for line in header(run, label):
+            say(line, _shown(config))
         progress = stack.enter_context(closing(Progress(config.rounds, label, _shown(config), done=earlier.event)))
 
         def observe(record: RoundRecord) -> None:

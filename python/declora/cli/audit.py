@@ -4,8 +4,7 @@ import argparse
 from typing import Any
 
 import declora
-from declora.cli.notes import notes_on_stderr
-from declora.config import SETTINGS
+from declora.cli.notes import add_progress, notes_on_stderr, progress_of
 from declora.errors import RunFolderError
 
 __all__ = ["add_to"]
@@ -22,14 +21,14 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     parser.add_argument("run", metavar="RUN", help="folder of the run or comparison: what --out named")
     parser.add_argument("--replay", action="store_true", help="recompute the run and its digests, too, as verify does")
-    parser.add_argument("--progress", metavar="BOOL", nargs="?", const="true", help="as in simulate")
+    add_progress(parser)
     parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
     """Prints what was found; an error, and so a status of 1, where something is broken."""
-    progress = None if options.progress is None else SETTINGS["progress"].parse(options.progress)
-    with notes_on_stderr():
+    progress = progress_of(options, options.progress)
+    with notes_on_stderr(options):
         found = declora.audit(options.run, replay=options.replay, progress=progress)
     print(found)
     if not found.holds:

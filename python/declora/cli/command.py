@@ -3,14 +3,34 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import declora
-from declora.cli import audit, compare, conformance, methods, plan, reproduce, resume, simulate, topology, verify
+from declora.cli import (
+    audit,
+    compare,
+    completion,
+    conformance,
+    init,
+    methods,
+    plan,
+    reproduce,
+    resume,
+    simulate,
+    topology,
+    validate,
+    verify,
+)
 from declora.cli.edges import discard_output, prepare_streams
-from declora.errors import DecloraError, cut
+from declora.errors import DecloraError, cut, nearest
+from declora.synonyms import SYNONYMS
 
 __all__ = ["run"]
+
+_COMMANDS = (
+    init, validate, simulate, resume, verify, audit, compare, plan, methods, reproduce, conformance, topology,
+    completion,
+)  # fmt: skip
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -53,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"declora {declora.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (simulate, resume, verify, audit, compare, plan, methods, reproduce, conformance, topology):
+    for command in _COMMANDS:
         command.add_to(commands)
     return parser
 
@@ -61,5 +81,19 @@ def _parser() -> argparse.ArgumentParser:
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in a line, not after sixty lines of usage."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parses the arguments of this command; a flag that it does not have is refused with the one that is meant."""
+        options, others = super().parse_known_args(args, namespace)
+        for flag in (other.partition("=")[0] for other in others if other.startswith("--")):
+            known = sorted(self._option_string_actions)
+            also = {_flag(word): [_flag(name) for name in names] for word, names in SYNONYMS.items()}
+            meant = " or ".join(name for name in nearest(flag, known, also) if name in known)
+            self.error(f"{flag} is not known{f'; did you mean {meant}?' if meant else ''}")
+        return options, others
+
     def error(self, message: str) -> NoReturn:
-        self.exit(_fail(f"{message}. See {self.prog} --help.", 2))
+        self.exit(_fail(f"{message}{'' if message.endswith('?') else '.'} See {self.prog} --help.", 2))
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -7,7 +7,7 @@ from typing import Any
 import declora
 from declora.config import SimulationConfig
 from declora.kinds import Real, Wholes
-from declora.settings import load_toml, parse_pair
+from declora.settings import from_file, parse_pair
 
 __all__ = ["add_to"]
 
@@ -35,9 +35,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = SimulationConfig()
-    if options.config is not None:
-        config = config.override(**load_toml(options.config))
+    given = [parse_pair(text) for text in options.set]
+    config = SimulationConfig() if options.config is None else from_file(options.config, given=dict(given))
     result = declora.compare(
         options.methods,
         config=config,
@@ -45,7 +44,7 @@ def _run(options: argparse.Namespace) -> None:
         budget=options.budget,
         rates=None if options.rates is None else _numbers(options.rates),
         out=options.out,
-        **dict(parse_pair(text) for text in options.set),
+        **dict(given),
     )
     print(result)
     print(f"Tables and figures: {Path(options.out) / 'comparison'}")

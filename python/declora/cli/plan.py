@@ -7,7 +7,7 @@ from typing import Any
 import declora
 from declora.config import SimulationConfig
 from declora.kinds import Bytes, Real
-from declora.settings import load_toml, parse_pair
+from declora.settings import from_file, parse_pair
 
 __all__ = ["add_to"]
 
@@ -33,17 +33,15 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = SimulationConfig()
-    if options.config is not None:
-        config = config.override(**load_toml(options.config))
+    given = [parse_pair(text) for text in options.set]
+    config = SimulationConfig() if options.config is None else from_file(options.config, given=dict(given))
     numbers = {
         name: Real(above=0).read(name, text)
         for name in ("seconds", "step_seconds", "round_seconds", "ratio")
         if (text := getattr(options, name)) is not None
     }
     size = None if options.bytes is None else Bytes().read("bytes", options.bytes)
-    changes = [parse_pair(text) for text in options.set]
-    plan = declora.plan_rounds(config, bytes=size, **numbers, **dict(changes))
+    plan = declora.plan_rounds(config, bytes=size, **numbers, **dict(given))
     print(plan)
     words = ["declora", "simulate", *(() if options.config is None else ("--config", options.config))]
     for text in options.set:

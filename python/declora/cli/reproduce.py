@@ -45,8 +45,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from declora.experiments import overview
-    from declora.report import to_text
+    from declora.experiments.overview import overview
+    from declora.report.tables import to_text
 
     seeds = Wholes(0).read("seeds", options.seeds)
     clients = None if options.clients is None else Wholes(1).read("clients", options.clients)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import declora
-from declora.cli.notes import notes_on_stderr
+from declora.cli.notes import add_progress, next_steps, notes_on_stderr, progress_of
 from declora.config import SETTINGS
 
 __all__ = ["add_to"]
@@ -21,16 +21,16 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     parser.add_argument("run", metavar="RUN", help="folder of the run or comparison: what --out named")
     parser.add_argument("--rounds", metavar="N", help="rounds of the whole run; default: as it was started")
-    parser.add_argument("--progress", metavar="BOOL", nargs="?", const="true", help="as in simulate")
+    add_progress(parser)
     parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
     from declora.report import place_of
 
-    given = {name: getattr(options, name) for name in ("rounds", "progress")}
-    settings = {name: SETTINGS[name].parse(text) for name, text in given.items() if text is not None}
-    with notes_on_stderr():
-        result = declora.resume(options.run, **settings)
+    rounds = None if options.rounds is None else SETTINGS["rounds"].kind.read("rounds", options.rounds)
+    with notes_on_stderr(options):
+        result = declora.resume(options.run, rounds=rounds, progress=progress_of(options, options.progress))
     print(result)
-    print(f"\nReport: {place_of(Path(options.run))}/report.html")
+    place = place_of(Path(options.run))
+    print(f"\n{next_steps(str(place), several=isinstance(result, declora.Comparison))}")

@@ -2,16 +2,18 @@
 
 import argparse
 import itertools
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import declora
-from declora.cli.notes import notes_on_stderr
-from declora.config import SETTINGS, SimulationConfig
+from declora.cli.notes import add_verbosity, next_steps, notes_on_stderr
+from declora.config import DEFAULTS, SETTINGS, SimulationConfig
 from declora.errors import ConfigError
 from declora.fields import Field
-from declora.kinds import Switch, Table
-from declora.settings import load_toml
+from declora.kinds import Choice, Switch, Table
+from declora.report.messages import say
+from declora.settings import check_places, from_file, to_toml
 
 __all__ = ["add_to"]
 
@@ -21,10 +23,14 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser(
         "simulate",
         help="run a federation in this process",
-        description="Without arguments: the embedded run.",
+        usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
+        description="Without arguments: the embedded run, which needs no download.",
+        epilog="A variable DECLORA_SETTING of the environment (DECLORA_DEVICE=cpu) is the default of that setting; the "
+        "file overrides it, and flags override the file.",
     )
     parser.add_argument("--config", metavar="FILE", help="settings in TOML (run.toml) or JSON; flags override them")
     parser.set_defaults(command=_run, settings={})
+    add_verbosity(parser)
     for section, settings in itertools.groupby(SETTINGS.values(), key=lambda setting: setting.section):
         group = parser.add_argument_group(section.title, section.about)
         for setting in settings:
@@ -33,10 +39,16 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def _add_flags(group: "argparse._ArgumentGroup", setting: Field) -> None:
     """Adds the flag of a setting, and one for each field where it is a table."""
-    switch: dict[str, Any] = {"nargs": "?", "const": "true", "metavar": "BOOL"}
-    options = switch if isinstance(setting.kind, Switch) else {"metavar": "VALUE"}
-    flag, text = "--" + setting.name.replace("_", "-"), setting.text.replace("%", "%%")
-    group.add_argument(flag, dest=setting.name, action=_Collect, help=text, **options)
+    options: dict[str, Any] = {"metavar": "VALUE"}
+    if isinstance(setting.kind, Switch):
+        options = {"nargs": "?", "const": "true", "metavar": "BOOL"}
+    elif isinstance(setting.kind, Choice):
+        options = {"metavar": f"{{{','.join(setting.kind.names)}}}"}
+    flag, default = "--" + setting.name.replace("_", "-"), getattr(DEFAULTS, setting.name)
+    text = setting.text
+    if default is not None:
+        text += f" [default: {default if isinstance(default, str) else to_toml(default)}]"
+    group.add_argument(flag, dest=setting.name, action=_Collect, help=text.replace("%", "%%"), **options)
     if isinstance(setting.kind, Table):
         for name in (f"{setting.name}.{field}" for field in setting.kind.fields):
             text = f"field of {setting.kind.whole}"
@@ -45,18 +57,29 @@ def _add_flags(group: "argparse._ArgumentGroup", setting: Field) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     config = SimulationConfig()
+    found = _from_environment()
+    config = config.override(**_changes(config, found))
     if options.config is not None:
-        config = config.override(**load_toml(options.config))
+        config = from_file(options.config, given=options.settings, base=config)
     config = config.override(**_changes(config, options.settings))
-    with notes_on_stderr():
+    check_places(config)
+    if options.verbose or options.quiet:
+        config = config.override(progress=False)
+    with notes_on_stderr(options):
+        if found:
+            say(f"Settings of the environment: {', '.join(found)}", config.progress)
         result = declora.simulate(config)
     from declora.cluster import leads  # loads torch, which the settings need not wait for
 
     if not leads():
         return
     print(result)
-    if config.out is not None:
-        print(f"\nReport: {config.out}/report.html")
+    print(f"\n{next_steps(config.out, several=config.compare is not None)}")
+
+
+def _from_environment() -> dict[str, str]:
+    """Returns the settings that the environment has: `DECLORA_DEVICE=cpu`; file and flags override them."""
+    return {name: os.environ[key] for name in SETTINGS if (key := f"DECLORA_{name.upper()}") in os.environ}
 
 
 def _changes(config: SimulationConfig, flags: Mapping[str, str]) -> dict[str, Any]:

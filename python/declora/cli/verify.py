@@ -4,8 +4,7 @@ import argparse
 from typing import Any
 
 import declora
-from declora.cli.notes import notes_on_stderr
-from declora.config import SETTINGS
+from declora.cli.notes import add_progress, notes_on_stderr, progress_of
 from declora.errors import RunFolderError
 
 __all__ = ["add_to"]
@@ -20,14 +19,14 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         "compares its newest checkpoint and its adapters. Takes as long as the run did, and changes nothing.",
     )
     parser.add_argument("run", metavar="RUN", help="folder of the run or comparison: what --out named")
-    parser.add_argument("--progress", metavar="BOOL", nargs="?", const="true", help="as in simulate")
+    add_progress(parser)
     parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
     """Prints what was found; an error, and so a status of 1, where something differs."""
-    progress = None if options.progress is None else SETTINGS["progress"].parse(options.progress)
-    with notes_on_stderr():
+    progress = progress_of(options, options.progress)
+    with notes_on_stderr(options):
         found = declora.verify(options.run, progress=progress)
     print(found)
     if not found.holds:

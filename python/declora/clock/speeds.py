@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from declora import seeds
 from declora.errors import ConfigError, shown
@@ -67,6 +65,8 @@ class Drawn(Speeds):
     def _around(self, median: float, spread: float, what: str, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         if spread == 0:
             return np.full(len(numbers), median)
+        from scipy.special import ndtri
+
         return median * np.exp(spread * ndtri(_uniform(seeds.derive(self._seed, "clock", what), numbers)))
 
 
@@ -86,6 +86,8 @@ class Traced(Speeds):
     _LEAST: ClassVar[dict[str, float]] = {"step": 0.0, "latency": 0.0, "bandwidth": np.finfo(np.float64).tiny}
 
     def __init__(self, path: str) -> None:
+        import pandas as pd
+
         self._path = path
         try:
             table = pd.read_csv(Path(path).expanduser())

@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -117,6 +118,8 @@ def of_environment() -> Cluster | None:
         ) from error
     _joined.append(Cluster(dist.get_rank(), dist.get_world_size()))
     atexit.register(_joined[0].end)
+    if _joined[0].rank:
+        logging.getLogger("declora").setLevel(logging.WARNING)  # what there is to be said, rank 0 says
     return _joined[0]
 
 

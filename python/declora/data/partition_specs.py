@@ -3,17 +3,19 @@
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from declora.data import schemes
 from declora.data.partitioner import divide_by
-from declora.data.text_data import TextData
 from declora.errors import ConfigError, DataError, shown
 from declora.seeds import generator
 from declora.spec import Literal, Option, parse_spec, spelled
+
+if TYPE_CHECKING:
+    from declora.data.text_data import TextData
 
 __all__ = ["divide", "parse_partition"]
 
@@ -30,7 +32,7 @@ def parse_partition(spec: str) -> tuple[str, Any]:
     return kind, next(iter(options.values()), None)
 
 
-def divide(spec: Any, data: TextData, clients: int, seed: int) -> tuple[str, schemes.Shards]:
+def divide(spec: Any, data: "TextData", clients: int, seed: int) -> tuple[str, schemes.Shards]:
     """Returns the name and the shards, not sorted, of a checked number of clients; see `partition`."""
     if callable(spec):
         return spelled(spec), divide_by(spec, data, clients, generator(seed, "partition", "own"))
@@ -45,7 +47,7 @@ def divide(spec: Any, data: TextData, clients: int, seed: int) -> tuple[str, sch
 class _Request:
     kind: str
     shown: str
-    data: TextData
+    data: "TextData"
     clients: int
     seed: int
 

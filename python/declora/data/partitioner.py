@@ -1,14 +1,16 @@
 """Partitions that users write in Python."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from declora.data.text_data import TextData
 from declora.errors import ConfigError, shown
 from declora.spec import described, spelled
+
+if TYPE_CHECKING:
+    from declora.data.text_data import TextData
 
 __all__ = ["Partitioner", "divide_by"]
 
@@ -17,7 +19,7 @@ __all__ = ["Partitioner", "divide_by"]
 class Partitioner(Protocol):
     """Who has which training rows: a function, or an object with `__call__`, that goes to `simulate(partition=...)`."""
 
-    def __call__(self, data: TextData, clients: int, rng: np.random.Generator) -> Sequence[ArrayLike]:
+    def __call__(self, data: "TextData", clients: int, rng: np.random.Generator) -> Sequence[ArrayLike]:
         """Returns the rows of each client.
 
         Args:
@@ -32,7 +34,7 @@ class Partitioner(Protocol):
 
 
 def divide_by(
-    partitioner: Callable[..., object], data: TextData, clients: int, rng: np.random.Generator
+    partitioner: Callable[..., object], data: "TextData", clients: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
     """Returns what a user's partitioner gives, checked.
 

@@ -93,7 +93,7 @@ class Recorder:
 
 def _facts(result: SimulationResult) -> dict[str, Any]:
     federation = result.federation
-    talks = federation.exchange is not None
+    talks = not federation.exchange.silent
     links, count = choose_links(federation.topology.edges(0) if talks else [])
     return {
         "format": FORMAT,

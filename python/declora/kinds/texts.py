@@ -55,13 +55,13 @@ class Choice(Text):
     """Takes one of a few names."""
 
     def __init__(self, names: Collection[str]) -> None:
-        self._names = names
+        self.names = names
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the name."""
         text = super().check(name, value)
-        if text not in self._names:
-            raise unknown_name(name, text, self._names)
+        if text not in self.names:
+            raise unknown_name(name, text, self.names)
         return text
 
 

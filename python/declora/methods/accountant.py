@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from declora import process
 from declora.errors import ConfigError
@@ -102,6 +101,7 @@ def least_sigma(*, rate: float, steps: int, epsilon: float, delta: float, accoun
 
     The arguments are those of `epsilon_of`.
     """
+    from scipy.optimize import brentq
 
     def excess(log_sigma: float) -> float:
         spent = epsilon_of(rate=rate, sigma=math.exp(log_sigma), steps=steps, delta=delta, accountant=accountant)

@@ -6,21 +6,26 @@ Everything here reads two plain data frames. `history` has one row per round (`r
 which it was not measured.
 """
 
-from declora.report.belongings import place_of
-from declora.report.claim import find_run
-from declora.report.comparison import comparison_table
-from declora.report.earlier import Earlier
-from declora.report.folder_errors import reason
-from declora.report.graph import choose_links, plot_topology, topology_figure
-from declora.report.html import CLIENTS, RunSummary, comparison_report, file_name, run_report
-from declora.report.json_lines import read_metrics
-from declora.report.plots import comparison_figure, run_figure
-from declora.report.progress import Progress, announce
-from declora.report.run_folder import RunFolder
-from declora.report.run_log import RunLog
-from declora.report.style import house_style
-from declora.report.tables import cut, format_bytes, format_seconds, to_markdown, to_text
-from declora.report.tensorboard import TensorBoardLog
+from typing import TYPE_CHECKING
+
+from declora.lazily import exports
+
+if TYPE_CHECKING:
+    from declora.report.belongings import place_of
+    from declora.report.claim import find_run
+    from declora.report.comparison import brief_table, comparison_table
+    from declora.report.earlier import Earlier
+    from declora.report.folder_errors import reason
+    from declora.report.graph import choose_links, plot_topology, topology_figure
+    from declora.report.html import CLIENTS, RunSummary, comparison_report, file_name, run_report
+    from declora.report.json_lines import read_metrics
+    from declora.report.plots import comparison_figure, run_figure
+    from declora.report.progress import Progress, announce
+    from declora.report.run_folder import RunFolder
+    from declora.report.run_log import RunLog
+    from declora.report.style import house_style
+    from declora.report.tables import cut, format_bytes, format_seconds, to_markdown, to_text
+    from declora.report.tensorboard import TensorBoardLog
 
 __all__ = [
     "CLIENTS",
@@ -31,6 +36,7 @@ __all__ = [
     "RunSummary",
     "TensorBoardLog",
     "announce",
+    "brief_table",
     "choose_links",
     "comparison_figure",
     "comparison_report",
@@ -51,3 +57,37 @@ __all__ = [
     "to_text",
     "topology_figure",
 ]
+
+__getattr__ = exports(
+    __name__,
+    {
+        "CLIENTS": "html",
+        "Earlier": "earlier",
+        "Progress": "progress",
+        "RunFolder": "run_folder",
+        "RunLog": "run_log",
+        "RunSummary": "html",
+        "TensorBoardLog": "tensorboard",
+        "announce": "progress",
+        "brief_table": "comparison",
+        "choose_links": "graph",
+        "comparison_figure": "plots",
+        "comparison_report": "html",
+        "comparison_table": "comparison",
+        "cut": "tables",
+        "file_name": "html",
+        "find_run": "claim",
+        "format_bytes": "tables",
+        "format_seconds": "tables",
+        "house_style": "style",
+        "place_of": "belongings",
+        "plot_topology": "graph",
+        "read_metrics": "json_lines",
+        "reason": "folder_errors",
+        "run_figure": "plots",
+        "run_report": "html",
+        "to_markdown": "tables",
+        "to_text": "tables",
+        "topology_figure": "graph",
+    },
+)

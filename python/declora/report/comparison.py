@@ -11,7 +11,7 @@ from declora.metrics import METRICS, Metric
 from declora.report.records import best_measured, common_metric, last_measured, phase_seconds, total_bytes
 from declora.report.tables import MISSING
 
-__all__ = ["comparison_table"]
+__all__ = ["brief_table", "comparison_table"]
 
 
 def comparison_table(
@@ -80,6 +80,18 @@ def comparison_table(
         ratio = total / total[reference]
     table["bytes_ratio"] = np.where(np.isfinite(ratio), ratio, np.nan)
     return table
+
+
+def brief_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns what of a `comparison_table` a terminal of 80 columns has room for: who, how good, how dear.
+
+    Of the quality, what the averaged model and the clients' mean have after the last round; where privacy is spent, it
+    is there, too.
+    """
+    kept = [name for name in table.columns if name.startswith("average_") and name.endswith("_last")][:1]
+    kept += [name for name in table.columns if name.endswith("_mean_last")][:1]
+    kept = ["method", *kept, *(["epsilon"] if "epsilon" in table else []), "bytes_total", "seconds"]
+    return table[kept]
 
 
 def _answers(histories: Iterable[pd.DataFrame], headline: Metric | None) -> tuple[str, ...]:

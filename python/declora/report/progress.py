@@ -1,14 +1,15 @@
-"""Says what a run has to say while it runs: its notes, then a bar over the rounds; quiet where nobody looks."""
+"""Shows the rounds of a run: a bar where somebody looks, a line now and then elsewhere."""
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 
-from tqdm import tqdm
+from tqdm.auto import tqdm  # which is a widget in a notebook
 
 from declora.metrics import METRICS
-from declora.report.messages import Messages
+from declora.report.messages import Messages, is_shown, say
 from declora.report.records import finite
-from declora.report.tables import format_value
+from declora.report.tables import format_seconds, format_value
 
 __all__ = ["Progress", "announce"]
 
@@ -20,6 +21,10 @@ _SHOWN = {
     "bytes_total": "sent",
 }
 _QUALITIES = {metric.average for metric in METRICS.values()}
+_SILENCE = 30.0
+"""Seconds after which a line is due."""
+_LINES = 10
+"""Lines of a whole run that is faster than that."""
 
 
 def announce(notes: Iterable[str], enabled: bool | None = None) -> None:
@@ -27,25 +32,22 @@ def announce(notes: Iterable[str], enabled: bool | None = None) -> None:
 
     Args:
         notes: Whole sentences.
-        enabled: As of `Progress`. Where that shows no bar, the lines go to the logger `declora` (level INFO), which the
-            command line prints.
+        enabled: As of `Progress`, see `say`.
     """
     for note in notes:
-        if _is_shown(enabled):
-            print(f"note: {note}", file=Messages())
-        else:
-            _LOG.info("note: %s", note)
+        say(f"note: {note}", enabled)
 
 
 class Progress:
     """Shows the rounds of a run on stderr, with the last measured loss, quality, consensus and bytes.
 
+    Where there is no bar, lines go to the logger `declora`: each round at level DEBUG, and with `enabled=None` one in
+    each tenth of the rounds, and after 30 s without one, at level INFO, which the command line prints.
+
     Args:
         total_rounds: rounds of the whole run.
-        description: stands before the bar.
-        enabled: True shows the bar, False shows nothing at all; None shows it if stderr is a terminal.
-        verbose: with `enabled=None` and no terminal, one line of the logger `declora` (level INFO) per
-            evaluated round.
+        description: stands before the bar, or the line.
+        enabled: True shows the bar, False none; None shows it if stderr is a terminal, or in a notebook.
         done: rounds that an earlier part of the run has finished.
     """
 
@@ -55,13 +57,13 @@ class Progress:
         description: str = "",
         enabled: bool | None = None,
         *,
-        verbose: bool = False,
         done: int = 0,
     ) -> None:
-        show = _is_shown(enabled)
         self.total_rounds = total_rounds
         self._description = description
-        self._log = verbose and enabled is None and not show
+        self._told = enabled is None
+        self._begun = self._last = time.monotonic()
+        self._first = self._done = self._said = done
         self._values: dict[str, str] = {}
         self._bar = (
             tqdm(
@@ -72,7 +74,7 @@ class Progress:
                 file=Messages(),
                 dynamic_ncols=True,
             )
-            if show
+            if is_shown(enabled)
             else None
         )
 
@@ -87,29 +89,35 @@ class Progress:
             for name in _SHOWN
             if headline is None or name == headline.average or name not in _QUALITIES
         }
-        measured = {name: value for name, value in values.items() if value is not None}
-        self._values |= {name: _format(name, value) for name, value in measured.items()}
+        self._values |= {name: _format(name, value) for name, value in values.items() if value is not None}
+        self._done += 1
         # Always in the same order, so that nothing jumps when a value comes in late.
         shown = {short: self._values[name] for name, short in _SHOWN.items() if name in self._values}
-        if self._bar is not None:
+        if self._bar is None:
+            self._log(shown)
+        else:
             # One redraw per round: set_postfix alone would add another.
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update(1)
-        elif self._log and _QUALITIES & measured.keys():
-            texts = ", ".join(f"{name} {value}" for name, value in shown.items())
-            prefix = f"{self._description}: " if self._description else ""
-            _LOG.info("%sround %s/%d: %s", prefix, record.get("round", "?"), self.total_rounds, texts)
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
 
-
-def _is_shown(enabled: bool | None) -> bool:
-    if enabled is None:
-        return Messages().isatty()
-    return enabled
+    def _log(self, shown: Mapping[str, str]) -> None:
+        """Logs a round, so that it is seen where a line is due."""
+        now = time.monotonic()
+        tenth = self._done * _LINES // self.total_rounds > self._said * _LINES // self.total_rounds
+        due = self._told and (tenth or now - self._last >= _SILENCE)
+        if due:
+            self._said, self._last = self._done, now
+        left = (now - self._begun) / (self._done - self._first) * (self.total_rounds - self._done)
+        texts = [f"{name} {value}" for name, value in shown.items()]
+        texts += [f"about {format_seconds(left)} left"] if self._done < self.total_rounds else []
+        prefix = f"{self._description}: " if self._description else ""
+        text = f"{prefix}round {self._done}/{self.total_rounds}: {', '.join(texts)}"
+        _LOG.log(logging.INFO if due else logging.DEBUG, "%s", text)
 
 
 def _format(name: str, value: float) -> str:

@@ -1,8 +1,7 @@
 """Builds a topology from a name, a graph or a matrix."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
@@ -12,7 +11,6 @@ from declora.errors import TopologyError, shown
 from declora.topology import schedules
 from declora.topology.check import as_matrix, check_clients, check_connected
 from declora.topology.given import GraphSchedule
-from declora.topology.graphs import is_static, named_graph
 from declora.topology.labels import label_notes, ordered_nodes
 from declora.topology.names import TopologyName, parse_name
 from declora.topology.size import check_dense, check_fits
@@ -28,6 +26,9 @@ from declora.topology.weights import (
     law_of,
     weigh,
 )
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["build_topology", "server"]
 
@@ -62,7 +63,7 @@ def build_topology(
     law = None if samples is None else law_of(samples, clients)
     if isinstance(spec, str):
         return _from_name(parse_name(spec), clients, rule, seed, law)
-    if isinstance(spec, nx.Graph):
+    if _is_graph(spec):
         return _from_graph("graph", spec, clients, rule, law)
     if isinstance(spec, GraphSchedule):
         return _from_schedule(spec, clients, rule, seed, law)
@@ -102,6 +103,8 @@ def server(clients: int, samples: ArrayLike | None = None) -> Topology:
 
 
 def _from_name(name: TopologyName, clients: int, rule: str, seed: int, law: Law) -> Topology:
+    from declora.topology.graphs import is_static, named_graph
+
     check_fits(name, clients)
     if not is_static(name):
         _refuse_weights(str(name), rule)
@@ -154,7 +157,7 @@ def _from_schedule(schedule: GraphSchedule, clients: int, rule: str, seed: int, 
     for t in range(period):
         graph = schedule.graph(t, clients, seeds.generator(seed, "graph-schedule", t))
         where = f"{name}, round {t}"
-        if isinstance(graph, nx.Graph):
+        if _is_graph(graph):
             if strangers := [node for node in graph if not _is_client(node, clients)]:
                 raise TopologyError(
                     f"topology={where!r}: node {shown(strangers[0])} is no client; they are 0..{clients - 1}."
@@ -184,6 +187,12 @@ def _from_schedule(schedule: GraphSchedule, clients: int, rule: str, seed: int, 
     )
 
 
+def _is_graph(value: Any) -> "TypeGuard[nx.Graph[Any]]":
+    import networkx as nx
+
+    return isinstance(value, nx.Graph)
+
+
 def _is_client(node: object, clients: int) -> bool:
     whole = isinstance(node, int | np.integer) and not isinstance(node, bool)
     return whole and 0 <= int(node) < clients  # type: ignore[call-overload]
@@ -198,7 +207,8 @@ def _law_notes(law: Law) -> tuple[str, ...]:
 
 
 def _unused_weights(graph: "nx.Graph[Any]", rule: str) -> tuple[str, ...]:
-    if len(set(nx.get_edge_attributes(graph, "weight").values())) < 2:
+    edges: Any = graph.edges(data="weight")
+    if len({weight for *_, weight in edges if weight is not None}) < 2:
         return ()
     return (
         f"The edge weights of the graph are not used: those of gossip are {rule}. Give a mixing matrix to set them.",

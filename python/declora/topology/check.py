@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array, issparse
-from scipy.sparse.csgraph import connected_components
 
 from declora.errors import TopologyError, shown
 
@@ -110,6 +108,8 @@ def check_weights(
 
 def check_connected(matrices: Sequence[csr_array], *, name: str) -> None:
     """Raises `TopologyError` where some client cannot reach another over all rounds together."""
+    from scipy.sparse.csgraph import connected_components
+
     clients = matrices[0].shape[0]
     union = matrices[0] if len(matrices) == 1 else csr_array(sum(matrices[1:], start=matrices[0]))
     count, label = connected_components(union, directed=True, connection="strong")
@@ -133,6 +133,8 @@ def check_mixes(matrix: csr_array, *, name: str) -> None:
     """
     if matrix.shape[0] == 1 or np.any(matrix.diagonal() > 0):
         return
+    import networkx as nx
+
     if not nx.is_aperiodic(nx.from_scipy_sparse_array(matrix, create_using=nx.DiGraph)):
         raise TopologyError(
             f"topology={name!r}: every self weight is 0 and clients only swap values, so they never agree; "

@@ -1,14 +1,16 @@
 """A schedule of graphs from a class of the user's."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from declora.spec import spelled
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["GraphSchedule"]
 

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Hashable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 
 from declora.errors import TopologyError, shown
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["in_order", "label_notes", "ordered_nodes"]
 

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import block_array, csr_array, diags_array
-from scipy.sparse.linalg import minres
 
 __all__ = ["is_coarse", "unrounded"]
 
@@ -61,6 +60,8 @@ def _worst(matrix: csr_array, column_stochastic: bool) -> float:
 
 
 def _scaled(matrix: csr_array, column_stochastic: bool) -> csr_array:
+    from scipy.sparse.linalg import minres
+
     n = matrix.shape[0]
     rows, columns = matrix.tocoo().coords
     sums: list[NDArray[np.float64]] = [np.asarray(matrix.sum(axis=axis), dtype=np.float64) for axis in (1, 0)]

@@ -3,9 +3,8 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, eye_array
@@ -14,7 +13,9 @@ from declora.errors import TopologyError
 from declora.plan import edges_of
 from declora.topology.check import TOLERANCE, as_matrix, check_clients, check_connected, check_mixes, check_weights
 from declora.topology.rounding import is_coarse, unrounded
-from declora.topology.spectrum import largest_eigenvalue, second_modulus
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["Topology"]
 
@@ -161,12 +162,16 @@ class Topology:
         factor of a round; 0 where the period averages exactly. Computed on first use, by sparse solvers for
         many clients.
         """
+        from declora.topology.spectrum import second_modulus
+
         reversible = self.symmetric if self.law is None else not self.directed
         return second_modulus(self.matrices, symmetric=reversible, law=self.law)
 
     @cached_property
     def least_eigenvalue(self) -> float:
         """Smallest eigenvalue of the mixing matrix, where there is one for all rounds, and it is symmetric."""
+        from declora.topology.spectrum import largest_eigenvalue
+
         (matrix,) = self.matrices
         return 1.0 - largest_eigenvalue(csr_array(eye_array(self.clients) - matrix))
 
@@ -206,6 +211,8 @@ class Topology:
 
         A `Graph` where the weights are symmetric, else a `DiGraph` with edges from sender to receiver.
         """
+        import networkx as nx
+
         graph: nx.Graph[Any] = nx.Graph() if self.symmetric else nx.DiGraph()
         graph.add_nodes_from(range(self.clients))
         matrix = self.weights(t).tocoo()

@@ -5,16 +5,17 @@ client j, with an empty diagonal. Mixing matrices have the same orientation.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, diags_array
 
 from declora.errors import TopologyError, shown, unknown_name
 from declora.topology.labels import ordered_nodes
-from declora.topology.spectrum import largest_eigenvalue
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = [
     "EVEN_SPLIT",
@@ -169,6 +170,8 @@ def _laplacian(received: csr_array, name: str) -> csr_array:
     if received.nnz == 0:
         return _with_self_weights(received)
     laplacian = csr_array(diags_array(np.diff(received.indptr).astype(np.float64)) - received)
+    from declora.topology.spectrum import largest_eigenvalue
+
     weight = 2.0 / (3.0 * largest_eigenvalue(laplacian))
     return _with_self_weights(_weighted(received, np.full(received.nnz, weight)))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from declora import seeds
 from declora.federation import Federation
 
-__all__ = ["ClientOrder", "Order", "PoissonOrder", "length_slices", "orders_of", "steps_per_round"]
+__all__ = ["ClientOrder", "Order", "PoissonOrder", "length_slices", "orders_of", "steps_per_round", "work_in_words"]
 
 
 class Order(ABC):
@@ -146,6 +146,18 @@ def steps_per_round(orders: Sequence[Order], *, steps: int | None, epochs: int |
     if epochs is None:
         return np.full(len(orders), steps, dtype=np.int64)
     return np.array([epochs * order.steps_per_epoch for order in orders], dtype=np.int64)
+
+
+def work_in_words(steps: NDArray[np.int64], epochs: int | None) -> str:
+    """Returns what K means: `5 steps`, or `1 epoch (12 to 17 steps)` by the clients' shares of the data.
+
+    Args:
+        steps: Of each client in a round, int64 `[clients]`.
+        epochs: Passes over its data, where these were asked for.
+    """
+    least, most = int(steps.min()), int(steps.max())
+    words = f"{most} step{'s' if most != 1 else ''}" if least == most else f"{least} to {most} steps"
+    return words if epochs is None else f"{epochs} epoch{'s' if epochs != 1 else ''} ({words})"
 
 
 def length_slices(lengths: NDArray[np.int64], *, smallest: int = 8, most: int = 4) -> list[NDArray[np.int64]]:
