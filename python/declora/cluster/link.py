@@ -73,7 +73,7 @@ class Link:
         """
         if isinstance(content, bytes):
             content = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else _NOTHING
-        if not self.why:
+        if not self.why or kind is Kind.END:  # an end is answered with one, else the other would wait for it
             self._outgoing.put((kind, number, content))
 
     def receive(self, kind: Kind, number: int) -> torch.Tensor:
@@ -122,8 +122,6 @@ class Link:
                     kind, number, content = self._outgoing.get(timeout=self._patience / 4)
                 except queue.Empty:
                     kind, number, content = Kind.ALIVE, 0, _NOTHING
-                if self.why and kind is not Kind.END:
-                    return
                 self._give(torch.tensor([kind, number, len(content)]))
                 self._give(content)
                 if kind is Kind.END:
