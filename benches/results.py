@@ -1,7 +1,8 @@
 """Measures the pages of docs/results and writes them there: `python benches/results.py DATA [PAGE ...]`.
 
 DATA holds a folder for each task (sst2, mrpc, ag_news). Runs are kept in runs/results: interrupted, it goes on when
-called again, and a table whose runs have all finished is only written anew.
+called again, and a table whose runs have all finished is only written anew. Pages of `tuned.py`, methods with the
+learning rate of each, are run where they are named; `tuned` names them all.
 """
 
 import subprocess
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 import declora
+from declora.experiments import Reproduction
+from tuned import TUNED, tuned
 
 OUT = Path("runs/results")
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -25,13 +28,17 @@ PAGES: dict[str, tuple[str, tuple[str, ...] | None]] = {
 
 def main() -> None:
     """Runs what is asked for, or all of it."""
-    if len(sys.argv) < 2 or not PAGES.keys() >= set(sys.argv[2:]):
-        sys.exit(f"{__doc__}\nPages: {', '.join(PAGES)}")
+    if len(sys.argv) < 2 or not {*PAGES, "tuned", *TUNED} >= set(sys.argv[2:]):
+        sys.exit(f"{__doc__}\nPages: {', '.join([*PAGES, *TUNED])}")
     measured = commit()  # before the first page is written, which changes the checkout
-    for name in sys.argv[2:] or PAGES:
-        experiment, tasks = PAGES[name]
+    asked = sys.argv[2:] or PAGES
+    for name in [page for one in asked for page in (TUNED if one == "tuned" else (one,))]:
         start = time.perf_counter()
-        result = declora.reproduce(experiment, scale="small", tasks=tasks, data=sys.argv[1], out=OUT)
+        if name in TUNED:
+            result: Reproduction = tuned(name, sys.argv[1], OUT)
+        else:
+            experiment, tasks = PAGES[name]
+            result = declora.reproduce(experiment, scale="small", tasks=tasks, data=sys.argv[1], out=OUT)
         print(result)
         document = result.document(commit=measured)
         (DOCS / f"{name}.md").write_text(document.markdown(f"{name}-"), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -438,3 +439,26 @@ def test_the_command_of_a_table_runs_it_again():
     assert plan.command == (
         "declora reproduce table2 --scale small --data 'sst2=a b' --seeds 3,4 --k epochs --set device=cpu"
     )
+
+
+def test_a_page_of_tuned_methods_runs_small_and_every_page_has_settings_that_can_be_run(
+    site, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benches"))
+    from tuned import TUNED, tuned
+
+    tokenizer.save_pretrained(site / "model")
+    tiny = {"rounds": 1, "local_steps": 1, "lora": {"r": 2}, "rates": [1e-2], "progress": False}
+    small = {**tiny, "model": str(site / "model"), "client_eval_samples": 2, "methods": ["dec-lora"]}
+    found = tuned("tuned-sst2-skew", site / "data", tmp_path, **small)
+    assert found.table["row"].tolist() == ["dec-lora"]
+    assert (tmp_path / "tuned-sst2-skew" / "comparison" / "table.md").exists()
+    planned = []
+    monkeypatch.setattr(declora, "compare", lambda rows, **settings: planned.append((rows, settings)))
+    for page in TUNED:
+        tuned(page, "data", tmp_path)
+    assert len(planned) == 12
+    for rows, settings in planned:
+        own = {name: value for name, value in settings.items() if name not in ("seeds", "rates", "out")}
+        for row in rows.values():
+            plan_federation(SimulationConfig(**own, **row))

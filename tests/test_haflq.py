@@ -103,7 +103,7 @@ def test_any_bytes_are_refused_or_decode_to_finite_numbers_of_the_columns_in_the
 
 def test_a_codec_that_is_not_there_is_refused():
     codec = MaskedCodec(parse_codec("q4"), UNITS)
-    with pytest.raises(CodecError, match="carried has 2, but codec='q4:block=256,norm=max' goes to 1 alone"):
+    with pytest.raises(CodecError, match="carried has 2, but codec='q4:block=256,norm=max' goes to 1"):
         framed(codec, rows_of(CLIENTS, COLUMNS).numpy(), coded(2))
 
 

@@ -94,7 +94,8 @@ class MaskedCodec:
             if (own != self._columns(fields)).any():
                 raise CodecError("carried splits a unit: a message has all columns of a unit, or none of them.")
             if fields.max(initial=0) > len(self._codecs):
-                raise CodecError(f"carried has {fields.max()}, but codec={self._codec.plain!r} goes to 1 alone.")
+                known = len(self._codecs)
+                raise CodecError(f"carried has {fields.max()}, but codec={self._codec.plain!r} goes to {known}.")
             bits = (fields[:, None] >> self._bits) & 1
             payload = np.packbits(bits.ravel(), bitorder="little").tobytes()
             for code, codec in enumerate(self._codecs, start=1):

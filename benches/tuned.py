@@ -1,0 +1,56 @@
+"""Methods with the learning rate of each, on three tasks divided in four ways: what benches/results.py runs by name.
+
+Each page is a comparison by `declora.compare`, which keeps what has finished: interrupted, it goes on when called
+again. Sizes are for two cores: all-MiniLM-L6-v2, five clients on a ring (label skew: as many as it has rows), 20 rounds
+of 5 steps of 4 texts, one seed, three rates.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import declora
+from declora.experiments import MethodComparison
+
+_BASE: dict[str, Any] = {
+    "model": "minilm", "clients": 5, "topology": "ring", "codec": "none", "lora": {"r": 16}, "rounds": 20,
+    "local_steps": 5, "batch_size": 4, "eval_every": 10, "eval_samples": 2000, "client_eval_samples": 200,
+}  # fmt: skip
+_SKEW = {
+    "binary": {"clients": 3, "partition": "labels:[[.15,.85],[.85,.15],[.5,.5]]"},  # the paper's
+    "four": {"clients": 4, "partition": "labels:[[.7,.1,.1,.1],[.1,.7,.1,.1],[.1,.1,.7,.1],[.1,.1,.1,.7]]"},
+}
+_MIXED = {"ranks": [4, 8, 16, 24, 28]}
+_METHODS = (
+    "dec-lora", "tad-lora:interval=5", "decaf", "lora-fair", "fedrot", "hafl", "gradient-tracking", "dfed-salt",
+    "fedavg",
+)  # fmt: skip
+_OF_RANKS = ("dec-lora", "decaf", "hetlora", "hafl")
+_DIVISIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "iid": ({}, _METHODS),
+    # As in the page `methods`: counted alike, most of what is averaged would be of one label.
+    "dirichlet": ({"partition": "dirichlet:0.1", "weights": "samples"}, _METHODS),
+    "skew": ({}, _METHODS),
+    "ranks": (_MIXED, _OF_RANKS),
+}
+TASKS = {"sst2": "binary", "mrpc": "binary", "ag_news": "four"}
+TUNED = tuple(f"tuned-{task}-{division}" for task in TASKS for division in _DIVISIONS)
+"""Names of the pages."""
+
+
+def tuned(page: str, data: str | Path, out: str | Path, **smaller: Any) -> MethodComparison:
+    """Runs what is missing of a page, and returns the comparison.
+
+    Args:
+        page: One of `TUNED`.
+        data: Has a folder for each task.
+        out: Folder of the page's runs.
+        **smaller: Other arguments and settings of `declora.compare`.
+    """
+    _, task, division = page.split("-")
+    settings, methods = _DIVISIONS[division]
+    if division == "skew":
+        settings = _SKEW[TASKS[task]]
+    rows: Mapping[str, Mapping[str, Any]] = {name: {"method": name} for name in smaller.pop("methods", methods)}
+    usual = {"seeds": 1, "rates": [2e-3, 5e-3, 1e-2], "data": f"{task}={Path(data) / task}"}
+    return declora.compare(rows, out=Path(out) / page, **{**_BASE, **settings, **usual, **smaller})
