@@ -166,7 +166,7 @@ def test_an_inner_run_can_be_run_again_alone(simulate, tmp_path):
     before = snapshot(out)
     with pytest.raises(RunFolderError, match=r"a_b' holds a run"):
         simulate(method="local", out=config["out"])
-    again = simulate(method="local", out=config["out"], overwrite=True)
+    again = simulate(method="local", out=config["out"], overwrite=True, checkpoint_every=config["checkpoint_every"])
     assert torch.equal(again.average.row, first["a b"].average.row)
     after = snapshot(out)
     assert after.keys() == before.keys()

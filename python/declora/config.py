@@ -267,7 +267,8 @@ class SimulationConfig:
     beside it, in a folder whose name ends with .declora-new."""
     checkpoint_every: Annotated[int | None, Whole(1, _MILLION), SHARED] = None
     """Rounds between checkpoints, from which `declora resume` goes on with the run; the last round is always one. They
-    are in `out`, the last two of them, and the last one stays. None: none are written."""
+    are in `out`, the last two of them, and the last one stays. None: none are written, but with `compare` that of each
+    run's last round, so that runs that have finished are not run again."""
     ledger: Annotated[bool, SHARED] = False
     """Whether `out` has a ledger of the run, too, which `declora audit` checks: of each round the digests of every
     client's message and adapter, signed by it (Ed25519) and chained to the round before."""
