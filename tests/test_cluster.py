@@ -16,6 +16,7 @@ import declora
 from clusters import MemoryCluster, memory_clusters, run_ranks, together
 from conftest import tiny_bert
 from declora import ConfigError, SimulationConfig
+from declora.cli import main
 from declora.cluster import Kind, LinkLost, Site, divide
 from declora.exchange import SpreadExchange, known_to, neighbouring
 from declora.prepare import prepare
@@ -260,3 +261,19 @@ def test_processes_give_the_bits_of_one_and_go_on_without_those_that_are_killed_
     assert lost["clients_lost"][4:] == [1, 2, 2, 2] or lost["clients_lost"][4:] == [1, 1, 2, 2]
     assert re.search("Rank 2 with clients 2 to 2 was lost in round [45]: its connection was closed", lost["notes"])
     assert re.search("Rank 3 with clients 3 to 3 was lost in round [67]: it was silent for 3 s", lost["notes"])
+
+
+@pytest.mark.parametrize(
+    ("size", "arguments", "why"),
+    [
+        ("2", ["methods"], "only `declora simulate` and `declora resume` run over several ranks"),
+        ("two", ["methods"], "WORLD_SIZE='two' must be the number of ranks"),
+        ("2", ["simulate"], "the other ranks cannot be reached"),
+    ],
+)
+def test_what_was_started_wrongly_ends_in_a_line(size, arguments, why, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(arguments) == 1
+    assert why in capsys.readouterr().err

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from declora.errors import ConfigError, shown
+
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["alone", "memory", "seeded", "tensor_float_32", "usual_torch"]
+__all__ = ["alone", "memory", "ranks", "seeded", "tensor_float_32", "usual_torch"]
 
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 """It warns whoever imports PEFT that one fast kernel of many is not there, which concerns nobody here."""
@@ -34,6 +36,18 @@ def alone() -> Iterator[None]:
     """Keeps the other threads of this process out of all that is done `alone`; a thread may be so more than once."""
     with _lock:
         yield
+
+
+def ranks() -> int:
+    """Returns how many processes this one was started together with, as torchrun says: 1 where it is by itself.
+
+    Raises:
+        ConfigError: The environment says something that is no number.
+    """
+    said = os.environ.get("WORLD_SIZE") or "1"
+    if not said.isdecimal():
+        raise ConfigError(f"WORLD_SIZE={shown(said)} must be the number of ranks. Set it, or unset it to run alone.")
+    return max(1, int(said))
 
 
 def memory() -> int:

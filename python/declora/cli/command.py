@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import declora
+from declora import process
 from declora.cli import (
     audit,
     compare,
@@ -22,7 +23,7 @@ from declora.cli import (
     verify,
 )
 from declora.cli.edges import discard_output, prepare_streams
-from declora.errors import DecloraError, cut, nearest
+from declora.errors import ConfigError, DecloraError, cut, nearest
 from declora.synonyms import SYNONYMS
 
 __all__ = ["run"]
@@ -54,6 +55,11 @@ def run(arguments: Sequence[str] | None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         options = _parser().parse_args(arguments)
+        if process.ranks() > 1 and not getattr(options, "spread", False):
+            raise ConfigError(
+                "only `declora simulate` and `declora resume` run over several ranks, and WORLD_SIZE="
+                f"{process.ranks()}. Start this without torchrun."
+            )
         options.command(options)
     except DecloraError as error:
         return _fail(f"{type(error).__name__}: {error}", 1)

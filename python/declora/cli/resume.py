@@ -22,7 +22,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("run", metavar="RUN", help="folder of the run or comparison: what --out named")
     parser.add_argument("--rounds", metavar="N", help="rounds of the whole run; default: as it was started")
     add_progress(parser)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run, spread=True)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -31,6 +31,10 @@ def _run(options: argparse.Namespace) -> None:
     rounds = None if options.rounds is None else SETTINGS["rounds"].kind.read("rounds", options.rounds)
     with notes_on_stderr(options):
         result = declora.resume(options.run, rounds=rounds, progress=progress_of(options, options.progress))
+    from declora.cluster import leads  # loads torch
+
+    if not leads():
+        return
     print(result)
     place = place_of(Path(options.run))
     print(f"\n{next_steps(str(place), several=isinstance(result, declora.Comparison))}")

@@ -29,7 +29,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         "file overrides it, and flags override the file.",
     )
     parser.add_argument("--config", metavar="FILE", help="settings in TOML (run.toml) or JSON; flags override them")
-    parser.set_defaults(command=_run, settings={})
+    parser.set_defaults(command=_run, spread=True, settings={})
     add_verbosity(parser)
     for section, settings in itertools.groupby(SETTINGS.values(), key=lambda setting: setting.section):
         group = parser.add_argument_group(section.title, section.about)

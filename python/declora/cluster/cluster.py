@@ -3,7 +3,6 @@
 import atexit
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from declora import process
 from declora.cluster.link import Kind, Link, LinkLost
 from declora.errors import ConfigError
 
@@ -105,7 +105,7 @@ def of_environment() -> Cluster | None:
     """
     if _joined:
         return _joined[0]
-    if int(os.environ.get("WORLD_SIZE", "1") or 1) < 2:
+    if process.ranks() < 2:
         return None
     try:
         if not dist.is_initialized():
@@ -113,7 +113,7 @@ def of_environment() -> Cluster | None:
     except (RuntimeError, ValueError) as error:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: the other ranks cannot be reached ({said[:200]}). Start all of "
+            f"WORLD_SIZE={process.ranks()}: the other ranks cannot be reached ({said[:200]}). Start all of "
             "them, as `torchrun --nproc-per-node=N -m declora ...` does, or unset WORLD_SIZE to run alone."
         ) from error
     _joined.append(Cluster(dist.get_rank(), dist.get_world_size()))
