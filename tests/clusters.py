@@ -26,7 +26,7 @@ class MemoryLink:
 
     def send(self, kind, number, content=b""):
         """Sends a message."""
-        payload = bytes(content) if isinstance(content, bytes) else bytes(content.numpy())
+        payload = content if isinstance(content, bytes) else content.tobytes()
         if not self.why:
             self.bytes_sent += 24 + len(payload)
             self.other.incoming[kind].put((number, payload))

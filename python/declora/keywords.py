@@ -64,6 +64,7 @@ class Settings(TypedDict, total=False):
     faults: str | None
     clock: str | None
     detect: str | None
+    peer_timeout: float
     eval_data: Any
     eval_fraction: float
     eval_every: int

@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 
 from declora import process
-from declora.cluster.link import Kind, Link, LinkLost
+from declora.cluster.link import Link
+from declora.cluster.messages import Kind, LinkLost
 from declora.errors import ConfigError
 
 __all__ = ["Cluster", "leads", "of_environment"]

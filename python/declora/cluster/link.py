@@ -3,39 +3,21 @@
 import queue
 import threading
 from datetime import timedelta
-from enum import IntEnum
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 
-__all__ = ["Kind", "Link", "LinkLost"]
+from declora.cluster.messages import Kind, LinkLost
+
+__all__ = ["Link"]
 
 _LONGEST = 1 << 40
 """Bytes of a message, at most."""
 _PIECE = 1 << 22
 """Numbers that are sent at once: a long message is no silence as long as its pieces come."""
-
-
-class LinkLost(Exception):
-    """The other rank has died, has been silent for too long, or has ended."""
-
-
-class Kind(IntEnum):
-    """What a message is."""
-
-    ALIVE = 0
-    """Nothing to say, but there."""
-    END = 1
-    """The last one."""
-    START = 2
-    """What a run begins with."""
-    FRAMES = 3
-    """Of a round."""
-    TAKEN = 4
-    """The frames of a round have arrived."""
-    REPORT = 5
-    """What a round was at a rank."""
 
 
 class Link:
@@ -63,7 +45,7 @@ class Link:
         for thread in self._threads:
             thread.start()
 
-    def send(self, kind: Kind, number: int, content: bytes | torch.Tensor = b"") -> None:
+    def send(self, kind: Kind, number: int, content: bytes | NDArray[np.uint8] = b"") -> None:
         """Sends a message once those before it have gone; nothing where the link is lost.
 
         Args:
@@ -71,10 +53,9 @@ class Link:
             number: Which of its kind.
             content: Bytes, or uint8 `[n]`, which nobody may change before the other has taken it.
         """
-        if isinstance(content, bytes):
-            content = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else _NOTHING
+        values = np.frombuffer(bytearray(content), dtype=np.uint8) if isinstance(content, bytes) else content
         if not self.why or kind is Kind.END:  # an end is answered with one, else the other would wait for it
-            self._outgoing.put((kind, number, content))
+            self._outgoing.put((kind, number, torch.from_numpy(values)))
 
     def receive(self, kind: Kind, number: int) -> torch.Tensor:
         """Returns the next message of a kind, uint8 `[n]`, as soon as it is there.

@@ -1,17 +1,19 @@
 """An exchange between ranks: clients here talk to each other in memory, and by messages to those of other ranks."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
 
-from declora.cluster import Cluster, Kind, Site
+from declora.cluster import Kind, Site
 from declora.errors import FrameError
 from declora.exchange.base import Delivery, Exchange
 from declora.exchange.routes import Routes
+
+if TYPE_CHECKING:
+    from declora.cluster import Cluster
 
 __all__ = ["SpreadExchange", "known_to", "neighbouring"]
 
@@ -31,7 +33,7 @@ class SpreadExchange(Exchange):
         matrices: The mixing matrices of one period.
     """
 
-    def __init__(self, cluster: Cluster, sites: Sequence[Site], matrices: Sequence[sp.csr_array]) -> None:
+    def __init__(self, cluster: "Cluster", sites: Sequence[Site], matrices: Sequence[sp.csr_array]) -> None:
         self._cluster, self._sites = cluster, sites
         own = sites[cluster.rank]
         known = known_to(own, matrices)
@@ -91,10 +93,10 @@ def neighbouring(sites: Sequence[Site], matrices: Sequence[sp.csr_array]) -> set
     return {(one, other) for one, other in ends.tolist() if one != other}
 
 
-def _packed(frames: NDArray[np.uint8], sizes: NDArray[np.int64], messages: NDArray[np.int32]) -> torch.Tensor:
+def _packed(frames: NDArray[np.uint8], sizes: NDArray[np.int64], messages: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Returns the sizes of these messages and then their frames, uint8 `[n]`."""
     parts = [sizes[messages].astype("<i8").view(np.uint8), *(frames[message, : sizes[message]] for message in messages)]
-    return torch.from_numpy(np.concatenate(parts))
+    return np.concatenate(parts)
 
 
 def _unpack(content: NDArray[np.uint8], frames: NDArray[np.uint8], messages: NDArray[np.int32], rank: int) -> None:
