@@ -158,9 +158,9 @@ def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None
             recording = stack.enter_context(closing(Recording(run, folder, resume=resume)))
         earlier = Earlier.nothing() if recording is None else recording.earlier
         notes = () if recording is None else recording.notes
-        announce((*notes, *earlier.notes) if resume else (), config.progress)
         for line in header(run, label):
             say(line, config.progress)
+        announce((*notes, *earlier.notes) if resume else (), config.progress)
         progress = stack.enter_context(closing(Progress(config.rounds, label, config.progress, done=earlier.event)))
 
         def observe(record: RoundRecord) -> None:
