@@ -163,9 +163,9 @@ def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None
             recording = stack.enter_context(closing(Recording(run, folder, resume=resume)))
         earlier = Earlier.nothing() if recording is None else recording.earlier
         notes = () if recording is None else recording.notes
-        announce((*notes, *earlier.notes) if resume else (), _shown(config))
         for line in header(run, label):
             say(line, _shown(config))
+        announce((*notes, *earlier.notes) if resume else (), _shown(config))
         progress = stack.enter_context(closing(Progress(config.rounds, label, _shown(config), done=earlier.event)))
 
         def observe(record: RoundRecord) -> None:

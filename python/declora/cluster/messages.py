@@ -1,0 +1,26 @@
+"""What ranks say to each other."""
+
+from enum import IntEnum
+
+__all__ = ["Kind", "LinkLost"]
+
+
+class LinkLost(Exception):
+    """The other rank has died, has been silent for too long, or has ended."""
+
+
+class Kind(IntEnum):
+    """What a message is."""
+
+    ALIVE = 0
+    """Nothing to say, but there."""
+    END = 1
+    """The last one."""
+    START = 2
+    """What a run begins with."""
+    FRAMES = 3
+    """Of a round."""
+    TAKEN = 4
+    """The frames of a round have arrived."""
+    REPORT = 5
+    """What a round was at a rank."""
