@@ -49,7 +49,7 @@ def test_only_the_holder_trains_and_only_the_next_one_hears_it(run, monkeypatch)
             after.append(self.state.adapter.clone())
         record = original(self, event, before)
         after.append(self.state.adapter.clone())
-        ends.append(self._endpoint())
+        ends.append(self._measuring.endpoint(self.state))
         return record
 
     monkeypatch.setattr(Run, "_round", watched)
