@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in items]
     if (type(value).__module__, type(value).__name__) == ("torch", "dtype"):
         return str(value).removeprefix("torch.")
-    if hasattr(value, "quantization_method") and hasattr(value, "to_dict"):  # its own defaults are not what a table leaves out
+    if hasattr(value, "quantization_method") and hasattr(value, "to_dict"):  # no defaults of its own, as in a table
         return _plain(value.to_dict())
     if hasattr(value, "to_diff_dict"):  # peft.LoraConfig and transformers configurations
         return _plain(value.to_diff_dict())
