@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from declora.cluster import Cluster, Kind, Site, divide
+from declora.config import OUTPUT, SETTINGS, SimulationConfig
 from declora.errors import ConfigError, shown
 from declora.exchange import SpreadExchange, known_to, neighbouring
 from declora.federation import Federation
@@ -19,11 +21,12 @@ from declora.inbox import Inbox
 from declora.measuring import RoundReport
 from declora.methods import Stack
 from declora.mixer import PushSum
+from declora.model import Layout
 from declora.state import State
 from declora.train.evaluate import Score
 from declora.train.local_steps import LocalRound
 
-__all__ = ["Beginning", "Ranks", "Together", "check_spread"]
+__all__ = ["Beginning", "Ranks", "Together", "common_to_all", "gathering_of"]
 
 
 @dataclass(frozen=True)
@@ -277,7 +280,40 @@ class Ranks:
         return state
 
 
-def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None:
+def gathering_of(
+    cluster: Cluster | None, config: SimulationConfig, federation: Federation, method: Stack, group_size: int
+) -> Together | Ranks:
+    """Returns the process or processes of a run.
+
+    Args:
+        cluster: The ranks; None: this process alone.
+        config: The settings.
+        federation: Who takes part.
+        method: The method.
+        group_size: Clients that this process would compute together.
+
+    Raises:
+        ConfigError: The run cannot be spread over the ranks.
+    """
+    if cluster is None:
+        return Together(federation.clients, group_size)
+    _check_spread(federation, method, ledger=config.ledger)
+    chosen = config.group_size is not None
+    return Ranks(cluster, federation, group_size, chosen=chosen, patience=config.peer_timeout)
+
+
+def common_to_all(config: SimulationConfig, federation: Federation, layout: Layout) -> dict[str, object]:
+    """Returns what all ranks of a run must have in common, by name: settings, versions, shares of data, columns."""
+    settings = config.describe().items()
+    return {
+        **{name: value for name, value in settings if name not in OUTPUT and not SETTINGS[name].loaded},
+        "version": {name: version(name) for name in ("declora", "torch", "transformers", "peft")},
+        "clients' samples": federation.samples.tolist(),
+        "the adapters' columns": layout.digest().hex(),
+    }
+
+
+def _check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None:
     """Checks that a run can be spread over the ranks of a cluster.
 
     Raises:

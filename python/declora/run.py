@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from declora import process, seeds
 from declora.cluster import Cluster, Site, of_environment
-from declora.config import OUTPUT, SETTINGS, SimulationConfig
+from declora.config import SimulationConfig
 from declora.errors import ConfigError, TrainingError, out_of_memory
 from declora.exchange import known_to
 from declora.faults import Struck
 from declora.federation import Federation
-from declora.gathering import Beginning, Ranks, Together, check_spread
+from declora.gathering import Beginning, common_to_all, gathering_of
 from declora.gossip import Gossip
 from declora.measuring import Measuring, RoundReport
 from declora.methods import Stack
@@ -101,7 +101,10 @@ class Run:
             self._surgery = Surgery(material.base.model, lora, owners, seed=seed)
             try:
                 self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
-                self.gathering = self._gathered(self._try_model(), cluster or of_environment())
+                group_size = self._try_model()
+                self.gathering = gathering_of(
+                    cluster or of_environment(), config, self.federation, self.method, group_size
+                )
                 if material.public is not None:
                     self.method.read_public(self._public(material.public))
                 shapes = self.method.lifted(self.layout).shapes
@@ -138,15 +141,6 @@ class Run:
             group_size=config.group_size,
         )
         return group_size
-
-    def _gathered(self, group_size: int, cluster: Cluster | None) -> Together | Ranks:
-        """Returns the process or processes of the run."""
-        config, federation = self.config, self.federation
-        if cluster is None:
-            return Together(federation.clients, group_size)
-        check_spread(federation, self.method, ledger=config.ledger)
-        chosen = config.group_size is not None
-        return Ranks(cluster, federation, group_size, chosen=chosen, patience=config.peer_timeout)
 
     @property
     def group_size(self) -> int:
@@ -205,7 +199,8 @@ class Run:
         self._lost = frozenset[int]()
         config, material, device = self.config, self.material, self.material.base.model.device
         stored = None if earlier.checkpoint is None else earlier.checkpoint.arrays
-        beginning = self.gathering.begin(Beginning(earlier.run, earlier.event, stored), self._agreed)
+        agreed = common_to_all(config, self.federation, self.layout)
+        beginning = self.gathering.begin(Beginning(earlier.run, earlier.event, stored), agreed)
         federation, site = self.gathering.spread(self.federation), self.gathering.site
         first = self._surgery.initial.to(device)
         origin = None if site.alone else self._origin(first, known_to(site, federation.topology.matrices))
@@ -292,17 +287,6 @@ class Run:
         theirs = State(first.repeat(len(known), 1), clients=known)
         self.method.begin(theirs, self.layout)
         return self.method.origin(theirs)
-
-    @property
-    def _agreed(self) -> dict[str, object]:
-        """What all sites of the run must have in common, by name."""
-        settings = self.config.describe().items()
-        return {
-            **{name: value for name, value in settings if name not in OUTPUT and not SETTINGS[name].loaded},
-            "version": {name: version(name) for name in ("declora", "torch", "transformers", "peft")},
-            "clients' samples": self.federation.samples.tolist(),
-            "the adapters' columns": self.layout.digest().hex(),
-        }
 
     def execute(
         self, observe: Callable[[RoundRecord], None] = lambda record: None, earlier: Earlier | None = None
