@@ -9,6 +9,7 @@ second threads. Ends with an error where anything is not as it should be.
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -45,12 +46,11 @@ def kill(runs: int, ranks: int, draws: np.random.Generator) -> None:
     """Loses ranks at random, never the first, which says how the run went."""
     load()
     start, killed, stopped = time.perf_counter(), 0, 0
+    folder = tempfile.mkdtemp()  # not one that a process which was forked here would clear away at its end
     for number in range(runs):
         lost = draws.choice(np.arange(1, ranks), size=int(draws.integers(1, 4)), replace=False)
         fates = {int(r): (str(draws.choice(["SIGKILL", "SIGSTOP"])), int(draws.integers(0, 8))) for r in lost}
-        out = tempfile.mktemp()  # nothing that a process which was forked here would clear away at its end
-        found = forked(ranks, out, fates, clients=ranks, patience=5.0)
-        os.remove(out)
+        found = forked(ranks, os.path.join(folder, "said.json"), fates, clients=ranks, patience=5.0)
         wanted = {"SIGKILL": -9, "SIGSTOP": None}
         exits = [wanted[fates[rank][0]] if rank in fates else 0 for rank in range(ranks)]
         named = all(f"Rank {rank} with" in found["notes"] for rank in fates)
@@ -59,6 +59,7 @@ def kill(runs: int, ranks: int, draws: np.random.Generator) -> None:
         killed += sum(what == "SIGKILL" for what, _ in fates.values())
         stopped += sum(what == "SIGSTOP" for what, _ in fates.values())
         print(f"{number + 1}/{runs}: {fates}", flush=True)
+    shutil.rmtree(folder)
     seconds = time.perf_counter() - start
     print(
         f"{runs} of {runs} runs over {ranks} processes complete: {killed} ranks killed, {stopped} stopped, each named; "

@@ -4,7 +4,7 @@ import copy
 import queue
 import threading
 
-import torch
+import numpy as np
 
 from declora import SimulationConfig
 from declora.cluster import Cluster, Kind, LinkLost
@@ -38,7 +38,7 @@ class MemoryLink:
             self.incoming[kind].put(None)
             raise LinkLost(self.why)
         assert found[0] == number, (kind, found[0], number)
-        return torch.tensor(bytearray(found[1]), dtype=torch.uint8)
+        return np.frombuffer(found[1], dtype=np.uint8)
 
     def lose(self, why="its connection was closed"):
         """Loses the link, on both sides."""

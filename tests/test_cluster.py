@@ -17,7 +17,7 @@ from clusters import MemoryCluster, memory_clusters, run_ranks, together
 from conftest import tiny_bert
 from declora import ConfigError, SimulationConfig
 from declora.cli import main
-from declora.cluster import Kind, LinkLost, Site, divide
+from declora.cluster import Cluster, Kind, LinkLost, Site, divide
 from declora.exchange import SpreadExchange, known_to, neighbouring
 from declora.prepare import prepare
 from declora.report import Earlier
@@ -220,11 +220,18 @@ def test_what_needs_all_clients_in_one_process_is_refused_with_the_reason(more, 
         Run(config, prepare(config), cluster=MemoryCluster(0, 2))
 
 
-def test_ranks_with_other_settings_are_refused_by_name_at_both(tmp_path):
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (({"learning_rate": 1e-3}, {"learning_rate": 2e-3}), "learning_rate: 0.001 at rank 0, but 0.002 at rank 1."),
+        (({}, {"model": tiny_bert(width=16, seed=1)}), "the model's weights: "),
+    ],
+)
+def test_ranks_with_other_settings_or_weights_are_refused_by_name_at_both(own, said):
     clusters, raised = memory_clusters(2), [None, None]
     runs = []
-    for cluster, rate in zip(clusters, (1e-3, 2e-3), strict=True):
-        config = SimulationConfig(**settings(checkpoint_every=None, learning_rate=rate))
+    for cluster, more in zip(clusters, own, strict=True):
+        config = SimulationConfig(**settings(**{"checkpoint_every": None, **more}))
         runs.append(Run(config, prepare(config), cluster=cluster))
 
     def work(rank):
@@ -234,7 +241,16 @@ def test_ranks_with_other_settings_are_refused_by_name_at_both(tmp_path):
 
     together(work, 2)
     assert raised[0] == raised[1]
-    assert raised[0].startswith("learning_rate is 0.001 at rank 0 and 0.002 at rank 1.")
+    assert raised[0].startswith(said)
+
+
+def test_a_rank_that_ends_before_all_are_linked_is_an_error_in_a_line(monkeypatch):
+    def broken(ranks, **options):
+        raise RuntimeError("Connection reset by peer\nC++ CapturedTraceback: ...")
+
+    monkeypatch.setattr(torch.distributed, "new_group", broken)
+    with pytest.raises(ConfigError, match=r"^ranks 0 and 1 cannot be linked \(Connection reset by peer"):
+        Cluster(0, 2).connect((), patience=1.0)
 
 
 def test_messages_of_clients_that_are_elsewhere_change_nothing_of_theirs():

@@ -32,6 +32,16 @@ def test_a_run_says_what_it_loads_who_takes_part_what_is_trained_and_what_is_sen
     assert told == [f"dec-lora: round {t}" for t in range(2, 21, 2)]  # a line each tenth
 
 
+def test_a_message_that_may_be_shorter_has_its_most_in_header_and_facts_and_what_is_trained_has_not(tiny_run, caplog):
+    caplog.set_level(logging.INFO, logger="declora")
+    facts = tiny_run(codec="q2+rans", rounds=1).facts()
+    said = {record.getMessage()[2:10].strip(): record.getMessage()[11:] for record in caplog.records}
+    assert said["sent"].startswith("up to ")
+    assert facts["one message"].startswith("up to ")
+    assert not said["trained"].startswith("up to ")
+    assert not facts["trained parameters of a client"].startswith("up to ")
+
+
 def test_those_who_do_not_talk_have_no_graph_and_no_codec_in_their_header(tiny_run, caplog):
     caplog.set_level(logging.INFO, logger="declora")
     tiny_run(method="local", rounds=1)

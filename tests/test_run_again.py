@@ -73,7 +73,8 @@ def test_a_config_with_an_object_says_what_to_pass_and_takes_it(here, capsys):
     table = tiny_texts(40)
     first = declora.simulate(**{**TINY, "data": table}, out="run")
     said = (
-        r"^data='<Dataset>' in 'run/config.json' is an object.* declora\.simulate\('run/config.json', data=\.\.\.\)\.$"
+        r"^data='<Dataset>' is an object, which 'run/config.json' can only describe\..*"
+        r" declora\.simulate\('run/config.json', data=\.\.\.\)\.$"
     )
     with pytest.raises(ConfigError, match=said):
         declora.simulate("run/config.json")

@@ -31,7 +31,7 @@ def simulate(
 def simulate(
     config: Config = None, *, compare: Any = None, **settings: Unpack[Settings]
 ) -> "SimulationResult | Comparison":
-    """Fine-tunes one model with many clients over a graph, all in this process.
+    """Fine-tunes one model with many clients over a graph, in this process or, under torchrun, in all of its ranks.
 
     Each client takes `local_steps` optimizer steps on its own data, then averages its LoRA factors and head with its
     neighbours through a doubly stochastic mixing matrix: Dec-LoRA, arXiv 2501.15361. Same settings and seed, same
@@ -46,7 +46,8 @@ def simulate(
         **settings: Settings to change; `SimulationConfig` documents each.
 
     Returns:
-        The finished run, or with `compare` all of them.
+        The finished run, or with `compare` all of them. At a rank of a cluster other than the first a run has no
+        history, and of the adapters those of its own clients.
 
     Raises:
         ConfigError, TopologyError, DataError, ModelError, CodecError, RunFolderError: A setting cannot be run; it is

@@ -83,6 +83,11 @@ class Federation:
         return [client for client in range(self.clients) if client not in self.attackers]
 
     @property
+    def uneven(self) -> bool:
+        """Whether messages may be of unlike sizes: by clients' ranks, by what they choose to send, or by the codec."""
+        return len(set(self.ranks)) > 1 or self.choosing or self.codec.variable_length
+
+    @property
     def tolerant(self) -> bool:
         """Whether a run goes on without a message that is refused: somebody lies, or is guarded against."""
         return self.attack is not None or self.mixer.robust

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from declora.cluster import Cluster, Kind, Site, divide
 from declora.config import OUTPUT, SETTINGS, SimulationConfig
+from declora.digests import digest_of
 from declora.errors import ConfigError, shown
 from declora.exchange import SpreadExchange, known_to, neighbouring
 from declora.federation import Federation
@@ -55,7 +56,7 @@ class Together:
     def __init__(self, clients: int, group_size: int) -> None:
         self.site, self.group_size = Site.whole(clients), group_size
 
-    def begin(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
+    def begin(self, beginning: Beginning, agreed: Callable[[], Mapping[str, object]]) -> Beginning:
         """Returns the beginning."""
         return beginning
 
@@ -105,17 +106,17 @@ class Ranks:
         """Which ranks were lost, when and why, in whole sentences."""
         return tuple(self._lost.values())
 
-    def begin(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
+    def begin(self, beginning: Beginning, agreed: Callable[[], Mapping[str, object]]) -> Beginning:
         """Begins a run at all ranks as it begins at rank 0.
 
         Args:
             beginning: Of rank 0; of the others it is not read.
-            agreed: What all ranks must have in common, by name.
+            agreed: Returns what all ranks must have in common, by name.
 
         Raises:
             ConfigError: They have not; names what is different where.
         """
-        beginning = self._lead(beginning, agreed) if self.leads else self._follow(agreed)
+        beginning = self._lead(beginning, agreed()) if self.leads else self._follow(agreed())
         self._cluster.connect(neighbouring(self._sites, self._matrices), patience=self._patience)
         first = int(np.searchsorted(known_to(self.site, self._matrices), self.site.start))
         self._among_known = slice(first, first + self.site.stop - self.site.start)
@@ -158,11 +159,11 @@ class Ranks:
             content = self._cluster.hear(rank, Kind.REPORT, 0)
             if content is None:
                 return f"rank {rank} did not begin the run: {self._cluster.lost[rank]}. Its own output says why."
-            theirs = json.loads(bytes(content.numpy()))
+            theirs = json.loads(bytes(content))
             for name in sorted(own.keys() | theirs.keys()):
                 if own.get(name) != theirs.get(name):
-                    values = f"{shown(own.get(name))} at rank 0 and {shown(theirs.get(name))} at rank {rank}"
-                    return f"{name} is {values}. Start all ranks with the same settings, data and versions."
+                    values = f"{shown(own.get(name))} at rank 0, but {shown(theirs.get(name))} at rank {rank}"
+                    return f"{name}: {values}. Start all ranks with the same settings, data, model and versions."
         return ""
 
     def spread(self, federation: Federation) -> Federation:
@@ -302,14 +303,24 @@ def gathering_of(
     return Ranks(cluster, federation, group_size, chosen=chosen, patience=config.peer_timeout)
 
 
-def common_to_all(config: SimulationConfig, federation: Federation, layout: Layout) -> dict[str, object]:
-    """Returns what all ranks of a run must have in common, by name: settings, versions, shares of data, columns."""
+def common_to_all(
+    config: SimulationConfig, federation: Federation, layout: Layout, base: Mapping[str, torch.Tensor]
+) -> dict[str, object]:
+    """Returns what all ranks of a run must have in common, by name.
+
+    Args:
+        config: The settings.
+        federation: With each client's share of the data.
+        layout: The columns of the adapters.
+        base: The frozen weights.
+    """
     settings = config.describe().items()
     return {
         **{name: value for name, value in settings if name not in OUTPUT and not SETTINGS[name].loaded},
         "version": {name: version(name) for name in ("declora", "torch", "transformers", "peft")},
         "clients' samples": federation.samples.tolist(),
         "the adapters' columns": layout.digest().hex(),
+        "the model's weights": digest_of(base),
     }
 
 
@@ -351,8 +362,8 @@ def _packed(about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> byt
     return safetensors.numpy.save(contiguous, metadata={"about": json.dumps(about)})
 
 
-def _unpacked(content: torch.Tensor) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    found = bytes(content.numpy())
+def _unpacked(content: NDArray[np.uint8]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    found = bytes(content)
     size = int.from_bytes(found[:8], "little")
     about: dict[str, Any] = json.loads(json.loads(found[8 : 8 + size])["__metadata__"]["about"])
     return about, safetensors.numpy.load(found)
@@ -375,7 +386,7 @@ def _pack_report(report: RoundReport, arrays: Mapping[str, NDArray[Any]]) -> byt
     return _packed(about, own)
 
 
-def _unpack_report(content: torch.Tensor) -> tuple[RoundReport, dict[str, NDArray[Any]]]:
+def _unpack_report(content: NDArray[np.uint8]) -> tuple[RoundReport, dict[str, NDArray[Any]]]:
     about, arrays = _unpacked(content)
     report = RoundReport(
         LocalRound(arrays["work/losses"], arrays["work/samples"], about["learning_rate"]),

@@ -21,22 +21,22 @@ def header(run: Run, label: str) -> list[str]:
     graph = "" if federation.exchange.silent else f" on {federation.topology.name}"
     classes = f", {len(text.label_names)} classes" if text.task == "classification" else ""
     lora = layout.columns - layout.size("head")
-    upto = "up to " if len(set(federation.ranks)) > 1 or federation.choosing else ""
+    upto = "up to " if len(set(federation.ranks)) > 1 else ""
     facts = {
         "data": f"{source_name(config.data)}: {len(text.train):,} texts, {len(text.evaluation):,} to "
         f"evaluate on{classes}; {run.partition.name}",
         "base": f"{source_name(config.model)}, {base.storage.kind}, {format_bytes(base.storage.size)}, on "
         f"{base.device}",
         "trained": f"{upto}{layout.columns:,} numbers a client (LoRA {lora:,})",
-        "sent": _message(run, upto),
+        "sent": _message(run),
         "rounds": f"{config.rounds:,} of {work_in_words(run.local_steps, config.local_epochs)}, batches of "
         f"{federation.batch_size}, evaluated every {config.eval_every}",
     }
     return [f"{label}: {clients}{graph}", *(f"  {name:8} {fact}" for name, fact in facts.items())]
 
 
-def _message(run: Run, upto: str) -> str:
-    codec = run.federation.codec
+def _message(run: Run) -> str:
+    codec, upto = run.federation.codec, "up to " if run.federation.uneven else ""
     if run.federation.exchange.silent:
         return "nothing: clients do not talk" if run.federation.clients > 1 else "nothing: all data are in one place"
     return f"{upto}{format_bytes(codec.frame_bytes(run.sent))} a message, codec {codec.name}"

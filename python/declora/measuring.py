@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from declora import means
 from declora.faults import Struck
@@ -61,7 +63,7 @@ class Measuring:
     federation: Federation
     method: Stack
     layout: Layout
-    scalings: Any
+    scalings: NDArray[np.float64]
     evaluator: Evaluator
     timing: dict[str, Any]
     rounds: int

@@ -1,18 +1,16 @@
 """What the results of a run depend on: its settings, versions, machine, data and weights, as values to be compared."""
 
-import dataclasses
-import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 
 from declora.config import OUTPUT
+from declora.digests import digest_of
 from declora.run import Run
 
 __all__ = ["brief", "describe_origin", "differences", "environment", "keep_groups"]
@@ -50,11 +48,11 @@ def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
         "environment": {name: known[name] for name in _BINDING},
         "settings": {name: brief(value) for name, value in run.config.describe().items() if name not in free},
         "inputs": {
-            "the training data": _digest(run.material.train, run.federation.shards),
-            "the evaluation data": _digest(run.material.evaluation),
-            **({} if run.material.public is None else {"the public data": _digest(run.material.public)}),
-            "the model": _digest(run.material.base.model.state_dict()),
-            "the graph": _digest(*((w.indptr, w.indices, w.data) for w in run.federation.topology.matrices)),
+            "the training data": digest_of(run.material.train, run.federation.shards),
+            "the evaluation data": digest_of(run.material.evaluation),
+            **({} if run.material.public is None else {"the public data": digest_of(run.material.public)}),
+            "the model": digest_of(run.material.base.model.state_dict()),
+            "the graph": digest_of(*((w.indptr, w.indices, w.data) for w in run.federation.topology.matrices)),
         },
     }
 
@@ -85,39 +83,10 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def brief(value: Any) -> Any:
     """Returns a setting, or, of a long one (a mixing matrix), what a message can show and its digest."""
     text = json.dumps(value)
-    return value if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... (digest {_digest(text)})"
+    return value if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... (digest {digest_of(text)})"
 
 
 def _processor(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _digest(*values: Any) -> str:
-    found = hashlib.blake2b(digest_size=16)
-    for value in values:
-        _feed(found.update, value)
-    return found.hexdigest()
-
-
-def _feed(feed: Callable[[Any], None], value: Any) -> None:
-    """Feeds a value to a digest: arrays by dtype, shape and bytes, what holds values by these, the rest as text."""
-    if isinstance(value, torch.Tensor):
-        feed(f"{value.dtype}{tuple(value.shape)}".encode())
-        feed(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    elif isinstance(value, np.ndarray):
-        feed(f"{value.dtype.str}{value.shape}".encode())
-        feed(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
-    elif dataclasses.is_dataclass(value):
-        for item in dataclasses.fields(value):
-            _feed(feed, getattr(value, item.name))
-    elif isinstance(value, Mapping):
-        for name in sorted(value):
-            feed(f"\n{name}:".encode())
-            _feed(feed, value[name])
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _feed(feed, item)
-    else:
-        feed(f"\n{value!r}".encode())

@@ -20,8 +20,9 @@ class Outcome:
 
     rows: torch.Tensor
     """float32 `[clients, D]`, on the CPU: the adapters after the last round."""
-    mean: torch.Tensor
-    """float32 `[D]`: their average, weighted by the law that gossip keeps (`Topology.law`)."""
+    mean: torch.Tensor | None
+    """float32 `[D]`: the average of all, weighted by the law that gossip keeps (`Topology.law`); None at a rank of a
+    cluster that has not all."""
     site: Site
     """Which clients these are: all, but in a cluster at any rank but the first."""
     layout: Layout

@@ -70,7 +70,7 @@ class SimulationResult:
         Raises:
             ConfigError: It is not here, but at rank 0 of a cluster.
         """
-        if len(self._outcome.rows) < self.federation.clients:
+        if self._outcome.mean is None:
             raise ConfigError("the averaged adapter is at rank 0 of the cluster. Ask for it there.")
         return Adapter(self._outcome.mean, self._outcome.layout, self._outcome.lora)
 
@@ -134,13 +134,13 @@ class SimulationResult:
     def facts(self) -> dict[str, str]:
         """Returns what is worth knowing of base, graph, codec and data."""
         federation, layout = self.federation, self._outcome.layout
-        shorter = federation.choosing or federation.codec.variable_length
-        upto = "up to " if len(set(federation.ranks)) > 1 or shorter else ""
+        trained = "up to " if len(set(federation.ranks)) > 1 else ""
+        upto = "up to " if federation.uneven else ""
         lora = layout.columns - layout.size("head")
         facts = {
             "clients": str(federation.clients),
             "base": self._base(),
-            "trained parameters of a client": f"{upto}{layout.columns:,} (LoRA {lora:,})",
+            "trained parameters of a client": f"{trained}{layout.columns:,} (LoRA {lora:,})",
             "local work of a round (K)": self.local_work,
             "evaluated on": self._evaluated_on(),
             "samples of a client": f"{min(map(len, federation.shards)):,} to {max(map(len, federation.shards)):,}",

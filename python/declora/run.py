@@ -199,8 +199,10 @@ class Run:
         self._lost = frozenset[int]()
         config, material, device = self.config, self.material, self.material.base.model.device
         stored = None if earlier.checkpoint is None else earlier.checkpoint.arrays
-        agreed = common_to_all(config, self.federation, self.layout)
-        beginning = self.gathering.begin(Beginning(earlier.run, earlier.event, stored), agreed)
+        beginning = self.gathering.begin(
+            Beginning(earlier.run, earlier.event, stored),
+            lambda: common_to_all(config, self.federation, self.layout, material.base.model.state_dict()),
+        )
         federation, site = self.gathering.spread(self.federation), self.gathering.site
         first = self._surgery.initial.to(device)
         origin = None if site.alone else self._origin(first, known_to(site, federation.topology.matrices))
@@ -314,7 +316,7 @@ class Run:
         state = self.whole or self.state
         return Outcome(
             rows=state.adapter.cpu(),
-            mean=self._measuring.endpoint(state, self._lost).cpu() if self.gathering.leads else state.adapter[0].cpu(),
+            mean=self._measuring.endpoint(state, self._lost).cpu() if self.gathering.leads else None,
             site=Site.whole(len(state.adapter)) if self.gathering.leads else self.gathering.site,
             layout=self.layout,
             sent=self.sent,
@@ -385,7 +387,7 @@ class Run:
         return self.method.plan(usual, self.layout)
 
     def _record(self, struck: Struck, report: RoundReport, before: RoundRecord | None) -> RoundRecord:
-        """Returns the record of a round; where it does not come together, of the clients here alone."""
+        """Returns the record of a round; where what was measured goes elsewhere, one without measures."""
         measuring, event = self._measuring, struck.plan.event
         if due := measuring.due(event + 1):
             start = time.perf_counter()

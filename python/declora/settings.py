@@ -85,12 +85,7 @@ def from_file(
             object.
     """
     stored = {name: value for name, value in load_toml(path).items() if name not in given}
-    if missing := [name for name in stored if _is_described(name, stored[name])]:
-        objects = ", ".join(f"{name}=..." for name in missing)
-        raise ConfigError(
-            f"{missing[0]}={shown(stored[missing[0]])} in {os.fspath(path)!r} is an object, which a file can only "
-            f"describe. Pass the same one, from Python: declora.simulate({os.fspath(path)!r}, {objects})."
-        )
+    _check_objects(stored, path, asked="simulate")
     return base.override(**stored)
 
 
@@ -126,13 +121,7 @@ def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any],
     for name in given:
         if name not in SETTINGS:
             raise unknown_setting(name)
-    missing = [name for name in stored if name not in given and _is_described(name, stored[name])]
-    if missing:
-        objects = ", ".join(f"{name}=..." for name in missing)
-        raise ConfigError(
-            f"{missing[0]}={shown(stored[missing[0]])} is an object, which the folder of a run can only describe. Pass "
-            f"the same one, from Python: declora.{asked}({os.fspath(path)!r}, {objects})."
-        )
+    _check_objects({name: value for name, value in stored.items() if name not in given}, path, asked=asked)
     if given.get("compare") is not None:
         given = {**given, "compare": parse_overrides(given["compare"])}
     config = SimulationConfig().override(**{**stored, **given})
@@ -144,6 +133,22 @@ def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any],
                 "it out, or begin another run."
             )
     return config
+
+
+def _check_objects(stored: Mapping[str, Any], path: str | os.PathLike[str], *, asked: str) -> None:
+    """Refuses settings that were objects, which a file can only describe.
+
+    Args:
+        stored: As the file has them.
+        path: What the user called it.
+        asked: The function of `declora` that takes them.
+    """
+    if missing := [name for name in stored if _is_described(name, stored[name])]:
+        objects = ", ".join(f"{name}=..." for name in missing)
+        raise ConfigError(
+            f"{missing[0]}={shown(stored[missing[0]])} is an object, which {os.fspath(path)!r} can only describe. Pass "
+            f"the same one, from Python: declora.{asked}({os.fspath(path)!r}, {objects})."
+        )
 
 
 def _is_described(name: str, value: Any) -> bool:

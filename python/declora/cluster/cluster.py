@@ -6,15 +6,16 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from functools import partial
 
-import torch
+import numpy as np
 import torch.distributed as dist
+from numpy.typing import NDArray
 
 from declora import process
 from declora.cluster.link import Link
 from declora.cluster.messages import Kind, LinkLost
-from declora.errors import ConfigError
+from declora.errors import ConfigError, cut, translated
 
 __all__ = ["Cluster", "leads", "of_environment"]
 
@@ -37,22 +38,30 @@ class Cluster:
         self.rank, self.ranks = rank, ranks
         self.links: dict[int, Link] = {}
         """By rank."""
+        self._linked: set[tuple[int, int]] = set()
 
     def connect(self, pairs: Iterable[tuple[int, int]], *, patience: float) -> None:
         """Links these pairs of ranks, and each with rank 0, where they are not linked yet; all ranks call it alike.
 
         Args:
             pairs: Of ranks whose clients are neighbours.
-            patience: Seconds of silence after which a rank is lost.
+            patience: Seconds of silence after which a rank is lost, of links that were there before, too.
+
+        Raises:
+            ConfigError: One cannot be linked: it has ended, or is not there in time.
         """
+        for link in self.links.values():
+            link.patience = patience
         wanted = {(0, rank) for rank in range(1, self.ranks)} | {(min(pair), max(pair)) for pair in pairs}
-        for pair in sorted(wanted - _groups.keys()):
-            _groups[pair] = dist.new_group(list(pair), timeout=_START, backend="gloo")
+        for pair in sorted(wanted - self._linked):
+            with translated(partial(_unreached, f"ranks {pair[0]} and {pair[1]} cannot be linked")):
+                group = dist.new_group(list(pair), timeout=_START, backend="gloo")
+            self._linked.add(pair)
             if self.rank in pair:
                 peer = pair[0] if self.rank == pair[1] else pair[1]
-                self.links[peer] = Link(_groups[pair], peer, patience=patience)
+                self.links[peer] = Link(group, peer, patience=patience)
 
-    def hear(self, rank: int, kind: Kind, number: int) -> torch.Tensor | None:
+    def hear(self, rank: int, kind: Kind, number: int) -> NDArray[np.uint8] | None:
         """Returns the next message of a rank, uint8 `[n]`; None where it is lost."""
         try:
             return self.links[rank].receive(kind, number)
@@ -77,7 +86,7 @@ class Cluster:
         content = self.hear(rank, kind, -1)
         if content is None:
             raise ConfigError(f"rank {rank} did not begin the run: {self.lost[rank]}. Its own output says why.")
-        return int(json.loads(bytes(content.numpy())))
+        return int(json.loads(bytes(content)))
 
     @property
     def lost(self) -> Mapping[int, str]:
@@ -93,9 +102,8 @@ class Cluster:
             thread.join()
 
 
-_groups: dict[tuple[int, int], Any] = {}
-"""Of two ranks each. A process joins its group once, whatever it runs."""
 _joined: list[Cluster] = []
+"""The one of this process, which joins once, whatever it runs."""
 
 
 def of_environment() -> Cluster | None:
@@ -108,20 +116,23 @@ def of_environment() -> Cluster | None:
         return _joined[0]
     if process.ranks() < 2:
         return None
-    try:
-        if not dist.is_initialized():
+    if not dist.is_initialized():
+        with translated(partial(_unreached, f"WORLD_SIZE={process.ranks()}: the other ranks cannot be reached")):
             dist.init_process_group("gloo", timeout=_START)
-    except (RuntimeError, ValueError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(
-            f"WORLD_SIZE={process.ranks()}: the other ranks cannot be reached ({said[:200]}). Start all of "
-            "them, as `torchrun --nproc-per-node=N -m declora ...` does, or unset WORLD_SIZE to run alone."
-        ) from error
     _joined.append(Cluster(dist.get_rank(), dist.get_world_size()))
     atexit.register(_joined[0].end)
     if _joined[0].rank:
         logging.getLogger("declora").setLevel(logging.WARNING)  # what there is to be said, rank 0 says
     return _joined[0]
+
+
+def _unreached(what: str, error: Exception) -> ConfigError:
+    """Returns the error for ranks that do not come together."""
+    said = cut(error) or type(error).__name__
+    return ConfigError(
+        f"{what} ({said}). Start all of them, as `torchrun --nproc-per-node=N -m declora ...` does, or unset "
+        "WORLD_SIZE to run alone; where one has ended, its own output says why."
+    )
 
 
 def leads() -> bool:

@@ -17,7 +17,7 @@ __all__ = ["Link"]
 _LONGEST = 1 << 40
 """Bytes of a message, at most."""
 _PIECE = 1 << 22
-"""Numbers that are sent at once: a long message is no silence as long as its pieces come."""
+"""Bytes that are sent at once: a long message is no silence as long as its pieces come."""
 
 
 class Link:
@@ -36,8 +36,8 @@ class Link:
     """
 
     def __init__(self, group: Any, peer: int, *, patience: float) -> None:
-        self._group, self.peer, self._patience = group, peer, patience
-        self._incoming = {kind: queue.SimpleQueue[tuple[int, torch.Tensor] | None]() for kind in Kind}
+        self._group, self._peer, self.patience = group, peer, patience
+        self._incoming = {kind: queue.SimpleQueue[tuple[int, NDArray[np.uint8]] | None]() for kind in Kind}
         self._outgoing = queue.SimpleQueue[tuple[Kind, int, torch.Tensor]]()
         self.why = ""
         """Why the link is lost; empty while it is not."""
@@ -57,7 +57,7 @@ class Link:
         if not self.why or kind is Kind.END:  # an end is answered with one, else the other would wait for it
             self._outgoing.put((kind, number, torch.from_numpy(values)))
 
-    def receive(self, kind: Kind, number: int) -> torch.Tensor:
+    def receive(self, kind: Kind, number: int) -> NDArray[np.uint8]:
         """Returns the next message of a kind, uint8 `[n]`, as soon as it is there.
 
         Raises:
@@ -92,15 +92,15 @@ class Link:
                     self._lose("it has ended")
                     return
                 if kind is not Kind.ALIVE:
-                    self._incoming[kind].put((number, content))
+                    self._incoming[kind].put((number, content.numpy()))
         except (RuntimeError, ValueError, MemoryError) as error:
-            self._lose(_reason(error, self._patience))
+            self._lose(_reason(error, self.patience))
 
     def _write(self) -> None:
         try:
             while True:
                 try:
-                    kind, number, content = self._outgoing.get(timeout=self._patience / 4)
+                    kind, number, content = self._outgoing.get(timeout=self.patience / 4)
                 except queue.Empty:
                     kind, number, content = Kind.ALIVE, 0, _NOTHING
                 self._give(torch.tensor([kind, number, len(content)]))
@@ -108,19 +108,19 @@ class Link:
                 if kind is Kind.END:
                     return
         except (RuntimeError, ValueError) as error:
-            self._lose(_reason(error, self._patience))
+            self._lose(_reason(error, self.patience))
 
     def _take(self, content: torch.Tensor) -> None:
         for piece in content.split(_PIECE):
-            self._wait(dist.irecv(piece, src=self.peer, group=self._group))
+            self._wait(dist.irecv(piece, src=self._peer, group=self._group))
 
     def _give(self, content: torch.Tensor) -> None:
         for piece in content.split(_PIECE):
-            self._wait(dist.isend(piece, dst=self.peer, group=self._group))
+            self._wait(dist.isend(piece, dst=self._peer, group=self._group))
 
     def _wait(self, work: dist.Work | None) -> None:
         assert work is not None
-        work.wait(timedelta(seconds=self._patience))
+        work.wait(timedelta(seconds=self.patience))
 
     def _lose(self, why: str) -> None:
         self.why = self.why or why

@@ -105,13 +105,13 @@ class Routes:
         """Returns those of clients here among `rows [known clients, ...]`."""
         return rows if self.whole else rows[self.own]
 
-    def here_of(self, rows: NDArray[np.float32], public: NDArray[np.float32]) -> NDArray[np.float32]:
+    def meant(self, rows: NDArray[np.float32], public: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns what each message was to say: `rows [messages, D]` of clients here, of others what they did say."""
         if self.whole:
             return rows
-        meant = public.copy()
-        meant[self.own] = rows[self.own]
-        return meant
+        found = public.copy()
+        found[self.own] = rows[self.own]
+        return found
 
     def by_client(self, values: NDArray[np.generic]) -> NDArray[np.int64]:
         """Returns the sums over each client's messages of `values [messages]`, int64 `[clients here]`."""

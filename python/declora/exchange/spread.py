@@ -69,7 +69,7 @@ class SpreadExchange(Exchange):
             if content is None:
                 lost[rank] = True
             else:
-                _unpack(content.numpy(), frames, messages, rank)
+                _unpack(content, frames, messages, rank)
                 cluster.links[rank].send(Kind.TAKEN, number)
         for rank, messages in there.items():
             if len(messages) and not lost[rank]:

@@ -104,7 +104,7 @@ class HostMail(Mail[Rows]):
             if not self.memory.lossless:
                 inbox.values = self.memory.public(inbox.public(), columns)
                 refused |= self._beyond(t, inbox.values)
-                meant = self._routes.here_of(outgoing, inbox.values)
+                meant = self._routes.meant(outgoing, inbox.values)
                 self.memory.remember(meant, inbox.values, refused | self._unheard(plan), columns)
                 inbox.bytes_sent += self._catching_up(plan)
             inbox.late = self._late(plan, inbox)

@@ -232,8 +232,8 @@ class Stack:
             or carried.shape != (clients, plan.sent.width)
         ):
             raise ConfigError(
-                f"method part {self._space.name!r}: carried gives {described(carried)}; it must give bool "
-                f"[{clients}, {plan.sent.width}]."
+                f"method part {self._space.name!r}: carried gives {described(carried)}; it must give bool or "
+                f"uint8 [{clients}, {plan.sent.width}]."
             )
         return carried.view(np.uint8)
 

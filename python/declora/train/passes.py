@@ -1,9 +1,8 @@
 """A pass of the model over some texts of a step, there and back: losses, and gradients of the rows that are bound."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from transformers import PreTrainedModel
 
 from declora import process, seeds
 from declora.cuda import to_device
-from declora.methods import Step
+from declora.methods import PublicLoss, Step
 from declora.model.owners import RowOwners
 from declora.model.recompute import Recomputation
 from declora.model.unpad import Unpadding
@@ -22,11 +21,7 @@ from declora.train.packing import unpadded_batch
 from declora.train.scored import PlaceLoss, ScoredHead
 from declora.train.tokens import Tokens
 
-__all__ = ["Passes", "TextLoss", "Texts"]
-
-TextLoss: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Of logits float32 `[n, classes]`, of whom each is as counted in the run, and at which place of all texts, int64
-`[n]` both: the losses, `[n]`."""
+__all__ = ["Passes", "Texts"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ class Passes:
         counts: NDArray[np.int64],
         step: Step,
         stream: tuple[int, int],
-        loss: TextLoss | None = None,
+        loss: "PublicLoss | None" = None,
     ) -> torch.Tensor:
         """Accumulates the gradient of each bound row's mean loss.
 
@@ -133,7 +128,7 @@ class Passes:
             losses.index_copy_(0, to_device(rows, self.device), weighted.detach())
         return losses
 
-    def _of_places(self, texts: Texts, loss: TextLoss) -> PlaceLoss:
+    def _of_places(self, texts: Texts, loss: "PublicLoss") -> PlaceLoss:
         """Returns a loss as the passes of some texts take it, whose places follow each other."""
         clients = to_device(np.repeat(texts.clients, self.tokens.targets(texts.index)), self.device)
         places = to_device(self.tokens.places_of(texts.index), self.device)
