@@ -318,7 +318,7 @@ def test_units_that_are_none_are_refused(units):
 @pytest.mark.parametrize(
     ("carried", "error", "message"),
     [
-        (None, ConfigError, r"'choosing': carried gives a NoneType; it must give bool \[5, 61\]"),
+        (None, ConfigError, r"'choosing': carried gives a NoneType; it must give bool or uint8 \[5, 61\]"),
         (np.ones((4, COLUMNS), dtype=bool), ConfigError, r"carried gives bool \[4, 61\]"),
         (np.arange(COLUMNS * CLIENTS).reshape(CLIENTS, COLUMNS) % 2 > 0, CodecError, "carried splits a unit"),
     ],
