@@ -68,6 +68,35 @@ def test_more_and_less_is_told(flags, told, monkeypatch, capsys):
     assert shown.out.startswith("done")
 
 
+@pytest.mark.parametrize("command", ["compare --methods local", "reproduce table1"])
+@pytest.mark.parametrize(("flags", "progress"), [([], None), (["-v"], False), (["-q"], False)])
+def test_many_runs_tell_as_much_as_one(command, flags, progress, monkeypatch, capsys):
+    def run(*_, **arguments):
+        logging.getLogger("declora").info("a tenth")
+        return f"progress={arguments['progress']}"
+
+    monkeypatch.setattr(declora, command.split()[0], run)
+    assert cli.main([*command.split(), *flags]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"progress={progress}\n")
+    assert shown.err.splitlines() == ([] if flags == ["-q"] else ["a tenth"])
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("DECLORA_DEVCE", " Did you mean DECLORA_DEVICE?"),
+        ("DECLORA_LR", " Did you mean DECLORA_LEARNING_RATE?"),
+        ("DECLORA_XYZZY", ""),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named_even_where_little_is_told(variable, hint, monkeypatch, capsys):
+    monkeypatch.setattr(declora, "simulate", lambda config: "done")
+    monkeypatch.setenv(variable, "1")
+    cli.main(["simulate", "-q"])
+    assert capsys.readouterr().err == f"{variable} in the environment is no setting and does nothing.{hint}\n"
+
+
 def test_the_environment_gives_defaults_and_is_named(monkeypatch, capsys, tmp_path):
     caught = []
     monkeypatch.setattr(declora, "simulate", lambda config: caught.append(config))

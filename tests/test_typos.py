@@ -21,13 +21,27 @@ def test_a_command_is_read_and_a_file_of_settings_checked_before_anything_that_t
     (tmp_path / "run.toml").write_text('topology = "torus"\npartition = "dirichlet:0.5"\nmethod = "decaf"\nclients = 9')
     code = (
         "import sys; from declora import cli; "
-        "assert cli.main(['simulate', '--rounds', 'ten']) == 1 and cli.main(['validate', 'run.toml']) == 0; "
+        "assert cli.main(['validate', 'run.toml']) == 0; "
+        "wrong = ['simulate --rounds ten', 'compare --methods dec-lorra', 'compare --methods decaf --set rounds=0', "
+        "'plan --bytes 1GB --set mixer=krumm', 'reproduce table7', 'reproduce table1 --tasks sst3', "
+        "'resume nowhere', 'verify nowhere', 'audit nowhere']; "
+        "assert all(cli.main(line.split()) == 1 for line in wrong); "
         "print([name for name in ('torch', 'transformers', 'peft', 'datasets', 'pandas', 'matplotlib') "
         "if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert shown.stdout.splitlines()[-1] == "[]"
-    assert shown.stderr == "declora: ConfigError: rounds='ten' must be a whole number of at least 1.\n"
+    meant = [
+        "rounds='ten' must be a whole number of at least 1.",
+        "Did you mean 'dec-lora'?",
+        "rounds=0 must be",
+        "Did you mean 'krum'?",
+        "Did you mean 'table4'?",
+        "Did you mean 'sst2'?",
+        *["path='nowhere' holds no run"] * 3,
+    ]
+    for line, part in zip(shown.stderr.splitlines(), meant, strict=True):
+        assert part in line
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import declora
+from declora.cli.checks import check_runs
+from declora.cli.notes import add_verbosity, notes_on_stderr, progress_of
 from declora.config import SimulationConfig
 from declora.kinds import Real, Wholes
-from declora.settings import from_file, parse_pair
+from declora.settings import from_file, parse_overrides, parse_pair
 
 __all__ = ["add_to"]
 
@@ -31,21 +33,27 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of every run; may be repeated"
     )
+    add_verbosity(parser)
     parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
     given = [parse_pair(text) for text in options.set]
     config = SimulationConfig() if options.config is None else from_file(options.config, given=dict(given))
-    result = declora.compare(
-        options.methods,
-        config=config,
-        seeds=Wholes(0).read("seeds", options.seeds),
-        budget=options.budget,
-        rates=None if options.rates is None else _numbers(options.rates),
-        out=options.out,
-        **dict(given),
-    )
+    seeds = Wholes(0).read("seeds", options.seeds)
+    rates = None if options.rates is None else _numbers(options.rates)
+    check_runs(config.override(**dict(given)), parse_overrides(options.methods))
+    with notes_on_stderr(options):
+        result = declora.compare(
+            options.methods,
+            config=config,
+            seeds=seeds,
+            budget=options.budget,
+            rates=rates,
+            out=options.out,
+            progress=progress_of(options, None),
+            **dict(given),
+        )
     print(result)
     print(f"Tables and figures: {Path(options.out) / 'comparison'}")
 

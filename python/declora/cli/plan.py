@@ -5,6 +5,8 @@ import shlex
 from typing import Any
 
 import declora
+from declora.cli.checks import check_runs
+from declora.cli.notes import add_verbosity, notes_on_stderr
 from declora.config import SimulationConfig
 from declora.kinds import Bytes, Real
 from declora.settings import from_file, parse_pair
@@ -29,6 +31,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the run; may be repeated"
     )
+    add_verbosity(parser)
     parser.set_defaults(command=_run)
 
 
@@ -41,7 +44,9 @@ def _run(options: argparse.Namespace) -> None:
         if (text := getattr(options, name)) is not None
     }
     size = None if options.bytes is None else Bytes().read("bytes", options.bytes)
-    plan = declora.plan_rounds(config, bytes=size, **numbers, **dict(given))
+    check_runs(config.override(**dict(given)), {"": {}})
+    with notes_on_stderr(options):
+        plan = declora.plan_rounds(config, bytes=size, **numbers, **dict(given))
     print(plan)
     words = ["declora", "simulate", *(() if options.config is None else ("--config", options.config))]
     for text in options.set:

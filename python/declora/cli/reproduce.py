@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import declora
+from declora.cli.notes import add_verbosity, notes_on_stderr, progress_of
 from declora.errors import ConfigError
+from declora.experiments.arguments import check_task
+from declora.experiments.catalogue import find_experiment
+from declora.experiments.scale import find_scale
 from declora.kinds import Wholes
 from declora.settings import parse_pair
 
@@ -41,32 +45,39 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         metavar="NAME=VALUE",
         help="a setting of every run, as in simulate; may be repeated",
     )
+    add_verbosity(parser)
     parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
-    from declora.experiments.overview import overview
-    from declora.report.tables import to_text
-
     seeds = Wholes(0).read("seeds", options.seeds)
     clients = None if options.clients is None else Wholes(1).read("clients", options.clients)
     if options.list:
+        from declora.experiments.overview import overview
+        from declora.report.tables import to_text
+
         print(to_text(overview(options.scale, seeds=seeds)))
         return
     if options.experiment is None:
         raise ConfigError("reproduce needs the name of an experiment. See declora reproduce --list.")
-    result = declora.reproduce(
-        options.experiment,
-        scale=options.scale,
-        model=options.model,
-        tasks=options.tasks,
-        data=_data(options.data or ["hub"]),
-        seeds=seeds,
-        clients=clients,
-        k=options.k,
-        out=options.out,
-        **dict(parse_pair(text) for text in options.set),
-    )
+    experiment, data = find_experiment(options.experiment), _data(options.data or ["hub"])
+    given = dict(parse_pair(text) for text in options.set)
+    for task in options.tasks or experiment.tasks_at(find_scale(options.scale)):
+        check_task(experiment, task)
+    with notes_on_stderr(options):
+        result = declora.reproduce(
+            options.experiment,
+            scale=options.scale,
+            model=options.model,
+            tasks=options.tasks,
+            data=data,
+            seeds=seeds,
+            clients=clients,
+            k=options.k,
+            out=options.out,
+            progress=progress_of(options, None),
+            **given,
+        )
     print(result)
     print(f"Tables and figures: {Path(options.out) / options.experiment}")
 

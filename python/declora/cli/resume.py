@@ -7,6 +7,7 @@ from typing import Any
 import declora
 from declora.cli.notes import add_progress, next_steps, notes_on_stderr, progress_of
 from declora.config import SETTINGS
+from declora.report import find_run, place_of
 
 __all__ = ["add_to"]
 
@@ -26,9 +27,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from declora.report import place_of
-
     rounds = None if options.rounds is None else SETTINGS["rounds"].kind.read("rounds", options.rounds)
+    find_run(options.run, unfinished=True)  # before torch is loaded for nothing
     with notes_on_stderr(options):
         result = declora.resume(options.run, rounds=rounds, progress=progress_of(options, options.progress))
     from declora.cluster import leads  # loads torch

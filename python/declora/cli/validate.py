@@ -3,9 +3,9 @@
 import argparse
 from typing import Any
 
+from declora.cli.checks import check_runs
 from declora.config import DEFAULTS, SETTINGS
-from declora.prepare import plan_federation
-from declora.settings import check_places, from_file, parse_overrides
+from declora.settings import from_file, parse_overrides
 
 __all__ = ["add_to"]
 
@@ -24,10 +24,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def _run(options: argparse.Namespace) -> None:
     config = from_file(options.file)
-    check_places(config)
     runs = {"": {}} if config.compare is None else parse_overrides(config.compare)
-    for changes in runs.values():
-        plan_federation(config.override(**{"compare": None, **changes}))
+    check_runs(config, runs)
     changed = [name for name in SETTINGS if getattr(config, name) != getattr(DEFAULTS, name)]
     print(f"{options.file} can be run, as far as settings say: {', '.join(changed) or 'nothing'} changed.")
     if config.compare is not None:

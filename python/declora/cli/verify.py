@@ -6,6 +6,7 @@ from typing import Any
 import declora
 from declora.cli.notes import add_progress, notes_on_stderr, progress_of
 from declora.errors import RunFolderError
+from declora.report import find_run
 
 __all__ = ["add_to"]
 
@@ -26,6 +27,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 def _run(options: argparse.Namespace) -> None:
     """Prints what was found; an error, and so a status of 1, where something differs."""
     progress = progress_of(options, options.progress)
+    find_run(options.run)  # before torch is loaded for nothing
     with notes_on_stderr(options):
         found = declora.verify(options.run, progress=progress)
     print(found)
