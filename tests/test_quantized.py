@@ -17,7 +17,8 @@ import declora
 from declora import cli
 from declora.errors import ConfigError, ModelError
 from declora.model import Storage, load_base
-from declora.model.quantized import quantization_of
+from declora.model.borrowed import borrowed
+from declora.model.quantized import REPACKING, quantization_of
 from test_train import SGD, assert_batched_equals_alone, batched, tokens_of
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
@@ -37,9 +38,14 @@ NF4 = torch.tensor([
 
 
 def base_of(model, tokenizer, task="classification", labels=2, **settings):
+    """A base whose layers, like those of a run, are not repacked where nobody asks for gradients."""
     names = [f"c{i}" for i in range(labels)]
     settings = settings or {"load_in_4bit": True}
-    return load_base(model, task=task, label_names=names, tokenizer=tokenizer, device="cpu", **settings).model
+    base = load_base(model, task=task, label_names=names, tokenizer=tokenizer, device="cpu", **settings).model
+    for module in base.modules():
+        if hasattr(module, REPACKING):
+            setattr(module, REPACKING, False)
+    return base
 
 
 def four_bit(model):
@@ -352,7 +358,11 @@ def test_a_module_in_4_bits_cannot_be_trained_as_a_whole(run, tokenizer, tmp_pat
 def test_layers_are_not_repacked_for_a_kernel_that_gradients_cannot_pass(tokenizer):
     model = base_of(tiny_bert(), tokenizer)
     layers = [model.get_submodule(name) for name in four_bit(model)]
-    assert not any(getattr(layer, "support_avx512bf16_for_cpu", False) for layer in layers)
+    for layer in layers:
+        setattr(layer, REPACKING, True)  # as on a CPU with AVX512-BF16
+    with borrowed(model, device=CPU, pad_id=None):
+        assert not any(getattr(layer, REPACKING) for layer in layers)
+    assert all(getattr(layer, REPACKING) for layer in layers)
     layers[3].weight.quant_state.packing_format_for_cpu = True
     with pytest.raises(ModelError, match=r"'bert.encoder.layer.0.attention.output.dense' was repacked"):
         base_of(model, tokenizer)
