@@ -32,6 +32,7 @@ def federation_of(
     exchange=None,
     seed=1,
     faults=None,
+    overlap=False,
 ) -> Federation:
     """A federation with one sample a client; `topology`, `mixer` and `attack` are names or what they stand for."""
     graph = topology if isinstance(topology, Topology) else Topology.build(topology, clients, seed=seed)
@@ -44,8 +45,9 @@ def federation_of(
     wrong = Faults() if faults is None else parse_faults(faults, seed=seed)
     wrong = replace(wrong, least=rule.least, column_stochastic=graph.column_stochastic)
     return Federation(
-        graph.clients, 1, graph, parse_codec(codec), exchange or LocalExchange(), rule, lies, wrong, shards=shards
-    )
+        graph.clients, 1, graph, parse_codec(codec), exchange or LocalExchange(), rule, lies, wrong, shards=shards,
+        overlap=overlap,
+    )  # fmt: skip
 
 
 class GossipAlone:

@@ -12,7 +12,7 @@ from declora.topology import Topology
 BYTES, STEPS = 1000, 5
 
 
-def rounds_of(clock, topology, rounds=3, *, steps=None, lost=None, away=None, served=False):
+def rounds_of(clock, topology, rounds=3, *, steps=None, lost=None, away=None, served=False, overlap=False):
     """When each client is done with each round, `[rounds, clients]`, where a message has 1,000 bytes."""
     graph = Topology.build(topology, 6)
     room, found = {}, []
@@ -22,7 +22,7 @@ def rounds_of(clock, topology, rounds=3, *, steps=None, lost=None, away=None, se
         edges = graph.edges(t)
         sent = np.full(6, 2 * BYTES) if served else np.bincount(edges[:, 0], minlength=6) * BYTES
         plan = Plan(t, (phase,), whole, graph.weights(t), edges, lost=lost)
-        total = clock.round(room, plan, sent, away, served=served)
+        total = clock.round(room, plan, sent, away, served=served, overlap=overlap)
         assert total == room["done"].max()
         found.append(room["done"].copy())
     return np.array(found)
@@ -31,6 +31,13 @@ def rounds_of(clock, topology, rounds=3, *, steps=None, lost=None, away=None, se
 def test_a_round_takes_the_steps_the_latency_and_the_bytes():
     done = rounds_of(parse_clock("lognormal:step=0.1,latency=0.05,bandwidth=1e4"), "ring")
     np.testing.assert_allclose(done, (np.arange(3)[:, None] + 1) * (0.5 + 0.05 + 0.1) * np.ones(6), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("step", "takes"), [(0.1, 0.5), (0.01, 0.15)])
+def test_messages_that_go_meanwhile_take_what_they_take_longer_than_the_steps(step, takes):
+    clock = parse_clock(f"lognormal:step={step},latency=0.05,bandwidth=1e4")
+    done = rounds_of(clock, "ring", overlap=True)
+    np.testing.assert_allclose(done, (np.arange(3)[:, None] + 1) * takes * np.ones(6), rtol=1e-12)
 
 
 def test_over_a_server_there_are_two_ways_and_it_waits_for_all():

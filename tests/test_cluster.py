@@ -28,7 +28,7 @@ from declora.topology import Topology
 from resumable import OBJECTS, RUNS, SETTINGS
 
 SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
-KINDS = ("no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors")
+KINDS = ("no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors", "overlap")
 """Of ways in which rows of others, numbers drawn for clients and messages of a round may matter; benches/cluster.py has
 all that can be spread."""
 

@@ -213,6 +213,10 @@ class SimulationConfig:
     gamma: Annotated[float | None, Real(above=0, most=1)] = None
     """Consensus step size; none: the codec's own, 1 where it loses little (q4 to q8, eden) and less where it loses more
     (q3 0.73, q2 0.17, drive 0.41, randk 0.0025), with a memory or without."""
+    overlap: bool = False
+    """Whether messages go while the local steps of their round are taken, which hides the time of a network: a client
+    moves by its steps, and by what gossip does to what it had before them (arXiv 1705.09056). The steps of the last
+    round are averaged with nobody's."""
     attack: str | None = None
     """What some clients send instead of their adapter: sign-flip, alie, ipm, gaussian, dissensus (all with :scale=S),
     mimic (with :target=C), stale, replay (both with :delay=N), lazy (with :noise=S), crafted, nan, inf. The others are

@@ -44,6 +44,8 @@ class Federation:
     """The rule of the mixing weights that was asked for; None: the method's own."""
     weighing: Callable[[NDArray[np.int64]], Topology] | None = field(default=None, repr=False)
     """Makes the topology of how many samples each client has, `[clients]`; None where that is no matter."""
+    overlap: bool = False
+    """Whether messages go while the local steps of their round are taken."""
     sampling: Literal["shuffled", "poisson"] = "shuffled"
     """How a client takes the samples of its steps: its shard shuffled anew each epoch, in batches of `batch_size`; or
     each sample by itself at each step, with a chance of which a batch has `batch_size` on average."""
@@ -125,7 +127,9 @@ class Federation:
         """
         if self.clock is None:
             return {}
-        seconds = self.clock.round(room, struck.plan, bytes_sent, struck.away, served=self.exchange.served)
+        seconds = self.clock.round(
+            room, struck.plan, bytes_sent, struck.away, served=self.exchange.served, overlap=self.overlap
+        )
         return {"simulated_seconds": seconds}
 
     def check(self) -> None:

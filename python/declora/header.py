@@ -39,4 +39,5 @@ def _message(run: Run) -> str:
     codec, upto = run.federation.codec, "up to " if run.federation.uneven else ""
     if run.federation.exchange.silent:
         return "nothing: clients do not talk" if run.federation.clients > 1 else "nothing: all data are in one place"
-    return f"{upto}{format_bytes(codec.frame_bytes(run.sent))} a message, codec {codec.name}"
+    meanwhile = ", while steps are taken" if run.federation.overlap else ""
+    return f"{upto}{format_bytes(codec.frame_bytes(run.sent))} a message, codec {codec.name}{meanwhile}"

@@ -59,6 +59,7 @@ class Settings(TypedDict, total=False):
     codec: Any
     mixer: Any
     gamma: float | None
+    overlap: bool
     attack: str | None
     attackers: Any
     faults: str | None

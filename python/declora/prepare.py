@@ -233,6 +233,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             clock=_clock(config),
             weights=config.weights,
             weighing=(lambda samples: build(samples=samples)) if by_samples else None,
+            overlap=config.overlap,
             rounds=config.rounds,
             ranks=() if config.ranks is None else tuple(config.ranks),
             seed=config.seed,
@@ -240,6 +241,8 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
         )
     )
     federation.check()
+    if federation.overlap and not federation.exchange.silent:
+        _check_overlap(federation, method)
     if config.detect is not None and (federation.choosing or not method.steady):
         raise ConfigError(
             f"detect={config.detect!r} compares a message with that of the round before, but method={str(method)!r} "
@@ -301,6 +304,23 @@ def _check_late(config: SimulationConfig, topology: Topology, mixer: Mixer, code
         why, fix = f"attack={config.attack!r} has refused messages of rounds that are over", "no attack, or no delay"
     if why:
         raise ConfigError(f"faults={str(config.faults)!r} has messages that come rounds late, but {why}. Use {fix}.")
+
+
+def _check_overlap(federation: Federation, method: Stack) -> None:
+    """Refuses messages that go while steps are taken where these have to be over first.
+
+    Raises:
+        ConfigError: They have; names the setting and the fix.
+    """
+    why, fix = "", ""
+    if federation.exchange.served:
+        why, fix = f"with method={str(method)!r} clients begin the steps of a round from one mean", "another method"
+    elif not method.plain:
+        why, fix = f"method={str(method)!r} works on adapters after their steps", "method='dec-lora'"
+    elif type(federation.mixer).sent is not Mixer.sent:
+        why, fix = f"mixer={str(federation.mixer)!r} counts steps among what is sent", "mixer='linear'"
+    if why:
+        raise ConfigError(f"overlap=True sends what clients have before their steps, but {why}. Use {fix}.")
 
 
 def _clock(config: SimulationConfig) -> Clock | None:

@@ -21,7 +21,9 @@ __all__ = ["Comparison", "SimulationResult"]
 
 _NAMED = 20
 """Of more clients, no more are named in a sentence; of more classes, no more in a picture."""
-_OF_MESSAGES = ("topology", "weights", "codec", "mixer", "gamma", "attack", "attackers", "faults", "clock", "detect")
+_OF_MESSAGES = (
+    "topology", "weights", "codec", "mixer", "gamma", "overlap", "attack", "attackers", "faults", "clock", "detect",
+)  # fmt: skip
 """Settings that mean nothing where clients do not talk."""
 _VECTOR = 400
 """The bands of more clients than this are kept as a picture, not as shapes."""

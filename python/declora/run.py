@@ -365,7 +365,7 @@ class Run:
         self.optimizer.reset_moments(plan.fresh)
         method.before_round(state, plan)
         start = time.perf_counter()
-        with self._gossip.explaining(event):
+        with self._gossip.meanwhile(plan, state, method):
             work = self._trainer.run(plan, state, method)
         seconds = {"train": time.perf_counter() - start}
         inbox = self._gossip.round(plan, state, method)

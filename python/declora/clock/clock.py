@@ -39,7 +39,14 @@ class Clock:
     wait: float = 1.0
 
     def round(
-        self, room: dict[str, Any], plan: Plan, bytes_sent: NDArray[np.int64], away: Mask | None, *, served: bool
+        self,
+        room: dict[str, Any],
+        plan: Plan,
+        bytes_sent: NDArray[np.int64],
+        away: Mask | None,
+        *,
+        served: bool,
+        overlap: bool = False,
     ) -> float:
         """Counts a round; returns the seconds after which all that were there are done with it.
 
@@ -49,6 +56,7 @@ class Clock:
             bytes_sent: `[clients]`: bytes on each client's links.
             away: Which clients are not there, `[clients]`; None: all are. Time goes on for them, too.
             served: Whether messages go to a server and back.
+            overlap: Whether they go while the steps are taken.
         """
         clients = len(bytes_sent)
         began: NDArray[np.float64] = room.setdefault("done", np.zeros(clients))
@@ -56,7 +64,9 @@ class Clock:
         if not bytes_sent.any():
             done = trained
         else:
-            done = self._served(trained, bytes_sent) if served else self._heard(trained, plan, bytes_sent)
+            ready = began if overlap else trained
+            heard = self._served(ready, bytes_sent) if served else self._heard(ready, plan, bytes_sent)
+            done = np.maximum(trained, heard)
         if away is not None and away.any():
             done[away] = done[~away].max(initial=began.max())
         room["done"] = done
@@ -66,22 +76,25 @@ class Clock:
         slow = seeds.generator(self.seed, "clock", "stragglers", t).random(clients) < self.stragglers
         return np.where(slow, self.slower, 1.0)
 
-    def _heard(self, trained: NDArray[np.float64], plan: Plan, bytes_sent: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns when each client has heard from its neighbours, or given up on one, `[clients]`."""
-        senders, receivers = plan.edges.T
-        size = bytes_sent / np.maximum(1, np.bincount(senders, minlength=len(trained)))
-        arrives = trained[senders] + self._on_its_way(plan.edges, size[senders])
-        arrives = np.where(_among(plan.edges, plan.lost), trained[receivers] + self.wait, arrives)
-        arrives = np.where(_among(plan.edges, plan.delayed), 0.0, arrives)
-        done = trained.copy()
-        np.maximum.at(done, receivers, arrives)
-        return done
+    def _heard(self, ready: NDArray[np.float64], plan: Plan, bytes_sent: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns when each client has heard from its neighbours, or given up on one, `[clients]`.
 
-    def _served(self, trained: NDArray[np.float64], bytes_sent: NDArray[np.int64]) -> NDArray[np.float64]:
+        Messages go when their senders are `ready`.
+        """
+        senders, receivers = plan.edges.T
+        size = bytes_sent / np.maximum(1, np.bincount(senders, minlength=len(ready)))
+        arrives = ready[senders] + self._on_its_way(plan.edges, size[senders])
+        arrives = np.where(_among(plan.edges, plan.lost), ready[receivers] + self.wait, arrives)
+        arrives = np.where(_among(plan.edges, plan.delayed), 0.0, arrives)
+        heard = ready.copy()
+        np.maximum.at(heard, receivers, arrives)
+        return heard
+
+    def _served(self, ready: NDArray[np.float64], bytes_sent: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns when each client has heard from the server, which has heard from all, `[clients]`."""
-        way = self._on_its_way(np.stack([np.arange(len(trained), dtype=np.int32)] * 2, axis=1), bytes_sent / 2)
-        done: NDArray[np.float64] = (trained + way).max() + way
-        return done
+        way = self._on_its_way(np.stack([np.arange(len(ready), dtype=np.int32)] * 2, axis=1), bytes_sent / 2)
+        heard: NDArray[np.float64] = (ready + way).max() + way
+        return heard
 
     def _on_its_way(self, edges: NDArray[np.int32], size: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.speeds.latency(edges) + size / self.speeds.bandwidth(edges)

@@ -100,6 +100,11 @@ class Stack:
         return type(self._space).mix is Part.mix
 
     @property
+    def plain(self) -> bool:
+        """Whether clients' adapters are combined as they are, and no part does something to them afterwards."""
+        return type(self._space) is Part and all(type(part).after_round is Part.after_round for part in self.parts)
+
+    @property
     def chooses(self) -> bool:
         """Whether each client chooses in each round what it sends."""
         return type(self._space).units is not Part.units
