@@ -60,6 +60,7 @@ RUNS = {
     "fola": {"method": "fola:reading=code", "codec": "q8+choco"},
     "dfed-salt": {"method": "dfed-salt:personal=B"},
     "rw-lora": {"method": "rw-lora"},
+    "ad-psgd": {"method": "ad-psgd", "codec": "q8", "clock": "lognormal:spread=0.5,stragglers=0.2"},
     "dp": {"method": "dp:sigma=1"},
     "faults": {"faults": "loss:p=0.2+dropout:p=0.2,rounds=2", "codec": "q4+choco", "clock": "lognormal:links=1"},
     "delay": {"faults": "delay:p=0.5,rounds=3+loss:p=0.1", "codec": "q4+ef", "method": "gradient-tracking"},

@@ -127,6 +127,8 @@ class Federation:
         """
         if self.clock is None:
             return {}
+        if struck.plan.seconds is not None:
+            return {"simulated_seconds": struck.plan.seconds}
         seconds = self.clock.round(
             room, struck.plan, bytes_sent, struck.away, served=self.exchange.served, overlap=self.overlap
         )

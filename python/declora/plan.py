@@ -125,6 +125,8 @@ class Plan:
     applies to the values of then, each row with sum 1. Nothing arrives twice."""
     behind: NDArray[np.int32] | None = None
     """`[B, 2]`, those of `edges` along which nothing arrived in the round before, but something does now."""
+    seconds: float | None = None
+    """By the clock, after how many seconds of the run it is over, where the method says so; None: as clients wait."""
 
     @classmethod
     def of_clients(cls, width: int, steps: NDArray[np.int64], event: int = 0) -> "Plan":

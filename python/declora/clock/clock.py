@@ -72,6 +72,11 @@ class Clock:
         room["done"] = done
         return float(done.max())
 
+    def slowed(self, client: int, turn: int) -> float:
+        """Returns how many times as long a client takes for its steps of this turn, where it waits for nobody."""
+        slow = seeds.generator(self.seed, "clock", "stragglers", client, turn).random() < self.stragglers
+        return self.slower if slow else 1.0
+
     def _slowed(self, t: int, clients: int) -> NDArray[np.float64]:
         slow = seeds.generator(self.seed, "clock", "stragglers", t).random(clients) < self.stragglers
         return np.where(slow, self.slower, 1.0)

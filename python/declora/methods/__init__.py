@@ -1,6 +1,7 @@
 """Methods: what is trained, what is sent, what is combined, and what comes back into the adapter."""
 
 from declora.errors import ConfigError, shown
+from declora.methods.ad_psgd import AdPsgd
 from declora.methods.alternating import AdfLora, RoLora, TadLora
 from declora.methods.centralized import Centralized
 from declora.methods.dec_lora import DecLora
@@ -58,6 +59,7 @@ METHODS: dict[str, type[Part]] = {
         DFedSalt,
         Fola,
         RwLora,
+        AdPsgd,
         DifferentialPrivacy,
         DisPfl,
         Hafl,
