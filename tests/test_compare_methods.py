@@ -1,5 +1,6 @@
 """`compare`: every row has its own learning rate, chosen on training rows, and the same work or the same bytes."""
 
+import itertools
 import json
 import math
 import shlex
@@ -16,6 +17,7 @@ from declora.errors import ConfigError, TrainingError
 from declora.experiments import comparison, grid
 from declora.experiments.table import cost_table
 from declora.report.tables import MISSING
+from declora.settings import parse_pair
 
 ROUNDS = 2
 
@@ -141,6 +143,18 @@ def test_the_folder_has_the_table_in_every_form_and_the_command_prints_it(
     assert cli.main([*shlex.split(line)[1:], "--out", str(tmp_path / "out")]) == 0  # finds what has finished
     table = pd.read_csv(folder / "table.csv")
     assert table["product_distance"].gt(0).all()
+
+
+def test_the_command_of_a_comparison_gives_its_settings_again():
+    settings = {
+        "lora": {"r": 4, "target_modules": ["query"], "use_rslora": True}, "ranks": [2, 4, 4], "clients": 3,
+        "clip_norm": None, "codec": "topk:fraction=0.1+choco", "load_in_4bit": True, "learning_rate": 0.25,
+    }  # fmt: skip
+    config = SimulationConfig(**settings)
+    words = shlex.split(comparison._command([], config, seeds=(0,)))
+    pairs = dict(parse_pair(word) for flag, word in itertools.pairwise(words) if flag == "--set")
+    assert pairs == settings
+    assert SimulationConfig().override(**pairs) == config
 
 
 @pytest.mark.parametrize(

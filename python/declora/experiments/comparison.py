@@ -24,7 +24,7 @@ from declora.kinds import Choice, Place, Real
 from declora.methods import build_method
 from declora.report import RunFolder
 from declora.report.records import common_metric, last_measured, total_bytes
-from declora.settings import parse_overrides
+from declora.settings import parse_overrides, to_toml
 
 __all__ = ["MethodComparison", "compare"]
 
@@ -218,7 +218,8 @@ def _command(cells: list[Cell], base: SimulationConfig, **arguments: Any) -> str
     usual = SimulationConfig().describe()
     for name, value in base.describe().items():
         if value != usual[name]:
-            words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+            text = "none" if value is None else value if isinstance(value, str) else to_toml(value)
+            words += ["--set", f"{name}={text}"]
     return shlex.join(words)
 
 
