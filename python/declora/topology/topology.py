@@ -128,7 +128,7 @@ class Topology:
 
         Raises:
             TopologyError: the topology does not exist for so many clients, needs more than all memory, is not
-            connected, or a check fails.
+                connected, or a check fails.
         """
         from declora.topology.build import build_topology
 
