@@ -39,7 +39,7 @@ lint: $(INSTALLED) ## formatting, lints and types, of both languages
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
-docs: $(INSTALLED) ## build docs/ as a site, target/site/README.html; a link that leads nowhere is an error
+docs: $(INSTALLED) ## build docs/ as a site, target/site/index.html; a link that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 rust-test: ## tests of the core; the benches are compiled and run once
