@@ -40,7 +40,7 @@ lint: $(INSTALLED) ## formatting, lints and types, of both languages
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
 docs: $(INSTALLED) ## build docs/ as a site, target/site/index.html; a link that leads nowhere is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 rust-test: ## tests of the core; the benches are compiled and run once
 	cargo test --locked --quiet
