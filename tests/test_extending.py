@@ -35,7 +35,7 @@ def run(texts, tokenizer, monkeypatch):
 
 
 def test_each_example_has_at_most_thirty_lines():
-    assert {"A codec", "A mixer", "A topology", "A partition", "A method"} == EXAMPLES.keys()
+    assert {"A codec", "A mixer", "A topology", "A partition", "A method", "A callback"} == EXAMPLES.keys()
     assert all(len(code.splitlines()) <= 30 for code in EXAMPLES.values())
 
 
@@ -86,6 +86,26 @@ def test_the_method_of_the_page_pulls_back_to_where_a_round_began(run):
     pulled, free = (run("A method", **settings | {"local_steps": 3})["result"], declora.simulate(method="ffa-lora"))
     assert not torch.equal(pulled.client(0).row, free.client(0).row)
     assert names["result"].config.describe()["method"] == ["ffa-lora", "<fedprox:mu=0.1>"]
+
+
+def test_the_callback_of_the_page_hears_of_evaluations_and_ends_a_run(run, tmp_path, capsys):
+    names = run("A callback", eval_every=1)
+    result, callback = names["result"], names["result"].config.callbacks[0]
+    assert callback.best == result.history["average_accuracy"].max()
+    assert f"dec-lora: {callback.best:.3f} at best" in capsys.readouterr().out
+    assert result.config.describe()["callbacks"] == ["<Patience(evaluations=5)>"]
+    settings = {"eval_every": 1, "out": tmp_path / "run", "checkpoint_every": 1, "learning_rate": 1e-9, "rounds": 5}
+    with pytest.raises(
+        declora.CallbackError, match=r"'Patience.*evaluations=1.*on_evaluation, in round 2 of 'dec-lora'"
+    ):
+        declora.simulate(callbacks=[names["Patience"](1)], **settings)
+    objects = {name: declora.simulate.keywords[name] for name in ("model", "data", "tokenizer")}
+    ended = declora.resume(tmp_path / "run", rounds=2, callbacks=None, **objects)
+    assert len(ended.history) == 2
+    assert (tmp_path / "run" / "report.html").exists()
+    found = declora.verify(tmp_path / "run", **objects)
+    assert found.holds
+    assert found.rounds == {"dec-lora": 2}
 
 
 def test_what_is_written_of_objects_can_be_read_again_but_not_run(run, tmp_path):

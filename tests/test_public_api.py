@@ -14,10 +14,11 @@ from declora import errors, seeds
 PACKAGE = Path(declora.__file__).parent
 CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 PUBLIC = {
-    "Adapter", "Audit", "Codec", "CodecError", "Comparison", "ConfigError", "DataError", "DecloraError", "FrameError",
-    "GraphSchedule", "MethodComparison", "Mixer", "ModelError", "Part", "Partitioner", "Reproduction", "RoundPlan",
-    "RunFolderError", "Settings", "SimulationConfig", "SimulationResult", "Topology", "TopologyError", "TrainingError",
-    "Verification", "__version__", "audit", "compare", "plan_rounds", "reproduce", "resume", "simulate", "verify",
+    "Adapter", "Audit", "Callback", "CallbackError", "Codec", "CodecError", "Comparison", "ConfigError", "DataError",
+    "DecloraError", "FrameError", "GraphSchedule", "MethodComparison", "Mixer", "ModelError", "Part", "Partitioner",
+    "Reproduction", "RoundPlan", "RunFolderError", "Settings", "SimulationConfig", "SimulationResult", "Topology",
+    "TopologyError", "TrainingError", "Verification", "__version__", "audit", "compare", "plan_rounds", "reproduce",
+    "resume", "simulate", "verify",
 }  # fmt: skip
 
 

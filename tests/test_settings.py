@@ -67,7 +67,9 @@ def test_each_setting_stands_under_one_heading_and_marks_say_what_runs_have_in_c
     sections = [setting.section.title for setting in SETTINGS.values()]
     titles = ["Data", "Model", "Federation", "Training", "Messages", "Evaluation", "Output"]
     assert [title for title, _ in itertools.groupby(sections)] == titles
-    assert {"out", "overwrite", "checkpoint_every", "ledger", "tensorboard", "progress"} == OUTPUT
+    assert {
+        "out", "overwrite", "checkpoint_every", "ledger", "callbacks", "report_to", "tensorboard", "progress",
+    } == OUTPUT  # fmt: skip
     assert {name for name, setting in SETTINGS.items() if setting.shared} == {
         "compare", "out", "overwrite", "checkpoint_every", "ledger",
     }  # fmt: skip

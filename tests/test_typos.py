@@ -50,7 +50,7 @@ def test_a_command_is_read_and_a_file_of_settings_checked_before_anything_that_t
         ("lr", "'learning_rate'"),
         ("epochs", "'rounds' or 'local_epochs'"),
         ("num_train_epochs", "'rounds' or 'local_epochs'"),
-        ("report_to", "'tensorboard'"),
+        ("log_with", "'report_to'"),
         ("per_device_train_batch_size", "'batch_size'"),
         ("output_dir", "'out'"),
         ("topologie", "'topology'"),

@@ -12,10 +12,12 @@ TYPE_CHECKING = False  # what `typing` calls so, which takes longer to load than
 if TYPE_CHECKING:
     from declora.api import simulate
     from declora.auditing import Audit, audit
+    from declora.callbacks import Callback
     from declora.codec import Codec
     from declora.config import SimulationConfig
     from declora.data import Partitioner
     from declora.errors import (
+        CallbackError,
         CodecError,
         ConfigError,
         DataError,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Adapter",
     "Audit",
+    "Callback",
+    "CallbackError",
     "Codec",
     "CodecError",
     "Comparison",
@@ -77,6 +81,8 @@ __all__ = [
 _ROOMS = {
     "Adapter": "declora.model.adapter",
     "Audit": "declora.auditing",
+    "Callback": "declora.callbacks",
+    "CallbackError": "declora.errors",
     "Codec": "declora.codec",
     "CodecError": "declora.errors",
     "Comparison": "declora.result",

@@ -52,6 +52,7 @@ def simulate(
     Raises:
         ConfigError, TopologyError, DataError, ModelError, CodecError, RunFolderError: A setting cannot be run; it is
             named, and nothing was trained or written.
+        CallbackError: A callback raised an exception; the run stopped after the round that it was called in.
         TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names client and round.
         RunFolderError: The folder could not be completed after the last round. Nothing is lost: the error's `result`
             is what would have been returned (of a comparison that stopped there, the runs that had finished).

@@ -2,10 +2,12 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from declora.attacks import parse_attack
+from declora.callbacks import REPORTERS, Callback, check_callback
 from declora.clock import parse_clock
 from declora.codec import parse_codec
 from declora.detection import parse_detector
@@ -15,8 +17,10 @@ from declora.fields import LOADED, SHARED, Section, list_fields, read_fields
 from declora.kinds import (
     LORA_FIELDS,
     Choice,
+    Choices,
     Given,
     Name,
+    Objects,
     Place,
     Real,
     Source,
@@ -276,8 +280,17 @@ class SimulationConfig:
     ledger: Annotated[bool, SHARED] = False
     """Whether `out` has a ledger of the run, too, which `declora audit` checks: of each round the digests of every
     client's message and adapter, signed by it (Ed25519) and chained to the round before."""
-    tensorboard: bool = False
-    """Whether metrics are also written for TensorBoard, into the run folder; needs `out`."""
+    callbacks: Annotated[
+        Sequence[Callback] | None,
+        Objects(check_callback, "a list of objects of classes that derive from declora.Callback"),
+    ] = None
+    """What hears of each round, evaluation and checkpoint and of the end: objects of your own, see `declora.Callback`.
+    No result depends on them."""
+    report_to: Annotated[Any | None, Choices(REPORTERS)] = None
+    """Where metrics go beside `out`, in a list or with commas: tensorboard (into `out`), wandb, mlflow, trackio; each
+    needs the package of its name."""
+    tensorboard: bool | None = None
+    """Whether tensorboard is in `report_to`; none: as that says."""
     progress: bool | None = None
     """Whether to show notes and a progress bar on standard error; none: where that is a terminal."""
 
@@ -293,6 +306,7 @@ class SimulationConfig:
         if self.local_steps is None and self.local_epochs is None:
             object.__setattr__(self, "local_steps", DEFAULT_LOCAL_STEPS)
         self._settle_ranks()
+        self._settle_reports()
         if self.attack is not None:
             parse_attack(self.attack, self.attackers, clients=self.clients, seed=self.seed)
         for name in ("tensorboard", "ledger", "checkpoint_every"):
@@ -315,10 +329,24 @@ class SimulationConfig:
                 f"{self.clients:,}. For one rank of all set lora={{'r': ...}}."
             )
 
+    def _settle_reports(self) -> None:
+        """Has `tensorboard` say what `report_to` says, and the other way round."""
+        named = list(self.report_to or ())
+        if self.tensorboard is False and "tensorboard" in named:
+            raise ConfigError(
+                f"tensorboard=False and report_to={named} contradict each other. Leave tensorboard out, or take it "
+                "from report_to."
+            )
+        if self.tensorboard and "tensorboard" not in named:
+            named.append("tensorboard")
+        object.__setattr__(self, "report_to", named or None)
+        object.__setattr__(self, "tensorboard", "tensorboard" in named)
+
     def override(self, **changes: Any) -> "SimulationConfig":
         """Returns a copy with some settings changed, checked again.
 
-        Of `local_steps` and `local_epochs` a change of one replaces the other.
+        Of `local_steps` and `local_epochs` a change of one replaces the other, of `report_to` and `tensorboard` what
+        the other says of TensorBoard.
 
         Raises:
             ConfigError: A name is not a setting, or a value is out of range.
@@ -331,6 +359,10 @@ class SimulationConfig:
         for name, other in (("local_steps", "local_epochs"), ("local_epochs", "local_steps")):
             if changes.get(name) is not None:
                 changes.setdefault(other, None)
+        if "report_to" in changes:
+            changes.setdefault("tensorboard", None)
+        elif changes.get("tensorboard") is False:
+            changes["report_to"] = [name for name in self.report_to or () if name != "tensorboard"]
         return dataclasses.replace(self, **changes)
 
     def describe(self) -> dict[str, object]:

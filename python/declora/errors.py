@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 __all__ = [
+    "CallbackError",
     "CodecError",
     "ConfigError",
     "ConformanceError",
@@ -73,6 +74,17 @@ class FrameError(CodecError):
 
 class TrainingError(DecloraError, ArithmeticError):
     """Training left the finite numbers, or memory ran out."""
+
+
+class CallbackError(DecloraError, RuntimeError):
+    """A hook of a callback raised an exception, which is the error's `__cause__`, and the run stopped there.
+
+    Attributes:
+        result: What had finished by then: the `SimulationResult` where it was `on_end`, or a `Comparison` of the runs
+            that had finished. None where nothing had.
+    """
+
+    result: Any = None
 
 
 class RunFolderError(DecloraError, OSError):

@@ -1,7 +1,10 @@
 """Holds the types of the settings, so that editors complete them and mypy refuses `rounds="three"`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
+
+from declora.callbacks import Callback
 
 __all__ = ["Settings"]
 
@@ -77,5 +80,7 @@ class Settings(TypedDict, total=False):
     overwrite: bool
     checkpoint_every: int | None
     ledger: bool
-    tensorboard: bool
+    callbacks: Sequence[Callback] | None
+    report_to: Any
+    tensorboard: bool | None
     progress: bool | None

@@ -1,5 +1,7 @@
 """What a run writes while it goes on: a line a round, and checkpoints from which it can be taken up again."""
 
+from pathlib import Path
+
 from declora.errors import RunFolderError
 from declora.ledger import KEYS, LEDGER, Keys, Ledger
 from declora.origin import describe_origin, differences, keep_groups
@@ -56,17 +58,18 @@ class Recording:
         if named:
             folder.store(self.earlier.run)  # has the folder know the run from its first round on
         done = self.earlier if resume else None
-        self.log = RunLog(folder, config.describe(), tensorboard=config.tensorboard, earlier=done, ledger=ledger)
+        self.log = RunLog(folder, config.describe(), tensorboard=bool(config.tensorboard), earlier=done, ledger=ledger)
 
-    def add(self, record: RoundRecord) -> None:
-        """Writes a round, and the run's state after it where a checkpoint is due."""
+    def add(self, record: RoundRecord) -> Path | None:
+        """Writes a round, and the run's state after it where a checkpoint is due; returns the checkpoint's folder."""
         self.log.add(record)
         config, state = self._run.config, self._run.whole
         if config.checkpoint_every is None or state is None:
-            return
+            return None
         if state.event % config.checkpoint_every == 0 or state.event == config.rounds:
             about = {"origin": self._origin, "planned": self._planned}
-            self.log.save(Checkpoint(state.run_id.hex(), state.event, state.arrays(), about))
+            return self.log.save(Checkpoint(state.run_id.hex(), state.event, state.arrays(), about))
+        return None
 
     def close(self) -> None:
         """Closes the log; the folder stays with whom it belongs to."""

@@ -27,7 +27,8 @@ def resume(
         path: What `out` named. The run was started with `checkpoint_every`.
         rounds: Rounds of the whole run; as it was started where None.
         progress: As in `simulate`.
-        **objects: Settings that were objects (`model`, `data`, `topology` ...), which a folder cannot hold.
+        **objects: Settings that were objects (`model`, `data`, `topology`, `callbacks` ...), which a folder cannot
+            hold. Callbacks and `report_to` may be others than before, or None.
 
     Returns:
         What `simulate` would have returned.

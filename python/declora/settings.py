@@ -10,7 +10,7 @@ from typing import Any
 
 from declora.config import DEFAULTS, SETTINGS, SimulationConfig, unknown_setting
 from declora.errors import ConfigError, shown, unknown_name
-from declora.kinds import Given, Table, parse_value
+from declora.kinds import Given, Objects, Table, parse_value
 from declora.methods import METHODS, NAMED
 
 __all__ = [
@@ -28,6 +28,8 @@ _LONGEST_FILE = 2**20
 """Bytes of a file of settings that a user wrote; what is longer is something else."""
 _LONGEST_OF_RUN = 2**30
 """Bytes of one that a run wrote; it may hold a mixing matrix of thousands of clients."""
+_BESIDE = {"callbacks", "report_to"}
+"""What may be another when a run goes on: it only hears of the run."""
 
 
 def load_toml(path: str | os.PathLike[str], *, longest: int = _LONGEST_FILE) -> dict[str, Any]:
@@ -112,7 +114,8 @@ def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any],
         asked: The function of `declora` that asks.
 
     Raises:
-        ConfigError: There are no settings, an object is missing, or something was given that the run did not have.
+        ConfigError: There are no settings, an object is missing, or something was given that the run did not have (but
+            for callbacks and `report_to`).
     """
     file = folder / "config.json"
     if not file.exists():
@@ -127,7 +130,7 @@ def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any],
     config = SimulationConfig().override(**{**stored, **given})
     described = config.describe()
     for name in given:
-        if described[name] != stored.get(name):
+        if name not in _BESIDE and described[name] != stored.get(name):
             raise ConfigError(
                 f"{name}={shown(described[name])} is not what the run had, which is {shown(stored.get(name))}. Leave "
                 "it out, or begin another run."
@@ -145,15 +148,16 @@ def _check_objects(stored: Mapping[str, Any], path: str | os.PathLike[str], *, a
     """
     if missing := [name for name in stored if _is_described(name, stored[name])]:
         objects = ", ".join(f"{name}=..." for name in missing)
+        without = " Callbacks may be others, or callbacks=None." if "callbacks" in missing else ""
         raise ConfigError(
             f"{missing[0]}={shown(stored[missing[0]])} is an object, which {os.fspath(path)!r} can only describe. Pass "
-            f"the same one, from Python: declora.{asked}({os.fspath(path)!r}, {objects})."
+            f"the same one, from Python: declora.{asked}({os.fspath(path)!r}, {objects}).{without}"
         )
 
 
 def _is_described(name: str, value: Any) -> bool:
     """Returns whether a stored setting was an object, of which there is only a description."""
-    if name in SETTINGS and not isinstance(SETTINGS[name].kind, Given | Table):
+    if name in SETTINGS and not isinstance(SETTINGS[name].kind, Given | Objects | Table):
         return False
     if name == "model" and isinstance(value, Mapping):  # a configuration of transformers
         return True

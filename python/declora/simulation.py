@@ -7,9 +7,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 
 from declora import process
+from declora.callbacks import Calling, RunFacts, check_reporters
 from declora.cluster import leads
 from declora.config import SETTINGS, SimulationConfig
-from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError, cut, out_of_memory, shown
+from declora.errors import (
+    CallbackError,
+    ConfigError,
+    DecloraError,
+    RunFolderError,
+    TrainingError,
+    cut,
+    out_of_memory,
+    shown,
+)
 from declora.header import header
 from declora.ledger import check_installed
 from declora.model.held import held
@@ -19,6 +29,7 @@ from declora.prepare import plan_federation, prepare, shareable
 from declora.recording import Recording
 from declora.report import Earlier, Progress, RunFolder, announce
 from declora.report.messages import say
+from declora.report.trackers import trackers_of
 from declora.result import Comparison, SimulationResult
 from declora.run import RoundRecord, Run
 from declora.settings import parse_overrides
@@ -52,6 +63,8 @@ def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
     if base.out is not None and base.checkpoint_every is None:
         base = base.override(checkpoint_every=base.rounds)  # a run that has finished is then kept by `resume`
     configs, overrides = configs_of(base), parse_overrides(base.compare or ())
+    if leads():
+        check_reporters(name for config in configs.values() for name in config.report_to or ())
     runs = ready(configs)  # everything is checked before the first run starts
     metrics = {label: run.metric.name for label, run in runs.items()}
     if len(set(metrics.values())) > 1:
@@ -67,7 +80,7 @@ def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
         for label in configs:
             try:
                 results[label] = _execute(runs.pop(label), label, resume, within=folder)
-            except RunFolderError as error:
+            except (RunFolderError, CallbackError) as error:
                 finished = results if error.result is None else {**results, label: error.result}
                 error.result = Comparison(finished) if finished else None
                 raise
@@ -133,9 +146,10 @@ def _apart(config: SimulationConfig) -> SimulationConfig:
 
 
 def _check_out(config: SimulationConfig, resume: bool) -> None:
-    """Refuses a folder that cannot be written, or a ledger that cannot be signed, before anything is loaded."""
+    """Refuses a folder, a ledger or a tracker that cannot be written, before anything is loaded."""
     if not leads():
         return
+    check_reporters(config.report_to or ())
     if config.ledger:
         check_installed("ledger=True")
     if config.out is not None and not resume:
@@ -152,7 +166,17 @@ def _open_folder(config: SimulationConfig, resume: bool, within: RunFolder | Non
 
 
 def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None) -> SimulationResult:
-    """Runs all rounds, with progress; where there is a folder, its metrics grow by a line a round."""
+    """Runs all rounds, with progress and callbacks; where there is a folder, its metrics grow by a line a round."""
+    config = run.config
+    calling = Calling([*trackers_of(config.report_to or ()), *(config.callbacks or ())] if leads() else ())
+    with calling.until_it_ends():
+        result = _finished(run, label, resume, within, calling)
+        calling.end(result)
+    return result
+
+
+def _finished(run: Run, label: str, resume: bool, within: RunFolder | None, calling: Calling) -> SimulationResult:
+    """Returns the result of all rounds, of which `calling` tells; its folder is complete and nobody's any more."""
     config = run.config
     with ExitStack() as stack:
         recording = None
@@ -168,10 +192,12 @@ def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None
         announce((*notes, *earlier.notes) if resume else (), _shown(config))
         progress = stack.enter_context(closing(Progress(config.rounds, label, _shown(config), done=earlier.event)))
 
+        work = None if folder is None else folder.work
+        calling.start(RunFacts(earlier.run, label, config.describe(), config.rounds, earlier.event, work))
+
         def observe(record: RoundRecord) -> None:
             progress.update(record)
-            if recording is not None:
-                recording.add(record)
+            calling.round(record, None if recording is None else recording.add(record))
 
         outcome = run.execute(observe, earlier)
         outcome = dataclasses.replace(outcome, notes=(*outcome.notes, *notes))

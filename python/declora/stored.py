@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from declora.callbacks import Callback
 from declora.codec import Codec
 from declora.data.presets import PRESETS
 from declora.methods import Part, Stack
@@ -87,6 +88,6 @@ def _plain(value: Any) -> Any:
         return _plain(value.to_diff_dict())
     if hasattr(value, "tolist"):
         return value.tolist()
-    if isinstance(value, Codec | Mixer | GraphSchedule | Part | Stack):
+    if isinstance(value, Callback | Codec | Mixer | GraphSchedule | Part | Stack):
         return f"<{value}>"
     return f"<{type(value).__name__}>"

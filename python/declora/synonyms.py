@@ -39,7 +39,8 @@ _WORDS = {
     "out": "output_dir save_dir logging_dir",
     "overwrite": "overwrite_output_dir force",
     "checkpoint_every": "save_steps save_strategy save_every",
-    "tensorboard": "report_to",
+    "callbacks": "callback trainer_callback",
+    "report_to": "log_with logger loggers tracker trackers",
     "progress": "disable_tqdm verbose",
 }
 """By setting, what others call it."""

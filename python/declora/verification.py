@@ -71,7 +71,7 @@ def verify(path: str | os.PathLike[str], *, progress: bool | None = None, **obje
         RunFolderError: There is no run, or it cannot be read.
         DecloraError: As `simulate`.
     """
-    config = of_run(path, find_run(path), objects, asked="verify")
+    config = of_run(path, find_run(path), {"callbacks": None, **objects}, asked="verify")
     configs = configs_of(config.override(out=os.path.realpath(path)))
     begun = {label: own for label, own in configs.items() if os.path.isdir(str(own.out))}
     with computing(config):

@@ -30,7 +30,8 @@ ALONE: dict[str, Any] = {
     "overwrite": False,
     "checkpoint_every": None,
     "ledger": False,
-    "tensorboard": False,
+    "callbacks": None,
+    "report_to": None,
 }
 """What a run has that is part of something larger, whatever its settings say of a run of its own."""
 

@@ -6,11 +6,11 @@ numpy integer is the whole number that it is, so that files and digests do not d
 
 from declora.kinds.kind import Kind, parse_value
 from declora.kinds.lora import LORA_FIELDS, one_of_all
-from declora.kinds.objects import Given, Source, Table, Tables
-from declora.kinds.texts import Choice, Name, Place, Text, Texts
+from declora.kinds.objects import Given, Objects, Source, Table, Tables
+from declora.kinds.texts import Choice, Choices, Name, Place, Text, Texts
 from declora.kinds.values import Bytes, Real, Switch, Whole, Wholes
 
 __all__ = [
-    "LORA_FIELDS", "Bytes", "Choice", "Given", "Kind", "Name", "Place", "Real", "Source", "Switch", "Table", "Tables",
-    "Text", "Texts", "Whole", "Wholes", "one_of_all", "parse_value",
+    "LORA_FIELDS", "Bytes", "Choice", "Choices", "Given", "Kind", "Name", "Objects", "Place", "Real", "Source",
+    "Switch", "Table", "Tables", "Text", "Texts", "Whole", "Wholes", "one_of_all", "parse_value",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from declora.errors import ConfigError, DecloraError, refuse, shown
 from declora.kinds.kind import Kind, parse_value
 from declora.kinds.texts import Place, Text
 
-__all__ = ["Given", "Source", "Table", "Tables"]
+__all__ = ["Given", "Objects", "Source", "Table", "Tables"]
 
 _PLAIN = (type(None), bool, int, float, complex, bytes, np.generic)
 """What stands for no object: a number where a graph or a model is expected is a mistake."""
@@ -43,6 +43,26 @@ class Given(Kind):
         if self._judge is not None:
             self._judge(value)
         return value
+
+
+class Objects(Kind):
+    """Takes a list of objects of one kind, in a list or tuple; none where it is empty.
+
+    Args:
+        judge: Refuses what is none of them; its first argument is how messages name one.
+        wanted: What the list must be, in words.
+    """
+
+    def __init__(self, judge: Callable[[str, Any], None], wanted: str) -> None:
+        self._judge, self._wanted = judge, wanted
+
+    def check(self, name: str, value: Any) -> list[Any] | None:
+        """Returns the list, the same objects in it."""
+        if not isinstance(value, list | tuple):
+            refuse(name, value, self._wanted)
+        for i, item in enumerate(value):
+            self._judge(f"{name}[{i}]", item)
+        return list(value) or None
 
 
 class Source(Given):

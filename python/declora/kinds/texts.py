@@ -11,7 +11,7 @@ import numpy as np
 from declora.errors import ConfigError, refuse, shown, unknown_name
 from declora.kinds.kind import Kind, parse_value
 
-__all__ = ["Choice", "Name", "Place", "Text", "Texts"]
+__all__ = ["Choice", "Choices", "Name", "Place", "Text", "Texts"]
 
 
 class Text(Kind):
@@ -63,6 +63,20 @@ class Choice(Text):
         if text not in self.names:
             raise unknown_name(name, text, self.names)
         return text
+
+
+class Choices(Texts):
+    """Takes one of a few names, or a list of them, also in one text with commas; none where it is empty or "none"."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._choice = Choice(names)
+
+    def check(self, name: str, value: Any) -> list[str] | None:
+        """Returns the list, each name once."""
+        given = super().check(name, value)
+        listed = given.split(",") if isinstance(given, str) else given
+        wanted = [text.strip() for text in listed if text.strip().lower() != "none"]
+        return list(dict.fromkeys(self._choice.check(name, text) for text in wanted)) or None
 
 
 class Name(Text):

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from declora.errors import RunFolderError
 from declora.ledger import KEYS, LEDGER, Ledger
@@ -76,8 +77,12 @@ class RunLog:
         if self._board is not None:
             self._add_to_board(self._board, record)
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint, if that can be done now; the rounds before it are on the disk when it appears."""
+    def save(self, checkpoint: Checkpoint) -> Path | None:
+        """Writes a checkpoint, if that can be done now; the rounds before it are on the disk when it appears.
+
+        Returns:
+            Where it is; None where it could not be written.
+        """
         try:
             if self._behind:
                 self._rewrite(self._files)
@@ -87,9 +92,10 @@ class RunLog:
             about = {**checkpoint.about, "metrics": self._folder.describe_lines(METRICS)}
             field, fix = f"out={str(self._folder.root)!r}", "What was saved before stays"
             with reporting(field, f": {CHECKPOINTS!r} cannot be written", fix):
-                store.save(replace(checkpoint, about=about))
+                return store.save(replace(checkpoint, about=about))
         except RunFolderError as error:
             self._warn(CHECKPOINTS, f"{error} The run goes on, and tries again when the next checkpoint is due.")
+            return None
 
     def complete(self) -> None:
         """Ends the log, and writes what could not be written before.

@@ -43,8 +43,11 @@ class Store:
         folder, _, file = path.partition("/")
         return folder in (_NEW, _OLD) or (_EVENT.fullmatch(folder) is not None and file in ("", *_FILES))
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint) -> Path:
         """Writes a checkpoint and then removes all but the one before it, those of later events among them.
+
+        Returns:
+            Where it is.
 
         Raises:
             OSError: It cannot be written, and the ones before it are as they were; or it is there, and what is not
@@ -66,6 +69,7 @@ class Store:
             shutil.rmtree(stage, ignore_errors=True)  # room for the rest of the run
             raise
         self._remove_others(checkpoint.event)
+        return self.folder / name
 
     def load(self, run: str, check: Callable[[Checkpoint], None] = lambda found: None) -> Checkpoint | None:
         """Returns the newest checkpoint that is sound, None where none was ever written; changes nothing.
