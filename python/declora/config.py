@@ -37,7 +37,7 @@ from declora.metrics import METRICS
 from declora.mixer import parse_mixer
 from declora.stored import describe
 from declora.synonyms import SYNONYMS
-from declora.topology.names import parse_name
+from declora.topology.names import check_spec
 from declora.topology.weights import check_rule
 
 __all__ = ["DEFAULTS", "DEFAULT_LOCAL_STEPS", "OUTPUT", "SETTINGS", "SimulationConfig", "unknown_setting"]
@@ -136,9 +136,10 @@ class SimulationConfig:
     """iid, dirichlet:ALPHA, shards:S, quantity:ALPHA, column:NAME, natural (as given, a list with one per client), or
     labels:[[..], ..], each client's proportions of the labels, which may be an array, too; or a function of your own,
     see `declora.Partitioner`; none: natural where the data is such a list, else iid."""
-    topology: Annotated[Any, Given(Name(parse_name), TopologyError)] = "ring"
-    """Name ("ring", "erdos-renyi:0.5" ...), `networkx` graph, mixing matrix (numpy, scipy), `declora.Topology`, or a
-    schedule of your own, see `declora.GraphSchedule`."""
+    topology: Annotated[Any, Given(Name(check_spec), TopologyError)] = "ring"
+    """Name ("ring", "erdos-renyi:0.5" ...), file (graph.graphml; edges.csv with columns source, target; a mixing matrix
+    as csv, npy, npz), `networkx` graph, mixing matrix (numpy, scipy), `declora.Topology`; for graphs that change a list
+    of these, a function of (round, clients, generator), or a schedule of your own, see `declora.GraphSchedule`."""
     weights: Annotated[str | None, Name(check_rule)] = None
     """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max) or
     samples (metropolis weights changed to keep the mean weighted by each client's samples, which is then the averaged

@@ -162,8 +162,10 @@ class Federation:
         """Returns the same clients around one server, uncompressed, who count by their samples, or all the same."""
         return replace(
             self,
-            topology=server(self.clients, np.ones(self.clients, dtype=np.int64) if by_samples else None),
-            weighing=partial(server, self.clients) if by_samples else None,
+            topology=server(
+                self.clients, np.ones(self.clients, dtype=np.int64) if by_samples else None, self.topology.nodes
+            ),
+            weighing=partial(server, self.clients, nodes=self.topology.nodes) if by_samples else None,
             codec=parse_codec("none"),
             exchange=StarExchange(),
         )

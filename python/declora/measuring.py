@@ -119,7 +119,7 @@ class Measuring:
         digests = None
         if self.ledger and state is not None:
             digests = client_digests(inbox.digests, state.adapter.cpu().numpy())
-        clients = client_records(plan, work, inbox, report.scores, digests)
+        clients = client_records(plan, work, inbox, report.scores, digests, self.federation.topology.names)
         record["clients"] = [own for own in clients if own["client"] not in report.lost]
         return record
 

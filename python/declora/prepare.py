@@ -16,7 +16,7 @@ from declora.federation import Federation
 from declora.methods import Ranks, Stack, build_method
 from declora.mixer import Linear, Mixer, PushSum, parse_mixer
 from declora.report.messages import say, source_name
-from declora.topology import Topology, in_order
+from declora.topology import Topology, as_schedule, in_order
 
 if TYPE_CHECKING:  # what loads data and models takes seconds to be loaded itself
     from datasets import Dataset
@@ -193,7 +193,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
     weights = (config.weights if method.over_graph else None) or "metropolis"
     build = partial(
         Topology.build,
-        config.topology,
+        as_schedule(config.topology, rounds=config.rounds),
         config.clients,
         weights=weights,
         seed=config.seed,

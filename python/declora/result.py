@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from declora import report
 from declora.config import SimulationConfig
 from declora.data import Partition
-from declora.errors import ConfigError
+from declora.errors import ConfigError, unknown_name
 from declora.federation import Federation
 from declora.model import Adapter
 from declora.run import Outcome
@@ -76,13 +76,21 @@ class SimulationResult:
             raise ConfigError("the averaged adapter is at rank 0 of the cluster. Ask for it there.")
         return Adapter(self._outcome.mean, self._outcome.layout, self._outcome.lora)
 
-    def client(self, index: int) -> Adapter:
-        """Returns client `index`'s own adapter after the last round.
+    def client(self, index: int | str) -> Adapter:
+        """Returns a client's own adapter after the last round.
+
+        Args:
+            index: Its number, or what the graph calls it.
 
         Raises:
             ConfigError: There is no such client, or it is not here, but at another rank of a cluster.
         """
         count, site = self.federation.clients, self._outcome.site
+        if isinstance(index, str):
+            names = self.federation.topology.names or ()
+            if index not in names:
+                raise unknown_name("client", index, names)
+            index = names.index(index)
         if not 0 <= index < count:
             raise ConfigError(f"client={index} does not exist: this run has clients 0..{count - 1}.")
         if not site.start <= index < site.stop:
@@ -160,6 +168,8 @@ class SimulationResult:
                 + " and a bitmap" * federation.choosing,
                 "float32 message": report.format_bytes(4 * self._outcome.sent + 96),
             }
+        if federation.topology.names is not None:
+            facts["clients' names"] = _some(federation.topology.names)
         if federation.ranks:
             facts["ranks"] = _some(federation.ranks)
         if federation.attackers:
@@ -207,6 +217,8 @@ class SimulationResult:
 
     def _label_counts(self) -> pd.DataFrame:
         counts = self.partition.counts.copy()
+        if self.federation.topology.names is not None:
+            counts.insert(0, "name", self.federation.topology.names, allow_duplicates=True)
         counts.insert(0, "client", counts.index, allow_duplicates=True)  # a class may be called that, too
         return counts
 
@@ -243,8 +255,8 @@ def _few_classes(counts: pd.DataFrame) -> pd.DataFrame:
     return few
 
 
-def _some(clients: Sequence[int]) -> str:
-    """Returns clients by their numbers; of many, the first."""
+def _some(clients: Sequence[int | str]) -> str:
+    """Returns clients by their numbers or names; of many, the first."""
     first = ", ".join(map(str, clients[:_NAMED]))
     return first if len(clients) <= _NAMED else f"{first} and {len(clients) - _NAMED:,} others"
 

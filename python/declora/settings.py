@@ -12,6 +12,7 @@ from declora.config import DEFAULTS, SETTINGS, SimulationConfig, unknown_setting
 from declora.errors import ConfigError, shown, unknown_name
 from declora.kinds import Given, Objects, Table, parse_value
 from declora.methods import METHODS, NAMED
+from declora.topology.names import is_file
 
 __all__ = [
     "check_places",
@@ -102,6 +103,10 @@ def check_places(config: SimulationConfig) -> None:
         path = str(place).rpartition("=")[2] if isinstance(place, str | Path) else ""  # sst2=PATH
         if path.startswith(("/", "./", "../")) and not os.path.exists(path):
             raise ConfigError(f"{name}={shown(place)} is not there. Give the path of one that is, or a name.")
+    if is_file(config.topology) and not os.path.exists(os.path.expanduser(config.topology)):
+        raise ConfigError(
+            f"topology={shown(config.topology)} is not there. Give the path of a file that is, or a name."
+        )
 
 
 def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any], *, asked: str) -> SimulationConfig:

@@ -13,6 +13,7 @@ from declora.methods import Part, Stack
 from declora.mixer import Mixer
 from declora.spec import spelled
 from declora.topology import GraphSchedule
+from declora.topology.names import is_file
 
 __all__ = ["describe"]
 
@@ -35,7 +36,9 @@ def describe(name: str, value: Any) -> Any:
         return f"trace:{os.path.abspath(os.path.expanduser(trace[1]))}{trace[2]}"
     if name == "compare" and isinstance(value, Mapping):
         return {str(label): _settings(changes) for label, changes in value.items()}
-    if name == "partition" and callable(value):
+    if name == "topology" and is_file(value):
+        return os.path.abspath(os.path.expanduser(value))
+    if name in ("partition", "topology") and callable(value):
         return f"<{spelled(value)}>"
     return _plain(value)
 

@@ -26,6 +26,7 @@ from declora.experiments.arguments import (
 from declora.experiments.contents import Contents
 from declora.experiments.experiment import Cell, Experiment, Grid
 from declora.experiments.scale import Scale
+from declora.topology.names import is_file
 
 __all__ = ["Job", "Plan", "files_of", "findable", "make_plan"]
 
@@ -157,8 +158,10 @@ def findable(config: SimulationConfig) -> SimulationConfig:
 
 
 def files_of(config: SimulationConfig, contents: Contents) -> dict[str, str]:
-    """Returns what the settings stand for that may name files: the model, and data of all kinds."""
+    """Returns what the settings stand for that may name files: the model, data of all kinds, a graph."""
     names = {name: getattr(config, name) for name in ("model", "data", "eval_data", "public_data")}
+    if is_file(config.topology):
+        names["topology"] = config.topology
     return {setting: _content_of(str(name), contents) for setting, name in names.items() if name is not None}
 
 

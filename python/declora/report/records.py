@@ -102,8 +102,14 @@ def client_totals(clients: pd.DataFrame) -> pd.DataFrame:
     """Returns one row per client: the last measured value of each measure, the sum of `bytes_sent`, `samples_seen`.
 
     Args:
-        clients: one row per round and client, with the columns `round`, `client` and any measures; digests are none.
+        clients: one row per round and client, with the columns `round`, `client`, perhaps `name`, and any measures;
+            digests are none.
     """
+    if "name" in clients:
+        totals = client_totals(clients.drop(columns="name"))
+        names = clients.drop_duplicates("client").set_index("client")["name"]
+        totals.insert(1, "name", totals["client"].map(names))
+        return totals
     clients = clients.drop(columns=[name for name in clients.columns if name.endswith("_digest")])
     measures = list(clients.columns.drop(["round", "client"]))
     order = np.argsort(column(clients, "round"), kind="stable")

@@ -1,6 +1,5 @@
 """Measures what a mixing matrix, or a schedule of them, does to the rows that it mixes."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,12 +7,12 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array, issparse, load_npz
+from scipy.sparse import csr_array, issparse
 
 from declora import seeds
 from declora.errors import ConfigError, ConformanceError
 from declora.kinds import Whole
-from declora.topology import Topology
+from declora.topology import Topology, files
 from declora.topology.spectrum import second_modulus
 
 __all__ = ["MatrixReport", "check_matrix", "load_matrix"]
@@ -123,16 +122,9 @@ def load_matrix(path: str | Path) -> csr_array:
     """Returns the matrix in a file: `.npy`, `.npz` (as `scipy.sparse.save_npz` writes it), or else text with commas.
 
     Raises:
-        ConfigError: The file cannot be read as that.
+        TopologyError: The file cannot be read as that.
     """
-    try:
-        if str(path).endswith(".npz"):
-            return csr_array(load_npz(path))
-        if str(path).endswith(".npy"):
-            return csr_array(np.load(path, allow_pickle=False))
-        return csr_array(np.loadtxt(path, delimiter=",", ndmin=2))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"matrix={str(path)!r} cannot be read: {error}. Give a .npy, .npz or .csv file.") from error
+    return files.load_matrix(path, field="matrix")
 
 
 def _sequence(weights: object) -> list[object]:

@@ -1,7 +1,7 @@
 """Says who talks to whom in round t, and with which weights: graphs, mixing matrices, schedules."""
 
 from declora.topology.build import server
-from declora.topology.given import GraphSchedule
+from declora.topology.given import GraphSchedule, as_schedule
 from declora.topology.labels import in_order
 from declora.topology.names import TOPOLOGIES
 from declora.topology.summary import describe
@@ -14,6 +14,7 @@ __all__ = [
     "GraphSchedule",
     "Topology",
     "adjacency",
+    "as_schedule",
     "describe",
     "in_order",
     "plot",

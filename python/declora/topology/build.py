@@ -1,5 +1,7 @@
 """Builds a topology from a name, a graph or a matrix."""
 
+import os
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -10,9 +12,10 @@ from declora import seeds
 from declora.errors import TopologyError, shown
 from declora.topology import schedules
 from declora.topology.check import as_matrix, check_clients, check_connected
-from declora.topology.given import GraphSchedule
+from declora.topology.files import read_file
+from declora.topology.given import GraphSchedule, as_schedule
 from declora.topology.labels import label_notes, ordered_nodes
-from declora.topology.names import TopologyName, parse_name
+from declora.topology.names import TopologyName, is_file, parse_name
 from declora.topology.size import check_dense, check_fits
 from declora.topology.topology import Topology
 from declora.topology.weights import (
@@ -61,13 +64,21 @@ def build_topology(
         raise TopologyError(f"samples has no effect with weights={weights!r}. Leave it out, or use weights='samples'.")
     rule = EVEN_SPLIT if column_stochastic else weights
     law = None if samples is None else law_of(samples, clients)
+    name: str = "matrix"
+    names = None
+    if is_file(spec):
+        name = os.path.basename(spec)
+        spec, names = read_file(os.path.expanduser(spec))
+        if _is_graph(spec):
+            return _from_graph(name, spec, clients, rule, law)
     if isinstance(spec, str):
         return _from_name(parse_name(spec), clients, rule, seed, law)
     if _is_graph(spec):
         return _from_graph("graph", spec, clients, rule, law)
+    spec = as_schedule(spec)
     if isinstance(spec, GraphSchedule):
-        return _from_schedule(spec, clients, rule, seed, law)
-    _refuse_weights(spec.name if isinstance(spec, Topology) else "matrix", weights)
+        return _from_schedule(spec, clients, rule, seed, law, directed)
+    _refuse_weights(spec.name if isinstance(spec, Topology) else name, weights)
     if isinstance(spec, Topology):
         if spec.clients != clients:
             raise TopologyError(
@@ -80,16 +91,19 @@ def build_topology(
             f"topology={shown(spec)} of type {type(spec).__name__} is no topology; give a name such as "
             "'ring', a networkx graph, a numpy array, a scipy sparse matrix, a Topology or a GraphSchedule."
         )
-    given: Any = as_matrix(spec, name="matrix") if isinstance(spec, (list, tuple)) else spec
-    return Topology("matrix", clients, (given,), directed, column_stochastic)
+    given: Any = as_matrix(spec, name=name) if isinstance(spec, (list, tuple)) else spec
+    labels = () if names is None else label_notes(list(names))
+    nodes = names if labels else None
+    return Topology(name, clients, (given,), directed, column_stochastic, nodes=nodes, notes=labels)
 
 
-def server(clients: int, samples: ArrayLike | None = None) -> Topology:
+def server(clients: int, samples: ArrayLike | None = None, nodes: tuple[Hashable, ...] | None = None) -> Topology:
     """Returns the graph on which one round is what a server computes: everybody gets the mean of all.
 
     Args:
         clients: Number of clients.
         samples: Whole numbers `[clients]` that the mean is weighted by (n_k / n); the plain mean where None.
+        nodes: What the clients are called.
 
     Raises:
         TopologyError: `samples` are not a whole number of at least 1 for each client, or its weights do not fit memory.
@@ -97,9 +111,9 @@ def server(clients: int, samples: ArrayLike | None = None) -> Topology:
     check_dense("complete", clients)
     law = None if samples is None else law_of(samples, clients)
     if law is None:
-        return Topology("complete", clients, (complete_weights(clients, "uniform"),), rule="uniform")
+        return Topology("complete", clients, (complete_weights(clients, "uniform"),), rule="uniform", nodes=nodes)
     everybody = csr_array(np.tile(law, (clients, 1)))
-    return Topology("complete", clients, (everybody,), law=law, rule=SAMPLES, notes=_law_notes(law))
+    return Topology("complete", clients, (everybody,), law=law, rule=SAMPLES, nodes=nodes, notes=_law_notes(law))
 
 
 def _from_name(name: TopologyName, clients: int, rule: str, seed: int, law: Law) -> Topology:
@@ -147,13 +161,13 @@ def _from_graph(name: str, graph: "nx.Graph[Any]", clients: int, rule: str, law:
     )
 
 
-def _from_schedule(schedule: GraphSchedule, clients: int, rule: str, seed: int, law: Law) -> Topology:
+def _from_schedule(schedule: GraphSchedule, clients: int, rule: str, seed: int, law: Law, directed: bool) -> Topology:
     """Asks for the graphs of one period; how a graph is weighed, and what the matrices must be, is as for any other."""
     name, period = str(schedule), schedule.period
     if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 1:
         raise TopologyError(f"topology={name!r}: period={shown(period)} must be a whole number of at least 1.")
     matrices: list[Any] = []
-    directed = weighed = False
+    weighed = False
     for t in range(period):
         graph = schedule.graph(t, clients, seeds.generator(seed, "graph-schedule", t))
         where = f"{name}, round {t}"

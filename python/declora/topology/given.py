@@ -1,18 +1,20 @@
-"""A schedule of graphs from a class of the user's."""
+"""Schedules of graphs: of a class or a function of the user's, or a list of graphs."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, issparse
 
+from declora.errors import TopologyError
 from declora.spec import spelled
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["GraphSchedule"]
+__all__ = ["GraphSchedule", "as_schedule"]
 
 
 class GraphSchedule(ABC):
@@ -45,3 +47,67 @@ class GraphSchedule(ABC):
     def __str__(self) -> str:
         """The class with its options."""
         return spelled(self)
+
+
+class _Function(GraphSchedule):
+    """What a function gives for each round of a period."""
+
+    def __init__(self, function: Callable[..., Any], period: int) -> None:
+        self.function, self.period = function, period
+
+    def graph(self, t: int, clients: int, rng: np.random.Generator) -> Any:
+        return self.function(t, clients, rng)
+
+    def __str__(self) -> str:
+        return spelled(self.function)
+
+
+class _Listed(GraphSchedule):
+    """Graphs or matrices, one after the other."""
+
+    def __init__(self, graphs: Sequence[Any]) -> None:
+        self.graphs, self.period = graphs, len(graphs)
+
+    def graph(self, t: int, clients: int, rng: np.random.Generator) -> Any:
+        graph = self.graphs[t]
+        return np.asarray(graph) if isinstance(graph, list | tuple) else graph
+
+    def __str__(self) -> str:
+        return f"list of {self.period}"
+
+
+def as_schedule(spec: Any, *, rounds: int | None = None) -> Any:
+    """Returns the schedule that a function, or a list of graphs or of matrices, is; anything else as it is.
+
+    Args:
+        spec: What somebody gave as a topology.
+        rounds: The period of a function that has none of its own, as its attribute `period`.
+
+    Raises:
+        TopologyError: It is the class of a schedule, no object; or a function without a period.
+    """
+    if isinstance(spec, type):
+        raise TopologyError(f"topology={spec.__name__} is a class. Give an object of it, {spec.__name__}(...).")
+    if isinstance(spec, list | tuple) and len(spec) and all(map(_is_whole, spec)):
+        return _Listed(spec)
+    if isinstance(spec, GraphSchedule) or not callable(spec):
+        return spec
+    period = getattr(spec, "period", rounds)
+    if period is None:
+        raise TopologyError(
+            f"topology={spelled(spec)!r} is a function, of which nobody knows after how many rounds it repeats. Set "
+            f"{spelled(spec)}.period = ..., or derive from GraphSchedule."
+        )
+    return _Function(spec, period)
+
+
+def _is_whole(item: Any) -> bool:
+    """Whether an item of a list is a graph or a matrix by itself, no row of one."""
+    return issparse(item) or hasattr(item, "adjacency") or _dimensions(item) == 2
+
+
+def _dimensions(item: Any) -> int:
+    try:
+        return np.ndim(item)
+    except ValueError:  # rows of several lengths
+        return 0

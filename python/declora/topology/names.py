@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from declora.errors import ConfigError, TopologyError
 from declora.spec import Option, parse_spec
 
-__all__ = ["TOPOLOGIES", "TopologyName", "parse_name"]
+__all__ = ["TOPOLOGIES", "TopologyName", "check_spec", "is_file", "parse_name"]
 
 _MOST = 2**31 - 1
 """No parameter is larger: it counts clients, of which there are fewer."""
@@ -28,6 +28,10 @@ TOPOLOGIES: dict[str, dict[str, Option]] = {
     "base": {"k": Option(whole=True, least=1, most=_MOST, default=1)},
 }
 """Every known name with its parameters."""
+
+
+_FILES = (".csv", ".graphml", ".npy", ".npz")
+"""How the names of files end that a topology may be read from."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +57,18 @@ def parse_name(spec: str) -> TopologyName:
     except ConfigError as error:
         raise TopologyError(str(error)) from None
     return TopologyName(name, tuple(parameters.values()))
+
+
+def is_file(spec: object) -> bool:
+    """Returns whether a topology is the name of a file, by its ending."""
+    return isinstance(spec, str) and spec.lower().endswith(_FILES)
+
+
+def check_spec(spec: str) -> None:
+    """Checks that a text names a topology, or a file; what is in that is read later.
+
+    Raises:
+        TopologyError: As `parse_name`.
+    """
+    if not is_file(spec):
+        parse_name(spec)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, eye_array
 
-from declora.errors import TopologyError
+from declora.errors import TopologyError, cut
 from declora.plan import edges_of
 from declora.topology.check import TOLERANCE, as_matrix, check_clients, check_connected, check_mixes, check_weights
 from declora.topology.rounding import is_coarse, unrounded
@@ -108,13 +108,17 @@ class Topology:
                   random-regular:d=4, erdos-renyi:p=0.5, watts-strogatz:k=4,p=0.1, exponential,
                   one-peer-exponential, base:k=1 (at most k peers a round, exact average after a period), each
                   with its defaults; "erdos-renyi:0.5" is the same. Exponential ones are directed.
+                - a file: `.graphml`; `.csv` with columns `source` and `target`, an edge a line; or a mixing matrix as
+                  `.csv` (with names of clients in the first line and column, if they have some), `.npy` or `.npz`.
                 - a networkx graph. Client i is the i-th node, in rising order where all nodes are whole numbers
                   or texts that spell them, else in the graph's own order. Its edge weights and self loops are
                   ignored; edges of a DiGraph point from sender to receiver.
                 - a numpy array or scipy sparse matrix `[n, n]`, used as the mixing matrix as it is; of float32
                   and float16, whose rows sum to 1 only about, it is scaled to sums of 1, which `notes` says.
                 - a `Topology`, returned as it is.
-                - a `GraphSchedule`, whose graphs of one period are weighed like any other.
+                - a `GraphSchedule`, whose graphs of one period are weighed like any other; a list of graphs or of
+                  matrices, one per round of a period; or a function of (t, clients, rng) that gives them, whose
+                  attribute `period` says how many there are.
             clients: number of clients n >= 1. One client is [[1]] under any name.
             weights: metropolis (any graph), uniform (regular graphs), laplacian (undirected graphs) or samples
                 (undirected graphs; keeps the mean weighted by `samples`), see `declora.topology.weigh`. Only for
@@ -141,6 +145,11 @@ class Topology:
             column_stochastic=column_stochastic,
             samples=samples,
         )
+
+    @cached_property
+    def names(self) -> tuple[str, ...] | None:
+        """What each client is called where the graph calls it otherwise than by its number; long names are cut."""
+        return None if self.nodes is None else tuple(cut(node, 60) for node in self.nodes)
 
     @property
     def period(self) -> int:

@@ -20,6 +20,7 @@ def client_records(
     inbox: Inbox,
     scores: Mapping[int, Score],
     digests: Sequence[Mapping[str, Any]] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Returns a record for each client: its work, the bytes on its link, and its score where it was evaluated.
 
@@ -29,11 +30,13 @@ def client_records(
         inbox: What arrived.
         scores: By client.
         digests: Of each client's message and adapter, where a ledger is kept.
+        names: What each client is called, where that is not its number.
     """
     return [
         {
             "round": plan.event + 1,
             "client": client,
+            **({} if names is None else {"name": names[client]}),
             **({"train_loss": float(work.losses[client])} if plan.steps[client] else {}),
             "local_steps": int(plan.steps[client]),
             "samples_seen": int(work.samples[client]),
