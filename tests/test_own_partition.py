@@ -40,6 +40,41 @@ def test_a_partitioner_may_be_an_object_with_options_and_give_lists():
         divided(Every)
 
 
+def test_lists_of_rows_are_what_each_client_has():
+    for given in ([[0, 5, 1], [11, 2], range(3, 5)], [np.array([1, 5, 0]), np.array([2, 11]), np.array([4, 3])]):
+        found = divided([list(rows) for rows in given] if isinstance(given[0], list) else given)
+        assert found.name == "rows"
+        assert [shard.tolist() for shard in found.shards] == [[0, 1, 5], [2, 11], [3, 4]]
+        assert found.counts["total"].tolist() == [3, 2, 2]
+    square = divided([[0, 1], [2, 3]], clients=2)  # as many rows as there are classes
+    assert [shard.tolist() for shard in square.shards] == [[0, 1], [2, 3]]
+    described = declora.SimulationConfig(partition=[np.array([0, 1]), [2]], clients=2).describe()["partition"]
+    assert described == [[0, 1], [2]]
+
+
+def test_whole_numbers_that_are_proportions_stay_those():
+    found = divided([[1, 0], [0, 1]], clients=2)
+    assert found.name == "labels"
+    assert found.counts.iloc[:, :2].to_numpy().tolist() == [[6, 0], [0, 6]]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([[0, 1], [2, 3]], r"^partition=\[...\] gives the rows of 2 clients, but clients=3"),
+        ([[0, 1], [], [2, 3]], r"^partition=\[...\], client 1 has no rows"),
+        ([[0, 1], [12], [2, 3]], r"client 1: row 12 is none of the training rows 0..11"),
+        ([[0, 1], [3], [2, 3]], r"gives row 3 to client 1 and to client 2"),
+        ([[True] * 12, [1], [2]], "client 0: the rows are bool .*numpy.flatnonzero"),
+        ([[0.5, 0.5], [1, 0]], "label proportions of shape"),
+        ([[0], [0.5], [1]], "label proportions of shape"),
+    ],
+)
+def test_lists_that_are_no_partition_are_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
+        divided(given)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

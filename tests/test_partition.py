@@ -192,7 +192,7 @@ def test_label_proportions_leave_out_what_the_scarcest_class_does_not_allow() ->
         ("labels:a,b", "a list of lists of numbers"),
         ([[0.5, 0.5], [float("nan"), 1]], r"client 1, \[nan, 1.0\]"),
         ([["a", "b"], ["c", "d"]], "neither a known name nor label proportions"),
-        ([[1, 0], [1]], "neither a known name nor label proportions"),
+        ([[1, 0.5], [1]], "neither a known name nor label proportions"),
         (3.5, r"shape \(\)"),
     ],
 )

@@ -134,8 +134,9 @@ class SimulationConfig:
     """Number of clients, at most as many as there are training rows."""
     partition: Annotated[Any | None, Given(Name(_read_partition))] = None
     """iid, dirichlet:ALPHA, shards:S, quantity:ALPHA, column:NAME, natural (as given, a list with one per client), or
-    labels:[[..], ..], each client's proportions of the labels, which may be an array, too; or a function of your own,
-    see `declora.Partitioner`; none: natural where the data is such a list, else iid."""
+    labels:[[..], ..], each client's proportions of the labels, which may be an array, too; a list with each client's
+    row numbers; or a function of your own, see `declora.Partitioner`; none: natural where the data is such a list, else
+    iid."""
     topology: Annotated[Any, Given(Name(check_spec), TopologyError)] = "ring"
     """Name ("ring", "erdos-renyi:0.5" ...), file (graph.graphml; edges.csv with columns source, target; a mixing matrix
     as csv, npy, npz), `networkx` graph, mixing matrix (numpy, scipy), `declora.Topology`; for graphs that change a list

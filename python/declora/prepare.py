@@ -356,7 +356,7 @@ def divide(
 
 def _check_nodes(topology: Topology, partition: str) -> None:
     """Refuses a graph of names in no order where each client has data of its own: names may join the wrong data."""
-    own = partition.partition(":")[0] in ("natural", "given", "labels", "column")
+    own = partition.partition(":")[0] in ("natural", "given", "labels", "column", "rows")
     if own and topology.nodes is not None and not in_order(topology.nodes):
         first = ", ".join(f"{shown(node)}: {client}" for client, node in enumerate(topology.nodes[:2]))
         raise TopologyError(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora.data import schemes
-from declora.data.partitioner import divide_by
+from declora.data.partitioner import are_rows, check_rows, divide_by
 from declora.errors import ConfigError, DataError, shown
 from declora.seeds import generator
 from declora.spec import Literal, Option, parse_spec, spelled
@@ -36,6 +36,8 @@ def divide(spec: Any, data: "TextData", clients: int, seed: int) -> tuple[str, s
     """Returns the name and the shards, not sorted, of a checked number of clients; see `partition`."""
     if callable(spec):
         return spelled(spec), divide_by(spec, data, clients, generator(seed, "partition", "own"))
+    if are_rows(spec, (clients, len(data.label_names))):
+        return "rows", check_rows("partition=[...]", spec, clients, data.train.num_rows)
     if not isinstance(spec, str):
         return "labels", _from_array(_Request("labels", "an array", data, clients, seed), spec)
     kind, argument = parse_partition(spec)

@@ -1,4 +1,4 @@
-"""Partitions that users write in Python."""
+"""Partitions that users write in Python: functions, and lists of rows."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -12,7 +12,7 @@ from declora.spec import described, spelled
 if TYPE_CHECKING:
     from declora.data.text_data import TextData
 
-__all__ = ["Partitioner", "divide_by"]
+__all__ = ["Partitioner", "are_rows", "check_rows", "divide_by"]
 
 
 @runtime_checkable
@@ -41,12 +41,50 @@ def divide_by(
     Raises:
         ConfigError: It is no partition.
     """
-    where, rows = f"partition={spelled(partitioner)!r}", data.train.num_rows
+    where = f"partition={spelled(partitioner)!r}"
     if isinstance(partitioner, type):
         raise ConfigError(f"{where} is a class. Give an object of it, {partitioner.__name__}(...).")
     given = partitioner(data, clients, rng)
     if not isinstance(given, Iterable) or isinstance(given, str | bytes):
         raise ConfigError(f"{where} gives {described(given)}; it must give the rows of each client, in a list.")
+    return check_rows(where, given, clients, data.train.num_rows)
+
+
+def are_rows(given: object, shape: tuple[int, int]) -> bool:
+    """Returns whether a user's lists are of row numbers, not of label proportions.
+
+    They are where all are whole numbers, but for one 1 and else 0 for each client and class: that gives each client one
+    class, and as rows it would have row 0 at two clients.
+
+    Args:
+        given: What was given as a partition.
+        shape: Number of clients and of classes.
+    """
+    if not isinstance(given, list | tuple | np.ndarray):
+        return False
+    try:
+        lists = [np.asarray(one) for one in given]
+    except ValueError:  # lists of several lengths
+        return False
+    empty = not any(one.size for one in lists)
+    whole = not empty and all(one.ndim == 1 and (one.dtype.kind in "iub" or not one.size) for one in lists)
+    if not whole or (len(lists), *{len(one) for one in lists}) != shape:
+        return whole
+    return not all(one.sum() == 1 and set(one.tolist()) <= {0, 1} for one in lists)
+
+
+def check_rows(where: str, given: Iterable[object], clients: int, rows: int) -> list[NDArray[np.int64]]:
+    """Returns the rows of each client, checked.
+
+    Args:
+        where: What errors begin with.
+        given: Of each client, a list or array of whole numbers.
+        clients: Number of clients.
+        rows: Of the data.
+
+    Raises:
+        ConfigError: They are no partition.
+    """
     shards = [_shard(f"{where}, client {client}", rows_of, rows) for client, rows_of in enumerate(given)]
     if len(shards) != clients:
         raise ConfigError(f"{where} gives the rows of {len(shards)} clients, but clients={clients}.")

@@ -42,9 +42,9 @@ class Partition:
 def partition(spec: Any, data: TextData, clients: int, *, seed: int) -> Partition:
     """Divides the training rows over the clients.
 
-    Shards are disjoint, none is empty, and together they hold every row (only label proportions, and partitioners of
-    the user's own, leave rows out). Where a random draw leaves a client without rows, it gets one of the largest
-    client's. The same arguments give the same shards.
+    Shards are disjoint, none is empty, and together they hold every row (only label proportions, lists of rows, and
+    partitioners of the user's own, leave rows out). Where a random draw leaves a client without rows, it gets one of
+    the largest client's. The same arguments give the same shards.
 
     Args:
         spec: One of:
@@ -56,6 +56,7 @@ def partition(spec: Any, data: TextData, clients: int, *, seed: int) -> Partitio
             `"labels:[[.15,.85],[.85,.15]]"`, or an array or list of lists: each client's label proportions,
             `[clients, classes]`, rows summing to one; all clients get equally many rows, as many as the
             scarcest class allows, the others are left out;
+            a list with a list or array of whole numbers for each client: its rows, see `are_rows`;
             `"column:NAME"`: one client per value of a column, or whole values dealt out to balance the sizes
             where there are more values than clients;
             a partitioner of the user's own, a function or an object that is called, see `Partitioner`;
