@@ -65,6 +65,7 @@ def test_the_mixer_of_the_page_keeps_the_mean_and_has_its_options_in_the_report(
 def test_the_topology_of_the_page_is_a_matching_in_every_round(run):
     topology = run("A topology")["result"].federation.topology
     assert topology.name == "RandomMatching(period=20)"
+    testing.check_matrix(topology).raise_if_failed()
     assert topology.period == 20
     for t in range(topology.period):
         assert sorted(client for client, _ in topology.edges(t).tolist()) == list(range(CLIENTS))

@@ -176,7 +176,7 @@ def test_attacks_reach_an_own_codec_and_are_borne(attack):
         (
             {"encode": lambda self, x, **draws: x.astype(np.float16)},
             CodecError,
-            r"encode gives float16 \[50\]; it must",
+            r"encode gives float16 \[50\]; it must give bytes. Give payload.tobytes\(\)\.",
         ),
         ({"encode": lambda self, x, **draws: None}, CodecError, "encode gives a NoneType; it must give bytes"),
         (
@@ -193,6 +193,21 @@ def test_what_an_own_codec_gives_is_checked(methods, error, message):
     codec = parse_codec(changed(**methods))
     with pytest.raises(error, match=message):
         codec.check_frames(framed(codec, rows_of(3, COLUMNS).numpy())[0], COLUMNS, **NAMES)
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"encode": lambda self, x, *, round, client: b""}, r"^codec='Mine': encode is called as .* argument 'seed'"),
+        (
+            {"decode": lambda self, payload: b""},
+            r"^codec='Mine': decode is called as decode\(payload, n\), but too many",
+        ),
+    ],
+)
+def test_a_method_that_takes_not_what_it_is_called_with_is_refused_with_the_settings(methods, message):
+    with pytest.raises(ConfigError, match=message):
+        declora.SimulationConfig(codec=changed(**methods))
 
 
 def test_numbers_that_are_not_finite_are_neither_encoded_nor_taken():

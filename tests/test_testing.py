@@ -159,16 +159,31 @@ def test_what_is_no_codec_is_refused():
         testing.check_codec(Rounded)
 
 
-class Listing(Rounded):
-    """Gives numbers where bytes are asked for."""
-
-    def encode(self, x, *, seed, round, client):
-        return x.tolist()
-
-
-def test_what_gives_no_bytes_is_refused():
-    with pytest.raises(ConfigError, match="codec=Listing: encode gives a list; it must give bytes"):
-        testing.check_codec(Listing(False))
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"encode": lambda self, x, **draws: x.tolist()}, r"^codec=Mine: encode gives a list; it must give bytes\.$"),
+        (
+            {"encode": lambda self, x, **draws: np.zeros(3, np.uint8)},
+            r"^codec=Mine: encode gives uint8 \[3\]; it must give bytes. Give payload.tobytes\(\)\.$",
+        ),
+        (
+            {"encode": lambda self, x, *, round, client: b""},
+            r"^codec=Mine: encode is called as encode\(x, seed=, round=, client=\), but got an unexpected keyword "
+            r"argument 'seed'\. All draws are to be made from seed, round and client\.$",
+        ),
+        ({"encode": lambda self, x: b""}, "but got an unexpected keyword argument 'seed'"),
+        ({"decode": lambda self, payload: b""}, r"decode is called as decode\(payload, n\), but too many positional"),
+        ({"payload_bytes": lambda self: 3}, r"payload_bytes is called as payload_bytes\(n\), but too many"),
+        ({"decode": lambda self, payload, n: [0.0] * n}, r"decode gives a list; it must give an array, float32 \[1\]"),
+        ({"decode": lambda self, payload, n: np.zeros(n)}, r"decode gives float64 \[1\]; it must"),
+        ({"payload_bytes": lambda self, n: None}, r"payload_bytes\(1\) gives None; it must give a number"),
+        ({"error_bound": lambda self, n: "1"}, r"error_bound\(\d+\) gives '1'; it must give a number"),
+    ],
+)
+def test_a_method_that_is_none_of_a_codec_is_named(methods, message):
+    with pytest.raises(ConfigError, match=message):
+        testing.check_codec(type("Mine", (Rounded,), methods)(False))
 
 
 @pytest.mark.parametrize("draws", [-1, 0, 1, 2**32, 2.5, "64", None, True])

@@ -1,5 +1,6 @@
 """Codecs that users write in Python."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ import numpy as np
 
 from declora.codec.memory import Memory
 from declora.codec.one_by_one import OneByOne
-from declora.errors import CodecError, FrameError
+from declora.errors import CodecError, ConfigError, FrameError
 from declora.plan import Rows
 from declora.spec import described, spelled
 
-__all__ = ["Codec", "CustomCodec"]
+__all__ = ["Codec", "CustomCodec", "check_calls", "not_bytes"]
 
 
 class Codec(ABC):
@@ -65,6 +66,44 @@ class Codec(ABC):
     def __str__(self) -> str:
         """The class with its options."""
         return spelled(self)
+
+
+_NUMBERS = np.zeros(1, np.float32)
+_CALLS: tuple[tuple[str, str, tuple[object, ...], dict[str, int]], ...] = (
+    ("encode", "encode(x, seed=, round=, client=)", (_NUMBERS,), {"seed": 0, "round": 0, "client": 0}),
+    ("decode", "decode(payload, n)", (b"", 1), {}),
+    ("payload_bytes", "payload_bytes(n)", (1,), {}),
+    ("error_bound", "error_bound(n)", (1,), {}),
+)
+"""How methods of a codec are called."""
+
+
+def check_calls(codec: object, name: str) -> None:
+    """Checks that the methods of a user's codec take what they are called with; calls none.
+
+    Args:
+        codec: The codec.
+        name: How errors call it.
+
+    Raises:
+        ConfigError: One does not: without seed, say, it would draw what nobody could draw again.
+    """
+    for method, form, given, named in _CALLS:
+        try:
+            signature = inspect.signature(getattr(codec, method))
+        except (AttributeError, TypeError, ValueError):  # it has none, or one that is not written in Python
+            continue
+        try:
+            signature.bind(*given, **named)
+        except TypeError as error:
+            why = " All draws are to be made from seed, round and client." if named else ""
+            raise ConfigError(f"codec={name}: {method} is called as {form}, but {error}.{why}") from None
+
+
+def not_bytes(payload: object) -> str:
+    """Returns what is wrong with what `encode` gave in the place of bytes, in words."""
+    hint = " Give payload.tobytes()." if isinstance(payload, np.ndarray) else ""
+    return f"encode gives {described(payload)}; it must give bytes.{hint}"
 
 
 @dataclass(eq=False)
@@ -139,7 +178,7 @@ class CustomCodec(OneByOne):
         given.flags.writeable = False
         payload = self.codec.encode(given, seed=seed, round=round, client=client)
         if not isinstance(payload, bytes):
-            raise CodecError(f"codec={self.plain!r}: encode gives {described(payload)}; it must give bytes.")
+            raise CodecError(f"codec={self.plain!r}: {not_bytes(payload)}")
         if wrong := self._wrong_size(len(payload), len(x)):
             raise CodecError(f"codec={self.plain!r}: encode gives {wrong}")
         return payload

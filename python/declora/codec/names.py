@@ -3,7 +3,7 @@
 from declora import _bridge
 from declora.codec.base import RunCodec
 from declora.codec.core import CoreCodec
-from declora.codec.custom import Codec, CustomCodec
+from declora.codec.custom import Codec, CustomCodec, check_calls
 from declora.codec.memory import MEMORIES, Memory, NoMemory
 from declora.errors import CodecError, ConfigError, shown, unknown_name
 from declora.spec import Word, parse_stack, spelled
@@ -62,4 +62,5 @@ def _given(codec: object) -> CustomCodec:
     memories: dict[str, type[Memory]] = {NoMemory.name: NoMemory, **MEMORIES}
     if codec.memory not in list(memories):  # it may be anything
         raise unknown_name(f"codec={spelled(codec)!r}: memory", codec.memory, memories)
+    check_calls(codec, repr(spelled(codec)))
     return CustomCodec(codec, memories[codec.memory])

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora import _bridge, seeds
+from declora.codec.custom import check_calls, not_bytes
 from declora.codec.memory import MEMORIES
-from declora.errors import ConfigError, ConformanceError
+from declora.errors import ConfigError, ConformanceError, shown
 from declora.kinds import Whole
+from declora.spec import described
 from declora.testing.inputs import INPUTS, LENGTH
 
 __all__ = ["CodecLike", "CodecReport", "check_codec"]
@@ -27,9 +29,12 @@ _MOST_DRAWS = 2**32 - 1
 class CodecLike(Protocol):
     """Describes a codec from elsewhere: float32 `[n]` to bytes and back, every draw taken from (seed, round, client).
 
-    A `declora.Codec` is one. Another may also have `unbiased` (bool; taken to be true where it is missing),
-    `payload_bytes(n)` (its exact size; the most, with `variable_length`) and `error_bound(n)` (the largest
-    E||z - x||^2 / ||x||^2): what is stated is held to.
+    A `declora.Codec` is one. What it says of itself is held to, where it says it:
+
+    - `unbiased` (bool): whether the expectation of what is decoded is what was encoded. False by default of a
+      `declora.Codec`; of another that does not say, it is taken to be true.
+    - `payload_bytes(n)`: the size of the payload of n numbers in bytes; with `variable_length = True` the most it has.
+    - `error_bound(n)`: the largest E||z - x||^2 / ||x||^2 of n numbers, over all x. No run needs it.
     """
 
     def encode(self, x: NDArray[np.float32], *, seed: int, round: int, client: int) -> bytes:
@@ -90,7 +95,8 @@ def check_codec(codec: "str | CodecLike", *, draws: int = 64, seed: int = 0) -> 
         seed: Seed of inputs and draws, 0 to 2^64 - 1.
 
     Raises:
-        ConfigError: An unknown name, an object that is no codec, or a number out of range.
+        ConfigError: An unknown name, an object that is no codec (a method takes not what it is called with, gives
+            something else than bytes or float32 numbers, or states no number), or a number out of range.
     """
     draws = Whole(2, _MOST_DRAWS).check("draws", draws)
     seed = Whole(0, 2**64 - 1).check("seed", seed)
@@ -126,7 +132,7 @@ class _Subject:
     decode: Callable[[bytes, int], NDArray[np.float32]]
     unbiased: bool
     bound: float | None
-    size: Callable[[int], int] | None
+    size: Callable[[int], float] | None
     most: bool = False
     """Whether `size` is only the most that a message has."""
 
@@ -139,25 +145,42 @@ def _subject(codec: "str | CodecLike") -> _Subject:
             f"codec={codec!r} is no codec. Give a name such as 'q4', or an object (not its class) with "
             "encode(x, seed=, round=, client=) and decode(payload, n)."
         )
-    bound = getattr(codec, "error_bound", None)
+    name = type(codec).__name__
+    check_calls(codec, name)
 
     def encode(x: NDArray[np.float32], seed: int, round: int, client: int) -> bytes:
         payload = codec.encode(x, seed=seed, round=round, client=client)
-        if not isinstance(payload, bytes | bytearray | memoryview):
-            raise ConfigError(f"codec={name}: encode gives a {type(payload).__name__}; it must give bytes.")
-        return bytes(payload)
+        if not isinstance(payload, bytes):
+            raise ConfigError(f"codec={name}: {not_bytes(payload)}")
+        return payload
 
     def decode(payload: bytes, n: int) -> NDArray[np.float32]:
-        return np.asarray(codec.decode(payload, n), np.float32)
+        z = codec.decode(payload, n)
+        if not isinstance(z, np.ndarray) or z.dtype != np.float32 or z.ndim != 1:
+            raise ConfigError(f"codec={name}: decode gives {described(z)}; it must give an array, float32 [{n}].")
+        return z
 
-    name = type(codec).__name__
+    def stated(method: str) -> Callable[[int], float] | None:
+        states = getattr(codec, method, None)
+        if states is None:
+            return None
+
+        def state(n: int) -> float:
+            value = states(n)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+                raise ConfigError(f"codec={name}: {method}({n}) gives {shown(value)}; it must give a number.")
+            return float(value)
+
+        return state
+
+    bound = stated("error_bound")
     return _Subject(
         name=name,
         encode=encode,
         decode=decode,
         unbiased=bool(getattr(codec, "unbiased", True)),
-        bound=None if bound is None else float(bound(LENGTH)),
-        size=getattr(codec, "payload_bytes", None),
+        bound=None if bound is None else bound(LENGTH),
+        size=stated("payload_bytes"),
         most=bool(getattr(codec, "variable_length", False)),
     )
 
@@ -224,7 +247,7 @@ def _check_lengths(subject: _Subject, seed: int) -> list[str]:
             found.append(f"{n} numbers do not come back as {n}")
         stated = subject.size(n) if subject.size else len(payload)
         if len(payload) != stated and not (subject.most and len(payload) < stated):
-            found.append(f"{n} numbers take {len(payload)} bytes instead of the {stated} stated")
+            found.append(f"{n} numbers take {len(payload)} bytes instead of the {stated:.0f} stated")
     return found
 
 
