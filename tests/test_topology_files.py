@@ -56,6 +56,13 @@ def test_edges_by_number_join_the_clients_of_these_numbers(here):
     assert topology.notes[0].startswith("The edge weights of the graph are not used")
 
 
+def test_a_matrix_by_numbers_has_them_in_rising_order(here):
+    (here / "w.csv").write_text("client,2,0,1\n2,.5,0,.5\n0,0,.5,.5\n1,.5,.5,0\n")
+    topology = Topology.build("w.csv", 3)
+    assert (topology.names, topology.notes) == (None, ())
+    np.testing.assert_array_equal(topology.weights(0).toarray(), [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+
+
 @pytest.mark.parametrize("attribute", [None, "label", "name"])
 def test_graphml_has_a_graph_whose_nodes_may_have_labels(attribute):
     graph = nx.path_graph(CITIES)

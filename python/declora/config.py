@@ -140,7 +140,7 @@ class SimulationConfig:
     topology: Annotated[Any, Given(Name(check_spec), TopologyError)] = "ring"
     """Name ("ring", "erdos-renyi:0.5" ...), file (graph.graphml; edges.csv with columns source, target; a mixing matrix
     as csv, npy, npz), `networkx` graph, mixing matrix (numpy, scipy), `declora.Topology`; for graphs that change a list
-    of these, a function of (round, clients, generator), or a schedule of your own, see `declora.GraphSchedule`."""
+    of graphs or matrices, a function of (round, clients, generator), or a schedule, see `declora.GraphSchedule`."""
     weights: Annotated[str | None, Name(check_rule)] = None
     """Mixing weights of a graph: metropolis, uniform (regular graphs), laplacian (the paper's: I - 2L/3lambda_max) or
     samples (metropolis weights changed to keep the mean weighted by each client's samples, which is then the averaged

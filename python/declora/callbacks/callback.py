@@ -27,7 +27,8 @@ class RunFacts:
     rounds: int
     """Rounds of the whole run."""
     after: int
-    """Rounds that an earlier part of it has done, after which it goes on; 0 where it begins."""
+    """Rounds that an earlier part of it has done, after which it goes on; 0 where it begins, and all of them where it
+    had finished before and is only returned."""
     folder: Path | None
     """Where it is written while it goes on; None where it is not."""
 

@@ -4,7 +4,7 @@ import json
 import os
 import time
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ __all__ = ["Tracker", "trackers_of"]
 _PROJECT = "declora"
 
 
-class Tracker(Callback):
+class Tracker(Callback, ABC):
     """Sends settings and numbers of a run to a service, under the tags that TensorBoard's curves have, too.
 
     One that cannot begin stops the run before its first round; one that fails later is given up with a warning, since
@@ -31,11 +31,12 @@ class Tracker(Callback):
     """What `report_to` calls it."""
 
     def __init__(self) -> None:
-        self._lost = False
+        self._hears = False
 
     def on_start(self, run: RunFacts) -> None:
         """Begins a run of the service, or goes on with it."""
         self._begin(run)
+        self._hears = True
 
     def on_round(self, run: RunFacts, record: dict[str, Any]) -> None:
         """Sends the numbers of a round."""
@@ -65,12 +66,12 @@ class Tracker(Callback):
     def _fail(self) -> None: ...
 
     def _try(self, act: Callable[[], None]) -> None:
-        if self._lost:
+        if not self._hears:
             return
         try:
             act()
         except Exception as error:
-            self._lost = True
+            self._hears = False
             warnings.warn(
                 f"report_to={self.name!r} fails and hears no more of this run, which goes on without it: "
                 f"{type(error).__name__}: {cut(error)}",
@@ -124,7 +125,7 @@ class _MLflow(Tracker):
         self._own = active is None
         self._id = self._found_or_created(run) if active is None else active.info.run_id
         params = [Param(name, shorten(_text(value), self._LONGEST)) for name, value in run.settings.items()]
-        if not run.after:  # else they are there; the rounds of a run that goes on may be more, which is refused
+        if self._own and not run.after:  # else others may be there, and a second value of one is refused
             for first in range(0, len(params), self._AT_ONCE):
                 self._client.log_batch(self._id, params=params[first : first + self._AT_ONCE])
 

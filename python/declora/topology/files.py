@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import csr_array, load_npz
 
 from declora.errors import TopologyError, cut
+from declora.topology.labels import ordered_nodes
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -120,7 +121,7 @@ def _edges(path: str, columns: Sequence[str], rows: Sequence[tuple[int, list[str
 
 
 def _named_matrix(path: str, rows: Sequence[tuple[int, list[str]]]) -> tuple[csr_array, tuple[Hashable, ...]]:
-    """Returns the matrix whose rows and columns are named, and the names."""
+    """Returns the matrix whose rows and columns are named, and the names; those that are numbers in rising order."""
     names = rows[0][1][1:]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise TopologyError(f"topology={path!r}, line 1 has {twice[0]!r} twice. Give each client a name of its own.")
@@ -133,7 +134,9 @@ def _named_matrix(path: str, rows: Sequence[tuple[int, list[str]]]) -> tuple[csr
                 "Begin the file with source,target for edges, or name rows and columns of a matrix alike."
             )
         values[i] = [float(cell) for cell in row[1:]]
-    return csr_array(values), tuple(names)
+    nodes = ordered_nodes(names)
+    order = [names.index(str(node)) for node in nodes]
+    return csr_array(values[np.ix_(order, order)]), tuple(nodes)
 
 
 def _is_number(text: str) -> bool:

@@ -17,8 +17,8 @@ _SHOWN = 4
 """So many nodes are named where an order is said."""
 
 
-def ordered_nodes(graph: "nx.Graph[Any]") -> list[Hashable]:
-    """Returns the nodes of `graph` by client: client i is the i-th.
+def ordered_nodes(graph: "nx.Graph[Any] | Iterable[Hashable]") -> list[Hashable]:
+    """Returns the nodes of `graph`, or these nodes, by client: client i is the i-th.
 
     Where all are whole numbers, or texts that spell them (as `networkx.read_edgelist` leaves them), they are in rising
     order; otherwise they are in the graph's own.
@@ -26,7 +26,7 @@ def ordered_nodes(graph: "nx.Graph[Any]") -> list[Hashable]:
     Raises:
         TopologyError: Two nodes are the same number.
     """
-    nodes = list(graph)
+    nodes: list[Hashable] = list(graph)
     numbers = [_number(node) for node in nodes]
     if any(number is None for number in numbers):
         return nodes
