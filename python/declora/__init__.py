@@ -10,6 +10,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # what `typing` calls so, which takes longer to load than all of this
 if TYPE_CHECKING:
+    from declora.adapters import Adapter
     from declora.api import simulate
     from declora.auditing import Audit, audit
     from declora.callbacks import Callback
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from declora.keywords import Settings
     from declora.methods import Part
     from declora.mixer import Mixer
-    from declora.model.adapter import Adapter
     from declora.result import Comparison, SimulationResult
     from declora.resumption import resume
     from declora.topology import GraphSchedule, Topology
@@ -79,7 +79,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "Adapter": "declora.model.adapter",
+    "Adapter": "declora.adapters",
     "Audit": "declora.auditing",
     "Callback": "declora.callbacks",
     "CallbackError": "declora.errors",

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from peft import LoraConfig
 
+from declora.adapters import Lineage
 from declora.cluster import Site
-from declora.model import Layout, Storage
+from declora.model import Layout
 
 __all__ = ["Outcome"]
 
@@ -23,6 +24,8 @@ class Outcome:
     mean: torch.Tensor | None
     """float32 `[D]`: the average of all, weighted by the law that gossip keeps (`Topology.law`); None at a rank of a
     cluster that has not all."""
+    initial: torch.Tensor
+    """float32 `[D]`: the first adapter, which all have in common."""
     site: Site
     """Which clients these are: all, but in a cluster at any rank but the first."""
     layout: Layout
@@ -35,8 +38,8 @@ class Outcome:
     """Samples that the averaged model and each client's own are evaluated on."""
     local_steps: NDArray[np.int64]
     """`[clients]`: steps of each client in a round."""
-    base: Storage
-    """How the frozen base was held."""
+    lineage: Lineage
+    """What the base and the data are to the adapters."""
     split_bytes: int | None
     """What split training would send in a round, see `train.split`."""
     notes: tuple[str, ...] = ()

@@ -5,11 +5,13 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from declora import process, report
+from declora.adapters import Adapter
 from declora.errors import ConfigError, RunFolderError
 from declora.report import RunFolder, RunLog
 from declora.report.belongings import MARKER, OWN
@@ -56,10 +58,25 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
 
 
 def adapter_folders(result: SimulationResult) -> Mapping[str, Callable[[Path], object]]:
-    """Returns the folders of a run's adapters, by name, with what writes each."""
-    return {"adapters/average": result.average.save_pretrained} | {
-        f"adapters/client-{client:04d}": result.client(client).save_pretrained
-        for client in range(result.federation.clients)
+    """Returns the folders of a run's adapters, by name, with what writes each; the first is to be written first.
+
+    Tokenizers may be large and clients many, so the files of the first folder's are those of all: hard links.
+    """
+    first: list[Path] = []
+
+    def write_first(path: Path) -> None:
+        result.average.save_pretrained(path)
+        first.append(path)
+
+    def write(path: Path, *, adapter: Callable[[], Adapter]) -> None:
+        adapter().save_pretrained(path, tokenizer_of=first[-1] if first else None)
+
+    clients = range(result.federation.clients)
+    others = {"adapters/initial": lambda: result.initial} | {
+        f"adapters/client-{client:04d}": partial(result.client, client) for client in clients
+    }
+    return {"adapters/average": write_first} | {
+        name: partial(write, adapter=adapter) for name, adapter in others.items()
     }
 
 

@@ -19,9 +19,14 @@ from declora.report.messages import say, source_name
 from declora.topology import Topology, as_schedule, in_order
 
 if TYPE_CHECKING:  # what loads data and models takes seconds to be loaded itself
+    from collections.abc import Callable
+
+    import numpy as np
     from datasets import Dataset
+    from numpy.typing import NDArray
     from peft import TaskType
 
+    from declora.adapters import Lineage
     from declora.data import Partition, TextData
     from declora.model import BaseModel
     from declora.train.exact_match import Questions
@@ -49,6 +54,14 @@ class Material:
         from peft import TaskType
 
         return TaskType.SEQ_CLS if self.text.task == "classification" else TaskType.CAUSAL_LM
+
+    @property
+    def lineage(self) -> "Lineage":
+        """What base and data are to the adapters that come of them."""
+        from declora.adapters import Lineage
+
+        base, typed = self.base, self.train.types is not None
+        return Lineage(base.source, base.storage, base.tokenizer, typed, self.text.without_rows())
 
 
 @process.alone()
@@ -232,7 +245,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             detector=None if config.detect is None else parse_detector(config.detect),
             clock=_clock(config),
             weights=config.weights,
-            weighing=(lambda samples: build(samples=samples)) if by_samples else None,
+            weighing=partial(_weighed, build) if by_samples else None,
             overlap=config.overlap,
             rounds=config.rounds,
             ranks=() if config.ranks is None else tuple(config.ranks),
@@ -254,6 +267,11 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             "itself. Set packing=False."
         )
     return federation, method
+
+
+def _weighed(build: "Callable[..., Topology]", samples: "NDArray[np.int64]") -> Topology:
+    """Returns the topology whose weights count clients by their samples; a function, so that results can be pickled."""
+    return build(samples=samples)
 
 
 def _faults(config: SimulationConfig, topology: Topology, mixer: Mixer, codec: RunCodec, method: Stack) -> Faults:

@@ -1,19 +1,25 @@
 """What `simulate` returns: adapters, history, figures, and the page that shows them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from declora import report
+from declora.adapters import About, Adapter
 from declora.config import SimulationConfig
 from declora.data import Partition
 from declora.errors import ConfigError, unknown_name
 from declora.federation import Federation
-from declora.model import Adapter
+from declora.methods import build_method
+from declora.metrics import Metric
+from declora.notebook import displayed, facts_html, table_html
+from declora.report.records import common_metric, last_measured
 from declora.run import Outcome
 from declora.train.order import work_in_words
 
@@ -25,11 +31,12 @@ _OF_MESSAGES = (
     "topology", "weights", "codec", "mixer", "gamma", "overlap", "attack", "attackers", "faults", "clock", "detect",
 )  # fmt: skip
 """Settings that mean nothing where clients do not talk."""
+_VERSIONS = ("declora", "peft", "transformers", "torch")
 _VECTOR = 400
 """The bands of more clients than this are kept as a picture, not as shapes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SimulationResult:
     """One finished run.
 
@@ -74,7 +81,23 @@ class SimulationResult:
         """
         if self._outcome.mean is None:
             raise ConfigError("the averaged adapter is at rank 0 of the cluster. Ask for it there.")
-        return Adapter(self._outcome.mean, self._outcome.layout, self._outcome.lora)
+        counted = "" if self.federation.topology.law is None else ", in which clients count by their samples"
+        whose = (
+            f"What the run evaluates as the averaged model of {_clients(self.federation.clients)}, after the last "
+            f"round{counted}."
+        )
+        if build_method(self.config.method).own_scores:
+            whose += " In this method each client keeps a model of its own, and these are its result, not their mean."
+        return self._adapter(self._outcome.mean, "averaged adapter", whose, self._average_score())
+
+    @property
+    def initial(self) -> Adapter:
+        """The first adapter, which all clients have in common: A drawn from the seed, B = 0, and the head as it came.
+
+        It is PEFT's own; what a method changes of it for a client (ranks, masks, factors of its own) is not in it.
+        """
+        whose = "What all clients began with: A drawn from the seed, B = 0, the head as it came. Nothing is learned."
+        return self._adapter(self._outcome.initial, "first adapter", whose, {})
 
     def client(self, index: int | str) -> Adapter:
         """Returns a client's own adapter after the last round.
@@ -98,8 +121,69 @@ class SimulationResult:
                 f"client={index} is at another rank of the cluster; here are {site.start} to {site.stop - 1}. Ask for "
                 "it at rank 0, which has all."
             )
-        own = Adapter(self._outcome.rows[index - site.start], self._outcome.layout, self._outcome.lora)
+        whose = (
+            f"The own adapter of client {index} of {count} after the last round, which was trained on its share of the "
+            f"data ({len(self.federation.shards[index]):,} samples) and is not that of another client."
+        )
+        row = self._outcome.rows[index - site.start]
+        own = self._adapter(row, f"adapter of client {index}", whose, self._own_score(index))
         return own.at_rank(self.federation.ranks[index]) if self.federation.ranks else own
+
+    def _adapter(self, row: torch.Tensor, title: str, whose: str, score: Mapping[str, str]) -> Adapter:
+        about = About(self._outcome.lineage, self.config, title, whose, {**self._origin, **score, **self._versions})
+        return Adapter(row, self._outcome.layout, self._outcome.lora, about)
+
+    @cached_property
+    def _origin(self) -> dict[str, str]:
+        """What an adapter's card says of how it was trained; kept, since there may be a card for each of many."""
+        federation, text = self.federation, self._outcome.lineage.text
+        talks = not federation.exchange.silent
+        over = (
+            {
+                "graph": federation.topology.name,
+                "codec of messages": federation.codec.name,
+                "mixer": str(federation.mixer),
+            }
+            if talks
+            else {}
+        )
+        return {
+            "data": f"{text.name}, {sum(map(len, federation.shards)):,} samples, {self.partition.name}",
+            "method": str(build_method(self.config.method)),
+            "clients": f"{federation.clients:,}",
+            **over,
+            "rounds": f"{self.config.rounds:,} of {self.local_work}, batches of {federation.batch_size}",
+            "seed": str(self.config.seed),
+        }
+
+    @property
+    def _versions(self) -> dict[str, str]:
+        known = [f"{name} {self.environment[name]}" for name in _VERSIONS if name in self.environment]
+        return {"versions": ", ".join(known)} if known else {}
+
+    @cached_property
+    def _metric(self) -> Metric | None:
+        return common_metric([self.history]) if len(self.history) else None
+
+    def _average_score(self) -> dict[str, str]:
+        metric = self._metric
+        if metric is None or math.isnan(value := last_measured(self.history, metric.average)):
+            return {}
+        shown = report.tables.format_value(metric.name, value)
+        return {f"{metric.label} at the end": f"{shown} on {self._outcome.evaluated[0]:,} samples"}
+
+    @cached_property
+    def _own_scores(self) -> "pd.Series[float]":
+        """The last score of each client's own model, by client: empty where none was evaluated."""
+        if self._metric is None or self._metric.name not in self.clients:
+            return pd.Series(dtype=float)
+        return self.clients.groupby("client")[self._metric.name].last().dropna()
+
+    def _own_score(self, index: int) -> dict[str, str]:
+        if self._metric is None or index not in self._own_scores:
+            return {}
+        shown = report.tables.format_value(self._metric.name, self._own_scores[index])
+        return {f"{self._metric.label} at the end": f"{shown} on {self._outcome.evaluated[1]:,} samples"}
 
     @property
     def local_work(self) -> str:
@@ -118,7 +202,7 @@ class SimulationResult:
 
     def plot(self) -> Figure:
         """Returns a figure: quality over rounds and bytes, loss, consensus distance, time, bytes by client."""
-        return report.run_figure(self.history, self.clients)
+        return displayed(report.run_figure(self.history, self.clients))
 
     @property
     def settings(self) -> dict[str, object]:
@@ -188,7 +272,7 @@ class SimulationResult:
         return {"weights": topology.rule + counts}
 
     def _base(self) -> str:
-        base = self._outcome.base
+        base = self._outcome.lineage.storage
         size = f"{base.kind}, {report.format_bytes(base.size)}"
         return size if base.size == base.plain else f"{size} instead of {report.format_bytes(base.plain)}"
 
@@ -233,13 +317,31 @@ class SimulationResult:
 
     def __str__(self) -> str:
         """The figures of the last and of the best round, in one line each."""
+        return "\n".join(f"{name}: {value}" for name, value in self._scores.items())
+
+    @property
+    def _scores(self) -> dict[str, str]:
         table = Comparison({str(self.config.method): self}).table.iloc[0]
-        lines = [
-            f"{report.tables.heading(str(name))}: {report.tables.format_value(str(name), value)}"
+        return {
+            report.tables.heading(str(name)): report.tables.format_value(str(name), value)
             for name, value in table.drop("bytes_ratio").items()  # to itself
             if not (isinstance(value, float) and math.isnan(value))
-        ]
-        return "\n".join(lines)
+        }
+
+    def __repr__(self) -> str:
+        """What ran, and how it ended, in one line."""
+        score = "".join(f", {name} {value}" for name, value in self._average_score().items())
+        return f"<SimulationResult: {self._title}, {len(self.history):,} rounds{score}>"
+
+    @property
+    def _title(self) -> str:
+        federation = self.federation
+        graph = "" if federation.exchange.silent else f" on {federation.topology.name}"
+        return f"{build_method(self.config.method)}, {_clients(federation.clients)}{graph}"
+
+    def _repr_html_(self) -> str:
+        facts = {name: value for name, value in self.facts().items() if name != "notes"}
+        return facts_html(self._title, self._scores | facts)
 
 
 def _few_classes(counts: pd.DataFrame) -> pd.DataFrame:
@@ -261,11 +363,21 @@ def _some(clients: Sequence[int | str]) -> str:
     return first if len(clients) <= _NAMED else f"{first} and {len(clients) - _NAMED:,} others"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Several runs from the same seeds, under their labels."""
+def _clients(count: int) -> str:
+    return f"{count:,} client{'s' * (count != 1)}"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Comparison(Mapping[str, SimulationResult]):
+    """Several runs from the same seeds: a mapping of their labels to their results."""
 
     results: Mapping[str, SimulationResult]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
 
     def __getitem__(self, label: str) -> SimulationResult:
         if label not in self.results:
@@ -288,7 +400,15 @@ class Comparison:
 
     def plot(self) -> Figure:
         """Returns the runs over each other in one figure."""
-        return report.comparison_figure({label: result.history for label, result in self.results.items()})
+        return displayed(report.comparison_figure({label: result.history for label, result in self.results.items()}))
+
+    def __repr__(self) -> str:
+        """Which runs, in one line."""
+        return f"<Comparison of {len(self)} runs: {report.cut(', '.join(self), 100)}>"
+
+    def _repr_html_(self) -> str:
+        table = report.tables.format_table(report.brief_table(self.table))
+        return table_html("Comparison", list(table.columns), table.to_numpy().tolist())
 
     def __str__(self) -> str:
         """The table's main columns, aligned; `table` has the others."""

@@ -317,6 +317,7 @@ class Run:
         return Outcome(
             rows=state.adapter.cpu(),
             mean=self._measuring.endpoint(state, self._lost).cpu() if self.gathering.leads else None,
+            initial=self._surgery.initial,
             site=Site.whole(len(state.adapter)) if self.gathering.leads else self.gathering.site,
             layout=self.layout,
             sent=self.sent,
@@ -325,7 +326,7 @@ class Run:
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),
             evaluated=(len(self._measuring.evaluator.texts), len(self._measuring.evaluator.client_texts)),
             local_steps=self.local_steps,
-            base=self.material.base.storage,
+            lineage=self.material.lineage,
             split_bytes=split_bytes(self.material.base.model, self._train, self._orders, self._first.steps),
             notes=self.notes,
         )
@@ -341,8 +342,7 @@ class Run:
             TrainingError: A loss, gradient or adapter left the finite numbers, or memory ran out; names the round.
         """
         earlier = earlier or Earlier.nothing()
-        record = dict(earlier.records[-1]) if earlier.records else None
-        event = 0
+        record, event = (dict(earlier.records[-1]) if earlier.records else None), 0
         with self.installed():
             try:
                 self._begin(earlier)

@@ -50,6 +50,11 @@ class TextData:
         """Whether a row has a part to read and a part to write, so that an answer can be right or wrong."""
         return self.chat or self.completion_column is not None
 
+    def without_rows(self) -> "TextData":
+        """Returns what is known of the data, without the data."""
+        none = datasets.Dataset.from_dict({})
+        return replace(self, train=none, evaluation=none, shards=None)
+
     def keep(self, train: NDArray[np.int64], evaluation: NDArray[np.int64]) -> "TextData":
         """Returns the data with only these rows (ascending indices) of each split.
 

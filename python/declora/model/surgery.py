@@ -25,7 +25,7 @@ from declora.model.layout import Layout
 from declora.model.owners import RowOwners
 from declora.model.targets import PEFT_ROOT, choose_targets, linear_layers, trained_wholes
 
-__all__ = ["Slot", "Surgery", "check_lora"]
+__all__ = ["Slot", "Surgery", "check_lora", "wrap"]
 
 # What batched layers honour. Any other field of a LoraConfig must keep its default: a new PEFT feature is refused by
 # name, never silently ignored.
@@ -100,7 +100,7 @@ class Surgery:
         try:
             completed = copy.deepcopy(config)
             completed.base_model_name_or_path = None  # PEFT would put where the model lies on this machine
-            wrapped = _wrap(model, completed, seed)
+            wrapped = wrap(model, completed, seed)
             self.config = cast(LoraConfig, wrapped.peft_config["default"])
             self.config.base_model_name_or_path = config.base_model_name_or_path
             state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
@@ -227,7 +227,7 @@ def _restorer(model: nn.Module) -> Callable[[], None]:
     return restore
 
 
-def _wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> PeftModel:
+def wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> PeftModel:
     """Returns `model` under PEFT, its adapter initialised from `seed` without touching the global generator."""
     wanted = config.target_modules
     choose_targets(config, model)

@@ -17,7 +17,7 @@ from declora.train.packing import check_packing
 from declora.train.segments import write_examples
 from declora.train.tokens import Tokens, tokenize
 
-__all__ = ["Corpus", "read_corpus"]
+__all__ = ["Corpus", "check_answers", "read_corpus"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def read_corpus(
     check_vocabulary(model, [part.ids for part in tokens])
     check_positions(model, min(longest, max_length), max_length)
     if questions is not None:
-        _check_answers(model, questions)
+        check_answers(model, questions)
     return Corpus(text, tokens[0], tokens[1], questions, *tokens[2:])
 
 
@@ -119,8 +119,8 @@ def _plain(
     return (tokens if len(kept) == len(tokens) else tokens_of(split.select(kept))), kept
 
 
-def _check_answers(model: PreTrainedModel, questions: Questions) -> None:
-    """Checks that the model has a position for every token of a prompt and its answer."""
+def check_answers(model: PreTrainedModel, questions: Questions) -> None:
+    """Raises ModelError where the model has not a position for every token of a prompt and its answer."""
     places = positions(model)
     longest = max((len(prompt) for prompt in questions.prompts), default=0)
     if places is not None and longest + questions.max_new_tokens > places:

@@ -15,7 +15,7 @@ from declora.train.generate import greedy
 from declora.train.instructions import Encoded
 from declora.train.segments import Example
 
-__all__ = ["Questions", "exact_match", "is_right", "questions_of"]
+__all__ = ["Questions", "answers_to", "exact_match", "is_right", "questions_of"]
 
 # GSM8K (Cobbe et al. 2021, arXiv 2110.14168): the number after "####" is the answer, what is before it the way there.
 _FINAL = re.compile(r"####\s*\$?\s*(-?[\d,]*\.?\d+)")
@@ -71,6 +71,23 @@ def exact_match(
 ) -> NDArray[np.float64]:
     """Returns the share of questions `rows` that each adapter of `values [C, D]` answers right, `[C]`."""
     clients = len(values)
+    texts = answers_to(model, bank, values, questions, rows, tokenizer)
+    asked = np.tile(rows, clients)
+    right = [is_right(text, questions.answers[row]) for text, row in zip(texts, asked, strict=True)]
+    share: NDArray[np.float64] = np.mean(np.reshape(right, (clients, len(rows))), axis=1)
+    return share
+
+
+def answers_to(
+    model: PreTrainedModel,
+    bank: AdapterBank,
+    values: torch.Tensor,
+    questions: Questions,
+    rows: NDArray[np.int64],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[str]:
+    """Returns what each adapter of `values [C, D]` answers to questions `rows`, adapter by adapter."""
+    clients = len(values)
     asked = np.tile(rows, clients)
     answers = greedy(
         model,
@@ -82,10 +99,8 @@ def exact_match(
         stop=questions.stop,
         pad_id=filler(model, tokenizer.pad_token_id),
     )
-    texts = tokenizer.batch_decode([answer.tolist() for answer in answers], skip_special_tokens=True)
-    right = [is_right(text, questions.answers[row]) for text, row in zip(texts, asked, strict=True)]
-    share: NDArray[np.float64] = np.mean(np.reshape(right, (clients, len(rows))), axis=1)
-    return share
+    texts: list[str] = tokenizer.batch_decode([answer.tolist() for answer in answers], skip_special_tokens=True)
+    return texts
 
 
 def is_right(answer: str, expected: str) -> bool:
