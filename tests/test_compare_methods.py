@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import pickle
 import shlex
 from types import SimpleNamespace
 
@@ -59,6 +60,15 @@ def test_each_row_runs_with_the_rate_that_was_best_on_rows_held_out_of_the_train
     assert {run.facts["facts"]["evaluated on"] for run in found.finished.values()} == {
         "40 samples, clients' own models on 4"
     }
+    # In a notebook, and on its way to another process:
+    again = pickle.loads(pickle.dumps(found))
+    assert list(again) == found.table["row"].tolist()
+    assert again["decaf"]["runs"] == 2
+    with pytest.raises(KeyError, match="'third' is not one of the rows"):
+        found["third"]
+    assert repr(found).startswith("<MethodComparison of 3 methods at the same work: dec-lora, decaf, local")
+    assert found._repr_html_().count("<tr>") == 4
+    assert again.plot().axes
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from declora import report
 from declora.adapters import About, Adapter
+from declora.adapters.facts import how_trained, versions
 from declora.config import SimulationConfig
 from declora.data import Partition
 from declora.errors import ConfigError, unknown_name
@@ -31,7 +32,6 @@ _OF_MESSAGES = (
     "topology", "weights", "codec", "mixer", "gamma", "overlap", "attack", "attackers", "faults", "clock", "detect",
 )  # fmt: skip
 """Settings that mean nothing where clients do not talk."""
-_VERSIONS = ("declora", "peft", "transformers", "torch")
 _VECTOR = 400
 """The bands of more clients than this are kept as a picture, not as shapes."""
 
@@ -130,36 +130,17 @@ class SimulationResult:
         return own.at_rank(self.federation.ranks[index]) if self.federation.ranks else own
 
     def _adapter(self, row: torch.Tensor, title: str, whose: str, score: Mapping[str, str]) -> Adapter:
-        about = About(self._outcome.lineage, self.config, title, whose, {**self._origin, **score, **self._versions})
+        about = About(
+            self._outcome.lineage, self.config, title, whose, {**self._origin, **score, **versions(self.environment)}
+        )
         return Adapter(row, self._outcome.layout, self._outcome.lora, about)
 
     @cached_property
     def _origin(self) -> dict[str, str]:
         """What an adapter's card says of how it was trained; kept, since there may be a card for each of many."""
-        federation, text = self.federation, self._outcome.lineage.text
-        talks = not federation.exchange.silent
-        over = (
-            {
-                "graph": federation.topology.name,
-                "codec of messages": federation.codec.name,
-                "mixer": str(federation.mixer),
-            }
-            if talks
-            else {}
-        )
-        return {
-            "data": f"{text.name}, {sum(map(len, federation.shards)):,} samples, {self.partition.name}",
-            "method": str(build_method(self.config.method)),
-            "clients": f"{federation.clients:,}",
-            **over,
-            "rounds": f"{self.config.rounds:,} of {self.local_work}, batches of {federation.batch_size}",
-            "seed": str(self.config.seed),
-        }
-
-    @property
-    def _versions(self) -> dict[str, str]:
-        known = [f"{name} {self.environment[name]}" for name in _VERSIONS if name in self.environment]
-        return {"versions": ", ".join(known)} if known else {}
+        text = self._outcome.lineage.text
+        data = f"{text.name}, {sum(map(len, self.federation.shards)):,} samples, {self.partition.name}"
+        return {"data": data, **how_trained(self.config, self.federation, self.local_work)}
 
     @cached_property
     def _metric(self) -> Metric | None:
@@ -331,7 +312,7 @@ class SimulationResult:
     def __repr__(self) -> str:
         """What ran, and how it ended, in one line."""
         score = "".join(f", {name} {value}" for name, value in self._average_score().items())
-        return f"<SimulationResult: {self._title}, {len(self.history):,} rounds{score}>"
+        return f"<SimulationResult: {self._title}, {len(self.history):,} round{'s' * (len(self.history) != 1)}{score}>"
 
     @property
     def _title(self) -> str:

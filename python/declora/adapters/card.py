@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 import pandas as pd
@@ -27,12 +28,13 @@ def base_name(source: str) -> str:
     return source if place_of(source) == "hub" else PurePath(source).name or "a local folder"
 
 
-def model_card(about: About, config: LoraConfig, *, tokenizer: str | None) -> str:
+def model_card(about: About, config: LoraConfig, tensors: Iterable[str], *, tokenizer: str | None) -> str:
     """Returns the card of an adapter; the same for the same run, so it has no date.
 
     Args:
         about: Its run.
         config: As it is written.
+        tensors: Names of what is saved.
         tokenizer: Where the tokenizer is, from the folder of the adapter; None where it could not be saved.
     """
     lineage = about.lineage
@@ -48,7 +50,7 @@ def model_card(about: About, config: LoraConfig, *, tokenizer: str | None) -> st
         "base": name + _kept(about),
         "task": f"to tell {len(text.label_names)} classes apart" if classifies else "to continue text",
         **({"labels": _listed(text.label_names)} if classifies else {}),
-        "LoRA": _lora(config),
+        "LoRA": _lora(config, tensors),
         **about.facts,
     }
     table = pd.DataFrame(list(facts.items()), columns=["of", "what"])
@@ -80,14 +82,18 @@ def _kept(about: About) -> str:
     return f", held in {storage.kind}" if storage.size != storage.plain or storage.kind != "float32" else ""
 
 
-def _lora(config: LoraConfig) -> str:
+def _lora(config: LoraConfig, tensors: Iterable[str]) -> str:
     targets = config.target_modules
     adapted = targets if isinstance(targets, str) else _listed(sorted(targets or ()))
-    whole = f"; trained whole: {_listed(config.modules_to_save)}" if config.modules_to_save else ""
-    return f"rank {config.r}, alpha {config.lora_alpha:g}, of {adapted}{whole}"
+    some = " (others by rank_pattern)" if config.rank_pattern else ""
+    # PEFT lists the usual names of heads, whether the model has them or not.
+    saved = [name for name in tensors if ".lora_" not in name]
+    wholes = [module for module in config.modules_to_save or () if any(f".{module}." in name for name in saved)]
+    whole = f"; trained whole: {_listed(wholes)}" if wholes else ""
+    return f"rank {config.r}{some}, alpha {config.lora_alpha:g}, of {adapted}{whole}"
 
 
-def _listed(names: "list[str] | tuple[str, ...]") -> str:
+def _listed(names: Sequence[str]) -> str:
     first = ", ".join(names[:20])
     return first if len(names) <= 20 else f"{first} and {len(names) - 20:,} others"
 
@@ -115,8 +121,11 @@ def _snippet(about: About, config: LoraConfig, tokenizer: str | None) -> list[st
     text = about.lineage.text
     classifies, named = text.task == "classification", config.base_model_name_or_path is not None
     kind = "SequenceClassification" if classifies else "CausalLM"
-    given = ", id2label=labels, label2id={name: i for i, name in labels.items()}" if classifies else ""
-    classes = [f"labels = {dict(enumerate(text.label_names))!r}"] if classifies else []
+    given = ", id2label=labels, label2id=numbers" if classifies else ""
+    classes = [
+        f"labels = {dict(enumerate(text.label_names))!r}",
+        "numbers = {name: number for number, name in labels.items()}",
+    ] * classifies
     where = 'folder = "."  # this folder, or its name on the hub'
     if named:
         lines = [

@@ -60,7 +60,7 @@ def save(
                     found = "." if _save_tokenizer(about.lineage.tokenizer, stage) else None
                 else:
                     found = "." if _link_tokenizer(Path(tokenizer_of), stage) else _SIBLING
-                card = model_card(about, written, tokenizer=found)
+                card = model_card(about, written, tensors, tokenizer=found)
                 (stage / _CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
             for file in sorted(stage.iterdir()):
                 if file.is_dir():  # chat templates of a tokenizer that has several

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from declora.data.partition_specs import divide
 from declora.data.text_data import TextData
-from declora.errors import ConfigError, DataError
+from declora.errors import ConfigError, DataError, cut
+from declora.notebook import table_html
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["Partition", "partition"]
 
 
-@dataclass(frozen=True, eq=False)
+_SHOWN = 20
+"""Of more clients or classes, a notebook shows so many."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Partition:
     """Holds the training rows of each client.
 
@@ -37,6 +42,19 @@ class Partition:
         from declora.data.partition_plot import plot_counts
 
         return plot_counts(self.name, self.counts, ax)
+
+    def __repr__(self) -> str:
+        """What it is, in one line."""
+        sizes = [len(shard) for shard in self.shards]
+        clients = f"{len(sizes):,} client{'s' * (len(sizes) != 1)}"
+        return f"<Partition: {cut(self.name)}, {clients} of {min(sizes):,} to {max(sizes):,} rows>"
+
+    def _repr_html_(self) -> str:
+        shown = self.counts.iloc[:_SHOWN, -_SHOWN:]
+        left_out = len(self.counts) - len(shown)
+        title = repr(self)[1:-1] + (f" (the first {_SHOWN:,} clients)" if left_out else "")
+        rows = [[client, *counts] for client, counts in zip(shown.index, shown.to_numpy().tolist(), strict=True)]
+        return table_html(title, ["client", *shown.columns], rows)
 
 
 def partition(spec: Any, data: TextData, clients: int, *, seed: int) -> Partition:

@@ -3,15 +3,17 @@
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from declora.config import OUTPUT, SETTINGS, SimulationConfig
-from declora.errors import ConfigError, TrainingError, shown
+from declora.errors import ConfigError, TrainingError, cut, shown
 from declora.experiments.arguments import ALONE, parse_seeds
 from declora.experiments.contents import Contents
 from declora.experiments.experiment import Cell, Experiment
@@ -20,8 +22,10 @@ from declora.experiments.plan import Job, Plan, files_of, findable
 from declora.experiments.reproduction import Reproduction
 from declora.experiments.split import split_table
 from declora.experiments.store import Finished, Store
+from declora.experiments.table import quality_table
 from declora.kinds import Choice, Place, Real
 from declora.methods import build_method
+from declora.notebook import displayed, table_html
 from declora.report import RunFolder
 from declora.report.records import common_metric, last_measured, total_bytes
 from declora.settings import parse_overrides, to_toml
@@ -33,7 +37,7 @@ _OWNED = OUTPUT | {name for name, setting in SETTINGS.items() if setting.shared}
 """Settings that are the whole comparison's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MethodComparison(Reproduction):
     """Holds methods with the learning rate of each, and where that came from.
 
@@ -49,6 +53,31 @@ class MethodComparison(Reproduction):
 
     rates: pd.DataFrame
     budget: str
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the labels of the rows, the first of which the others are held against."""
+        return iter(dict.fromkeys(job.cell.label for job in self.plan.jobs))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, label: str) -> "pd.Series[Any]":
+        """Returns the row of the table that is called `label`."""
+        if label not in list(self):
+            raise KeyError(f"{label!r} is not one of the rows {list(self)}")
+        return self.table.set_index("row").loc[label]
+
+    def plot(self) -> Figure:
+        """Returns the course of all rows, mean over seeds; `figures()` has the others."""
+        return displayed(next(iter(self.figures().values())))
+
+    def __repr__(self) -> str:
+        """Which rows, in one line."""
+        return f"<MethodComparison of {len(self)} methods at the same {self.budget}: {cut(', '.join(self), 100)}>"
+
+    def _repr_html_(self) -> str:
+        table = quality_table(self.table)
+        return table_html("Comparison of methods", list(table.columns), table.to_numpy().tolist())
 
     @property
     def settings(self) -> pd.DataFrame:
@@ -200,12 +229,17 @@ def _rates(rates: Sequence[float] | None, base: SimulationConfig) -> list[float]
     return [float(Real(above=0).check("rates", rate)) for rate in dict.fromkeys(given)]
 
 
+def _given(cells: list[Cell], grid: Any) -> list[Cell]:
+    """Returns the cells of any grid; a function, so that comparisons can be pickled."""
+    return cells
+
+
 def _experiment(cells: list[Cell]) -> Experiment:
     return Experiment(
         "compare",
         "Methods, each with its own learning rate",
         "What do methods gain or lose against the first, and what do they send?",
-        lambda grid: cells,
+        partial(_given, cells),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from declora.topology.topology import Topology
 
-__all__ = ["describe"]
+__all__ = ["describe", "facts"]
 
 _SHOWN = 16
 """Up to so many clients the weights are written out."""
@@ -20,34 +20,40 @@ def describe(topology: Topology, *, payload_bytes: int | None = None) -> str:
         payload_bytes: bytes of one message as it travels; adds what a round costs.
     """
     lines = [f"{topology.name}, {topology.clients} client{'s' * (topology.clients != 1)}", ""]
-    lines += [f"  {label:<15} {text}" for label, text in _facts(topology, payload_bytes)]
+    lines += [f"  {label:<15} {text}" for label, text in facts(topology, payload_bytes).items()]
     lines += ["", *_weights(topology)]
     return "\n".join(lines)
 
 
-def _facts(topology: Topology, payload_bytes: int | None) -> list[tuple[str, str]]:
+def facts(topology: Topology, payload_bytes: int | None = None) -> dict[str, str]:
+    """Returns what is worth knowing of `topology`, by name.
+
+    Args:
+        topology: what to describe.
+        payload_bytes: bytes of one message as it travels; adds what a round costs.
+    """
     rounds = range(topology.period)
     matrices = topology.matrices
     degrees = np.concatenate([np.diff(w.indptr) - (w.diagonal() != 0) for w in matrices])
     messages = [topology.messages(t) for t in rounds]
     period = "1 round (the same graph in every round)" if topology.period == 1 else f"{topology.period} rounds"
-    facts = [
-        ("links", "directed" if topology.directed and not topology.symmetric else "undirected"),
-        ("period", period),
-        ("degree", _range(degrees.tolist(), "a round" if topology.period > 1 else "")),
-        ("self weight", _range([value for w in matrices for value in w.diagonal().tolist()])),
-        ("slem", f"{topology.slem:.6g}"),
-        ("spectral gap", f"{topology.spectral_gap:.6g}"),
-        ("disagreement", _decay(topology)),
-        ("messages", _range(messages, "a round")),
-    ]
+    found = {
+        "links": "directed" if topology.directed and not topology.symmetric else "undirected",
+        "period": period,
+        "degree": _range(degrees.tolist(), "a round" if topology.period > 1 else ""),
+        "self weight": _range([value for w in matrices for value in w.diagonal().tolist()]),
+        "slem": f"{topology.slem:.6g}",
+        "spectral gap": f"{topology.spectral_gap:.6g}",
+        "disagreement": _decay(topology),
+        "messages": _range(messages, "a round"),
+    }
     if topology.law is not None:
-        facts.append(("mean kept", f"weighted, a client counts {_range(topology.law.tolist())}"))
+        found["mean kept"] = f"weighted, a client counts {_range(topology.law.tolist())}"
     if payload_bytes is not None:
         mean = sum(messages) / len(messages) * payload_bytes
         cost = f"{_bytes(mean)} a round, {_bytes(payload_bytes)} a message"
-        facts.append(("traffic", cost + (" (mean over the period)" if len(set(messages)) > 1 else "")))
-    return facts
+        found["traffic"] = cost + (" (mean over the period)" if len(set(messages)) > 1 else "")
+    return found
 
 
 def _range(values: list[float] | list[int], unit: str = "") -> str:

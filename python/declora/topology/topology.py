@@ -10,17 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, eye_array
 
 from declora.errors import TopologyError, cut
+from declora.notebook import displayed, facts_html
 from declora.plan import edges_of
 from declora.topology.check import TOLERANCE, as_matrix, check_clients, check_connected, check_mixes, check_weights
 from declora.topology.rounding import is_coarse, unrounded
 
 if TYPE_CHECKING:
     import networkx as nx
+    from matplotlib.figure import Figure
 
 __all__ = ["Topology"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Topology:
     """Holds a mixing matrix per round: non-negative, doubly stochastic, connected, and symmetric unless directed.
 
@@ -188,6 +190,27 @@ class Topology:
     def spectral_gap(self) -> float:
         """Returns 1 - slem: 1 agrees at once, 0 never."""
         return 1.0 - self.slem
+
+    def plot(self) -> "Figure":
+        """Returns a figure of who talks to whom; `declora.topology.plot` draws on axes of yours."""
+        from matplotlib.figure import Figure
+
+        from declora.topology.drawing import plot
+
+        figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+        plot(self, figure.subplots())
+        return displayed(figure)
+
+    def __repr__(self) -> str:
+        """What it is, in one line."""
+        clients = f"{self.clients:,} client{'s' * (self.clients != 1)}"
+        period = f", {self.period} rounds a period" if self.period > 1 else ""
+        return f"<Topology: {self.name}, {clients}{period}, {self.messages(0):,} messages in the first round>"
+
+    def _repr_html_(self) -> str:
+        from declora.topology.summary import facts
+
+        return facts_html(f"Topology: {self.name}, {self.clients:,} clients", facts(self))
 
     def weights(self, t: int) -> csr_array:
         """Returns the mixing matrix of round t (counted from 0)."""
