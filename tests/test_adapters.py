@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -169,6 +170,27 @@ def test_a_decoder_answers_what_peft_generates(results):
     assert adapter.predict([]) == []
 
 
+def test_a_question_is_asked_as_conversations_were_learned(results):
+    adapter, tokenizer = results["decoder"].average, tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}w{{ m.role | length }} {{ m.content }} [SEP] {% endfor %}"
+        "{% if add_generation_prompt %}w9 {% endif %}"
+    )
+    lineage = adapter.about.lineage
+    text = replace(lineage.text, text_columns=("messages",), completion_column=None, chat=True)
+    about = replace(adapter.about, lineage=replace(lineage, text=text, tokenizer=tokenizer))
+    about = replace(about, settings=about.settings.override(prompt_template=None))
+    adapter = replace(adapter, about=about)
+    messages = [{"role": "user", "content": "w5 w6"}]
+    found = adapter.predict(["w5 w6", messages], max_new_tokens=4)
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    made = adapter.to_peft().generate(input_ids=ids["input_ids"], max_new_tokens=4, do_sample=False, eos_token_id=3)
+    said = tokenizer.decode(made[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert found == [said, said]
+    with pytest.raises(DataError, match=r"texts\[0\]=3 is not messages"):
+        adapter.predict([3])
+
+
 def test_pairs_and_tables_are_one_and_what_fits_no_column_is_refused(results):
     adapter = results["pairs"].average
     assert adapter.predict([("w1", "w2")]) == adapter.predict([{"one": "w1", "other": "w2"}])
@@ -196,7 +218,7 @@ def test_a_model_that_was_passed_stays_as_it_is_and_its_adapter_loads_over_it(ti
     code = snippet(folder)
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] is None
     assert "was passed as an object" in card(folder)
-    model.save_pretrained(tmp_path / "base")
+    adapter.to_peft().unload().save_pretrained(tmp_path / "base")  # as the card says
     names = {}
     exec(code.replace("PATH OF THE BASE", str(tmp_path / "base")).replace('"."', repr(str(folder))), names)
     inputs = result._outcome.lineage.tokenizer(TEXTS[0], return_tensors="pt")
@@ -311,6 +333,16 @@ def test_bases_have_portable_names():
     assert base_name(f"{Path.home()}/.cache/hub/models--org--some--name/snapshots/0a1b") == "org/some--name"
     assert base_name(str(Path(__file__).parent)) == "tests"
     assert base_name("") == "a model that was passed as an object"
+
+
+def test_a_base_of_random_weights_is_no_place_and_answers_all_the_same(tiny_run, tmp_path):
+    tiny_bert().config.save_pretrained(tmp_path / "shape")
+    adapter = tiny_run(model=str(tmp_path / "shape" / "config.json"), rounds=1).average
+    text = card(adapter.save_pretrained(tmp_path / "adapter"))
+    assert "The base was shape with random weights" in text
+    assert "PATH OF THE BASE" in text
+    inputs = tiny_tokenizer()(TEXTS[0], return_tensors="pt")
+    assert [str(adapter.to_peft()(**inputs).logits.argmax().item())] == adapter.predict(TEXTS[:1])
 
 
 def test_a_relative_path_of_a_base_is_found_from_anywhere(tiny_run, tmp_path, monkeypatch):

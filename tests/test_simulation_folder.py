@@ -259,7 +259,7 @@ def save_nothing(*_, **__):
 
 
 FAILURES = [
-    ("declora.model.adapter.save_file", save_nothing, "'adapters/average' cannot be written: .*no space left", ()),
+    ("declora.adapters.folder.save_file", save_nothing, "'adapters/average' cannot be written: .*no space left", ()),
     ("declora.outputs.report.run_report", lambda *_: 1 / 0, "cannot be completed: ZeroDivisionError", ("adapters",)),
     ("declora.result.SimulationResult.plot", full, "cannot be completed: OSError, no space left", ("adapters",)),
     ("declora.report.run_folder.RunFolder.finish", full, "no space left", ("adapters", "report.html")),

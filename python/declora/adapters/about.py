@@ -12,8 +12,10 @@ from declora.data import TextData
 from declora.model import Storage
 from declora.model.sources import is_config_file
 
-__all__ = ["About", "Lineage", "Place", "place_of"]
+__all__ = ["NEW_TOKENS", "About", "Lineage", "Place", "place_of"]
 
+NEW_TOKENS = 64
+"""Of an answer, where the run generated none."""
 Place = Literal["hub", "folder", "nowhere"]
 
 

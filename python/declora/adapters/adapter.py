@@ -123,9 +123,11 @@ class Adapter:
         Raises:
             ModelError: The base cannot be loaded again, or is one for other classes.
         """
+        with process.usual_torch():
+            return self._over(self._own_base("find its base").model if base is None else base)
+
+    def _over(self, base: PreTrainedModel) -> PeftModel:
         config = written_config(self.config)
-        if base is None:
-            base = self._own_base("load over its base").model
         names = () if self.about is None else self.about.lineage.text.label_names
         if names and base.config.num_labels != len(names):
             raise ModelError(
@@ -158,7 +160,9 @@ class Adapter:
         """
         about = self._about("predict")
         with held([about.settings.model]), process.usual_torch():
-            return predict(self._base, self.row, self.config, about, texts, max_new_tokens=max_new_tokens)
+            base = self._base
+            with held([base.model] if base.model is not about.settings.model else []):
+                return predict(base, self.row, self.config, about, texts, max_new_tokens=max_new_tokens)
 
     @cached_property
     def _base(self) -> BaseModel:
@@ -166,9 +170,11 @@ class Adapter:
 
     def _own_base(self, what: str) -> BaseModel:
         """Returns a base that is nobody else's."""
-        base, about = self._loaded(what), self._about(what)
-        if base.model is about.settings.model:
-            base = replace(base, model=copy.deepcopy(base.model))
+        about = self._about(what)
+        with held([about.settings.model]):
+            base = self._loaded(what)
+            if base.model is about.settings.model:
+                base = replace(base, model=copy.deepcopy(base.model))
         if names := about.lineage.text.label_names:
             base.model.config.update(class_settings(names))
         return base

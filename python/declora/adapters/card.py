@@ -8,13 +8,13 @@ from pathlib import PurePath
 import pandas as pd
 from peft import LoraConfig
 
-from declora.adapters.about import About, Place, place_of
+from declora.adapters.about import NEW_TOKENS, About, Place, place_of
 from declora.data.prompts import CHAT
+from declora.model.sources import is_config_file
 from declora.report import to_markdown
 
 __all__ = ["base_name", "model_card"]
 
-_NEW_TOKENS = 64
 _CACHED = re.compile(r"models--(.+?)--(.+?)/snapshots/")
 """A path in the cache of the hub."""
 
@@ -25,6 +25,8 @@ def base_name(source: str) -> str:
         return f"{cached[1]}/{cached[2]}"
     if not source:
         return "a model that was passed as an object"
+    if is_config_file(source):
+        return f"{PurePath(source).parent.name or 'an architecture'} with random weights"
     return source if place_of(source) == "hub" else PurePath(source).name or "a local folder"
 
 
@@ -66,7 +68,7 @@ def model_card(about: About, config: LoraConfig, tensors: Iterable[str], *, toke
         to_markdown(table),
         "## Load it",
         "",
-        _where_base_is(place_of(lineage.source) if config.base_model_name_or_path else "nowhere", name, about),
+        _where_base_is(_place(about, config), name, about),
         "",
         "```python",
         *_snippet(about, config, tokenizer),
@@ -111,15 +113,20 @@ def _where_base_is(place: Place, name: str, about: About) -> str:
             f"there (`base_model_name_or_path`) where it is.{classes}"
         )
     return (
-        f"The base was {name}, so that no place of it can be named here. Save it where the run was made "
-        f"(`model.save_pretrained(path)`), and give its path.{classes}"
+        f"The base was {name}, so that no place of it can be named here. Save it where the result of the run is "
+        f"(`result.average.to_peft().unload().save_pretrained(path)`), and give its path.{classes}"
     )
+
+
+def _place(about: About, config: LoraConfig) -> Place:
+    """Returns where the base can be loaded from, as far as `config` names it."""
+    return place_of(about.lineage.source) if config.base_model_name_or_path else "nowhere"
 
 
 def _snippet(about: About, config: LoraConfig, tokenizer: str | None) -> list[str]:
     """Returns lines of Python that load the adapter and ask it something; they need PEFT and transformers alone."""
     text = about.lineage.text
-    classifies, named = text.task == "classification", config.base_model_name_or_path is not None
+    classifies, named = text.task == "classification", _place(about, config) != "nowhere"
     kind = "SequenceClassification" if classifies else "CausalLM"
     given = ", id2label=labels, label2id=numbers" if classifies else ""
     classes = [
@@ -162,7 +169,7 @@ def _ask_classifier(about: About) -> list[str]:
 
 def _ask_decoder(about: About) -> list[str]:
     text, template = about.lineage.text, about.settings.prompt_template
-    most = about.settings.max_new_tokens or _NEW_TOKENS
+    most = about.settings.max_new_tokens or NEW_TOKENS
     if text.chat or template == CHAT:
         asked = [
             'messages = [{"role": "user", "content": "A question."}]',

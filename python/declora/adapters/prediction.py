@@ -11,7 +11,7 @@ from peft import LoraConfig
 from transformers import PreTrainedModel
 
 from declora import process
-from declora.adapters.about import About
+from declora.adapters.about import NEW_TOKENS, About
 from declora.data.prompts import CHAT
 from declora.errors import DataError, shown
 from declora.model import AdapterBank, BaseModel
@@ -28,7 +28,6 @@ from declora.train.tokens import Tokens, tokenize
 
 __all__ = ["predict"]
 
-_NEW_TOKENS = 64
 _ANSWER = "."
 """Stands where an answer will be, so that prompts are written as in training."""
 
@@ -73,7 +72,7 @@ def predict(
             bank.fill(row, 1, base.device)
             if tokens is not None:
                 return _classes(base, bank, tokens, text.label_names)
-            return _answers(base, bank, about, rows, max_new_tokens or about.settings.max_new_tokens or _NEW_TOKENS)
+            return _answers(base, bank, about, rows, max_new_tokens or about.settings.max_new_tokens or NEW_TOKENS)
         finally:
             surgery.undo()
 
