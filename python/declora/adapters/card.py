@@ -5,13 +5,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-import pandas as pd
 from peft import LoraConfig
 
 from declora.adapters.about import NEW_TOKENS, About, Place, place_of
 from declora.data.prompts import CHAT
 from declora.model.sources import is_config_file
-from declora.report import to_markdown
+from declora.report.tables import markdown_cell
 
 __all__ = ["base_name", "model_card"]
 
@@ -55,7 +54,6 @@ def model_card(about: About, config: LoraConfig, tensors: Iterable[str], *, toke
         "LoRA": _lora(config, tensors),
         **about.facts,
     }
-    table = pd.DataFrame(list(facts.items()), columns=["of", "what"])
     parts = [
         "---",
         *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items() if value is not None),
@@ -65,7 +63,10 @@ def model_card(about: About, config: LoraConfig, tensors: Iterable[str], *, toke
         "",
         about.whose,
         "",
-        to_markdown(table),
+        "| of | what |",
+        "|---|---|",
+        *(f"| {markdown_cell(of)} | {markdown_cell(what)} |" for of, what in facts.items()),
+        "",
         "## Load it",
         "",
         _where_base_is(_place(about, config), name, about),

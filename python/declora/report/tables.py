@@ -18,6 +18,7 @@ __all__ = [
     "format_table",
     "format_value",
     "heading",
+    "markdown_cell",
     "to_markdown",
     "to_text",
 ]
@@ -35,8 +36,8 @@ _STATISTICS = {"min": "lowest", "max": "highest"}
 def to_markdown(table: pd.DataFrame) -> str:
     """Returns a GitHub table with formatted values, numbers to the right; its columns line up as text too."""
     shown, right = format_table(table), _is_right(table)
-    cells = [[_markdown_cell(name) for name in shown.columns]]
-    cells += [[_markdown_cell(value) for value in row] for row in shown.itertuples(index=False)]
+    cells = [[markdown_cell(name) for name in shown.columns]]
+    cells += [[markdown_cell(value) for value in row] for row in shown.itertuples(index=False)]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(right))]
     lines = [_align(row, widths, right) for row in cells]
     rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
@@ -194,6 +195,6 @@ def _align(row: list[str], widths: list[int], right: list[bool]) -> list[str]:
     ]
 
 
-def _markdown_cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
     """Returns a text that Markdown shows as it is."""
     return " ".join(_MARKED.sub(r"\\\g<0>", text).split())
