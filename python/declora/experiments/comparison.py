@@ -63,9 +63,11 @@ class MethodComparison(Reproduction):
 
     def __getitem__(self, label: str) -> "pd.Series[Any]":
         """Returns the row of the table that is called `label`."""
-        if label not in list(self):
+        table = self.table
+        rows = [number for number, row in enumerate(table["row"]) if row == label]
+        if not rows:
             raise KeyError(f"{label!r} is not one of the rows {list(self)}")
-        return self.table.set_index("row").loc[label]
+        return table.iloc[rows[0]]
 
     def plot(self) -> Figure:
         """Returns the course of all rows, mean over seeds; `figures()` has the others."""
