@@ -345,6 +345,32 @@ def test_a_base_of_random_weights_is_no_place_and_answers_all_the_same(tiny_run,
     assert [str(adapter.to_peft()(**inputs).logits.argmax().item())] == adapter.predict(TEXTS[:1])
 
 
+@pytest.mark.parametrize(
+    ("settings", "rank"),
+    [
+        ({"method": "fedex-lora:residual=2", "topology": "complete"}, 4),
+        ({"method": "decaf", "ranks": [1, 2, 4, 2]}, 1),
+    ],
+    ids=["residual", "ranks"],
+)
+def test_adapters_of_other_ranks_say_so_and_answer_as_peft_does(tiny_run, tmp_path, settings, rank):
+    adapter = tiny_run(rounds=1, **settings).client(0)
+    assert f"rank {rank}, alpha {rank}, of query, value" in card(adapter.save_pretrained(tmp_path))
+    inputs = tiny_tokenizer()(TEXTS[1], return_tensors="pt")
+    assert [str(adapter.to_peft()(**inputs).logits.argmax().item())] == adapter.predict(TEXTS[1:2])
+
+
+def test_a_base_in_4_bits_is_loaded_in_4_bits(tmp_path, tiny_run):
+    pytest.importorskip("bitsandbytes")
+    tiny_bert(width=64).save_pretrained(tmp_path / "base")
+    adapter = tiny_run(model=str(tmp_path / "base"), rounds=1, load_in_4bit=True).average
+    assert "| base | base, held in nf4 |" in card(adapter.save_pretrained(tmp_path / "adapter"))
+    model = adapter.to_peft()
+    assert model.get_base_model().is_quantized
+    inputs = tiny_tokenizer()(TEXTS[1], return_tensors="pt")
+    assert [str(model(**inputs).logits.argmax().item())] == adapter.predict(TEXTS[1:2])
+
+
 def test_a_relative_path_of_a_base_is_found_from_anywhere(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_bert().save_pretrained("base")
