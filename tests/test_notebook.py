@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 
 import datasets
 import numpy as np
@@ -90,6 +91,20 @@ def test_a_comparison_is_a_mapping_of_labels_to_results(comparison):
     assert dict(comparison)["second"] is comparison["second"]
     with pytest.raises(KeyError, match="'third' is not one of the runs"):
         comparison["third"]
+
+
+class Listening(declora.Callback):
+    """Holds something that cannot be pickled."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+def test_callbacks_stay_where_they_are(tiny_run):
+    result = tiny_run(rounds=1, callbacks=[Listening()])
+    again = pickle.loads(pickle.dumps(result))
+    assert (len(result.config.callbacks), again.config.callbacks) == (1, None)
+    assert pickle.loads(pickle.dumps(result.average)).predict(["w1"]) == again.average.predict(["w1"])
 
 
 def test_results_travel(comparison):

@@ -82,10 +82,8 @@ class SimulationResult:
         if self._outcome.mean is None:
             raise ConfigError("the averaged adapter is at rank 0 of the cluster. Ask for it there.")
         counted = "" if self.federation.topology.law is None else ", in which clients count by their samples"
-        whose = (
-            f"What the run evaluates as the averaged model of {_clients(self.federation.clients)}, after the last "
-            f"round{counted}."
-        )
+        of = _clients(self.federation.clients)
+        whose = f"What the run evaluates as the averaged model of {of}, after the last round{counted}."
         if build_method(self.config.method).own_scores:
             whose += " In this method each client keeps a model of its own, and these are its result, not their mean."
         return self._adapter(self._outcome.mean, "averaged adapter", whose, self._average_score())
@@ -130,10 +128,17 @@ class SimulationResult:
         return own.at_rank(self.federation.ranks[index]) if self.federation.ranks else own
 
     def _adapter(self, row: torch.Tensor, title: str, whose: str, score: Mapping[str, str]) -> Adapter:
-        about = About(
-            self._outcome.lineage, self.config, title, whose, {**self._origin, **score, **versions(self.environment)}
-        )
+        facts = {**self._origin, **score, **versions(self.environment)}
+        about = About(self._outcome.lineage, self._settings, title, whose, facts)
         return Adapter(row, self._outcome.layout, self._outcome.lora, about)
+
+    @cached_property
+    def _settings(self) -> SimulationConfig:
+        return replace(self.config, callbacks=None)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Copies and pickles without callbacks, which have heard all, and may hold what does not travel."""
+        return {**self.__dict__, "config": self._settings}
 
     @cached_property
     def _origin(self) -> dict[str, str]:
@@ -321,8 +326,7 @@ class SimulationResult:
         return f"{build_method(self.config.method)}, {_clients(federation.clients)}{graph}"
 
     def _repr_html_(self) -> str:
-        facts = {name: value for name, value in self.facts().items() if name != "notes"}
-        return facts_html(self._title, self._scores | facts)
+        return facts_html(self._title, self._scores | {k: v for k, v in self.facts().items() if k != "notes"})
 
 
 def _few_classes(counts: pd.DataFrame) -> pd.DataFrame:
