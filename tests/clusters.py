@@ -109,3 +109,30 @@ def run_ranks(ranks, clusters=None, /, *, observe=lambda run, record: None, earl
     if raised:
         raise raised[0]
     return runs, left
+
+
+def run_hosts(settings, clusters=None):
+    """Runs one federation at ranks with settings of their own, which read data and model while others do.
+
+    Args:
+        settings: Of each rank.
+        clusters: Of each; made here where None.
+
+    Returns:
+        What each left, and the error of which each ended, None of one that did not.
+    """
+    ranks = len(settings)
+    clusters = clusters or memory_clusters(ranks)
+    left, raised = [None] * ranks, [None] * ranks
+
+    def work(rank):
+        config = SimulationConfig(**{**settings[rank], "model": copy.deepcopy(settings[rank]["model"])})
+        try:
+            left[rank] = Run(config, prepare(config, clusters[rank]), cluster=clusters[rank]).execute()
+        except BaseException as error:
+            raised[rank] = error
+            for link in clusters[rank].links.values():
+                link.lose("it has ended")
+
+    together(work, ranks)
+    return left, raised

@@ -10,6 +10,7 @@ from declora.attacks import parse_attack
 from declora.callbacks import REPORTERS, Callback, check_callback
 from declora.clock import parse_clock
 from declora.codec import parse_codec
+from declora.data.client_files import check_client_files
 from declora.detection import parse_detector
 from declora.errors import ConfigError, DataError, ModelError, TopologyError, shown, unknown_name
 from declora.faults import parse_faults
@@ -74,8 +75,10 @@ class SimulationConfig:
     data: Annotated[Any, Source(DataError), LOADED] = "stdlib-docstrings"
     """A task ("sst2" from the hub, "sst2=PATH" from files), hub name ("name" or "name:config"), file (csv, tsv, json,
     jsonl, txt, parquet), folder, `datasets.Dataset`/`DatasetDict`, `pandas.DataFrame`, a list of row dicts, or a list
-    with one of these per client. "stdlib-docstrings" needs no download: docstrings of Python's own library, to be told
-    apart by subject. Tasks: sst2, mrpc, cola, qnli, qqp, mnli, rte, boolq, wic, copa, ag_news, gsm8k."""
+    with one of these per client. "{client}/train.csv", with the client's number from 0 on, or a table from clients'
+    names to paths: a file of each client, which is read only where the client is. "stdlib-docstrings" needs no
+    download: docstrings of Python's own library, to be told apart by subject. Tasks: sst2, mrpc, cola, qnli, qqp, mnli,
+    rte, boolq, wic, copa, ag_news, gsm8k."""
     task: Annotated[Literal["classification", "causal-lm"] | None, LOADED] = None
     """classification or causal-lm; none: classification where there is a label column, else causal-lm where no other
     column may be a label."""
@@ -307,6 +310,7 @@ class SimulationConfig:
             )
         if self.local_steps is None and self.local_epochs is None:
             object.__setattr__(self, "local_steps", DEFAULT_LOCAL_STEPS)
+        check_client_files(self.data, self.eval_data, self.partition, self.clients)
         self._settle_ranks()
         self._settle_reports()
         if self.attack is not None:

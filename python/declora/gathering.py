@@ -2,18 +2,17 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
-import torch
 from numpy.typing import NDArray
 
-from declora.cluster import Cluster, Kind, Site, divide
-from declora.config import OUTPUT, SETTINGS, SimulationConfig
+from declora.cluster import Cluster, Kind, Site, divide, hosts
+from declora.config import OUTPUT, SimulationConfig
+from declora.data.client_files import names_files
 from declora.digests import digest_of
 from declora.errors import ConfigError, shown
 from declora.exchange import SpreadExchange, known_to, neighbouring
@@ -23,11 +22,13 @@ from declora.measuring import RoundReport
 from declora.methods import Stack
 from declora.mixer import PushSum
 from declora.model import Layout
+from declora.parcels import pack, pack_report, unpack, unpack_report
+from declora.prepare import Material
 from declora.state import State
-from declora.train.evaluate import Score
 from declora.train.local_steps import LocalRound
+from declora.train.sharing import Sharing
 
-__all__ = ["Beginning", "Ranks", "Together", "common_to_all", "gathering_of"]
+__all__ = ["Beginning", "Ranks", "Together", "check_spread", "common_to_all", "gathering_of"]
 
 
 @dataclass(frozen=True)
@@ -81,24 +82,45 @@ class Ranks:
         group_size: Clients that this rank would compute together.
         chosen: Whether that was said, and is not to be lowered so that every rank has clients.
         patience: Seconds of silence after which a rank is lost.
+        sites: Which clients each rank has, where that is so before the run; None: as suits the groups.
     """
 
     def __init__(
-        self, cluster: Cluster, federation: Federation, group_size: int, *, chosen: bool, patience: float
+        self,
+        cluster: Cluster,
+        federation: Federation,
+        group_size: int,
+        *,
+        chosen: bool,
+        patience: float,
+        sites: Sequence[Site] | None = None,
     ) -> None:
         cluster.connect((), patience=patience)
         self._cluster, self._patience = cluster, patience
         self._clients, self._matrices = federation.clients, federation.topology.matrices
+        self._given = sites
         least = cluster.least(group_size)
         self.group_size = least if chosen else min(least, max(1, federation.clients // cluster.ranks))
+        while self._split():
+            self.group_size -= 1
         self.leads = cluster.rank == 0
         self._state: State | None = None
         self._first: Mapping[str, NDArray[Any]] | None = None
         self._lost: dict[int, str] = {}
         self._divide()
 
+    def _split(self) -> list[Site]:
+        """Returns the sites, of those that are given, that begin within a group."""
+        return [site for site in self._given or () if site.start % self.group_size]
+
     def _divide(self) -> None:
-        self._sites = divide(self._clients, self._cluster.ranks, group_size=self.group_size)
+        if split := self._split():
+            raise ConfigError(
+                f"group_size={self.group_size}: client {split[0].start}, the first of a rank, is not the first of a "
+                "group. Start as many ranks as when the run was begun."
+            )
+        ranks = self._cluster.ranks
+        self._sites = self._given or divide(self._clients, ranks, group_size=self.group_size)
         self.site = self._sites[self._cluster.rank]
 
     @property
@@ -133,7 +155,7 @@ class Ranks:
         }
         for rank, link in self._cluster.links.items():
             arrays = {} if beginning.arrays is None else self._part(beginning.arrays, rank)
-            link.send(Kind.START, 0, _packed(about, arrays))
+            link.send(Kind.START, 0, pack(about, arrays))
         if refused:
             raise ConfigError(refused)
         self._first = beginning.arrays
@@ -144,8 +166,8 @@ class Ranks:
         self._cluster.links[0].send(Kind.REPORT, 0, json.dumps(agreed, sort_keys=True).encode())
         content = self._cluster.hear(0, Kind.START, 0)
         if content is None:
-            raise ConfigError(f"rank 0 did not begin the run: {self._cluster.lost[0]}. Its own output says why.")
-        about, arrays = _unpacked(content)
+            raise ConfigError(self._cluster.absence(0))
+        about, arrays = unpack(content)
         if about["refused"]:
             raise ConfigError(about["refused"])
         self.group_size = about["group_size"]
@@ -158,7 +180,7 @@ class Ranks:
         for rank in self._cluster.links:
             content = self._cluster.hear(rank, Kind.REPORT, 0)
             if content is None:
-                return f"rank {rank} did not begin the run: {self._cluster.lost[rank]}. Its own output says why."
+                return self._cluster.absence(rank)
             theirs = json.loads(bytes(content))
             for name in sorted(own.keys() | theirs.keys()):
                 if own.get(name) != theirs.get(name):
@@ -203,13 +225,13 @@ class Ranks:
             whole: Whether the state of all clients is wanted, too.
         """
         if not self.leads:
-            self._cluster.links[0].send(Kind.REPORT, event + 1, _pack_report(report, self._arrays(report, whole)))
+            self._cluster.links[0].send(Kind.REPORT, event + 1, pack_report(report, self._arrays(report, whole)))
             return None
         found = {0: (report, self._arrays(report, whole))}
         for rank in range(1, self._cluster.ranks):
             content = self._cluster.hear(rank, Kind.REPORT, event + 1)
             if content is not None:
-                found[rank] = _unpack_report(content)
+                found[rank] = unpack_report(content)
             elif rank not in self._lost:
                 self._lose(rank, event)
         return self._merged(found, report, whole)
@@ -298,13 +320,24 @@ def gathering_of(
     """
     if cluster is None:
         return Together(federation.clients, group_size)
-    _check_spread(federation, method, ledger=config.ledger)
-    chosen = config.group_size is not None
-    return Ranks(cluster, federation, group_size, chosen=chosen, patience=config.peer_timeout)
+    check_spread(federation, method, ledger=config.ledger)
+    own = names_files(config.data)
+    return Ranks(
+        cluster,
+        federation,
+        group_size,
+        chosen=config.group_size is not None,
+        patience=config.peer_timeout,
+        sites=hosts(config.clients, cluster.ranks, group_size=config.group_size) if own else None,
+    )
 
 
 def common_to_all(
-    config: SimulationConfig, federation: Federation, layout: Layout, base: Mapping[str, torch.Tensor]
+    config: SimulationConfig,
+    federation: Federation,
+    layout: Layout,
+    material: Material,
+    sharing: Sharing,
 ) -> dict[str, object]:
     """Returns what all ranks of a run must have in common, by name.
 
@@ -312,19 +345,24 @@ def common_to_all(
         config: The settings.
         federation: With each client's share of the data.
         layout: The columns of the adapters.
-        base: The frozen weights.
+        material: Data and model.
+        sharing: How sequences share the passes of the model.
     """
     settings = config.describe().items()
     return {
-        **{name: value for name, value in settings if name not in OUTPUT and not SETTINGS[name].loaded},
+        **{name: value for name, value in settings if name not in OUTPUT | _OWN},
         "version": {name: version(name) for name in ("declora", "torch", "transformers", "peft")},
         "clients' samples": federation.samples.tolist(),
         "the adapters' columns": layout.digest().hex(),
-        "the model's weights": digest_of(base),
+        "the model's weights": digest_of(material.base.model.state_dict()),
+        "the evaluation data": digest_of(
+            replace(material.evaluation, pad_id=0)
+        ),  # with which rows are filled is no matter
+        "how the model computes": [sharing.together, sharing.unpadding is not None, sharing.head is not None],
     }
 
 
-def _check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None:
+def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None:
     """Checks that a run can be spread over the ranks of a cluster.
 
     Raises:
@@ -351,48 +389,9 @@ def _check_spread(federation: Federation, method: Stack, *, ledger: bool) -> Non
         raise ConfigError(f"{refused}, or start it without torchrun.")
 
 
+_OWN = frozenset({"data", "eval_data", "public_data", "model", "tokenizer", "device"})
+"""Settings that may say the same thing otherwise at each rank: places."""
 _HEARD = "memory/"
 """Arrays with a row for each client whose messages are known, not only for those here."""
 _CLOCK = "clock"
 """The room whose arrays rank 0 has, of all clients."""
-
-
-def _packed(about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return safetensors.numpy.save(contiguous, metadata={"about": json.dumps(about)})
-
-
-def _unpacked(content: NDArray[np.uint8]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    found = bytes(content)
-    size = int.from_bytes(found[:8], "little")
-    about: dict[str, Any] = json.loads(json.loads(found[8 : 8 + size])["__metadata__"]["about"])
-    return about, safetensors.numpy.load(found)
-
-
-def _pack_report(report: RoundReport, arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    about = {
-        "learning_rate": report.work.learning_rate,
-        "seconds": report.seconds,
-        "seconds_evaluate": report.seconds_evaluate,
-        "scores": [[client, asdict(score)] for client, score in report.scores.items()],
-    }
-    inbox = {"bytes_sent": report.inbox.bytes_sent, "tolerated": report.inbox.tolerated}
-    own = {
-        "work/losses": report.work.losses,
-        "work/samples": report.work.samples,
-        **{f"inbox/{name}": values for name, values in inbox.items() if values is not None},
-        **{f"state/{name}": array for name, array in arrays.items()},
-    }
-    return _packed(about, own)
-
-
-def _unpack_report(content: NDArray[np.uint8]) -> tuple[RoundReport, dict[str, NDArray[Any]]]:
-    about, arrays = _unpacked(content)
-    report = RoundReport(
-        LocalRound(arrays["work/losses"], arrays["work/samples"], about["learning_rate"]),
-        Inbox(arrays["inbox/bytes_sent"], tolerated=arrays.get("inbox/tolerated")),
-        about["seconds"],
-        {client: Score(**score) for client, score in about["scores"]},
-        about["seconds_evaluate"],
-    )
-    return report, {name.removeprefix("state/"): array for name, array in arrays.items() if name.startswith("state/")}

@@ -20,10 +20,11 @@ def header(run: Run, label: str) -> list[str]:
     clients = f"{federation.clients:,} client{'s' * (federation.clients != 1)}"
     graph = "" if federation.exchange.silent else f" on {federation.topology.name}"
     classes = f", {len(text.label_names)} classes" if text.task == "classification" else ""
+    texts = max(len(text.train), int(federation.samples.sum()))  # here, or on other hosts, too
     lora = layout.columns - layout.size("head")
     upto = "up to " if len(set(federation.ranks)) > 1 else ""
     facts = {
-        "data": f"{source_name(config.data)}: {len(text.train):,} texts, {len(text.evaluation):,} to "
+        "data": f"{source_name(config.data)}: {texts:,} texts, {len(text.evaluation):,} to "
         f"evaluate on{classes}; {run.partition.name}",
         "base": f"{source_name(config.model)}, {base.storage.kind}, {format_bytes(base.storage.size)}, on "
         f"{base.device}",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from declora.config import OUTPUT
+from declora.data.client_files import names_files
 from declora.digests import digest_of
 from declora.run import Run
 
@@ -48,13 +49,19 @@ def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
         "environment": {name: known[name] for name in _BINDING},
         "settings": {name: brief(value) for name, value in run.config.describe().items() if name not in free},
         "inputs": {
-            "the training data": digest_of(run.material.train, run.federation.shards),
+            _training_data(run): digest_of(run.material.train, run.federation.shards),
             "the evaluation data": digest_of(run.material.evaluation),
             **({} if run.material.public is None else {"the public data": digest_of(run.material.public)}),
             "the model": digest_of(run.material.base.model.state_dict()),
             "the graph": digest_of(*((w.indptr, w.indices, w.data) for w in run.federation.topology.matrices)),
         },
     }
+
+
+def _training_data(run: Run) -> str:
+    """Returns what to call the data that is trained on here."""
+    site, apart = run.gathering.site, names_files(run.config.data) and not run.gathering.site.alone
+    return f"the training data of clients {site.start} to {site.stop - 1}" if apart else "the training data"
 
 
 def keep_groups(run: Run, then: Mapping[str, Any]) -> None:

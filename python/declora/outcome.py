@@ -41,6 +41,6 @@ class Outcome:
     lineage: Lineage
     """What the base and the data are to the adapters."""
     split_bytes: int | None
-    """What split training would send in a round, see `train.split`."""
+    """What split training would send in a round, see `train.split`; None where not all texts are here, either."""
     notes: tuple[str, ...] = ()
     """What was guessed or decided for the user."""

@@ -1,5 +1,6 @@
 """What a run needs before its first round, and what several runs can share: data, tokens, the frozen base."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,12 @@ from declora.attacks import parse_attack
 from declora.clock import Clock, parse_clock
 from declora.codec import RunCodec, parse_codec
 from declora.config import SETTINGS, SimulationConfig
+from declora.data.client_files import client_files, names_files
 from declora.detection import parse_detector
 from declora.errors import ConfigError, TopologyError, shown
 from declora.faults import Faults, parse_faults
 from declora.federation import Federation
+from declora.hosts import host_of, reading_of
 from declora.methods import Ranks, Stack, build_method
 from declora.mixer import Linear, Mixer, PushSum, parse_mixer
 from declora.report.messages import say, source_name
@@ -27,12 +30,13 @@ if TYPE_CHECKING:  # what loads data and models takes seconds to be loaded itsel
     from peft import TaskType
 
     from declora.adapters import Lineage
+    from declora.cluster import Cluster
     from declora.data import Partition, TextData
     from declora.model import BaseModel
     from declora.train.exact_match import Questions
     from declora.train.tokens import Tokens
 
-__all__ = ["Material", "divide", "plan_federation", "prepare", "shareable"]
+__all__ = ["Material", "check_nodes", "divide", "plan_federation", "prepare", "shareable"]
 
 
 @dataclass(frozen=True)
@@ -64,29 +68,36 @@ class Material:
         return Lineage(base.source, base.storage, base.tokenizer, typed, self.text.without_rows())
 
 
-@process.alone()
-def prepare(config: SimulationConfig) -> Material:
+def prepare(config: SimulationConfig, cluster: "Cluster | None" = None) -> Material:
     """Loads data and model, and tokenizes; one thread at a time, since libraries that load keep much in globals.
+
+    Args:
+        config: The settings.
+        cluster: The ranks that run it together; None: those that this process was started with, or it alone.
 
     Raises:
         DataError: The data cannot be loaded or used.
         ModelError: The model cannot be loaded or does not fit the data.
     """
+    host = host_of(config, cluster)
+    say(f"Loading data: {source_name(config.data)}", config.progress)
+    with nullcontext() if host is None else host.telling():
+        return _loaded(config, _read(config) if host is None else host.read())
+
+
+@process.alone()
+def _read(config: SimulationConfig) -> "TextData":
+    from declora import data
+
+    return data.load(client_files(config.data, config.clients) or config.data, **reading_of(config))
+
+
+@process.alone()
+def _loaded(config: SimulationConfig, text: "TextData") -> Material:
+    """Returns the material of a run whose data is read."""
     from declora import data
     from declora.model import load_base
 
-    say(f"Loading data: {source_name(config.data)}", config.progress)
-    text = data.load(
-        config.data,
-        eval_data=config.eval_data,
-        task=config.task,
-        text_columns=config.text_columns,
-        label_column=config.label_column,
-        completion_column=config.completion_column,
-        prompt_template=config.prompt_template,
-        eval_fraction=config.eval_fraction,
-        seed=config.seed,
-    )
     _check_task(config, text)
     public = None
     if config.public_data is not None:
@@ -171,13 +182,15 @@ def _check_task(config: SimulationConfig, text: "TextData") -> None:
 
 def shareable(a: SimulationConfig, b: SimulationConfig) -> bool:
     """Returns whether two runs can use the same material."""
+    if names_files(a.data) and (a.clients, a.group_size) != (b.clients, b.group_size):  # other clients may be here
+        return False
     return all(_same(getattr(a, name), getattr(b, name)) for name, setting in SETTINGS.items() if setting.loaded)
 
 
 def _same(a: Any, b: Any) -> bool:
     """Returns whether two values are one object, or plain values that are equal."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+        return list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_same, a, b))
     return a is b or (isinstance(a, str | int | float | bool | None) and a == b)
@@ -368,11 +381,11 @@ def divide(
 
     partition = data.partition(config.partition, text, config.clients, seed=config.seed)
     if method.over_graph:
-        _check_nodes(federation.topology, partition.name)
+        check_nodes(federation.topology, partition.name)
     return federation.holding(partition.shards), partition
 
 
-def _check_nodes(topology: Topology, partition: str) -> None:
+def check_nodes(topology: Topology, partition: str) -> None:
     """Refuses a graph of names in no order where each client has data of its own: names may join the wrong data."""
     own = partition.partition(":")[0] in ("natural", "given", "labels", "column", "rows")
     if own and topology.nodes is not None and not in_order(topology.nodes):

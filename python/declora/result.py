@@ -182,7 +182,8 @@ class SimulationResult:
 
         2 K b l h float32 numbers of a client: the activations at a cut between two blocks of width h, of K steps on b
         texts of l tokens on average (those of the first round), and their gradients. None where the model's config
-        names no width. Nothing was split: it is a price to hold `history["bytes_sent"]` against.
+        names no width, or data is on other hosts. Nothing was split: it is a price to hold `history["bytes_sent"]`
+        against.
         """
         return self._outcome.split_bytes
 

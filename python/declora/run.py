@@ -21,6 +21,7 @@ from declora.faults import Struck
 from declora.federation import Federation
 from declora.gathering import Beginning, common_to_all, gathering_of
 from declora.gossip import Gossip
+from declora.hosts import host_of
 from declora.measuring import Measuring, RoundReport
 from declora.methods import Stack
 from declora.metrics import choose_metric
@@ -29,8 +30,9 @@ from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.outcome import Outcome
 from declora.plan import Phase, Plan
-from declora.prepare import Material, divide, plan_federation
+from declora.prepare import Material, plan_federation
 from declora.report import Earlier
+from declora.shares import share_out
 from declora.state import State
 from declora.train.evaluate import sample_texts
 from declora.train.evaluator import Evaluator
@@ -38,12 +40,9 @@ from declora.train.footprint import check_fits
 from declora.train.grouping import examples_at_once, find_groups
 from declora.train.local_steps import LocalTrainer
 from declora.train.optimizer import ClientOptimizer
-from declora.train.order import orders_of, steps_per_round
-from declora.train.packing import pack_blocks, pack_examples
 from declora.train.passes import Passes
 from declora.train.public import ModelTexts
 from declora.train.records import RoundRecord
-from declora.train.split import split_bytes
 from declora.train.tokens import Tokens
 
 __all__ = ["Outcome", "RoundRecord", "Run"]
@@ -69,7 +68,6 @@ class Run:
         whole: Of all clients, as it last came together here.
     """
 
-    @process.alone()  # PEFT, as whatever loads, changes globals
     def __init__(
         self,
         config: SimulationConfig,
@@ -83,17 +81,18 @@ class Run:
         if self.metric.name == "exact_match" and material.questions is None:
             raise ConfigError("metric='exact_match' needs generated answers. Set max_new_tokens, e.g. 256.")
         federation, self.method = planned or plan_federation(config)
-        self.federation, self.partition = divide(config, material.text, federation, self.method)
+        self._shares = share_out(config, material, federation, self.method, host_of(config, cluster))
+        self.federation, self.partition = self._shares.federation, self._shares.partition
+        self._train, self._orders = self._shares.tokens, self._shares.orders
+        self.local_steps = self._shares.local_steps
+        self._set_up(cluster)
+
+    @process.alone()  # PEFT, as whatever loads, changes globals
+    def _set_up(self, cluster: Cluster | None) -> None:
+        """Has the model's layers for clients made and tried, and clients divided over processes."""
+        config, material = self.config, self.material
         rank, spare = max(self.federation.ranks, default=None), self.federation.spare_rank
         lora = adapter_config(config.lora, material.base, material.task_type, rank, spare=spare)
-        self._train, shards = material.train, self.federation.shards
-        if config.packing:
-            pack = pack_examples if material.text.has_prompts else pack_blocks
-            self._train, shards = pack(self._train, shards, max_length=config.max_length)
-        self._orders = orders_of(
-            self.federation, shards, seed=config.seed, whole_epochs=config.local_epochs is not None
-        )
-        self.local_steps = steps_per_round(self._orders, steps=config.local_steps, epochs=config.local_epochs)
         self.federation = self.method.calibrate(self.federation, self.local_steps)
         owners = RowOwners()
         with material.base.lent():
@@ -164,7 +163,7 @@ class Run:
     @property
     def _longest(self) -> int:
         """Tokens of the longest text that is trained on, at most."""
-        return min(self.config.max_length, int(self._train.lengths.max()))
+        return min(self.config.max_length, self._shares.longest)
 
     @property
     def sent(self) -> int:
@@ -201,7 +200,7 @@ class Run:
         stored = None if earlier.checkpoint is None else earlier.checkpoint.arrays
         beginning = self.gathering.begin(
             Beginning(earlier.run, earlier.event, stored),
-            lambda: common_to_all(config, self.federation, self.layout, material.base.model.state_dict()),
+            lambda: common_to_all(config, self.federation, self.layout, material, self.sharing),
         )
         federation, site = self.gathering.spread(self.federation), self.gathering.site
         first = self._surgery.initial.to(device)
@@ -327,7 +326,7 @@ class Run:
             evaluated=(len(self._measuring.evaluator.texts), len(self._measuring.evaluator.client_texts)),
             local_steps=self.local_steps,
             lineage=self.material.lineage,
-            split_bytes=split_bytes(self.material.base.model, self._train, self._orders, self._first.steps),
+            split_bytes=self._shares.split_bytes(self.material.base.model, self._first.steps),
             notes=self.notes,
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from declora.config import DEFAULTS, SETTINGS, SimulationConfig, unknown_setting
+from declora.data.client_files import names_files
 from declora.errors import ConfigError, shown, unknown_name
 from declora.kinds import Given, Objects, Table, parse_value
 from declora.methods import METHODS, NAMED
@@ -101,7 +102,7 @@ def check_places(config: SimulationConfig) -> None:
     for name in ("model", "tokenizer", "data", "eval_data", "public_data"):
         place = getattr(config, name)
         path = str(place).rpartition("=")[2] if isinstance(place, str | Path) else ""  # sst2=PATH
-        if path.startswith(("/", "./", "../")) and not os.path.exists(path):
+        if path.startswith(("/", "./", "../")) and not os.path.exists(path) and not names_files(place):
             raise ConfigError(f"{name}={shown(place)} is not there. Give the path of one that is, or a name.")
     if is_file(config.topology) and not os.path.exists(os.path.expanduser(config.topology)):
         raise ConfigError(

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch.distributed as dist
@@ -68,25 +69,43 @@ class Cluster:
         except LinkLost:
             return None
 
+    def share(self, fact: object) -> list[Any]:
+        """Returns what all ranks say, by rank; they call it alike, before the rounds.
+
+        Args:
+            fact: What this one says, as JSON can write it.
+
+        Raises:
+            ConfigError: A rank is lost.
+        """
+        if self.rank:
+            self.links[0].send(Kind.REPORT, -1, json.dumps(fact).encode())
+            content = self.hear(0, Kind.START, -1)
+            said = {"absent": self.absence(0)} if content is None else json.loads(bytes(content))
+        else:
+            facts, absent = [fact], ""
+            for rank in range(1, self.ranks):
+                heard = self.hear(rank, Kind.REPORT, -1)
+                facts.append(None if heard is None else json.loads(bytes(heard)))
+                absent = absent or ("" if heard is not None else self.absence(rank))
+            said = {"facts": facts, "absent": absent}
+            for link in self.links.values():
+                link.send(Kind.START, -1, json.dumps(said).encode())
+        if said["absent"]:
+            raise ConfigError(said["absent"])
+        return list(said["facts"])
+
     def least(self, number: int) -> int:
         """Returns the smallest of the numbers that all ranks say, which call it alike.
 
         Raises:
             ConfigError: A rank is lost.
         """
-        if self.rank:
-            self.links[0].send(Kind.REPORT, -1, json.dumps(number).encode())
-            return self._number(0, Kind.START)
-        found = min(number, *(self._number(rank, Kind.REPORT) for rank in self.links))
-        for link in self.links.values():
-            link.send(Kind.START, -1, json.dumps(found).encode())
-        return found
+        return int(min(self.share(number)))
 
-    def _number(self, rank: int, kind: Kind) -> int:
-        content = self.hear(rank, kind, -1)
-        if content is None:
-            raise ConfigError(f"rank {rank} did not begin the run: {self.lost[rank]}. Its own output says why.")
-        return int(json.loads(bytes(content)))
+    def absence(self, rank: int) -> str:
+        """Returns what there is to say of a rank that was lost before the run."""
+        return f"rank {rank} did not begin the run: {self.lost[rank]}. Its own output says why."
 
     @property
     def lost(self) -> Mapping[int, str]:

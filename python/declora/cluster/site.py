@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from declora.errors import ConfigError
 
-__all__ = ["Site", "divide"]
+__all__ = ["Site", "divide", "hosts"]
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,17 @@ def divide(clients: int, ranks: int, *, group_size: int) -> list[Site]:
         )
     edges = [min(groups * rank // ranks * group_size, clients) for rank in range(ranks + 1)]
     return [Site(start, stop, clients) for start, stop in itertools.pairwise(edges)]
+
+
+def hosts(clients: int, ranks: int, *, group_size: int | None) -> list[Site]:
+    """Divides clients over ranks before anything is computed, since each rank alone has the data of its clients.
+
+    Args:
+        clients: Of the run.
+        ranks: Processes.
+        group_size: Clients that are computed together, where that was said.
+
+    Raises:
+        ConfigError: There are too few clients, or groups.
+    """
+    return divide(clients, ranks, group_size=group_size or max(1, clients // ranks))

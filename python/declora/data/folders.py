@@ -9,13 +9,11 @@ import datasets
 from declora.data.display import listed
 from declora.data.files import FORMATS, read_file
 from declora.data.loaded import read_dataset
+from declora.data.names import EVALUATION_SPLITS
 from declora.data.parts import Part
 from declora.errors import DataError, cut
 
-__all__ = ["EVALUATION_SPLITS", "read_folder"]
-
-EVALUATION_SPLITS = ("validation", "valid", "val", "dev", "eval", "evaluation", "test")
-"""Names of splits to evaluate on, the first that is there before the others."""
+__all__ = ["read_folder"]
 
 # The hub's own files have a digest after their number in older data sets.
 _SPLIT_FILE = re.compile(

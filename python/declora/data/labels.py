@@ -1,6 +1,6 @@
 """Turns labels of any kind into class indices 0..C-1 and class names."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import datasets
@@ -13,7 +13,19 @@ from declora.data.parts import Part
 from declora.data.presets import Preset
 from declora.errors import DataError, shown
 
-__all__ = ["Labels", "check_split", "read_labels"]
+__all__ = ["Found", "Labels", "check_few", "check_split", "find_labels", "read_labels"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The labels in some training data: all that must be known of them where other training data is."""
+
+    labels: Mapping[str, tuple[str, ...]]
+    """Of each part, by what to call it, each label once, sorted: class names where these are declared."""
+    rows: int
+    """Of all parts."""
+    declared: tuple[str, ...] | None = None
+    """The names of the classes, where the parts declare them."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,8 @@ class Labels:
     evaluation: NDArray[np.int64]
     notes: tuple[str, ...] = ()
     """What was guessed, in whole sentences."""
+    present: frozenset[int] = frozenset()
+    """Classes that the training data has, wherever it is."""
 
     @staticmethod
     def none(train: Sequence[Part], evaluation: Sequence[Part]) -> "Labels":
@@ -33,20 +47,19 @@ class Labels:
         return Labels((), np.zeros(rows[0], np.int64), np.zeros(rows[1], np.int64))
 
 
-def read_labels(
-    train: Sequence[Part], evaluation: Sequence[Part], column: str, preset: Preset | None, *, named: bool
-) -> Labels:
-    """Returns the labels of all parts, by the classes that a part declares, else the preset's, else those found.
+def find_labels(
+    train: Sequence[Part], evaluation: Sequence[Part], column: str, preset: Preset | None
+) -> tuple[Found, list[list[str]]]:
+    """Returns the labels of training parts, and that of each row as it is written.
 
     Args:
         train: The training parts.
         evaluation: The evaluation parts.
         column: The label column of all of them.
         preset: The well-known task that the data is.
-        named: Whether the user said that this is the label column.
 
     Raises:
-        DataError: A label is none, or of no class; classes differ between parts, or in nothing but their spelling.
+        DataError: A label is none, or of no class that is declared.
     """
     declared = _declared_names(train, column) or _declared_names(evaluation, column)
     if preset and declared and len(declared) != len(preset.classes):
@@ -55,24 +68,59 @@ def read_labels(
             f"{listed(preset.classes)}. Leave out '{preset.name}=', or map the labels."
         )
     declared = declared or (preset.classes if preset else None)
+    written = [_texts(part, column) for part in train]
+    labels = dict[str, tuple[str, ...]]()
+    for part, rows in zip(train, written, strict=True):
+        texts = rows
+        if declared:
+            texts = _by_declared(part, rows, column, declared)
+            _indices(texts, declared, part.where)
+        labels[part.where] = tuple(sorted({*texts, *labels.get(part.where, ())}))
+    return Found(labels, sum(map(len, written)), declared), written
+
+
+def read_labels(
+    train: Sequence[Part],
+    evaluation: Sequence[Part],
+    column: str,
+    written: Sequence[list[str]],
+    everywhere: Sequence[Found],
+    *,
+    named: bool,
+) -> Labels:
+    """Returns the labels of all parts, by the classes that are declared anywhere, else those found.
+
+    Args:
+        train: The training parts.
+        evaluation: The evaluation parts.
+        column: The label column of all of them.
+        written: Of each training part the labels of its rows, as `find_labels` returned them.
+        everywhere: What that found in these training parts, and in those on other hosts.
+        named: Whether the user said that this is the label column.
+
+    Raises:
+        DataError: A label is of no class; classes differ between parts, or in nothing but their spelling.
+    """
+    declared = _one_of({found.declared for found in everywhere if found.declared}, column)
     parts = [*train, *evaluation]
-    texts = [_texts(part, column) for part in parts]
+    texts = [*written, *(_texts(part, column) for part in evaluation)]
+    known = {where: set(labels) for found in everywhere for where, labels in found.labels.items()}
     if declared:
         names, notes = declared, _counting_note(column, texts, declared)
-        texts = [
-            rows if _declared_names([part], column) == names else _by_name(part, rows, names)
-            for part, rows in zip(parts, texts, strict=True)
-        ]
+        texts = [_by_declared(part, rows, column, names) for part, rows in zip(parts, texts, strict=True)]
+        present = {index_of(text, names) for labels in known.values() for text in labels}
     else:
-        found = {text for rows in texts for text in rows}
+        found = {text for rows in texts for text in rows}.union(*known.values())
         check_present(column, found)
         spelling, notes = one_spelling(column, found)
         texts = [[spelling[text] for text in rows] for rows in texts]
-        check_kinds(column, {part.where: set(rows) for part, rows in zip(train, texts, strict=False)})
-        names = class_names(text for rows in texts[: len(train)] for text in rows)
+        known = {where: {spelling[text] for text in labels} for where, labels in known.items()}
+        check_kinds(column, known)
+        names = class_names(text for labels in known.values() for text in labels)
         notes.append(f"Classes found in column {column!r}: {listed(names)}.")
         if not named:
-            _check_few(train[0].where, column, names, sum(map(len, texts[: len(train)])))
+            check_few(next(iter(known)), column, names, sum(found.rows for found in everywhere))
+        present = set(range(len(names)))
     indices = [_indices(rows, names, part.where) for rows, part in zip(texts, parts, strict=True)]
     none = [np.empty(0, np.int64)]
     return Labels(
@@ -80,6 +128,7 @@ def read_labels(
         np.concatenate(indices[: len(train)]),
         np.concatenate(indices[len(train) :] or none),
         tuple(notes),
+        frozenset(index for index in present if index is not None and index < len(names)),
     )
 
 
@@ -90,7 +139,7 @@ def check_split(labels: Labels) -> list[str]:
         DataError: The training data has one class.
     """
     names = labels.names
-    in_train, in_evaluation = set(labels.train.tolist()), set(labels.evaluation.tolist())
+    in_train, in_evaluation = set(labels.train.tolist()) | labels.present, set(labels.evaluation.tolist())
     if len(in_train) < 2:
         raise DataError(
             f"All labels of the training data are {shown(names[labels.train[0]])}. Classification needs at least two "
@@ -112,11 +161,15 @@ def check_split(labels: Labels) -> list[str]:
 def _declared_names(parts: Sequence[Part], column: str) -> tuple[str, ...] | None:
     """Returns the names of the parts' `ClassLabel`, or None where the labels are plain numbers or texts."""
     features = (part.dataset.features.get(column) for part in parts)
-    declared = {tuple(feature.names) for feature in features if isinstance(feature, datasets.ClassLabel)}
+    return _one_of({tuple(feature.names) for feature in features if isinstance(feature, datasets.ClassLabel)}, column)
+
+
+def _one_of(declared: Collection[tuple[str, ...]], column: str) -> tuple[str, ...] | None:
+    """Returns the class names that are declared, of which there must not be others."""
     if len(declared) > 1:
         names = " and ".join(listed(names) for names in sorted(declared)[:2])
         raise DataError(f"The clients' data sets have different class names in {column!r}: {names}. Use the same.")
-    return declared.pop() if declared else None
+    return next(iter(declared), None)
 
 
 def _texts(part: Part, column: str) -> list[str]:
@@ -145,6 +198,11 @@ def _counting_note(column: str, texts: Sequence[Sequence[str]], names: Sequence[
     if all(tidy(text) in known for rows in texts for text in rows):
         return []
     return [f"Labels in column {column!r} that are numbers count the classes {listed(names)} from 0."]
+
+
+def _by_declared(part: Part, texts: list[str], column: str, names: tuple[str, ...]) -> list[str]:
+    """Returns the class names that a part's labels write, which it has in any case where it declares them itself."""
+    return texts if _declared_names([part], column) == names else _by_name(part, texts, names)
 
 
 def _by_name(part: Part, texts: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -176,8 +234,18 @@ def _name(part: Part, row: int, index: str, names: Sequence[str]) -> str:
     return names[int(index)]
 
 
-def _check_few(where: str, column: str, names: Sequence[str], rows: int) -> None:
-    """Checks that what goes by the usual name of a label repeats, as classes do and texts do not."""
+def check_few(where: str, column: str, names: Sequence[str], rows: int) -> None:
+    """Checks that what goes by the usual name of a label repeats, as classes do and texts do not.
+
+    Args:
+        where: What to call the data.
+        column: The label column.
+        names: Each label once.
+        rows: How many rows have them.
+
+    Raises:
+        DataError: It does not.
+    """
     if len(names) > max(20, rows / 2):
         raise DataError(
             f"{where}: column {column!r} holds {len(names)} different labels in {rows} rows, which look like texts to "

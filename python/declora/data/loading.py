@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from declora.data import sources
 from declora.data.chats import CONVERSATION, messages_of
 from declora.data.columns import Columns, check_texts, choose_columns
-from declora.data.labels import Labels, check_split, read_labels
+from declora.data.labels import Found, Labels, check_few, check_split, find_labels, read_labels
 from declora.data.parts import Part
 from declora.data.preset_columns import preset_columns, render_templates
 from declora.data.prompts import template_fields
-from declora.data.sources import Source
 from declora.data.text_data import TextData
 from declora.data.unread import check_unread, columns_note
 from declora.errors import ConfigError, DataError, shown
 from declora.seeds import generator
 
-__all__ = ["load"]
+__all__ = ["Reading", "load"]
 
 _MOST_NOTES = 20
 HELD_OUT = "held-out"
@@ -56,7 +55,8 @@ def load(
             `save_to_disk`; a `datasets.Dataset`, with the rows that access to it gives; a `pandas.DataFrame` or other
             table that Arrow can read; a list of row dicts; a `DatasetDict` or other mapping from split to one of
             these; a Hugging Face hub name, `"name"` or `"name:config"`; a task of `declora.data.presets`, `"sst2"` for
-            the hub's data or `"sst2=SOURCE"` for any path or hub name; a list of these with one item per client.
+            the hub's data or `"sst2=SOURCE"` for any path or hub name; a list of these with one item per client; the
+            `ClientFiles` of some clients.
         eval_data: The same for evaluation; `"held-out"`: a random `eval_fraction` of the training rows, drawn per
             class; none: the validation split of `data`, else its test split, else as held-out.
         task: `"classification"` or `"causal-lm"`; none: classification where there is a label column, else causal-lm
@@ -76,79 +76,145 @@ def load(
         ConfigError: A setting is unknown or out of range.
         DataError: The data is missing, damaged, does not hold what the task needs, or can be read in two ways.
     """
-    if not isinstance(eval_fraction, int | float | np.number) or not 0 < eval_fraction < 1:
-        raise ConfigError(f"eval_fraction={shown(eval_fraction)} must be above 0 and below 1, e.g. 0.1.")
-    source = sources.find(data)
-    if isinstance(eval_data, str) and eval_data == HELD_OUT:
-        source = replace(source, evaluation=())
-    elif eval_data is not None:
-        source = replace(source, evaluation=sources.find_evaluation(eval_data))
-    train, evaluation, columns = _columns(
-        source,
+    reading = Reading(
+        data,
+        eval_data=eval_data,
         task=task,
         text_columns=text_columns,
         label_column=label_column,
         completion_column=completion_column,
         prompt_template=prompt_template,
+        eval_fraction=eval_fraction,
+        seed=seed,
     )
-    notes = [note for part in (*train, *evaluation) for note in part.notes]
-    if (
-        text_columns is None
-        or (columns.label, columns.completion) != (label_column, completion_column)
-        or not (task or label_column or completion_column)
-    ):
-        notes.append(columns_note(train, columns))
-    labels = Labels.none(train, evaluation)
-    if columns.label is not None:
-        labels = read_labels(train, evaluation, columns.label, source.preset, named=label_column is not None)
-    train_rows = _joined(train, columns, labels.names, labels.train)
-    owner = np.repeat(np.arange(len(train)), [part.dataset.num_rows for part in train])
-    if evaluation:
-        evaluation_rows = _joined(evaluation, columns, labels.names, labels.evaluation)
-    else:
-        held = _held_out(labels.train, eval_fraction, seed)
-        notes.append(
-            f"The rows to evaluate on are {held.sum()} of {len(held)}: eval_fraction={eval_fraction:g} of "
-            f"{'each class' if columns.label else 'the rows'}, drawn with seed={seed}."
-        )
-        evaluation_rows = train_rows.select(np.flatnonzero(held))
-        train_rows, owner = train_rows.select(np.flatnonzero(~held)), owner[~held]
-        labels = replace(labels, train=labels.train[~held], evaluation=labels.train[held])
-    if columns.label is not None:
-        notes += [*labels.notes, *check_split(labels)]
-    return TextData(
-        source.name,
-        train_rows,
-        evaluation_rows,
-        columns.task,
-        columns.texts,
-        columns.label,
-        labels.names,
-        _shards(owner, train) if source.per_client else None,
-        source.preset,
-        columns.completion,
-        columns.chat,
-        _distinct(notes),
-    )
+    columns = reading.choose()
+    return reading.text(columns, [reading.check(columns)])
 
 
-def _columns(source: Source, **wanted: Any) -> tuple[tuple[Part, ...], tuple[Part, ...], Columns]:
-    """Returns the training and evaluation parts, all with the columns to read, and these columns."""
-    train, evaluation, preset = source.train, source.evaluation, source.preset
-    if preset is None:
-        columns = choose_columns(train[0], **wanted)
-    else:
-        if wanted["text_columns"] is None:
+class Reading:
+    """Data between its files and what a run learns from, in steps, since some of it may be on other hosts.
+
+    `choose` says what is read, `check` whether that is there, and `text` makes the data, with the classes of all.
+
+    Args:
+        data: As in `load`.
+        eval_data: As in `load`.
+        eval_fraction: As in `load`.
+        seed: Of held-out rows.
+        **wanted: The task and the columns, as in `load`.
+
+    Raises:
+        ConfigError, DataError: As `load`.
+    """
+
+    def __init__(self, data: Any, *, eval_data: Any, eval_fraction: float, seed: int, **wanted: Any) -> None:
+        if not isinstance(eval_fraction, int | float | np.number) or not 0 < eval_fraction < 1:
+            raise ConfigError(f"eval_fraction={shown(eval_fraction)} must be above 0 and below 1, e.g. 0.1.")
+        source = sources.find(data)
+        if isinstance(eval_data, str) and eval_data == HELD_OUT:
+            source = replace(source, evaluation=())
+        elif eval_data is not None:
+            source = replace(source, evaluation=sources.find_evaluation(eval_data))
+        preset = source.preset
+        if preset is not None and wanted["text_columns"] is None:
             train, evaluation = (
-                tuple(render_templates(preset, part) for part in parts) for parts in (train, evaluation)
+                tuple(render_templates(preset, part) for part in parts) for parts in (source.train, source.evaluation)
             )
-        columns = preset_columns(preset, train[0], **wanted)
-    for part in (*train, *evaluation):
-        check_texts(part, columns)
-    if preset is None:
-        texts_given = bool(wanted["text_columns"] or template_fields(wanted["prompt_template"]))
-        check_unread(train, columns, task_given=wanted["task"] is not None, texts_given=texts_given)
-    return train, evaluation, columns
+            source = replace(source, train=train, evaluation=evaluation)
+        self._source, self._wanted, self._fraction, self._seed = source, wanted, eval_fraction, seed
+        self._written: list[list[str]] = []
+
+    @property
+    def _named(self) -> bool:
+        """Whether the user said which column is the label."""
+        return self._wanted["label_column"] is not None
+
+    def choose(self) -> Columns:
+        """Returns what is read of all parts, as the first training part has it.
+
+        Raises:
+            ConfigError, DataError: As `load`.
+        """
+        first, preset = self._source.train[0], self._source.preset
+        if preset is None:
+            return choose_columns(first, **self._wanted)
+        return preset_columns(preset, first, **self._wanted)
+
+    def check(self, columns: Columns, *, told: bool = False) -> Found:
+        """Checks that all parts have what is read; returns the labels of the training parts.
+
+        Args:
+            columns: What is read.
+            told: Whether others will be told these labels, so that they must be labels, and no texts.
+
+        Raises:
+            DataError: As `load`.
+        """
+        train, evaluation = self._source.train, self._source.evaluation
+        for part in (*train, *evaluation):
+            check_texts(part, columns)
+        if self._source.preset is None:
+            texts_given = bool(self._wanted["text_columns"] or template_fields(self._wanted["prompt_template"]))
+            check_unread(train, columns, task_given=self._wanted["task"] is not None, texts_given=texts_given)
+        if columns.label is None:
+            return Found({}, sum(part.dataset.num_rows for part in train))
+        found, self._written = find_labels(train, evaluation, columns.label, self._source.preset)
+        if told and not self._named and found.declared is None:
+            for part, labels in zip(train, self._written, strict=True):
+                check_few(part.where, columns.label, sorted(set(labels)), len(labels))
+        return found
+
+    def text(self, columns: Columns, everywhere: Sequence[Found]) -> TextData:
+        """Returns the data.
+
+        Args:
+            columns: What is read.
+            everywhere: What `check` returned, and what it returned of training data on other hosts.
+
+        Raises:
+            DataError: As `load`.
+        """
+        source, wanted = self._source, self._wanted
+        train, evaluation = source.train, source.evaluation
+        notes = [note for part in (*train, *evaluation) for note in part.notes]
+        if (
+            wanted["text_columns"] is None
+            or (columns.label, columns.completion) != (wanted["label_column"], wanted["completion_column"])
+            or not (wanted["task"] or wanted["label_column"] or wanted["completion_column"])
+        ):
+            notes.append(columns_note(train, columns))
+        labels = Labels.none(train, evaluation)
+        if columns.label is not None:
+            labels = read_labels(train, evaluation, columns.label, self._written, everywhere, named=self._named)
+        train_rows = _joined(train, columns, labels.names, labels.train)
+        owner = np.repeat(np.arange(len(train)), [part.dataset.num_rows for part in train])
+        if evaluation:
+            evaluation_rows = _joined(evaluation, columns, labels.names, labels.evaluation)
+        else:
+            held = _held_out(labels.train, self._fraction, self._seed)
+            notes.append(
+                f"The rows to evaluate on are {held.sum()} of {len(held)}: eval_fraction={self._fraction:g} of "
+                f"{'each class' if columns.label else 'the rows'}, drawn with seed={self._seed}."
+            )
+            evaluation_rows = train_rows.select(np.flatnonzero(held))
+            train_rows, owner = train_rows.select(np.flatnonzero(~held)), owner[~held]
+            labels = replace(labels, train=labels.train[~held], evaluation=labels.train[held])
+        if columns.label is not None:
+            notes += [*labels.notes, *check_split(labels)]
+        return TextData(
+            source.name,
+            train_rows,
+            evaluation_rows,
+            columns.task,
+            columns.texts,
+            columns.label,
+            labels.names,
+            _shards(owner, train) if source.per_client else None,
+            source.preset,
+            columns.completion,
+            columns.chat,
+            _distinct(notes),
+        )
 
 
 def _joined(

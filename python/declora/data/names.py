@@ -1,4 +1,4 @@
-"""Lists the names that columns usually have: labels, texts, prompts and what continues them."""
+"""Lists the names that columns usually have: labels, texts, prompts and what continues them; and those of splits."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,6 +7,7 @@ __all__ = [
     "BESIDE",
     "CHATS",
     "COMPLETIONS",
+    "EVALUATION_SPLITS",
     "LABELS",
     "LABELS_PERHAPS",
     "MESSAGES",
@@ -78,6 +79,9 @@ ANSWERS = (*COMPLETIONS, "answers", "summary")
 
 ROW_NAMES = ("", "guid", "id", "idx", "index", "uid", "unnamed: 0", "uuid", "__index_level_0__")
 """Names of columns that number or name the rows."""
+
+EVALUATION_SPLITS = ("validation", "valid", "val", "dev", "eval", "evaluation", "test")
+"""Names of splits to evaluate on, the first that is there before the others."""
 
 
 def first_of(names: Sequence[str], known: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

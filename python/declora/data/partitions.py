@@ -1,5 +1,6 @@
 """Decides which client holds which training rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ from declora.notebook import table_html
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Partition", "partition"]
+__all__ = ["Partition", "kept_apart", "partition"]
+
+_ELSEWHERE = np.int64(2**63 - 1)
+"""Stands for a row on another host: an index that no array has."""
 
 
 _SHOWN = 20
@@ -28,7 +32,8 @@ class Partition:
 
     Attributes:
         name: What it was made by, such as `"dirichlet:0.5"`.
-        shards: Row indices into `TextData.train` by client, int64, ascending, read-only.
+        shards: Row indices into `TextData.train` by client, int64, ascending, read-only; of a client whose data is on
+            another host only their number counts.
         counts: Rows by client (index) and class (columns, by name); the last column, `total`, is the client's
             rows (a class of that name is `'total'`, in quotes). Without labels there is only `total`.
     """
@@ -102,6 +107,23 @@ def partition(spec: Any, data: TextData, clients: int, *, seed: int) -> Partitio
     for shard in ascending:
         shard.setflags(write=False)
     return Partition(name, ascending, _counts(ascending, data))
+
+
+def kept_apart(own: Sequence[NDArray[np.int64]], sizes: Sequence[int], *, first: int) -> Partition:
+    """Returns the partition of data that stays where each client is, of whom some are here.
+
+    Args:
+        own: The rows of the clients here.
+        sizes: How many rows each client has.
+        first: The number of the first client here.
+    """
+    here = range(first, first + len(own))
+    shards = tuple(
+        own[client - first] if client in here else np.broadcast_to(_ELSEWHERE, size)
+        for client, size in enumerate(sizes)
+    )
+    index = pd.RangeIndex(len(shards), name="client")
+    return Partition("natural", shards, pd.DataFrame({"total": np.asarray(sizes, dtype=np.int64)}, index=index))
 
 
 def _counts(shards: tuple[NDArray[np.int64], ...], data: TextData) -> pd.DataFrame:

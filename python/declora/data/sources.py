@@ -10,10 +10,12 @@ from typing import Any
 
 import datasets
 
+from declora.data.client_files import ClientFiles
 from declora.data.display import listed
 from declora.data.files import format_of, read_file
-from declora.data.folders import EVALUATION_SPLITS, read_folder
+from declora.data.folders import read_folder
 from declora.data.loaded import holds_conversations, holds_rows, is_table, read_dataset, read_rows, read_table
+from declora.data.names import EVALUATION_SPLITS
 from declora.data.parts import Part
 from declora.data.presets import PRESETS, Preset, split_name
 from declora.data.stdlib_docstrings import load_stdlib_docstrings
@@ -51,6 +53,9 @@ def find(data: Any, field: str = "data") -> Source:
     Raises:
         DataError: It does not exist, cannot be read, or is nothing that declora knows as data.
     """
+    if isinstance(data, ClientFiles):
+        clients = range(data.first, data.first + len(data.places))
+        return _per_client([_of_client(data, client, field) for client in clients], field)
     if isinstance(data, datasets.Dataset):
         return Source(str(data.info.dataset_name or "dataset"), (read_dataset(field, data),), ())
     if is_table(data):
@@ -79,6 +84,18 @@ def find_evaluation(data: Any) -> tuple[Part, ...]:
     """Finds what `eval_data` names: its evaluation split where it has several splits, else all of it."""
     source = find(data, "eval_data")
     return source.evaluation or source.train
+
+
+def _of_client(files: ClientFiles, client: int, field: str) -> Source:
+    """Reads a client's file or folder, of which only what is to train on counts; it is never a name of the hub."""
+    try:
+        preset, path = split_name(files.place(client), field)
+        source = _from_name(Path(path), field)
+    except DataError as error:
+        raise DataError(f"{files.who(client)}: {error}") from error
+    (part,) = source.train
+    named = replace(part, where=f"{part.where} of {files.who(client)}")
+    return replace(source, train=(named,), evaluation=(), preset=preset)
 
 
 def _per_client(sources: list[Source], field: str) -> Source:

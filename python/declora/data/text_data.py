@@ -30,6 +30,7 @@ class TextData:
         completion_column: What continues the prompt; None for plain text, conversations and classification.
         chat: Whether the text column holds conversations; with a completion column both hold messages.
         notes: What was guessed in reading the data, in whole sentences.
+        first: The number of the first client that `shards` has; others are on other hosts.
     """
 
     name: str
@@ -44,6 +45,7 @@ class TextData:
     completion_column: str | None = None
     chat: bool = False
     notes: tuple[str, ...] = ()
+    first: int = 0
 
     @property
     def has_prompts(self) -> bool:
@@ -69,7 +71,7 @@ class TextData:
         empty = next((i for i, shard in enumerate(shards or ()) if len(shard) == 0), None)
         if empty is not None or not len(train) or not len(evaluation):
             where = "the training data" if not len(train) else "the evaluation data"
-            where = where if empty is None else f"data[{empty}]"
+            where = where if empty is None else f"data[{self.first + empty}]"
             raise DataError(f"{where} has no row left with a token to predict. Raise max_length, or check the texts.")
         return replace(
             self, train=self.train.select(train), evaluation=self.evaluation.select(evaluation), shards=shards

@@ -24,11 +24,13 @@ Shards = tuple[NDArray[np.int64], ...]
 ROW_TOKENS = 48
 
 
-def pack_blocks(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_length: int) -> tuple[Tokens, Shards]:
+def pack_blocks(
+    tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_length: int, first: int = 0
+) -> tuple[Tokens, Shards]:
     """Returns the texts of each client as one stream, cut into rows of `max_length` tokens, and each client's rows.
 
     The last row of a client is shorter; left out where it has no target. A text may begin in one row and go on in the
-    next, and attends to what stands before it in its row, as in pretraining.
+    next, and attends to what stands before it in its row, as in pretraining. The first client has the number `first`.
 
     Raises:
         DataError: A client's texts have a single token in all.
@@ -36,7 +38,7 @@ def pack_blocks(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_leng
     places: list[NDArray[np.int64]] = []
     begun: list[NDArray[np.int64]] = []
     counts: list[int] = []
-    for client, shard in enumerate(shards):
+    for client, shard in enumerate(shards, first):
         stream = np.concatenate([np.arange(tokens.starts[text], tokens.starts[text + 1]) for text in shard])
         rows = [stream[i : i + max_length] for i in range(0, len(stream), max_length)]
         rows = [row for row in rows if len(row) > 1]
@@ -46,8 +48,8 @@ def pack_blocks(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_leng
             )
         places += rows
         counts.append(len(rows))
-        first = np.cumsum(tokens.lengths[shard]) - tokens.lengths[shard]
-        begun.append(np.bincount(first // max_length, minlength=len(rows))[: len(rows)])
+        starting = np.cumsum(tokens.lengths[shard]) - tokens.lengths[shard]
+        begun.append(np.bincount(starting // max_length, minlength=len(rows))[: len(rows)])
     starts = np.concatenate([[0], np.cumsum([len(row) for row in places])]).astype(np.int64)
     scored = np.ones(starts[-1], dtype=np.bool_)
     scored[starts[:-1]] = False
@@ -61,7 +63,9 @@ def pack_blocks(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_leng
     return packed, _shards(counts)
 
 
-def pack_examples(tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_length: int) -> tuple[Tokens, Shards]:
+def pack_examples(
+    tokens: Tokens, shards: Sequence[NDArray[np.int64]], *, max_length: int, first: int = 0
+) -> tuple[Tokens, Shards]:
     """Returns whole examples of each client packed into rows of at most `max_length` tokens, and each client's rows.
 
     The examples of a row do not see each other (`Tokens.positions`), so each has the losses that it has alone.

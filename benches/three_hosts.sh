@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Runs one federation on three hosts, each of which alone can read the file of its client, and in one process that has
+# all three, and compares the adapters byte for byte. Hosts are network namespaces at one switch, and each has mounts of
+# its own: benches/three_hosts.sh (as root; PYTHON=the Python that has declora).
+set -euo pipefail
+export python=$(command -v "${PYTHON:-python}")
+export out=$(mktemp -d)
+settings=(--clients 3 --rounds 2 --local-epochs 1 --batch-size 8 --codec q4+choco --topology complete --weights samples
+    --client-eval-samples 0 --eval-data "$out/eval.csv" --group-size 1)
+
+cleanup() {
+    for name in 0 1 2 switch; do ip netns del "declora-$name" 2>/dev/null || true; done
+    rm -rf "$out"
+}
+trap cleanup EXIT
+
+# Texts of unlike numbers and classes, with a word of its own in each row of a client.
+"$python" - "$out" <<'PYTHON'
+import csv, pathlib, sys
+from declora.data import load
+
+out, data = pathlib.Path(sys.argv[1]), load("stdlib-docstrings")
+names, rows = data.label_names, list(zip(data.train["text"][:], data.train["label"][:]))
+
+def write(path, chosen, word=""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *((text + word, names[label]) for text, label in chosen)])
+
+for client, count in enumerate((24, 40, 56)):
+    own = [row for row in rows if row[1] != client][100 * client :][:count]
+    for place in (f"host{client}", "one"):
+        write(out / place / str(client) / "train.csv", own, f" onlyathost{client}")
+write(out / "eval.csv", list(zip(data.evaluation["text"][:60], data.evaluation["label"][:60])))
+PYTHON
+
+ip netns add declora-switch
+ip -n declora-switch link add bridge type bridge
+ip -n declora-switch link set bridge up
+for host in 0 1 2; do
+    ip netns add "declora-$host"
+    ip -n "declora-$host" link add eth1 type veth peer name "port$host" netns declora-switch
+    ip -n declora-switch link set "port$host" master bridge up
+    ip -n "declora-$host" addr add "10.77.1.1$host/24" dev eth1
+    ip -n "declora-$host" link set eth1 up
+    ip -n "declora-$host" link set lo up
+done
+mkdir "$out/data"
+for host in 0 1 2; do
+    # A host has its own folder at the place of `data`, and nothing where the folders of all are.
+    RANK=$host WORLD_SIZE=3 MASTER_ADDR=10.77.1.10 MASTER_PORT=29500 GLOO_SOCKET_IFNAME=eth1 HOST=$host \
+        ip netns exec "declora-$host" unshare --mount bash -euc '
+        mount --bind "$out/host$HOST" "$out/data"
+        for place in host0 host1 host2 one; do mount -t tmpfs none "$out/$place"; done
+        [ "$(cat "$out"/*/*/train.csv | grep -o "onlyathost[0-9]" | sort -u)" = "onlyathost$HOST" ]
+        "$python" -m declora simulate --data "$out/data/{client}/train.csv" "$@" --out "$out/run" --quiet
+        ' hosts "${settings[@]}" &
+done
+wait -n && wait -n && wait -n
+"$python" -m declora simulate --data "$out/one/{client}/train.csv" "${settings[@]}" --out "$out/whole" --quiet
+diff -r "$out/run/adapters" "$out/whole/adapters"
+if grep -rlE 'onlyathost[12]' "$out/run"; then echo "text of another host is in the run folder of the first"; exit 1; fi
+echo "three hosts, each with its own file: the adapters of one process, byte for byte; no text left its host"

@@ -1,0 +1,95 @@
+"""Files of clients, one each: named by a pattern or a table, so that each can be where only its client is."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from declora.data.names import EVALUATION_SPLITS
+from declora.errors import ConfigError, shown
+
+__all__ = ["ClientFiles", "check_client_files", "client_files", "names_files"]
+
+_CLIENT = re.compile(r"\{client(:\d{0,2}d?)?\}")
+_NATURAL = (None, "natural", "given")
+
+
+@dataclass(frozen=True)
+class ClientFiles:
+    """Files or folders of clients that follow each other.
+
+    Attributes:
+        places: A path each, or `TASK=PATH`.
+        names: What the user calls each client; empty where clients have numbers alone.
+        first: The number of the first client.
+    """
+
+    places: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    first: int = 0
+
+    def who(self, client: int) -> str:
+        """Returns what to call a client."""
+        return f"client {client}" + (f" ({shown(self.names[client - self.first])})" if self.names else "")
+
+    def place(self, client: int) -> str:
+        """Returns where a client's data is."""
+        return self.places[client - self.first]
+
+    def of(self, clients: slice) -> "ClientFiles":
+        """Returns those of some of these clients, of whom the first has the number 0."""
+        return replace(self, places=self.places[clients], names=self.names[clients], first=clients.start)
+
+
+def names_files(data: Any) -> bool:
+    """Returns whether `data` names a file of each client: by a pattern with `{client}`, or by a table of paths."""
+    if isinstance(data, str | Path):
+        return _CLIENT.search(str(data)) is not None
+    if not isinstance(data, Mapping) or len(data) < 2:
+        return False
+    splits = ("train", *EVALUATION_SPLITS)
+    return all(isinstance(place, str | Path) for place in data.values()) and not any(
+        str(name).startswith(splits) for name in data
+    )
+
+
+def client_files(data: Any, clients: int) -> ClientFiles | None:
+    """Returns the files of all clients, None where `data` names none."""
+    if not names_files(data):
+        return None
+    if isinstance(data, Mapping):
+        return ClientFiles(tuple(map(str, data.values())), tuple(map(str, data)))
+    return ClientFiles(tuple(_CLIENT.sub(partial(_number, client), str(data)) for client in range(clients)))
+
+
+def _number(client: int, found: re.Match[str]) -> str:
+    """Returns a client's number as a pattern has it."""
+    return format(client, (found[1] or ":")[1:])
+
+
+def check_client_files(data: Any, eval_data: Any, partition: Any, clients: int) -> None:
+    """Checks settings that files of clients ask for, or do not go with.
+
+    Raises:
+        ConfigError: There are fewer or more files than clients, nothing that all can be evaluated on, or a partition
+            that would move rows from one client to another.
+    """
+    if isinstance(eval_data, str | Path) and names_files(eval_data):
+        raise ConfigError(
+            f"eval_data={shown(str(eval_data))} differs from client to client, but all are evaluated on the same. Name "
+            "one file, that every host has."
+        )
+    if not names_files(data):
+        return
+    if isinstance(data, Mapping) and len(data) != clients:
+        raise ConfigError(f"data names files of {len(data)} clients, but clients={clients}. Set clients={len(data)}.")
+    named = f"data={shown(data if isinstance(data, str) else str(data))} names a file of each client"
+    if not (partition is None or (isinstance(partition, str) and partition in _NATURAL)):
+        raise ConfigError(f"{named}, which partition={shown(partition)} would divide anew. Leave partition out.")
+    if eval_data is None or (isinstance(eval_data, str) and eval_data == "held-out"):
+        raise ConfigError(
+            f"{named}, which stays where it is: no rows of it can be held out for all. Set eval_data to a file that "
+            "every host has."
+        )
