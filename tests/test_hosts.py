@@ -242,6 +242,8 @@ def test_files_are_named_by_number_or_by_a_table_in_its_order(tmp_path):
         ["a", "b"],
     ):
         assert not names_files(data)
+    assert names_files({"valencia": "a.csv", "devon": "b.csv"})
+    assert not names_files({"training": "a.csv", "test-1": "b.csv"})
     own = client_files(table, 2).of(slice(1, 2))
     assert (own.who(1), own.place(1)) == ("client 1 ('south')", "b.csv")
     base = SimulationConfig(data=table, eval_data="x.csv", clients=2)

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from declora import process
-from declora.cluster import hosts, of_environment
+from declora.cluster import hosts
 from declora.config import SimulationConfig
 from declora.data.client_files import ClientFiles, client_files
 from declora.errors import ConfigError, DataError, DecloraError, cut
@@ -125,6 +125,8 @@ def host_of(config: SimulationConfig, cluster: "Cluster | None" = None) -> Host 
     Raises:
         ConfigError: There are too few clients for the ranks, or these cannot be reached.
     """
+    from declora.cluster import of_environment  # loads torch
+
     files = client_files(config.data, config.clients)
     if files is None or (cluster := cluster or of_environment()) is None:
         return None

@@ -13,6 +13,8 @@ from declora.errors import ConfigError, shown
 __all__ = ["ClientFiles", "check_client_files", "client_files", "names_files"]
 
 _CLIENT = re.compile(r"\{client(:\d{0,2}d?)?\}")
+_SPLIT = re.compile(rf"(train(ing)?|{'|'.join(EVALUATION_SPLITS)})([^a-z].*)?", re.IGNORECASE)
+"""Names of what is no client, but a part of one data set."""
 _NATURAL = (None, "natural", "given")
 
 
@@ -49,9 +51,8 @@ def names_files(data: Any) -> bool:
         return _CLIENT.search(str(data)) is not None
     if not isinstance(data, Mapping) or len(data) < 2:
         return False
-    splits = ("train", *EVALUATION_SPLITS)
     return all(isinstance(place, str | Path) for place in data.values()) and not any(
-        str(name).startswith(splits) for name in data
+        _SPLIT.fullmatch(str(name)) for name in data
     )
 
 
