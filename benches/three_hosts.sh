@@ -3,8 +3,9 @@
 # all three, and compares the adapters byte for byte. Hosts are network namespaces at one switch, and each has mounts of
 # its own: benches/three_hosts.sh (as root; PYTHON=the Python that has declora).
 set -euo pipefail
-export python=$(command -v "${PYTHON:-python}")
-export out=$(mktemp -d)
+python=$(command -v "${PYTHON:-python}")
+out=$(mktemp -d)
+export python out
 settings=(--clients 3 --rounds 2 --local-epochs 1 --batch-size 8 --codec q4+choco --topology complete --weights samples
     --client-eval-samples 0 --eval-data "$out/eval.csv" --group-size 1)
 

@@ -9,15 +9,18 @@ import pytest
 import torch
 
 import declora
-from clusters import memory_clusters, run_hosts
+from clusters import MemoryCluster, memory_clusters, run_hosts
 from conftest import tiny_bert, tiny_gpt2, tiny_texts, tiny_tokenizer
 from declora import ConfigError, DataError, SimulationConfig
 from declora.cluster import divide, hosts
 from declora.data import load
 from declora.data.client_files import ClientFiles, client_files, names_files
 from declora.data.partitions import kept_apart
+from declora.gathering import Beginning, Ranks
 from declora.prepare import shareable
 from declora.simulation import configs_of, ready
+from declora.topology import Topology
+from federations import federation_of
 
 NAMES = (("bad", "good"), ("good", "bad"), ("bad", "so-so"), ("so-so", "so-so"))
 """Labels that clients have: none has all, and one has a single one."""
@@ -273,6 +276,16 @@ def test_files_of_clients_are_read_as_a_list_of_them(kind, tmp_path):
 def test_ranks_have_the_same_clients_before_anything_is_computed_as_after():
     assert [(site.start, site.stop) for site in hosts(11, 3, group_size=None)] == [(0, 3), (3, 6), (6, 11)]
     assert hosts(12, 3, group_size=2) == divide(12, 3, group_size=2)
+
+
+def test_groups_of_clients_are_as_large_as_the_hosts_let_them_be():
+    sites = hosts(12, 3, group_size=None)
+    federation = federation_of(Topology.build("ring", 12), clients=12)
+    ranks = Ranks(MemoryCluster(0, 3), federation, 3, chosen=False, patience=1.0, sites=sites)
+    assert (ranks.group_size, ranks.site) == (2, sites[0])  # of 3, one would begin at one host and end at the next
+    ranks.group_size = 3  # as another number of ranks may have begun it
+    with pytest.raises(ConfigError, match="group_size=3: client 4, the first of a rank, is not the first of a group"):
+        ranks.begin(Beginning("00" * 16), dict)
 
 
 def test_rows_on_other_hosts_have_a_number_and_no_index():
