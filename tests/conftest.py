@@ -1,54 +1,64 @@
-"""What the tests share: tiny random models, a tiny tokenizer, tiny data, and where the real data is."""
+"""What the tests share: how they run, fixtures, and where the real data is.
 
+The models and data of tiny.py, and all that these load, are for processes that run tests: where there are several, the
+one that hands tests out to them has no use for torch.
+"""
+
+from __future__ import annotations
+
+import gc
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import datasets
+    import transformers
+
+    import declora
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-import torch
-
-# Without a GPU, Triton's kernels run under its interpreter; whoever imports Triton first decides it.
-os.environ["TRITON_INTERPRET"] = "0" if torch.cuda.is_available() else "1"
-
-import datasets
-import hypothesis
-import numpy as np
-import pytest
-import transformers
-from matplotlib.figure import Figure
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-import declora
-
-# Two threads gain nothing on models this small, and cost much where another process wants the other core.
-torch.set_num_threads(1)
-
-# The same cases in every run, on every machine, however slow.
-hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
-hypothesis.settings.load_profile("same")
+# For libraries that read it when they are loaded: matrices are small here, and the other core is another process's.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Where tests marked `gpu` compute. DECLORA_TEST_DEVICE=cpu runs them without a card, to see that they themselves work.
 DEVICE = os.environ.get("DECLORA_TEST_DEVICE", "cuda")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-WORDS = [f"w{i}" for i in range(60)]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+
+TINY = ("SPECIAL", "WORDS", "tiny_bert", "tiny_gpt2", "tiny_llama", "tiny_roberta", "tiny_texts", "tiny_tokenizer")
 
 
-def save_empty(figure: Figure, target: IO, *, format: str, **_: object) -> None:
-    target.write('<svg viewBox="0 0 1 1"></svg>' if format == "svg" else b"picture")
+def __getattr__(name: str) -> object:
+    """Loads tiny.py for who imports its names from here."""
+    if name not in TINY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import tiny
+
+    return getattr(tiny, name)
 
 
-draw = Figure.savefig
+def pytest_configure(config: pytest.Config) -> None:
+    """Loads what tests need, in a process that runs them.
 
+    Figures are not drawn, which is nearly all the time of a tiny run: who looks at them asks for `pictures`.
+    """
+    if config.getoption("dist", "no") != "no":  # of pytest-xdist, which says "no" to its workers, too
+        return
+    gc.disable()  # until all is loaded, of which nothing is garbage
+    import hypothesis
 
-def pytest_configure() -> None:
-    """Figures are not drawn, which is nearly all the time of a tiny run: who looks at them asks for `pictures`."""
-    Figure.savefig = save_empty
+    import tiny
+
+    # The same cases in every run, on every machine, however slow.
+    hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+    hypothesis.settings.load_profile("same")
+    tiny.Figure.savefig = tiny.save_empty
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,9 +66,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "real_data" not in getattr(item, "fixturenames", ()))
 
 
+def pytest_collection_finish() -> None:
+    """Collects garbage from here on, among what tests leave."""
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") and DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA GPU here")
+    if item.get_closest_marker("gpu") and DEVICE.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("torch sees no CUDA GPU here")
 
 
 @pytest.fixture(scope="session")
@@ -71,89 +90,31 @@ def real_data() -> Path:
 @pytest.fixture
 def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn."""
-    monkeypatch.setattr(Figure, "savefig", draw)
+    import tiny
+
+    monkeypatch.setattr(tiny.Figure, "savefig", tiny.draw)
 
 
 @pytest.fixture
 def tokenizer() -> transformers.PreTrainedTokenizerFast:
-    return tiny_tokenizer()
+    import tiny
 
-
-def tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        eos_token="[SEP]",
-    )
-
-
-def tiny_bert(labels: int = 2, seed: int = 0, *, width: int = 32) -> transformers.BertForSequenceClassification:
-    torch.manual_seed(seed)
-    config = transformers.BertConfig(
-        vocab_size=64, hidden_size=width, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=64, num_labels=labels, initializer_range=0.2,  # random, but not all but linear
-    )  # fmt: skip
-    return transformers.BertForSequenceClassification(config).eval()
-
-
-def tiny_roberta(labels: int = 3, *, width: int = 32) -> transformers.RobertaForSequenceClassification:
-    torch.manual_seed(0)
-    config = transformers.RobertaConfig(
-        vocab_size=64, hidden_size=width, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=80, num_labels=labels, pad_token_id=0,
-    )  # fmt: skip
-    return transformers.RobertaForSequenceClassification(config).eval()
-
-
-def tiny_gpt2(kind: type = transformers.GPT2LMHeadModel, *, width: int = 32) -> transformers.PreTrainedModel:
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=64, n_embd=width, n_layer=2, n_head=2, n_positions=64, bos_token_id=2, eos_token_id=3,
-        pad_token_id=0, num_labels=2, initializer_range=0.1,
-    )  # fmt: skip
-    return kind(config).eval()
-
-
-def tiny_llama(*, width: int = 32) -> transformers.LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=64, hidden_size=width, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-        intermediate_size=64, max_position_embeddings=64, bos_token_id=2, eos_token_id=3, pad_token_id=0,
-    )  # fmt: skip
-    return transformers.LlamaForCausalLM(config).eval()
-
-
-def tiny_texts(count: int = 96, labels: int = 2, seed: int = 0) -> datasets.Dataset:
-    """Texts of 2 to 14 words; words of class c come mostly from c's own part of the vocabulary."""
-    rng = np.random.default_rng(seed)
-    label = np.arange(count) % labels
-    part = len(WORDS) // labels
-    texts = []
-    for c in label:
-        own = rng.integers(c * part, (c + 1) * part, size=rng.integers(2, 15))
-        noise = rng.integers(0, len(WORDS), size=len(own))
-        texts.append(" ".join(WORDS[w] for w in np.where(rng.random(len(own)) < 0.7, own, noise)))
-    return datasets.Dataset.from_dict({"text": texts, "label": label.tolist()})
+    return tiny.tiny_tokenizer()
 
 
 @pytest.fixture
 def texts() -> datasets.DatasetDict:
+    from tiny import datasets, tiny_texts
+
     return datasets.DatasetDict(train=tiny_texts(96), validation=tiny_texts(40, seed=1))
 
 
 @pytest.fixture
 def tiny_run(tokenizer: transformers.PreTrainedTokenizerFast) -> Callable[..., declora.SimulationResult]:
     """Returns `simulate` for four clients of a tiny model whose messages lose nothing; only their average is scored."""
+    import declora
+    from tiny import datasets, tiny_bert, tiny_texts
+
     defaults = {
         "model": tiny_bert(), "tokenizer": tokenizer, "clients": 4, "rounds": 3, "local_steps": 2, "batch_size": 4,
         "data": datasets.DatasetDict(train=tiny_texts(48), validation=tiny_texts(8)), "codec": "none",
