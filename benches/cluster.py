@@ -22,11 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import torch
 
 from clusters import run_ranks
-from conftest import tiny_bert
 from declora import ConfigError, SimulationConfig
 from declora.simulation import configs_of, ready
 from forked_ranks import forked, load
-from resumable import OBJECTS, RUNS, SETTINGS
+from resumable import OBJECTS, RUNS, SETTINGS, model_of
 
 
 def main() -> None:
@@ -73,10 +72,10 @@ def compare() -> None:
     for name, more in RUNS.items():
         chosen = {**OBJECTS, **SETTINGS, "out": tempfile.gettempdir(), "rounds": 3, "group_size": 1, **more}
         try:
-            (run,) = ready(configs_of(SimulationConfig(**{**chosen, "model": tiny_bert(width=16)}))).values()
+            (run,) = ready(configs_of(SimulationConfig(**{**chosen, "model": model_of()}))).values()
             whole = run.execute()
             for ranks in (2, 4):
-                _, left = run_ranks(ranks, **{**chosen, "model": tiny_bert(width=16)})
+                _, left = run_ranks(ranks, **{**chosen, "model": model_of()})
                 digests = (left[0].history["state_digest"], whole.history["state_digest"])
                 if not torch.equal(left[0].rows, whole.rows) or list(digests[0]) != list(digests[1]):
                     sys.exit(f"{name}: {ranks} ranks give other bits")

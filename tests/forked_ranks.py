@@ -12,8 +12,7 @@ import warnings
 import torch
 
 import declora
-from conftest import tiny_bert
-from resumable import OBJECTS, SETTINGS
+from resumable import OBJECTS, SETTINGS, model_of
 
 
 class Fate(declora.Part):
@@ -35,7 +34,7 @@ def settings(*, clients=4, rounds=8, patience=3.0):
     """A run, each client of which is a group of its own."""
     kept = {name: value for name, value in SETTINGS.items() if name != "checkpoint_every"}
     more = {"clients": clients, "group_size": 1, "rounds": rounds, "codec": "q4+choco", "topology": "complete"}
-    return {**OBJECTS, **kept, **more, "model": tiny_bert(width=16), "method": Fate(), "peer_timeout": patience}
+    return {**OBJECTS, **kept, **more, "model": model_of(), "method": Fate(), "peer_timeout": patience}
 
 
 def said(result):

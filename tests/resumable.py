@@ -9,15 +9,25 @@ from conftest import tiny_bert, tiny_texts, tiny_tokenizer
 from declora import outputs
 
 ROUNDS = 6
+FEW = 4
+"""Enough for a kind of run to be stopped after a checkpoint, and to go on to the next one."""
+
+
+def model_of(seed=0):
+    """One block, and two layers with adapters in it, which is as many as of two blocks and half their work."""
+    return tiny_bert(width=16, layers=1, seed=seed)
+
+
 OBJECTS = {
-    "model": tiny_bert(width=16),
+    "model": model_of(),
     "tokenizer": tiny_tokenizer(),
     "data": datasets.DatasetDict(train=tiny_texts(48), validation=tiny_texts(16, seed=1)),
     "public_data": tiny_texts(6, seed=2),
 }
 SETTINGS = {
-    "clients": 4, "rounds": ROUNDS, "local_steps": 2, "batch_size": 4, "lora": {"r": 2, "target_modules": ["query"]},
-    "eval_every": 2, "client_eval_samples": 4, "max_length": 16, "progress": False, "checkpoint_every": 2,
+    "clients": 4, "rounds": ROUNDS, "local_steps": 2, "batch_size": 4, "max_length": 16, "eval_every": 2,
+    "lora": {"r": 2, "target_modules": ["query", "value"]}, "client_eval_samples": 4, "progress": False,
+    "checkpoint_every": 2,
 }  # fmt: skip
 
 # One of each thing that a run remembers between rounds: codec memories, mixers with numbers of their own and all
@@ -35,7 +45,7 @@ RUNS = {
     "nna": {"mixer": "nna:f=1", "topology": "complete", "attack": "nan", "reset_moments": True},
     "push-sum": {"mixer": "push-sum", "topology": "exponential", "codec": "none"},
     "epochs": {"local_steps": None, "local_epochs": 1, "partition": "quantity:0.5", "topology": "erdos-renyi:0.9"},
-    "dropout": {"lora": {"r": 2, "target_modules": ["query"], "lora_dropout": 0.2}, "base_dropout": True},
+    "dropout": {"lora": {**SETTINGS["lora"], "lora_dropout": 0.2}, "base_dropout": True},
     "fedavg": {"method": "fedavg"},
     "centralized": {"method": "centralized"},
     "local": {"method": "local"},

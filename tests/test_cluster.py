@@ -14,7 +14,6 @@ import torch
 
 import declora
 from clusters import MemoryCluster, memory_clusters, run_ranks, together
-from conftest import tiny_bert
 from declora import ConfigError, SimulationConfig
 from declora.cli import main
 from declora.cluster import Cluster, Kind, LinkLost, Site, divide
@@ -25,7 +24,7 @@ from declora.run import Run
 from declora.simulation import configs_of, ready
 from declora.store import Checkpoint
 from declora.topology import Topology
-from resumable import OBJECTS, RUNS, SETTINGS
+from resumable import OBJECTS, RUNS, SETTINGS, model_of
 
 SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
 KINDS = ("no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors", "overlap")
@@ -34,7 +33,7 @@ all that can be spread."""
 
 
 def settings(**more):
-    return {**SPREAD, "model": tiny_bert(width=16), **more}
+    return {**SPREAD, "model": model_of(), **more}
 
 
 def alone(**more):
@@ -224,7 +223,7 @@ def test_what_needs_all_clients_in_one_process_is_refused_with_the_reason(more, 
     ("own", "said"),
     [
         (({"learning_rate": 1e-3}, {"learning_rate": 2e-3}), "learning_rate: 0.001 at rank 0, but 0.002 at rank 1."),
-        (({}, {"model": tiny_bert(width=16, seed=1)}), "the model's weights: "),
+        (({}, {"model": model_of(seed=1)}), "the model's weights: "),
     ],
 )
 def test_ranks_with_other_settings_or_weights_are_refused_by_name_at_both(own, said):
