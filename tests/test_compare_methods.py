@@ -26,7 +26,7 @@ ROUNDS = 2
 @pytest.fixture
 def config(tmp_path, tokenizer):
     """Settings of tiny runs, on files."""
-    tiny_bert().bert.save_pretrained(tmp_path / "model")
+    tiny_bert(width=16, layers=1).bert.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "data").mkdir()
     for split, count, seed in (("train", 96, 0), ("validation", 40, 1)):

@@ -26,6 +26,7 @@ from declora.prepare import divide, plan_federation
 from declora.report import read_metrics
 
 TINY = replace(SCALES["small"], work=((1, 4), (2, 2)), long=(1, 3), skewed=(2, 2))
+CLIENTS = 4
 TASK_CLASSES = {"sst2": 2, "mrpc": 2, "qnli": 2, "qqp": 2, "mnli": 3, "ag_news": 4}
 
 
@@ -39,7 +40,7 @@ def site(tmp_path_factory):
             texts = tiny_texts(count, labels=labels, seed=seed)
             rows = dict.fromkeys(columns, texts["text"][:]) | {"label": texts["label"][:]}
             pd.DataFrame(rows).to_csv(root / "data" / name / f"{split}.tsv", sep="\t", index=False)
-    tiny_bert().bert.save_pretrained(root / "model")
+    tiny_bert(width=16, layers=1).bert.save_pretrained(root / "model")
     return root
 
 
@@ -195,7 +196,7 @@ def test_a_reference_is_a_row_of_the_same_table_and_labels_are_unique():
 
 
 def test_the_table_is_recomputed_from_the_runs_histories(reproduce, tmp_path, pictures):
-    result = reproduce("table1")
+    result = reproduce("table1", clients=CLIENTS)
     table = result.table.set_index("row")
     assert len(table) == 8
     scores = {}
@@ -212,7 +213,7 @@ def test_the_table_is_recomputed_from_the_runs_histories(reproduce, tmp_path, pi
         assert row["average_best"] == pytest.approx(best.mean())
         assert row["clients_last"] == pytest.approx(clients.mean())
         assert row["bytes_total"] == np.mean([run["bytes_sent"].sum() for run in runs])
-        assert row["samples"] == 4 * 10 * 8  # K T is 4 in every row, 10 clients, batches of 8
+        assert row["samples"] == 4 * CLIENTS * 8  # K T is 4 in every row, batches of 8
         if row["reference"]:
             gaps = last - [scores[row["reference"], seed]["average_accuracy"].iloc[-1] for seed in (0, 1)]
             assert row["difference"] == pytest.approx(gaps.mean())
