@@ -1,5 +1,5 @@
 # Two commands need nothing but Python >= 3.11, a Rust toolchain and a C compiler:
-#   make demo     set up, then a decentralized fine-tuning run on this machine's CPU, with a report
+#   make demo     set up, then three ways to fine-tune beside each other on this machine's CPU, with a report
 #   make test     set up, then every check and every test
 .DEFAULT_GOAL := help
 .PHONY: help demo test setup lint python-lint rust-lint docs rust-test python-test test-gpu bench bench-simulate bench-gpu results fuzz mutants deny clean
@@ -16,8 +16,9 @@ SOURCES := pyproject.toml constraints.txt Cargo.toml Cargo.lock $(shell find rus
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-demo: $(INSTALLED) ## set up, then run Dec-LoRA with 10 clients on a ring and write runs/demo/report.html
-	$(BIN)/declora simulate --partition dirichlet:0.5 --max-length 64 --eval-every 10 --out runs/demo --overwrite
+demo: $(INSTALLED) ## set up, then hold 5 clients alone, on a ring and with all data in one place against each other
+	$(BIN)/declora simulate --compare local,dec-lora,centralized --clients 5 --partition dirichlet:0.5 --rounds 16 \
+		--local-steps 10 --eval-every 2 --eval-samples 300 --client-eval-samples 50 --max-length 32 --out runs/demo --overwrite
 
 test: ## set up, then every check and test, two at a time: the core's need no environment
 	$(MAKE) --jobs=2 python-lint rust-test rust-lint docs python-test
