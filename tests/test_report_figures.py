@@ -24,16 +24,15 @@ def test_the_run_figure_shows_the_history():
     labels = {title: (ax.get_xlabel(), ax.get_ylabel()) for title, ax in axes.items()}
     assert labels == {
         "Accuracy by round": ("round", "accuracy (%)"),
-        "Accuracy by bytes sent": ("bytes sent by all clients", "accuracy (%)"),
+        "Clients' own models": ("client", "accuracy (%)"),
         "Training loss": ("round", "loss (nats)"),
-        "Consensus distance": ("round", "RMS distance to the mean"),
+        "Consensus distance": ("round", "distance to the mean (log)"),
         "Time by phase": ("round", "seconds per round"),
         "Bytes by client": ("client", "bytes sent"),
     }
     evaluated = history[history["average_accuracy"].notna()]
     expected = {
         "Accuracy by round": (evaluated["round"], evaluated["average_accuracy"]),
-        "Accuracy by bytes sent": (evaluated["bytes_total"], evaluated["average_accuracy"]),
         "Training loss": (history["round"], history["train_loss"]),
         "Consensus distance": (history["round"], history["consensus_distance"]),
     }
@@ -41,6 +40,9 @@ def test_the_run_figure_shows_the_history():
         (line,) = axes[title].lines
         np.testing.assert_array_equal(line.get_xdata(), x)
         np.testing.assert_array_equal(line.get_ydata(), y)
+    points, average = axes["Clients' own models"].lines
+    np.testing.assert_allclose(points.get_ydata(), [0.62, 0.63, 0.64, 0.65])
+    assert set(average.get_ydata()) == {0.8}
     assert axes["Consensus distance"].get_yscale() == "log"
     assert [bar.get_height() for bar in axes["Bytes by client"].patches] == [6000, 12000, 18000, 24000]
     bars = np.array([[bar.get_y(), bar.get_height()] for bar in axes["Time by phase"].patches]).reshape(3, 6, 2)
@@ -85,7 +87,8 @@ def test_the_comparison_draws_each_run_in_its_own_look_with_one_legend():
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(lines) == 3
     assert axes["Accuracy by bytes sent"].get_xscale() == "log"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(histories)
-    assert [bar.get_width() for bar in axes["Bytes in total"].patches] == [96_000, 24_000, 12_000, 0]
+    means = axes["Accuracy by round, clients' mean"].lines
+    np.testing.assert_allclose(means[0].get_ydata(), lines[0].get_ydata() - 0.01)
     assert len(axes["Accuracy by round"].texts) == 0
 
 
@@ -115,7 +118,7 @@ def test_the_topology_picture_has_one_line_per_pair_and_a_dot_per_client():
     lines, dots = ax.collections
     assert len(lines.get_segments()) == 3
     np.testing.assert_allclose(dots.get_offsets(), [[0, 1], [1, 0], [0, -1], [-1, 0]], atol=1e-15)
-    assert [text.get_text() for text in ax.texts] == ["0", "1", "2", "3"]
+    assert [text.get_text() for text in ax.texts] == ["0", "1", "2", "3", "path"]
 
 
 EDGES = [(0, 1), (1, 0), (1, 2), (2, 3), (3, 3)]

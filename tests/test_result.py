@@ -8,8 +8,8 @@ import declora
 from conftest import tiny_bert
 from declora.codec import parse_codec
 from declora.errors import ConfigError
+from declora.pages import _few_classes
 from declora.report import format_bytes
-from declora.result import _few_classes
 
 
 @pytest.fixture

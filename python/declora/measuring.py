@@ -81,6 +81,12 @@ class Measuring:
         rows = [row for row, client in enumerate(ids) if client in honest]
         return {ids[row]: score for row, score in self.evaluator.clients(rows).items()}
 
+    def score_clients(self, report: RoundReport, state: State) -> None:
+        """Adds to `report` what the own models of the clients in `state` score, and how long that took."""
+        start = time.perf_counter()
+        report.scores = self.scores(state)
+        report.seconds_evaluate = time.perf_counter() - start
+
     def endpoint(self, state: State, lost: frozenset[int] = frozenset()) -> torch.Tensor:
         """Returns the adapter that is evaluated for all, float32 `[D]`, without clients that were lost."""
         counted = [client for client in self.federation.honest if client not in lost]

@@ -1,5 +1,6 @@
 """What a run leaves behind."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from peft import LoraConfig
 from declora.adapters import Lineage
 from declora.cluster import Site
 from declora.model import Layout
+from declora.train.evaluator import Evaluated
 
 __all__ = ["Outcome"]
 
@@ -34,13 +36,15 @@ class Outcome:
     lora: LoraConfig
     history: pd.DataFrame
     clients: pd.DataFrame
-    evaluated: tuple[int, int]
-    """Samples that the averaged model and each client's own are evaluated on."""
+    evaluated: Evaluated
+    """What models are evaluated on, and what needs no training there."""
     local_steps: NDArray[np.int64]
     """`[clients]`: steps of each client in a round."""
     lineage: Lineage
     """What the base and the data are to the adapters."""
     split_bytes: int | None
     """What split training would send in a round, see `train.split`; None where not all texts are here, either."""
+    before: float = math.nan
+    """What the adapter that all clients begin with scores; NaN where it was not measured, as nobody writes a report."""
     notes: tuple[str, ...] = ()
     """What was guessed or decided for the user."""

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from declora import process, report
 from declora.adapters import Adapter
 from declora.errors import ConfigError, RunFolderError
+from declora.pages import comparison_title, run_summary, run_title
 from declora.report import RunFolder, RunLog
 from declora.report.belongings import MARKER, OWN
 from declora.report.json_lines import METRICS
@@ -88,7 +90,7 @@ def write_run(folder: RunFolder, result: SimulationResult, label: str, log: RunL
     """
     folder.write_folders(adapter_folders(result))
     log.complete()
-    summary = result.summary(f"declora: {label}")
+    summary = run_summary(result, f"{label}: {run_title(result)}, {date.today().isoformat()}")
     folder.write_text(report.CLIENTS, summary.client_totals.to_csv(index=False))
     for caption, table in summary.tables:
         folder.write_text(report.file_name(caption, "csv"), table.to_csv(index=False))
@@ -110,7 +112,8 @@ def write_comparison(folder: RunFolder, comparison: Comparison) -> None:
     configs = {label: result.settings for label, result in comparison.results.items()}
     for config in configs.values():
         del config["out"]  # each run's own, and no difference between them
-    page = report.comparison_report(comparison.table, histories, configs, title="declora: comparison")
+    title = f"Comparison: {comparison_title(comparison)}, {date.today().isoformat()}"
+    page = report.comparison_report(comparison.table, histories, configs, title=title, beside=comparison.beside)
     folder.write_text("report.html", page)
 
 

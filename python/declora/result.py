@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -20,6 +19,7 @@ from declora.federation import Federation
 from declora.methods import build_method
 from declora.metrics import Metric
 from declora.notebook import displayed, facts_html, table_html
+from declora.report import words
 from declora.report.records import common_metric, last_measured
 from declora.run import Outcome
 from declora.train.order import work_in_words
@@ -27,13 +27,11 @@ from declora.train.order import work_in_words
 __all__ = ["Comparison", "SimulationResult"]
 
 _NAMED = 20
-"""Of more clients, no more are named in a sentence; of more classes, no more in a picture."""
+"""Of more clients, no more are named in a sentence."""
 _OF_MESSAGES = (
     "topology", "weights", "codec", "mixer", "gamma", "overlap", "attack", "attackers", "faults", "clock", "detect",
 )  # fmt: skip
 """Settings that mean nothing where clients do not talk."""
-_VECTOR = 400
-"""The bands of more clients than this are kept as a picture, not as shapes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -156,7 +154,7 @@ class SimulationResult:
         if metric is None or math.isnan(value := last_measured(self.history, metric.average)):
             return {}
         shown = report.tables.format_value(metric.name, value)
-        return {f"{metric.label} at the end": f"{shown} on {self._outcome.evaluated[0]:,} samples"}
+        return {f"{metric.label} at the end": f"{shown} on {self._outcome.evaluated.texts:,} samples"}
 
     @cached_property
     def _own_scores(self) -> "pd.Series[float]":
@@ -169,7 +167,7 @@ class SimulationResult:
         if self._metric is None or index not in self._own_scores:
             return {}
         shown = report.tables.format_value(self._metric.name, self._own_scores[index])
-        return {f"{self._metric.label} at the end": f"{shown} on {self._outcome.evaluated[1]:,} samples"}
+        return {f"{self._metric.label} at the end": f"{shown} on {self._outcome.evaluated.client_texts:,} samples"}
 
     @property
     def local_work(self) -> str:
@@ -188,7 +186,7 @@ class SimulationResult:
         return self._outcome.split_bytes
 
     def plot(self) -> Figure:
-        """Returns a figure: quality over rounds and bytes, loss, consensus distance, time, bytes by client."""
+        """Returns a figure: quality by round and by client, loss, consensus distance, time, bytes by client."""
         return displayed(report.run_figure(self.history, self.clients))
 
     @property
@@ -264,43 +262,34 @@ class SimulationResult:
         return size if base.size == base.plain else f"{size} instead of {report.format_bytes(base.plain)}"
 
     def _evaluated_on(self) -> str:
-        average, client = self._outcome.evaluated
-        return f"{average:,} samples, clients' own models on {client:,}" if client else f"{average:,} samples"
+        evaluated = self._outcome.evaluated
+        own = f", clients' own models on {evaluated.client_texts:,}" * bool(evaluated.client_texts)
+        return f"{evaluated.texts:,} samples{own}"
 
-    def summary(self, title: str) -> report.RunSummary:
-        """Returns what a report page shows of this run."""
-        figures = [("Labels by client", self._partition_figure())]
-        if not self.federation.exchange.silent:
-            topology = self.federation.topology
-            figures.insert(0, ("Who talks to whom", report.topology_figure(topology.clients, topology.edges(0))))
-        return report.RunSummary(
-            title=title,
-            config=self.settings,
-            history=self.history,
-            clients=self.clients,
-            local_work=self.local_work,
-            facts=self.facts(),
-            figures=figures,
-            tables=[("Samples by client and label", self._label_counts())],
-            environment=self.environment,
-            rerun="declora simulate --config config.json",
-        )
+    @property
+    def baselines(self) -> Mapping[str, float]:
+        """What the headline metric is without a model, by name: always the `largest class`, and `chance`.
 
-    def _label_counts(self) -> pd.DataFrame:
-        counts = self.partition.counts.copy()
-        if self.federation.topology.names is not None:
-            counts.insert(0, "name", self.federation.topology.names, allow_duplicates=True)
-        counts.insert(0, "client", counts.index, allow_duplicates=True)  # a class may be called that, too
-        return counts
+        The latter only of accuracy; nothing where texts are continued.
+        """
+        return self._outcome.evaluated.baselines
 
-    def _partition_figure(self) -> Figure:
-        with report.house_style():
-            figure = Figure(figsize=(6.4, 6.4), layout="constrained")
-            shown = replace(self.partition, counts=_few_classes(self.partition.counts))
-            axes = shown.plot(figure.subplots())
-            for band in axes.collections:
-                band.set_rasterized(len(shown.counts) > _VECTOR)  # else a page grows with every client and class
-        return figure
+    @property
+    def before(self) -> float:
+        """What the adapter that all clients begin with scores; NaN in a run without `out`, which need not know it."""
+        return self._outcome.before
+
+    @property
+    def norm(self) -> float:
+        """The root mean square of the norms of the adapters whose consensus distance is measured, after the last round.
+
+        NaN where not all are here, but at other ranks of a cluster.
+        """
+        rows, honest = self._outcome.rows, self.federation.honest
+        if len(rows) < self.federation.clients:
+            return math.nan
+        squares = [float(torch.linalg.vector_norm(rows[client], dtype=torch.float64)) ** 2 for client in honest]
+        return math.sqrt(sum(squares) / len(squares))
 
     def __str__(self) -> str:
         """The figures of the last and of the best round, in one line each."""
@@ -328,19 +317,6 @@ class SimulationResult:
 
     def _repr_html_(self) -> str:
         return facts_html(self._title, self._scores | {k: v for k, v in self.facts().items() if k != "notes"})
-
-
-def _few_classes(counts: pd.DataFrame) -> pd.DataFrame:
-    """Returns label counts with names and classes that a legend has room for: the largest, and the others as one."""
-    classes = counts.iloc[:, :-1]
-    order = np.argsort(-classes.sum().to_numpy(), kind="stable")
-    kept = np.sort(order[: _NAMED - 1] if len(order) > _NAMED else order)
-    few = classes.iloc[:, kept].set_axis([report.cut(str(classes.columns[i]), 30) for i in kept], axis=1)
-    if len(kept) < len(order):
-        others = np.delete(classes.to_numpy(), kept, axis=1).sum(axis=1)
-        few.insert(len(kept), f"{len(order) - len(kept):,} others", others, allow_duplicates=True)
-    few.insert(few.shape[1], "total", counts.iloc[:, -1], allow_duplicates=True)
-    return few
 
 
 def _some(clients: Sequence[int | str]) -> str:
@@ -382,7 +358,28 @@ class Comparison(Mapping[str, SimulationResult]):
                 if not result.federation.exchange.silent
             },
             local_work={label: result.local_work for label, result in self.results.items()},
+            norms={label: result.norm for label, result in self.results.items()},
         )
+
+    @property
+    def beside(self) -> report.Beside:
+        """What the runs are held against, and what each of them is."""
+        federations = {label: result.federation for label, result in self.results.items()}
+        before = {result.before for result in self.results.values()}
+        baselines = [result.baselines for result in self.results.values()]
+        return report.Beside(
+            baselines=baselines[0] if all(own == baselines[0] for own in baselines) else {},
+            before=before.pop() if len(before) == 1 else math.nan,
+            alone={label: own.exchange.silent and own.clients > 1 for label, own in federations.items()},
+            pooled={label: own.exchange.silent and own.clients == 1 for label, own in federations.items()},
+            works={label: result.local_work for label, result in self.results.items()},
+        )
+
+    @property
+    def in_words(self) -> str:
+        """What the runs have reached, in whole sentences: the best first, and what talking brought."""
+        histories, beside = {label: result.history for label, result in self.results.items()}, self.beside
+        return words.of_comparison(histories, common_metric(histories.values()), beside)
 
     def plot(self) -> Figure:
         """Returns the runs over each other in one figure."""

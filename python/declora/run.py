@@ -64,6 +64,7 @@ class Run:
         federation: With each client's share of the data.
         partition: The shares.
         gathering: The process or processes of the run.
+        evaluator: Scores adapters, once the rounds have begun.
         state: Of the clients here, once the rounds have begun.
         whole: Of all clients, as it last came together here.
     """
@@ -256,7 +257,7 @@ class Run:
             digested=config.ledger,
             origin=origin,
         )
-        evaluator = Evaluator(
+        self.evaluator = Evaluator(
             material.base.model,
             material.base.tokenizer,
             self.bank,
@@ -266,13 +267,14 @@ class Run:
             texts=sample_texts(material.evaluation, config.eval_samples, seed=config.seed),
             client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
             sharing=self.sharing,
+            first=first,
         )
         self._measuring = Measuring(
             self.federation,
             self.method,
             self.layout,
             self._surgery.scalings,
-            evaluator,
+            self.evaluator,
             timing,
             rounds=config.rounds,
             eval_every=config.eval_every,
@@ -323,7 +325,7 @@ class Run:
             lora=self._surgery.config,
             history=pd.DataFrame([{k: v for k, v in record.items() if k != "clients"} for record in history]),
             clients=pd.DataFrame([row for record in history for row in record["clients"]]),
-            evaluated=(len(self._measuring.evaluator.texts), len(self._measuring.evaluator.client_texts)),
+            evaluated=self.evaluator.evaluated,
             local_steps=self.local_steps,
             lineage=self.material.lineage,
             split_bytes=self._shares.split_bytes(self.material.base.model, self._first.steps),
@@ -389,9 +391,7 @@ class Run:
         """Returns the record of a round; where what was measured goes elsewhere, one without measures."""
         measuring, event = self._measuring, struck.plan.event
         if due := measuring.due(event + 1):
-            start = time.perf_counter()
-            report.scores = measuring.scores(self.state)
-            report.seconds_evaluate = time.perf_counter() - start
+            measuring.score_clients(report, self.state)
         gathered = self.gathering.gather(event, report, whole=due or self.config.checkpoint_every is not None)
         if gathered is None:
             return {"round": event + 1, "clients": []}

@@ -204,9 +204,16 @@ def _finished(run: Run, label: str, resume: bool, within: RunFolder | None, call
         result = SimulationResult(config, run.partition, run.federation, where, outcome)
         if folder is not None and recording is not None:
             with keeping(result, folder):
+                result = dataclasses.replace(result, _outcome=dataclasses.replace(outcome, before=_untrained(run)))
                 write_run(folder, result, label, recording.log)
                 folder.finish()
     return result
+
+
+def _untrained(run: Run) -> float:
+    """Returns what the common first adapter scores: after the rounds, in none of which it then takes part."""
+    with run.installed():
+        return run.evaluator.untrained()
 
 
 def _shown(config: SimulationConfig) -> bool | None:

@@ -4,6 +4,7 @@ import argparse
 import itertools
 import logging
 import os
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -81,6 +82,8 @@ def _run(options: argparse.Namespace) -> None:
         return
     print(result)
     print(f"\n{next_steps(config.out, several=config.compare is not None)}")
+    if isinstance(result, declora.Comparison) and result.in_words:
+        print(f"\n{textwrap.fill(result.in_words, 80)}")
 
 
 def _from_environment() -> dict[str, str]:

@@ -1,16 +1,19 @@
 """Puts an experiment on paper: its tables, figures and origin, in Markdown and as one HTML page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from declora.experiments.catalogue import TAGS
-from declora.experiments.table import cost_table, quality_table
+from declora.experiments.table import best_rows, cost_table, quality_table
 from declora.report import to_markdown
-from declora.report.page import definitions, figure_card, page, section
+from declora.report.html import cards
+from declora.report.page import definitions, figure_card, grid, key, page, section
 from declora.report.page import table as html_table
+from declora.report.plots import Panel
+from declora.report.style import Look
 
 __all__ = ["Document"]
 
@@ -37,6 +40,9 @@ class Document:
         tables: What else there is to say, by the heading above it.
         origin: Where the figures come from: command, scale, seeds, date, versions, machine.
         figures: By the name of the file.
+        panels: What to draw of each task on the HTML page, a card each.
+        looks: How each row of a task is drawn there.
+        pictures: The graphs and who has which labels, each with what is to be seen in it.
     """
 
     title: str
@@ -46,15 +52,22 @@ class Document:
     tables: Mapping[str, pd.DataFrame]
     origin: Mapping[str, str]
     figures: Mapping[str, Figure]
+    panels: Mapping[str, Sequence[Panel]]
+    looks: Mapping[str, Mapping[str, Look]]
+    pictures: Sequence[tuple[str, Figure]]
 
     def markdown(self, prefix: str = "") -> str:
         """Returns the page in Markdown; its figures are `PREFIX` + name + `.png`."""
         parts = [f"# {self.title}\n", f"{self.question}\n"]
         for task, rows in self._tasks():
             parts += [f"## {task}\n", to_markdown(quality_table(rows)), f"{self._quality_note(task, rows)}\n"]
-            parts += [to_markdown(cost_table(rows)), f"{_COST_NOTE}\n", f"![course of the runs]({prefix}{task}.png)\n"]
+            parts += [to_markdown(cost_table(rows)), f"{_COST_NOTE}\n", f"![{self._says(task)}]({prefix}{task}.png)\n"]
         tasks = set(self.table["task"])
-        parts += [f"![{name}]({prefix}{name}.png)\n" for name in self.figures if name not in tasks]
+        alts = {"topology": "Who talks to whom", "labels": "Who has which labels"}
+        seen = " ".join(says for says, _ in self.pictures)
+        for name in self.figures:
+            if name not in tasks:
+                parts.append(f"![{alts.get(name, name)}. {seen}]({prefix}{name}.png)\n")
         for heading, table in self.tables.items():
             parts += [f"## {heading}\n", to_markdown(table)]
         origin = pd.DataFrame(self.origin.items(), columns=["what", "value"])
@@ -67,17 +80,22 @@ class Document:
             sections.append(
                 section(
                     task,
-                    html_table(quality_table(rows), note=self._quality_note(task, rows)),
+                    html_table(quality_table(rows), note=self._quality_note(task, rows), best=best_rows(rows)),
                     html_table(cost_table(rows), note=_COST_NOTE),
-                    figure_card(self.figures[task], f"course of the runs of {task}"),
+                    key(self.looks[task]),
+                    cards(self.panels[task]),
                 )
             )
-        tasks = set(self.table["task"])
-        others = [figure_card(figure, name) for name, figure in self.figures.items() if name not in tasks]
-        sections.append(section("Graphs and data", *others))
+        sections.append(
+            section("Graphs and data", grid(figure_card(figure, says, caption=says) for says, figure in self.pictures))
+        )
         sections += [section(heading, html_table(table)) for heading, table in self.tables.items()]
         sections.append(section("Where these figures come from", definitions(self.origin)))
         return page(self.title, self.question, "\n".join(part for part in sections if part))
+
+    def _says(self, task: str) -> str:
+        """Returns what is to be seen in the figure of a task."""
+        return self.panels[task][0].says or "Course of the runs"
 
     def _tasks(self) -> list[tuple[str, pd.DataFrame]]:
         return [(str(task), rows) for task, rows in self.table.groupby("task", sort=False)]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from declora.experiments.catalogue import find_experiment
 from declora.experiments.choices import open_choices
 from declora.experiments.experiment import Experiment
-from declora.experiments.figures import figures
+from declora.experiments.figures import course, figures, looks, pictures
 from declora.experiments.grid import run_grid
 from declora.experiments.numbers import numbers, run_numbers
 from declora.experiments.page import Document
@@ -153,6 +153,9 @@ class Reproduction:
             tables=self.tables,
             origin={**self.origin, **origin},
             figures=self.figures(),
+            panels={task: course(self.plan, self.finished, task) for task in self.plan.tasks},
+            looks={task: looks(self.plan, self.finished, task) for task in self.plan.tasks},
+            pictures=pictures(self.plan, self.finished),
         )
 
     def write(self, path: str | Path, **origin: str) -> Path:

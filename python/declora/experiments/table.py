@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from declora.metrics import METRICS, Metric
 from declora.report import format_bytes, format_seconds
 from declora.report.tables import MISSING
 
-__all__ = ["cost_table", "quality_table"]
+__all__ = ["best_rows", "cost_table", "quality_table"]
 
 
 def quality_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -51,6 +52,24 @@ def cost_table(table: pd.DataFrame) -> pd.DataFrame:
     if table["epsilon"].notna().any():
         columns["epsilon spent, most"] = _three_digits(table["epsilon"])
     return pd.DataFrame(columns)
+
+
+def best_rows(table: pd.DataFrame) -> dict[str, list[int]]:
+    """Returns the rows of one task with the best scores, by the headings of `quality_table`."""
+    metric = METRICS[table["metric"].iloc[0]]
+    names = {
+        f"{metric.label} of averaged model, last": "average_last",
+        "averaged, best": "average_best",
+        "clients' mean, last": "clients_last",
+        "clients' mean, best": "clients_best",
+    }
+    found = {}
+    for heading, name in names.items():
+        values = table[name].to_numpy(dtype=np.float64)
+        if len(np.unique(values[np.isfinite(values)])) > 1:
+            best = np.nanmax(values) if metric.higher_is_better else np.nanmin(values)
+            found[heading] = np.flatnonzero(values == best).tolist()
+    return found
 
 
 def _three_digits(values: "pd.Series[float]") -> list[str]:

@@ -12,23 +12,26 @@ from declora.lazily import exports
 
 if TYPE_CHECKING:
     from declora.report.belongings import place_of
+    from declora.report.beside import Beside
     from declora.report.claim import find_run
     from declora.report.comparison import brief_table, comparison_table
     from declora.report.earlier import Earlier
     from declora.report.folder_errors import reason
-    from declora.report.graph import choose_links, plot_topology, topology_figure
+    from declora.report.graph import choose_links, plot_topology, schedule_figure, topology_figure
     from declora.report.html import CLIENTS, RunSummary, comparison_report, file_name, run_report
     from declora.report.json_lines import read_metrics
     from declora.report.plots import comparison_figure, run_figure
     from declora.report.progress import Progress, announce
     from declora.report.run_folder import RunFolder
     from declora.report.run_log import RunLog
-    from declora.report.style import house_style
+    from declora.report.style import CARD, house_style
     from declora.report.tables import cut, format_bytes, format_seconds, to_markdown, to_text
     from declora.report.tensorboard import TensorBoardLog
 
 __all__ = [
+    "CARD",
     "CLIENTS",
+    "Beside",
     "Earlier",
     "Progress",
     "RunFolder",
@@ -53,6 +56,7 @@ __all__ = [
     "reason",
     "run_figure",
     "run_report",
+    "schedule_figure",
     "to_markdown",
     "to_text",
     "topology_figure",
@@ -61,7 +65,9 @@ __all__ = [
 __getattr__ = exports(
     __name__,
     {
+        "CARD": "style",
         "CLIENTS": "html",
+        "Beside": "beside",
         "Earlier": "earlier",
         "Progress": "progress",
         "RunFolder": "run_folder",
@@ -86,6 +92,7 @@ __getattr__ = exports(
         "reason": "folder_errors",
         "run_figure": "plots",
         "run_report": "html",
+        "schedule_figure": "graph",
         "to_markdown": "tables",
         "to_text": "tables",
         "topology_figure": "graph",

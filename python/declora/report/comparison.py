@@ -11,7 +11,7 @@ from declora.metrics import METRICS, Metric
 from declora.report.records import best_measured, common_metric, last_measured, phase_seconds, total_bytes
 from declora.report.tables import MISSING
 
-__all__ = ["brief_table", "comparison_table"]
+__all__ = ["best_rows", "brief_table", "comparison_table"]
 
 
 def comparison_table(
@@ -20,6 +20,7 @@ def comparison_table(
     clients: int | Mapping[str, int] | None = None,
     codecs: Mapping[str, str] | None = None,
     local_work: Mapping[str, str] | None = None,
+    norms: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """Returns one row per run, in the order given, of plain numbers (NaN where not measured).
 
@@ -28,16 +29,18 @@ def comparison_table(
     clients' own models, and the worst client's `clients_<metric>_min_last` (perplexity: `_max`); where answers were
     generated, the last exact match of both. *Last* is after the last round, which is what a run leaves behind; *best*
     is over the evaluated rounds, chosen on the evaluation data itself. Then the last `consensus_distance`, of factors,
-    and `product_distance`, of what they do; `bytes_total` of all clients; `bytes_per_client_round` if `clients` is
-    given; `epsilon`, what the client that spent most of its privacy has spent, where a run counts it; `seconds` in all
-    phases; `bytes_ratio`, the bytes over those of the first run with codec `none`, else of the
-    first run.
+    and `product_distance`, of what they do; `consensus_share`, the former over the adapters' norm, if `norms` is given;
+    `bytes_total` of all clients; `bytes_per_client_round` if `clients` is given; `epsilon`, what the client that spent
+    most of its privacy has spent, where a run counts it; `seconds` in all phases; `bytes_ratio`, the bytes over those
+    of the first run with codec `none`, else of the first run.
 
     Args:
         histories: history of each run under its label.
         clients: number of clients, of all runs or by label.
         codecs: codec name by label, shown as a column.
         local_work: what K means by label, shown as a column (`5 steps`, `1 epoch (12 to 17 steps)`).
+
+        norms: root mean square of the adapters' norms after the last round, by label.
 
     Raises:
         ConfigError: no history was given, or they are about different metrics.
@@ -64,6 +67,9 @@ def comparison_table(
         for name in answers:
             row[f"{name}_last"] = last_measured(history, name)
         row |= {name: last_measured(history, name) for name in ("consensus_distance", "product_distance")}
+        if norms:
+            norm = norms.get(label, math.nan)
+            row["consensus_share"] = last_measured(history, "consensus_distance") / norm if norm > 0 else math.nan
         row["bytes_total"] = total_bytes(history)
         count = clients.get(label) if isinstance(clients, Mapping) else clients
         if clients is not None:
@@ -92,6 +98,20 @@ def brief_table(table: pd.DataFrame) -> pd.DataFrame:
     kept += [name for name in table.columns if name.endswith("_mean_last")][:1]
     kept = ["method", *kept, *(["epsilon"] if "epsilon" in table else []), "bytes_total", "seconds"]
     return table[kept]
+
+
+def best_rows(table: pd.DataFrame, metric: Metric | None) -> dict[str, list[int]]:
+    """Returns the rows of a `comparison_table` that have the best quality, by column; none where all are equal."""
+    found: dict[str, list[int]] = {}
+    if metric is None:
+        return found
+    for name in table.columns:
+        if not str(name).startswith((metric.average, f"clients_{metric.name}_")) or table[name].nunique() < 2:
+            continue
+        values = table[name].to_numpy(dtype=np.float64)
+        best = np.nanmax(values) if metric.higher_is_better else np.nanmin(values)
+        found[str(name)] = np.flatnonzero(values == best).tolist()
+    return found
 
 
 def _answers(histories: Iterable[pd.DataFrame], headline: Metric | None) -> tuple[str, ...]:

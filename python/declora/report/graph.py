@@ -1,6 +1,6 @@
 """Draws who talks to whom: clients on a circle, a line for each pair that exchanges."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,9 +8,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from declora.report.style import INK, MUTED, PAPER, SERIES, house_style
+from declora.report.style import CARD, INK, MUTED, ON_BLUE, PAPER, SERIES, house_style
 
-__all__ = ["Edges", "choose_links", "plot_topology", "topology_figure"]
+__all__ = ["Edges", "choose_links", "plot_topology", "schedule_figure", "topology_figure"]
 
 Edges = Iterable[tuple[int, int]] | NDArray[np.integer]
 """Pairs (sender, receiver), or an array of them, `[edges, 2]`."""
@@ -60,7 +60,7 @@ def plot_topology(ax: Axes, clients: int, edges: Edges, *, links: int | None = N
     if len(pairs) < count:
         ax.text(0, -1.18, f"{len(pairs):,} of {count:,} links", color=MUTED, fontsize=8, ha="center", va="bottom")
     small = clients > _LABELLED
-    size = max(8.0, 2600.0 / clients) if small else max(170.0, 420.0 - 9.0 * clients)
+    size = max(8.0, 2600.0 / clients) if small else max(190.0, 420.0 - 9.0 * clients)
     ax.scatter(
         where[:, 0],
         where[:, 1],
@@ -73,21 +73,22 @@ def plot_topology(ax: Axes, clients: int, edges: Edges, *, links: int | None = N
     )
     if not small:
         for client, (x, y) in enumerate(where):
-            # White on blue in both modes, so not the colour of the paper.
             ax.text(
                 x,
                 y,
                 str(client),
-                color="#fefefe",
-                fontsize=9,
+                color=ON_BLUE,
+                fontsize=10,
                 weight="bold",
                 ha="center",
                 va="center_baseline",
             )
-    ax.set(xlim=(-1.18, 1.18), ylim=(-1.18, 1.18), aspect="equal")
+    lines_of_title = title.count("\n") + 1 if title else 0
+    # Within the axes: a title above axes that are off is cut where a figure is full of them.
+    ax.set(xlim=(-1.18, 1.18), ylim=(-1.18, 1.18 + 0.27 * lines_of_title), aspect="equal")
     ax.set_axis_off()
     if title:
-        ax.set_title(title, color=INK)
+        ax.text(-1.18, 1.18 + 0.27 * lines_of_title, title, color=INK, weight="bold", fontsize=10.5, va="top")
 
 
 def topology_figure(clients: int, edges: Edges, *, links: int | None = None, title: str = "") -> Figure:
@@ -95,4 +96,14 @@ def topology_figure(clients: int, edges: Edges, *, links: int | None = None, tit
     with house_style():
         figure = Figure(figsize=(3.6, 3.6 if not title else 3.9), layout="constrained")
         plot_topology(figure.add_subplot(), clients, edges, links=links, title=title)
+    return figure
+
+
+def schedule_figure(clients: int, rounds: Sequence[Edges]) -> Figure:
+    """Returns the figure of graphs that take turns, side by side, each under its round."""
+    with house_style():
+        figure = Figure(figsize=(CARD[0], 2.25 * -(-len(rounds) // 2)), layout="constrained")
+        for number, edges in enumerate(rounds):
+            ax = figure.add_subplot(-(-len(rounds) // 2), 2, number + 1)
+            plot_topology(ax, clients, edges, title=f"round {number + 1}")
     return figure

@@ -1,32 +1,48 @@
 """Writes reports as one HTML page that needs nothing else: for one run, and for several side by side."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from declora.metrics import Metric
-from declora.report import plots
+from declora.report import plots, words
+from declora.report.beside import Beside
+from declora.report.comparison import best_rows
 from declora.report.json_lines import METRICS as ROUNDS
-from declora.report.page import definitions, figure_card, flatten, grid, page, section, show, table, tile, tiles
+from declora.report.page import (
+    definitions,
+    figure_card,
+    flatten,
+    folded,
+    grid,
+    key,
+    listing,
+    page,
+    section,
+    show,
+    table,
+    tile,
+    tiles,
+)
 from declora.report.records import (
     best_measured,
     client_totals,
     column,
+    common_metric,
     last_measured,
     metric_of,
     phase_seconds,
     total_bytes,
 )
-from declora.report.style import house_style
+from declora.report.style import looks_of
 from declora.report.tables import cut, format_bytes, format_seconds, format_value
 
-__all__ = ["CLIENTS", "RunSummary", "comparison_report", "file_name", "run_report"]
+__all__ = ["CLIENTS", "RunSummary", "cards", "comparison_report", "file_name", "run_report"]
 
 CLIENTS = "clients.csv"
 """Name of the file with a row per client."""
@@ -45,10 +61,16 @@ class RunSummary:
         facts: what is worth knowing of the graph and the data, e.g. `{"spectral gap": "0.13"}`.
         figures: (caption, figure) of the graph, the label counts, ...; one that was built inside
             `house_style()` follows dark mode.
+        says: what is to be seen in a figure, a sentence, by its caption.
         environment: versions, machine and seed.
         tables: (caption, table), e.g. the label counts per client; columns may have a user's names. All of a large one
             is looked for beside the page, in the CSV file that `file_name` names.
+        usage: lines of code that use what the run made.
         rerun: the command line or the TOML of the config that gives this run again.
+        usual: the settings that are as they are by default, by name: they are folded.
+        baselines: what the headline metric is without a model, by name (`largest class`, `chance`).
+        before: what the common first adapter scored, before any training; NaN where it was not measured.
+        norm: the root mean square of the adapters' norms, which the consensus distance is held against; NaN: nothing.
     """
 
     title: str
@@ -58,9 +80,15 @@ class RunSummary:
     local_work: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     figures: Sequence[tuple[str, Figure]] = ()
+    says: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     tables: Sequence[tuple[str, pd.DataFrame]] = ()
+    usage: str = ""
     rerun: str = ""
+    usual: Collection[str] = ()
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    before: float = math.nan
+    norm: float = math.nan
 
     @cached_property
     def client_totals(self) -> pd.DataFrame:
@@ -77,20 +105,34 @@ def run_report(summary: RunSummary) -> str:
     """Returns the page of one run: headline numbers, plots, graph and data, rounds, clients, settings."""
     history = summary.history
     clients = summary.clients if len(summary.clients) else None
-    pictures = [figure_card(figure, caption, caption=caption) for caption, figure in summary.figures]
+    pictures = [
+        figure_card(figure, says, caption=says if says == caption else f"{caption}. {says}")
+        for caption, figure in summary.figures
+        for says in [summary.says.get(caption, caption)]
+    ]
     tables = [
         table(frame, title=caption, file=file_name(caption, "csv"), literal=True) for caption, frame in summary.tables
     ]
-    rerun = f'<div class="card"><h3>Run it again</h3><pre>{escape(summary.rerun)}</pre></div>' if summary.rerun else ""
+    panels = plots.run_panels(history, clients, baselines=summary.baselines, before=summary.before)
     body = [
         tiles(_tiles(summary)),
-        section("Course of the run", _cards(plots.run_panels(history, clients))),
-        section("Graph and data", grid([*pictures, definitions(summary.facts, title="Facts")]), *tables),
+        section("Course of the run", cards(panels)),
+        section(
+            "Graph and data",
+            grid([*pictures, definitions(summary.facts, title="Facts")]),
+            folded("Tables of the data", *tables),
+        ),
         section("Evaluated rounds", table(_evaluated(history), file=ROUNDS)),
         section("Clients", table(summary.client_totals, note=_CLIENTS_NOTE, file=CLIENTS)),
-        section("Settings and reproduction", _side_by_side(summary), rerun),
+        section(
+            "Use it, run it again",
+            listing("Use this adapter", summary.usage, note=_USAGE_NOTE),
+            listing("Run it again", summary.rerun),
+        ),
+        section("Settings", *_of_settings(summary)),
     ]
-    return page(summary.title, _subtitle(summary), "\n".join(part for part in body if part))
+    lead = words.of_run(history, summary.baselines, summary.before)
+    return page(summary.title, _subtitle(summary), "\n".join(part for part in body if part), lead=lead)
 
 
 def comparison_report(
@@ -99,6 +141,7 @@ def comparison_report(
     configs: Mapping[str, Mapping[str, object]],
     *,
     title: str = "Comparison",
+    beside: Beside | None = None,
 ) -> str:
     """Returns the page of several runs: one table, overlaid plots, and the settings in which they differ.
 
@@ -107,24 +150,51 @@ def comparison_report(
         histories: history of each run under its label.
         configs: settings of each run under its label; may be nested.
         title: title of the page.
+        beside: what they are held against.
 
     Raises:
         ConfigError: no history was given, or they are about different metrics.
     """
+    beside = beside or Beside()
     same, different = _settings(configs)
-    common = f"<details><summary>The same in all runs</summary>{definitions(same)}</details>" if same else ""
+    looks = looks_of(list(histories), _kinds(different), beside.works)
+    panels = plots.comparison_panels(histories, looks, baselines=beside.baselines, before=beside.before)
+    metric = common_metric(histories.values())
+    lead = words.of_comparison(histories, metric, beside)
     body = [
-        section("Results", table(numbers, note=_COMPARISON_NOTE)),
-        section("Course of the runs", _cards(plots.comparison_panels(histories))),
-        section("Settings", table(different, title="Where the runs differ", literal=True), common),
+        section(
+            "Results", table(_quality_first(numbers, metric), note=_COMPARISON_NOTE, best=best_rows(numbers, metric))
+        ),
+        section("Course of the runs", key(looks), cards(panels)),
+        section(
+            "Settings",
+            table(different, title="Where the runs differ", literal=True),
+            folded("The same in all runs", definitions(same)),
+        ),
     ]
     count = len(histories)
     subtitle = f"{count} run{'s' if count != 1 else ''}: {', '.join(map(cut, histories))}"
-    return page(title, subtitle, "\n".join(part for part in body if part))
+    return page(title, subtitle, "\n".join(part for part in body if part), lead=lead)
+
+
+def cards(panels: Sequence[plots.Panel]) -> str:
+    """Returns panels as cards side by side, without those that show what another one shows, or nothing.
+
+    Lines get the names of their runs at their ends where these are few.
+    """
+    shown = []
+    for panel in panels:
+        if panel.news:
+            figure = plots.card(panel)
+            shown.append(figure_card(figure, panel.says or panel.name, caption=panel.says))
+    return grid(shown)
 
 
 _OF_A_ROUND = {"bytes_sent": "bytes_total", "samples_seen": "samples_total"}
 """Columns that a table of some rounds leaves out for their running totals."""
+_WORK = ("local_steps", "local_epochs", "rounds")
+"""Settings that say how much is done between two messages, and how often, not what."""
+_USAGE_NOTE = "Paths are those of the run's folder."
 _CLIENTS_NOTE = "Each client's own model where it was last measured; samples and bytes over the whole run."
 _COMPARISON_NOTE = (
     "Last: after the last round. Best: over the evaluated rounds, chosen on the evaluation data itself. The averaged "
@@ -141,15 +211,22 @@ def _tiles(summary: RunSummary) -> list[str]:
         mean = metric.clients("mean")
         low, high = (format_value(metric.name, last_measured(history, metric.clients(s))) for s in ("min", "max"))
         shown.append(_quality_tile(f"{metric.title}, averaged model", history, metric.average, metric))
+        floor = {**summary.baselines, "before training": summary.before}
+        known = {name: value for name, value in floor.items() if math.isfinite(value)}
+        if known:
+            name, value = max(known.items(), key=lambda item: item[1] if metric.higher_is_better else -item[1])
+            others = [f"{own} {format_value(metric.name, known[own])}" for own in known if own != name]
+            shown.append(tile(f"{metric.title}, {name}", format_value(metric.name, value), "; ".join(others)))
         shown.append(_quality_tile(f"{metric.title}, clients' mean", history, mean, metric, f"min {low}, max {high}"))
     count = summary.clients["client"].nunique() if "client" in summary.clients else 0
     total = total_bytes(history)
     each = f"{format_bytes(total / (count * len(history)))} per client and round" if count and len(history) else ""
     shown.append(tile("Bytes sent", format_bytes(total), each))
     factors, products = (last_measured(history, f"{name}_distance") for name in ("consensus", "product"))
+    share = f"{factors / summary.norm:.1%} of the adapters' norm" if summary.norm > 0 else "RMS distance to the mean"
     note = f"of products B A {format_value('product_distance', products)}" if math.isfinite(products) else ""
     shown.append(
-        tile("Consensus distance", format_value("consensus_distance", factors), note or "RMS distance to the mean")
+        tile("Consensus distance", format_value("consensus_distance", factors), "; ".join(filter(None, [share, note])))
     )
     phases = phase_seconds(history)
     seconds = sum(phases.values()) if phases else math.nan
@@ -191,8 +268,30 @@ def _evaluated(history: pd.DataFrame) -> pd.DataFrame:
     return shown.assign(seconds=rows[phases].sum(axis=1)) if phases else shown
 
 
-def _side_by_side(summary: RunSummary) -> str:
-    return grid([definitions(summary.config, title="Settings"), definitions(summary.environment, title="Environment")])
+def _of_settings(summary: RunSummary) -> list[str]:
+    """Returns the settings that are not as by default, the others, and where it ran; the latter two are folded."""
+    changed = {name: value for name, value in summary.config.items() if name not in summary.usual}
+    usual = {name: value for name, value in summary.config.items() if name in summary.usual}
+    return [
+        definitions(changed, title="Settings that were changed" if usual else "Settings"),
+        folded(f"{len(usual)} settings as by default", definitions(usual)) if usual else "",
+        folded("Versions and machine", definitions(summary.environment)),
+    ]
+
+
+def _quality_first(numbers: pd.DataFrame, metric: Metric | None) -> pd.DataFrame:
+    """Returns a table with its scores next to the names of the runs: on a phone, little more is in sight."""
+    if metric is None:
+        return numbers
+    scores = [name for name in numbers if str(name).startswith((metric.average, f"clients_{metric.name}_"))]
+    return numbers[["method", *scores, *numbers.columns.drop(["method", *scores])]]
+
+
+def _kinds(different: pd.DataFrame) -> dict[str, Hashable]:
+    """Returns what each run is but for its local work: its values of the settings in which runs differ."""
+    # By place: a run may be called as the column of names is.
+    kept = different[~different.iloc[:, 0].isin(_WORK).to_numpy()]
+    return {str(label): tuple(kept.iloc[:, i]) for i, label in enumerate(different.columns) if i}
 
 
 def _settings(configs: Mapping[str, Mapping[str, object]]) -> tuple[dict[str, object], pd.DataFrame]:
@@ -203,16 +302,3 @@ def _settings(configs: Mapping[str, Mapping[str, object]]) -> tuple[dict[str, ob
     same: dict[str, object] = {name: texts[0] for name, texts in values.items() if len(set(texts)) == 1}
     rows = [[name, *texts] for name, texts in values.items() if name not in same]
     return same, pd.DataFrame(rows, columns=["setting", *configs])
-
-
-def _cards(panels: Sequence[tuple[str, plots.Draw]]) -> str:
-    cards = []
-    for label, draw in panels:
-        with house_style():
-            figure = Figure(figsize=(4.6, 3.2), layout="constrained")
-            ax = figure.add_subplot()
-            draw(ax)
-            if ax.get_legend() is None and len(ax.get_legend_handles_labels()[0]) > 1:
-                ax.legend(loc="best")
-        cards.append(figure_card(figure, label))
-    return grid(cards)

@@ -9,9 +9,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from declora import process
-from declora.report.style import DARK, INK, MUTED, PAPER
+from declora.report.style import DARK, INK, MUTED, PAPER, Look
 
-__all__ = ["color_variables", "inline_svg"]
+__all__ = ["color_variables", "inline_svg", "swatch"]
+
+_STROKES = {"-": "none", "--": "7 4", ":": "2 4", "-.": "8 3 2 3"}
+"""Dashes of matplotlib, as SVG has them."""
 
 
 def inline_svg(figure: Figure, label: str) -> str:
@@ -44,6 +47,12 @@ def inline_svg(figure: Figure, label: str) -> str:
     assert view is not None
     opening = f'<svg viewBox="{view[1]}" role="img" aria-label="{html.escape(label)}">'
     return opening + text[head.end() :].strip()
+
+
+def swatch(look: Look) -> str:
+    """Returns a piece of line as a run is drawn, for the key of a page; it says nothing to a screen reader."""
+    stroke = f"stroke:var({_variable(look.ink)});stroke-width:3;stroke-dasharray:{_STROKES[look.line['linestyle']]}"
+    return f'<svg viewBox="0 0 34 10" aria-hidden="true"><path d="M1 5H33" style="{stroke}"/></svg>'
 
 
 def color_variables(dark: bool) -> str:

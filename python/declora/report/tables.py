@@ -90,6 +90,7 @@ def heading(name: str) -> str:
         "bytes_sent": "bytes sent",
         "bytes_per_client_round": "bytes by client and round",
         "bytes_ratio": "bytes, relative",
+        "consensus_share": "consensus distance over norm",
         "seconds": "time",
     }
     if name in special:
@@ -173,6 +174,7 @@ def _format_ratio(ratio: float) -> str:
 
 _FORMATS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("ratio", _format_ratio),
+    ("share", lambda value: f"{100 * value:.1f} %"),
     ("bytes", format_bytes),
     ("seconds", format_seconds),
     *((metric.name, lambda value: f"{100 * value:.1f} %") for metric in METRICS.values() if metric.percent),

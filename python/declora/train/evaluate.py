@@ -19,7 +19,7 @@ from declora.train.packing import unpadded_batch
 from declora.train.sharing import Sharing
 from declora.train.tokens import Batch, Tokens
 
-__all__ = ["Score", "evaluate", "sample_texts", "summaries"]
+__all__ = ["Score", "evaluate", "of_classes", "sample_texts", "summaries"]
 
 # Tokens of one evaluation batch: enough to keep the machine busy, few enough to stay in its caches.
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
@@ -86,7 +86,7 @@ def evaluate(
     means = (losses / max(1, int(tokens.targets(texts).sum()))).tolist()
     classifies = tokens.labels is not None
     return [
-        Score(mean, _of_classes(counts) if classifies else _of_text(mean), metric.name)
+        Score(mean, of_classes(counts) if classifies else _of_text(mean), metric.name)
         for mean, counts in zip(means, confusions, strict=True)
     ]
 
@@ -174,7 +174,8 @@ def _of_text(loss: float) -> dict[str, float]:
     return {"perplexity": math.exp(min(loss, 700.0))}
 
 
-def _of_classes(counts: NDArray[np.int64]) -> dict[str, float]:
+def of_classes(counts: NDArray[np.int64]) -> dict[str, float]:
+    """Returns what a classifier scores by each metric, from how often it answered what, see `confusion_matrix`."""
     return {
         "accuracy": metrics.accuracy(counts),
         "f1": metrics.f1(counts),

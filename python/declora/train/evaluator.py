@@ -10,12 +10,25 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from declora.metrics import METRICS, Metric
 from declora.model.bank import AdapterBank
-from declora.train.evaluate import Score, evaluate
+from declora.train.evaluate import Score, evaluate, of_classes
 from declora.train.exact_match import Questions, exact_match
 from declora.train.sharing import Sharing
 from declora.train.tokens import Tokens
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluated", "Evaluator"]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What models are evaluated on, and what needs no training there."""
+
+    texts: int
+    """Samples that the averaged model is evaluated on."""
+    client_texts: int
+    """Samples that each client's own is evaluated on."""
+    baselines: Mapping[str, float]
+    """The headline metric without a model, by name: of always answering the largest class, and, of accuracy, of chance.
+    Nothing where texts are continued."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,29 @@ class Evaluator:
     """Samples that each client's own is evaluated on; empty where none is."""
     sharing: Sharing
     """How sequences share the passes of `model`."""
+    first: torch.Tensor
+    """The adapter that all clients begin with, float32 `[D]`."""
+
+    @property
+    def evaluated(self) -> Evaluated:
+        """What models are evaluated on."""
+        return Evaluated(len(self.texts), len(self.client_texts), self._baselines())
+
+    def _baselines(self) -> dict[str, float]:
+        labels, classes = self.tokens.labels, self.model.config.num_labels
+        if labels is None or classes is None or not len(self.texts):
+            return {}
+        sizes = np.bincount(labels[self.texts], minlength=classes)
+        answered = np.zeros((classes, classes), dtype=np.int64)
+        answered[:, sizes.argmax()] = sizes
+        largest = {"largest class": of_classes(answered)[self.metric.name]}
+        return {**largest, "chance": 1 / classes} if self.metric.name == "accuracy" else largest
+
+    def untrained(self) -> float:
+        """Returns the headline metric of the adapter that all clients begin with."""
+        asked = self.metric.name == "exact_match"
+        record = (self if asked else replace(self, questions=None)).average(self.first)
+        return float(record[self.metric.average])
 
     def average(self, row: torch.Tensor) -> dict[str, float | str]:
         """Returns what a record says of the averaged model `row [D]`."""
