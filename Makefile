@@ -17,8 +17,8 @@ help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(INSTALLED) ## set up, then hold 5 clients alone, on a ring and with all data in one place against each other
-	$(BIN)/declora simulate --compare local,dec-lora,centralized --clients 5 --partition dirichlet:0.5 --rounds 16 \
-		--local-steps 10 --eval-every 2 --eval-samples 300 --client-eval-samples 50 --max-length 32 --out runs/demo --overwrite
+	$(BIN)/declora simulate --compare local,dec-lora,centralized --clients 5 --partition dirichlet:0.5 --rounds 10 \
+		--local-steps 8 --eval-every 1 --eval-samples 300 --client-eval-samples 40 --max-length 32 --out runs/demo --overwrite
 
 test: ## set up, then every check and test, two at a time: the core's need no environment
 	$(MAKE) --jobs=2 python-lint rust-test rust-lint docs python-test
