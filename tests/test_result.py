@@ -85,3 +85,18 @@ def test_few_classes_and_none_stay_and_long_names_are_cut():
     assert list(_few_classes(counts).columns) == ["a", f"{'x' * 10}… (1,000 characters)", "total"]
     unlabelled = pd.DataFrame({"total": [3, 4]})
     pd.testing.assert_frame_equal(_few_classes(unlabelled), unlabelled)
+
+
+def test_what_needs_no_training_stands_beside_the_scores(simulate, tmp_path):
+    result = simulate(out=str(tmp_path / "run"))
+    assert result.baselines["chance"] == 1 / (result.partition.counts.shape[1] - 1)
+    assert result.baselines["chance"] <= result.baselines["largest class"] < 1
+    assert 0 <= result.before <= 1
+    without = simulate()
+    assert np.isnan(without.before)  # nobody reads it, and history knows nothing of it
+    measured = [name for name in without.history if not name.startswith("seconds")]
+    pd.testing.assert_frame_equal(without.history[measured], result.history[measured])
+    rows = [result.client(client).row.double().norm() for client in range(result.federation.clients)]
+    np.testing.assert_allclose(result.norm, np.sqrt(np.mean(np.square(rows))))
+    share = result.history["consensus_distance"].iloc[-1] / result.norm
+    assert declora.Comparison({"run": result}).table["consensus_share"].tolist() == [share]
