@@ -22,7 +22,7 @@ from declora.report import (
 from declora.report.axes import log_axis, name_ends
 from declora.report.comparison import best_rows
 from declora.report.panels import plot_baselines, plot_quality
-from declora.report.plots import comparison_panels, run_panels
+from declora.report.plots import card, comparison_panels, run_panels
 from declora.report.style import Look, looks_of
 from report_rows import make_clients, make_history, make_summary
 
@@ -196,6 +196,17 @@ def test_names_at_the_ends_of_lines_that_coincide_stand_apart():
     assert [text.get_text() for text in ax.texts] == list("abcd")
     assert np.diff(heights).min() > 0.08
     assert 0 <= heights[0] <= heights[-1] <= 1
+
+
+def test_a_line_that_ends_where_a_log_axis_has_no_place_has_no_name_there():
+    """One client alone has no distance to the mean: the page of a comparison with pooled data is drawn nevertheless."""
+    pooled = make_history(sent=0).assign(consensus_distance=0.0)
+    histories = {"ring": make_history(), "pooled": pooled}
+    figures = {panel.name: card(panel) for panel in comparison_panels(histories)}
+    (ax,) = figures["Consensus distance by round"].axes
+    assert [text.get_text() for text in ax.texts] == ["ring"]
+    for figure in figures.values():
+        figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.3, 0.45), (0.02, 0.9), (2.1, 4.9), (1e-4, 1e3)])

@@ -69,11 +69,14 @@ def log_axis(axis: Axis, show: Callable[[float], str] = "{:g}".format) -> None:
 def name_ends(ax: Axes) -> None:
     """Writes each line's name beside its end, with a thread to it; names of lines that end together stand apart."""
     lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
-    if not lines:
-        return
     ends = [(float(np.asarray(line.get_xdata())[-1]), float(np.asarray(line.get_ydata())[-1])) for line in lines]
     heights = [float(ax.transLimits.transform(ax.transScale.transform(end))[1]) for end in ends]
-    for line, end, height in zip(lines, ends, _apart(heights), strict=True):
+    # On a log axis 0 has no place (of one client alone, the distance to the mean is 0).
+    seen = [i for i, height in enumerate(heights) if np.isfinite(height)]
+    if not seen:
+        return
+    for i, height in zip(seen, _apart([heights[i] for i in seen]), strict=True):
+        line, end = lines[i], ends[i]
         ax.annotate(
             short(str(line.get_label()), 16),
             end,
