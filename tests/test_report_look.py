@@ -198,6 +198,15 @@ def test_names_at_the_ends_of_lines_that_coincide_stand_apart():
     assert 0 <= heights[0] <= heights[-1] <= 1
 
 
+def test_a_name_stands_where_its_line_ends():
+    ax = Figure().add_subplot()
+    for name, value in (("low", 1.0), ("high", 3.0)):
+        ax.plot([1, 2], [2.0, value], label=name)
+    name_ends(ax)
+    edge = 0.05 / 1.1  # matplotlib leaves a twentieth of what is drawn free at each side
+    np.testing.assert_allclose([text.xyann[1] for text in ax.texts], [edge, 1 - edge])
+
+
 def test_a_line_that_ends_where_a_log_axis_has_no_place_has_no_name_there():
     """One client alone has no distance to the mean: the page of a comparison with pooled data is drawn nevertheless."""
     pooled = make_history(sent=0).assign(consensus_distance=0.0)

@@ -37,7 +37,7 @@ def run_summary(result: SimulationResult, title: str) -> report.RunSummary:
         says["Who talks to whom"] = words.of_graph(
             topology.name, topology.clients, topology.edges(0), topology.period, topology.spectral_gap
         )
-    usual, config = SimulationConfig().describe(), result.settings
+    usual, asked, config = SimulationConfig().describe(), result.config.describe(), result.settings
     del config["out"]  # which is where the page is
     return report.RunSummary(
         title=title,
@@ -52,7 +52,7 @@ def run_summary(result: SimulationResult, title: str) -> report.RunSummary:
         environment=result.environment,
         usage=_usage(result),
         rerun="declora simulate --config config.json",
-        usual=[name for name, value in config.items() if value == usual.get(name)],
+        usual=[name for name in config if asked.get(name) == usual.get(name)],
         baselines=result.baselines,
         before=result.before,
         norm=result.norm,

@@ -70,6 +70,7 @@ def name_ends(ax: Axes) -> None:
     """Writes each line's name beside its end, with a thread to it; names of lines that end together stand apart."""
     lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
     ends = [(float(np.asarray(line.get_xdata())[-1]), float(np.asarray(line.get_ydata())[-1])) for line in lines]
+    _ = ax.viewLim  # has the limits found, which lines that were drawn since have changed
     heights = [float(ax.transLimits.transform(ax.transScale.transform(end))[1]) for end in ends]
     # On a log axis 0 has no place (of one client alone, the distance to the mean is 0).
     seen = [i for i, height in enumerate(heights) if np.isfinite(height)]
