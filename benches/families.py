@@ -21,8 +21,8 @@ import transformers
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL_TARGETS
 from transformers.models.auto import modeling_auto
 
-from conftest import tiny_tokenizer
 from declora.errors import ModelError
+from tiny import tiny_tokenizer
 from tiny_families import compare, tiny_model
 
 NAMES = {

@@ -25,8 +25,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 import declora
-from conftest import tiny_bert, tiny_texts, tiny_tokenizer
 from declora.detection import CopyDetector
+from tiny import tiny_bert, tiny_texts, tiny_tokenizer
 
 LAZY = (2, 7)
 SHARES = ("iid", "dirichlet:0.1")

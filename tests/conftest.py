@@ -31,17 +31,6 @@ DEVICE = os.environ.get("DECLORA_TEST_DEVICE", "cuda")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-TINY = ("SPECIAL", "WORDS", "tiny_bert", "tiny_gpt2", "tiny_llama", "tiny_roberta", "tiny_texts", "tiny_tokenizer")
-
-
-def __getattr__(name: str) -> object:
-    """Loads tiny.py for who imports its names from here."""
-    if name not in TINY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import tiny
-
-    return getattr(tiny, name)
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Loads what tests need, in a process that runs them.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import datasets
 
-from conftest import tiny_bert, tiny_texts, tiny_tokenizer
 from declora import outputs
+from tiny import tiny_bert, tiny_texts, tiny_tokenizer
 
 ROUNDS = 6
 FEW = 4

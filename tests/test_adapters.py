@@ -18,10 +18,10 @@ import torch
 import transformers
 
 import declora
-from conftest import tiny_bert, tiny_llama, tiny_texts, tiny_tokenizer
 from declora.adapters.card import base_name
 from declora.errors import DataError, ModelError
 from resumable import write_adapters
+from tiny import tiny_bert, tiny_llama, tiny_texts, tiny_tokenizer
 
 EIGHT = ["arts", "law", "sea's", 'a "word"', "x|y", "<b>", "naïve", "eight"]
 LORA = {"r": 2, "target_modules": ["query", "value"]}

@@ -6,7 +6,7 @@ from pathlib import Path
 import transformers
 
 import declora
-from conftest import tiny_bert, tiny_texts, tiny_tokenizer
+from tiny import tiny_bert, tiny_texts, tiny_tokenizer
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adapters.md").read_text(encoding="utf-8")
 

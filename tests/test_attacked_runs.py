@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import declora
-from conftest import tiny_bert
 from declora.attacks import ATTACKS
 from declora.errors import TrainingError
+from tiny import tiny_bert
 
 
 @pytest.fixture

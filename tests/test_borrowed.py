@@ -8,9 +8,9 @@ import torch
 import transformers
 
 import declora
-from conftest import tiny_bert, tiny_gpt2, tiny_texts
 from declora import run as runs
 from declora.errors import ModelError, TrainingError
+from tiny import tiny_bert, tiny_gpt2, tiny_texts
 
 
 @pytest.fixture

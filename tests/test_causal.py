@@ -9,7 +9,6 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import WORDS, tiny_gpt2, tiny_llama, tiny_texts
 from declora.data import load
 from declora.errors import DataError, ModelError
 from declora.train.causal import read_corpus
@@ -17,6 +16,7 @@ from declora.train.loss import forward
 from declora.train.packing import best_fit, check_packing, pack_blocks, pack_examples
 from declora.train.segments import write_examples
 from test_train import alone, assert_batched_equals_alone, batched
+from tiny import WORDS, tiny_gpt2, tiny_llama, tiny_texts
 
 CPU = torch.device("cpu")
 MODELS = {"gpt2": (tiny_gpt2, ["c_attn"]), "llama": (tiny_llama, ["q_proj", "down_proj"])}

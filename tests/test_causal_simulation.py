@@ -9,10 +9,10 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import declora
-from conftest import WORDS, tiny_gpt2, tiny_llama, tiny_texts
 from declora.data.files import read_file
 from declora.errors import ConfigError, DataError, ModelError
 from declora.train.exact_match import is_right
+from tiny import WORDS, tiny_gpt2, tiny_llama, tiny_texts
 
 
 def riddles(count, seed):

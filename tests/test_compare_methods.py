@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora import cli
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, TrainingError
@@ -19,6 +18,7 @@ from declora.experiments import comparison, grid
 from declora.experiments.table import cost_table
 from declora.report.tables import MISSING
 from declora.settings import parse_pair
+from tiny import tiny_bert, tiny_texts
 
 ROUNDS = 2
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert
 from declora.codec import CODECS, parse_codec
 from declora.config import SimulationConfig
 from declora.methods.prox import Prox
@@ -15,6 +14,7 @@ from declora.mixer import MIXERS, parse_mixer
 from declora.simulation import configs_of
 from test_own_codec import First
 from test_own_mixer import linear, mixer_of
+from tiny import tiny_bert
 
 WAYS = [lambda thing: pickle.loads(pickle.dumps(thing)), copy.deepcopy, copy.copy]
 

@@ -6,13 +6,13 @@ import torch
 
 import cards
 import federations
-from conftest import tiny_bert
 from declora import cuda, simulate
 from declora.errors import CodecError
 from declora.exchange import StarExchange
 from declora.mail import CardMail, HostMail
 from declora.model import Block, Layout
 from declora.plan import Phase, Plan
+from tiny import tiny_bert
 
 pytestmark = pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:overflow:RuntimeWarning")
 

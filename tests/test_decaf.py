@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora.errors import ConfigError
 from declora.methods import build_method
 from declora.methods.products import refactor
@@ -15,6 +14,7 @@ from declora.plan import Columns, Plan
 from declora.topology import Topology
 from declora.train.optimizer import ClientOptimizer
 from federations import Damaged, federation_of, gossip_of, rows_of
+from tiny import tiny_bert, tiny_texts
 
 CLIENTS = 6
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_gpt2, tiny_texts
 from declora import seeds
 from declora.errors import ConfigError, RunFolderError
 from declora.methods import Step, build_method
@@ -29,6 +28,7 @@ from declora.train.order import PoissonOrder
 from declora.train.passes import Passes
 from declora.train.scored import ScoredHead
 from test_train import tokens_of
+from tiny import tiny_bert, tiny_gpt2, tiny_texts
 
 pytest.importorskip("dp_accounting")
 

@@ -5,7 +5,6 @@ import peft
 import pytest
 import torch
 
-from conftest import tiny_bert, tiny_gpt2
 from declora.metrics import METRICS
 from declora.model import AdapterBank
 from declora.model.frozen import product_rows
@@ -16,6 +15,7 @@ from declora.train.evaluate import Score, evaluate, sample_texts
 from declora.train.scored import ScoredHead
 from declora.train.sharing import Sharing
 from test_train import tokens_of
+from tiny import tiny_bert, tiny_gpt2
 
 KINDS = {
     "classification": (tiny_bert, "SEQ_CLS", ["query"], "accuracy"),

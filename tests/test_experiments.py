@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora import cli
 from declora.config import SimulationConfig
 from declora.data import load
@@ -24,6 +23,7 @@ from declora.experiments.progress import Pace
 from declora.experiments.store import Store
 from declora.prepare import divide, plan_federation
 from declora.report import read_metrics
+from tiny import tiny_bert, tiny_texts
 
 TINY = replace(SCALES["small"], work=((1, 4), (2, 2)), long=(1, 3), skewed=(2, 2))
 CLIENTS = 4

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert
 from declora import testing
+from tiny import tiny_bert
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 EXAMPLES = dict(re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```python\n(.*?)^```", PAGE.read_text(), re.S | re.M))

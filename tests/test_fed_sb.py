@@ -5,13 +5,13 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora.errors import ConfigError
 from declora.methods import Step, build_method
 from declora.model import Layout
 from declora.plan import Plan
 from declora.state import State
 from federations import federation_of
+from tiny import tiny_bert, tiny_texts
 
 D, K, RANK, CLIENTS = 7, 5, 3, 4
 

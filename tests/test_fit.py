@@ -7,12 +7,12 @@ import torch
 import transformers
 
 import declora
-from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
 from declora.errors import ModelError
 from declora.model import load_base
 from declora.model.limits import padding_of, positions
 from declora.train.fit import fit_classifier
 from declora.train.tokens import tokenize
+from tiny import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
 
 SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 ENDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}

@@ -8,7 +8,6 @@ import scipy.sparse as sp
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora.inbox import Inbox
 from declora.methods import Step, build_method
 from declora.mixer import Linear
@@ -17,6 +16,7 @@ from declora.plan import Plan
 from declora.state import State
 from declora.topology import Topology
 from federations import federation_of, gossip_of, rows_of
+from tiny import tiny_bert, tiny_texts
 
 CLIENTS, COLUMNS = 6, 40
 LAYOUT = Layout([Block("x", (COLUMNS,), "A", 0)])

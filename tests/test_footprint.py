@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_gpt2
 from declora.errors import ConfigError
 from declora.train import footprint
 from declora.train.footprint import check_fits
+from tiny import tiny_bert, tiny_gpt2
 
 CPU = torch.device("cpu")
 FITS = {"clients": 10, "columns": 1000, "batch_size": 8, "length": 10.0, "device": CPU}

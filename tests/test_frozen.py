@@ -7,11 +7,11 @@ import torch
 import transformers
 from torch import nn
 
-from conftest import tiny_bert, tiny_gpt2
 from declora.model import frozen
 from declora.model.frozen import FrozenLinear, product_rows
 from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
+from tiny import tiny_bert, tiny_gpt2
 
 pytestmark = pytest.mark.skipif(not frozen._available(), reason="this torch has no oneDNN product for x86-64")
 

@@ -7,13 +7,13 @@ import peft
 import pytest
 import torch
 
-from conftest import tiny_gpt2, tiny_llama
 from declora.model import AdapterBank
 from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.train.exact_match import exact_match, is_right
 from declora.train.generate import greedy
 from test_causal import CHAT_TEMPLATE, chats, corpus, pairs
+from tiny import tiny_gpt2, tiny_llama
 
 CLIENTS, NEW = 3, 8
 

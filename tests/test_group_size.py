@@ -2,8 +2,8 @@
 
 import pytest
 
-from conftest import tiny_bert, tiny_gpt2
 from declora.train.footprint import choose_group_size
+from tiny import tiny_bert, tiny_gpt2
 
 # Of each tiny model: hidden size x layers x 17 values x 4 bytes a token; a language model's logits and their gradient
 # beside that, 2 x 4 bytes x vocabulary.

@@ -10,7 +10,6 @@ import torch
 
 import declora
 from clusters import MemoryCluster, memory_clusters, run_hosts
-from conftest import tiny_bert, tiny_gpt2, tiny_texts, tiny_tokenizer
 from declora import ConfigError, DataError, SimulationConfig
 from declora.cluster import divide, hosts
 from declora.data import load
@@ -21,6 +20,7 @@ from declora.prepare import shareable
 from declora.simulation import configs_of, ready
 from declora.topology import Topology
 from federations import federation_of
+from tiny import tiny_bert, tiny_gpt2, tiny_texts, tiny_tokenizer
 
 NAMES = (("bad", "good"), ("good", "bad"), ("bad", "so-so"), ("so-so", "so-so"))
 """Labels that clients have: none has all, and one has a single one."""

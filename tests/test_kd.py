@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_gpt2, tiny_texts
 from declora.codec import parse_codec
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, DataError
@@ -13,6 +12,7 @@ from declora.methods import build_method
 from declora.methods.kd import distillation
 from declora.prepare import plan_federation, prepare
 from declora.run import Run
+from tiny import tiny_bert, tiny_gpt2, tiny_texts
 
 PUBLIC = tiny_texts(6, seed=2)
 HEADER = 96

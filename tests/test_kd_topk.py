@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import declora
-from conftest import tiny_bert, tiny_gpt2, tiny_texts, tiny_tokenizer
 from declora import outputs
 from declora.codec import IndexedCodec, parse_codec
 from declora.config import SimulationConfig
@@ -15,6 +14,7 @@ from declora.errors import ConfigError, DataError, FrameError
 from declora.methods.top_words import distillation, most_likely, pooled
 from declora.prepare import plan_federation, prepare
 from declora.run import Run
+from tiny import tiny_bert, tiny_gpt2, tiny_texts, tiny_tokenizer
 
 K, V = 4, 64
 HEADER = 96

@@ -7,9 +7,9 @@ import torch
 
 import declora
 import federations
-from conftest import tiny_bert
 from declora.detection import CopyDetector, parse_detector
 from declora.errors import ConfigError
+from tiny import tiny_bert
 
 CLIENTS, COLUMNS, LAZY = 8, 200, [2, 5]
 HONEST = [client for client in range(CLIENTS) if client not in LAZY]

@@ -8,7 +8,6 @@ import peft
 import pytest
 import torch
 
-from conftest import tiny_bert
 from declora import process, seeds
 from declora.errors import TrainingError
 from declora.model import AdapterBank
@@ -21,6 +20,7 @@ from declora.train.local_steps import LocalTrainer
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder
 from test_train import round_of, tokens_of
+from tiny import tiny_bert
 
 CLIENTS, BATCH, ROUNDS = 3, 8, 3
 STEPS = np.array([2, 1, 3])

@@ -6,11 +6,11 @@ import peft
 import pytest
 
 import declora
-from conftest import tiny_bert, tiny_llama, tiny_texts
 from declora.errors import ModelError
 from declora.model import adapter_config, load_base
 from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
+from tiny import tiny_bert, tiny_llama, tiny_texts
 
 
 @pytest.fixture

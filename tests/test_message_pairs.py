@@ -5,12 +5,12 @@ from typing import Any
 import datasets
 import pytest
 
-from conftest import tiny_gpt2
 from declora.data import load
 from declora.errors import ConfigError, DataError
 from declora.train.causal import read_corpus
 from declora.train.segments import write_examples
 from test_causal import CHAT_TEMPLATE, conversation, inputs, targets
+from tiny import tiny_gpt2
 
 ASK, SAY = conversation("w1 w2"), [{"role": "assistant", "content": "w3"}]
 LONG = conversation("w1 w2", "w3", "w4", "w5 w6", "w7", "w8")

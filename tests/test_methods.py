@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert
 from declora.errors import ConfigError
 from declora.methods import METHODS, NAMED, build_method
 from declora.methods.stack import RESERVED
 from declora.model import Block, Layout
 from declora.plan import Columns, Phase, Plan
 from declora.run import Run
+from tiny import tiny_bert
 
 CLIENTS, ROUNDS = 4, 4
 LAYOUT = Layout(

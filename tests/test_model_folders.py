@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, models
 from transformers import dynamic_module_utils
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora.errors import DecloraError, ModelError
 from declora.model import load_base
+from tiny import tiny_bert, tiny_texts
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 

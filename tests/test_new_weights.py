@@ -11,11 +11,11 @@ import torch
 import transformers
 
 import declora
-from conftest import tiny_bert, tiny_llama, tiny_roberta, tiny_texts
 from declora.errors import ModelError
 from declora.model import load_base
 from declora.model.new_weights import saved_with
 from test_train import assert_batched_equals_alone, tokens_of
+from tiny import tiny_bert, tiny_llama, tiny_roberta, tiny_texts
 
 AutoClassifier = transformers.AutoModelForSequenceClassification
 IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}

@@ -12,9 +12,9 @@ import torch
 from matplotlib import pyplot as plt
 
 import declora
-from conftest import tiny_bert, tiny_texts, tiny_tokenizer
 from declora.data.partitions import Partition
 from declora.notebook import facts_html, table_html
+from tiny import tiny_bert, tiny_texts, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 import declora
-from conftest import tiny_bert
 from declora import cli, data, model
 from declora.report import announce
 from federations import federation_of, gossip_of, rows_of
+from tiny import tiny_bert
 
 GUESS, OTHER = "Column 'text' is taken as the text.", "Column 'label' is taken as the label."
 

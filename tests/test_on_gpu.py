@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import DEVICE, tiny_bert, tiny_gpt2, tiny_llama, tiny_texts
+from conftest import DEVICE
 from declora.config import SimulationConfig
 from declora.prepare import prepare
 from declora.run import Run
 from declora.train.evaluate import evaluate
+from tiny import tiny_bert, tiny_gpt2, tiny_llama, tiny_texts
 from tiny_families import tiny_model, together
 
 pytestmark = pytest.mark.gpu

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import declora
-from conftest import tiny_bert, tiny_texts, tiny_tokenizer
 from declora import cli
 from declora.config import SimulationConfig
 from declora.errors import ConfigError
 from declora.experiments import budget, costs
 from declora.experiments.bound import best_rounds, gain, most_steps
+from tiny import tiny_bert, tiny_texts, tiny_tokenizer
 
 PAGE = Path(__file__).parents[1] / "docs" / "plan.md"
 

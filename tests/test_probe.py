@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import tiny_bert
 from declora.errors import TrainingError
 from declora.model import AdapterBank
 from declora.model.owners import RowOwners
@@ -16,6 +15,7 @@ from declora.train.probe import clients_that_fit
 from declora.train.sharing import Sharing
 from test_train import tokens_of
 from test_unpad import lora_of
+from tiny import tiny_bert
 
 FIXED, EACH = 1000, 50
 

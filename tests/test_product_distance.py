@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert
 from declora import cuda, means
 from declora.model.layout import Layout
+from tiny import tiny_bert
 
 SCALINGS = np.array([0.5, 2.0])
 

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 import declora
-from conftest import tiny_bert
 from declora.methods import Step, build_method
 from declora.plan import Columns, Phase, Plan
 from declora.state import State
+from tiny import tiny_bert
 
 CLIENTS, COLUMNS = 3, 12
 

@@ -12,8 +12,8 @@ import torch
 import transformers
 from transformers import BitsAndBytesConfig
 
-import conftest
 import declora
+import tiny
 from declora import cli
 from declora.errors import ConfigError, ModelError
 from declora.model import Storage, load_base
@@ -26,8 +26,7 @@ bitsandbytes = pytest.importorskip("bitsandbytes")
 CPU = torch.device("cpu")
 # Rows of whole blocks: others are read wrongly by bitsandbytes on some CPUs, which declora refuses.
 tiny_bert, tiny_roberta, tiny_gpt2, tiny_llama = (
-    partial(make, width=64)
-    for make in (conftest.tiny_bert, conftest.tiny_roberta, conftest.tiny_gpt2, conftest.tiny_llama)
+    partial(make, width=64) for make in (tiny.tiny_bert, tiny.tiny_roberta, tiny.tiny_gpt2, tiny.tiny_llama)
 )
 # The 16 values of NF4 (Dettmers et al. 2023, arXiv 2305.14314, appendix E).
 NF4 = torch.tensor([
@@ -394,4 +393,4 @@ def test_layers_that_bitsandbytes_reads_wrongly_are_refused(tokenizer, monkeypat
     monkeypatch.setattr(bitsandbytes.functional, "dequantize_4bit", wrong)
     assert four_bit(base_of(tiny_bert(), tokenizer))
     with pytest.raises(ModelError, match=r"layer 'bert.*rows of 32 values .* blocks of 64"):
-        base_of(conftest.tiny_bert(), tokenizer)
+        base_of(tiny.tiny_bert(), tokenizer)

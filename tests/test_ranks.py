@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora.codec import parse_codec
 from declora.errors import ConfigError, ModelError
 from declora.methods import METHODS, Part, Ranks, Stack, build_method
@@ -21,6 +20,7 @@ from declora.state import State
 from declora.topology import Topology
 from declora.wire import Wire
 from federations import federation_of, gossip_of, rows_of
+from tiny import tiny_bert, tiny_texts
 
 RANKS = [1, 4, 2]
 

@@ -5,7 +5,6 @@ import peft
 import pytest
 import torch
 
-from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta
 from declora.model import AdapterBank
 from declora.model.owners import RowOwners
 from declora.model.recompute import Recomputation
@@ -13,6 +12,7 @@ from declora.model.surgery import Surgery
 from declora.model.unpad import Unpadding
 from declora.train.trial import one_step
 from test_train import tokens_of
+from tiny import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta
 
 MODELS = {
     "bert": (tiny_bert, "classification", ["query", "value"]),

@@ -7,10 +7,10 @@ import pytest
 import torch
 from peft import PeftModel
 
-from conftest import tiny_bert
 from declora.model import Layout
 from declora.topology import Topology
 from federations import federation_of, gossip_of, rows_of
+from tiny import tiny_bert
 
 CLIENTS, D, K, RANK = 6, 6, 5, 2
 FULL = K

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 import declora
-from conftest import tiny_bert
 from declora.codec import parse_codec
 from declora.errors import ConfigError
 from declora.pages import _few_classes
 from declora.report import format_bytes
+from tiny import tiny_bert
 
 
 @pytest.fixture

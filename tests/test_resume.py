@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_texts
 from declora import cli, origin
 from declora.errors import ConfigError, RunFolderError
 from declora.recording import Recording
@@ -21,6 +20,7 @@ from declora.report.belongings import new_beside
 from declora.store import manifest
 from declora.topology import Topology
 from resumable import FEW, OBJECTS, ROUNDS, RUNS, SETTINGS, adapters_of, model_of, rounds_of, write_adapters
+from tiny import tiny_texts
 
 
 class Stopped(BaseException):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_gpt2, tiny_texts
 from declora.errors import ConfigError, TrainingError
+from tiny import tiny_bert, tiny_gpt2, tiny_texts
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import torch
 from matplotlib.figure import Figure
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora import cli
 from declora.config import SimulationConfig
 from declora.errors import ConfigError
 from declora.run import Run
+from tiny import tiny_bert, tiny_texts
 
 
 @pytest.fixture

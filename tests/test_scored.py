@@ -6,7 +6,6 @@ import pytest
 import torch
 import transformers
 
-from conftest import tiny_gpt2, tiny_llama
 from declora.model import AdapterBank
 from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
@@ -14,6 +13,7 @@ from declora.train.loss import batch_losses
 from declora.train.scored import ScoredHead
 from declora.train.tokens import Batch
 from test_train import tokens_of
+from tiny import tiny_gpt2, tiny_llama
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from peft import LoraConfig
 
-from conftest import tiny_bert, tiny_texts
 from declora.config import SimulationConfig
 from declora.errors import ConfigError
 from declora.settings import of_run
+from tiny import tiny_bert, tiny_texts
 
 
 def read(folder, **given):

@@ -10,7 +10,6 @@ import torch
 import transformers
 from torch import nn
 
-from conftest import tiny_bert, tiny_gpt2, tiny_texts
 from declora.config import SimulationConfig
 from declora.errors import ModelError
 from declora.model.batched import BatchedLinear, BatchedLora
@@ -19,6 +18,7 @@ from declora.model.row_axes import row_axis
 from declora.prepare import prepare
 from declora.run import Run
 from declora.train.tokens import tokenize
+from tiny import tiny_bert, tiny_gpt2, tiny_texts
 from tiny_families import compare, tiny_model
 
 

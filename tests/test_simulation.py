@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_gpt2, tiny_texts
 from declora import process
 from declora.data import load
 from declora.errors import (
@@ -22,6 +21,7 @@ from declora.errors import (
 )
 from declora.report import read_metrics
 from declora.train.local_steps import LocalTrainer
+from tiny import tiny_bert, tiny_gpt2, tiny_texts
 
 
 @pytest.fixture

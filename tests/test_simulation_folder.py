@@ -14,11 +14,11 @@ import torch
 from safetensors import SafetensorError
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora import cli, outputs, simulation
 from declora.errors import ConfigError, DecloraError, RunFolderError, TrainingError
 from declora.report import RunFolder, read_metrics
 from declora.run import Run
+from tiny import tiny_bert, tiny_texts
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import declora
-from conftest import tiny_bert, tiny_gpt2, tiny_texts
 from declora.config import SimulationConfig
 from declora.prepare import prepare
 from declora.run import Run
 from declora.train.split import split_bytes
+from tiny import tiny_bert, tiny_gpt2, tiny_texts
 
 
 @pytest.mark.parametrize(("model", "work"), [(tiny_bert, {"local_steps": 2}), (tiny_gpt2, {"local_epochs": 1})])

@@ -9,7 +9,6 @@ import torch
 import transformers
 from torch import nn
 
-from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_texts
 from declora.config import SimulationConfig
 from declora.errors import ModelError
 from declora.model.batched import BatchedLora
@@ -17,6 +16,7 @@ from declora.model.owners import RowOwners
 from declora.model.surgery import Surgery
 from declora.prepare import prepare
 from declora.run import Run
+from tiny import tiny_bert, tiny_gpt2, tiny_llama, tiny_texts
 from tiny_families import tiny_model
 
 
@@ -48,7 +48,7 @@ STAGES = {
     "while its state is read": "declora.model.surgery.get_peft_model_state_dict",
     "while layers are exchanged": "declora.model.surgery.BatchedLora",
     "while frozen layers are exchanged": "declora.model.surgery.FrozenLinear.replaces",
-    "while the run is assembled": "declora.run.steps_per_round",
+    "while the run is assembled": "declora.shares.steps_per_round",
     "while passes are tried": "declora.train.trial.forward",
     "after passes were tried": "declora.train.grouping.choose_group_size",
 }

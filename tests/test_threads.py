@@ -13,11 +13,11 @@ import torch
 import transformers
 
 import declora
-from conftest import tiny_bert, tiny_gpt2, tiny_llama
 from declora import process
 from declora.errors import ModelError, TrainingError
 from declora.model.held import held
 from declora.report import house_style
+from tiny import tiny_bert, tiny_gpt2, tiny_llama
 
 CLIENTS = 3
 KINDS = {

@@ -8,7 +8,6 @@ import pytest
 import torch
 import transformers
 
-from conftest import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
 from declora.errors import ModelError
 from declora.methods import build_method
 from declora.model import AdapterBank, Layout
@@ -23,6 +22,7 @@ from declora.train.loss import row_losses
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import ClientOrder, steps_per_round
 from declora.train.tokens import tokenize
+from tiny import tiny_bert, tiny_gpt2, tiny_llama, tiny_roberta, tiny_texts
 
 # SGD where two orders of the same sums are compared: AdamW would blow up the rounding of gradients near 0.
 SGD = {"name": "sgd", "learning_rate": 0.1, "weight_decay": 0.0}

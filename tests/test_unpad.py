@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from conftest import tiny_bert, tiny_gpt2, tiny_roberta
 from declora.metrics import METRICS
 from declora.model import AdapterBank
 from declora.model.frozen import product_rows
@@ -26,6 +25,7 @@ from declora.train.evaluate import evaluate
 from declora.train.packing import best_fit
 from declora.train.sharing import Sharing
 from test_train import CLIENTS, SGD, SIZES, assert_batched_equals_alone, batched, tokens_of
+from tiny import tiny_bert, tiny_gpt2, tiny_roberta
 
 CPU = torch.device("cpu")
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import declora
-from conftest import tiny_bert, tiny_texts
 from declora.errors import ConfigError, TopologyError
 from declora.methods import Part
 from declora.model import Layout
 from declora.state import State
+from tiny import tiny_bert, tiny_texts
 
 SIZES = [4, 40, 10, 26]
 SHARES = torch.tensor(SIZES, dtype=torch.float64) / sum(SIZES)

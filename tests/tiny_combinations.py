@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import datasets
 
-from conftest import tiny_bert, tiny_gpt2, tiny_texts, tiny_tokenizer
 from declora.config import SimulationConfig
 from declora.errors import DecloraError
 from declora.methods import build_method
 from declora.prepare import Material, plan_federation, prepare
 from declora.run import Run
+from tiny import tiny_bert, tiny_gpt2, tiny_texts, tiny_tokenizer
 
 CODECS = ("none", "q4", "q4+choco", "topk:fraction=0.2+ef21", "powersgd+ef")
 MIXERS = ("linear", "clipped", "median", "krum:f=1", "push-sum")

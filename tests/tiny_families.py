@@ -10,13 +10,13 @@ import transformers
 from torch.nn import functional
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from conftest import tiny_texts
 from declora.config import SimulationConfig
 from declora.prepare import prepare
 from declora.run import Outcome, Run
 from declora.train.order import ClientOrder
 from declora.train.sharing import Sharing
 from declora.train.tokens import Tokens
+from tiny import tiny_texts
 
 TASKS = {
     "classification": transformers.AutoModelForSequenceClassification,

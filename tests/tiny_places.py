@@ -7,7 +7,7 @@ from pathlib import Path
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, processors
 
-from conftest import SPECIAL, tiny_bert, tiny_gpt2, tiny_texts
+from tiny import SPECIAL, tiny_bert, tiny_gpt2, tiny_texts
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ENCODERS = ("sentence-transformers/all-MiniLM-L6-v2", "google/bert_uncased_L-2_H-128_A-2")
