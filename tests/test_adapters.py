@@ -97,7 +97,9 @@ def test_each_folder_loads_by_the_code_in_its_card_where_declora_is_not(results,
         "    print(repr((type(names['model']).__name__, names.get('labels'), shown.getvalue())))\n"
         "assert 'declora' not in sys.modules\n"
     )
-    pairs = [part for name in RUNS for part in (str(place / name), snippet(place / name))]
+    codes = {name: snippet(place / name) for name in RUNS}
+    codes["two"] = results["two"].average.loading_code(str(place / "two"))  # as the page of a run has it
+    pairs = [part for name in RUNS for part in (str(place / name), codes[name])]
     # Nothing of this machine's Python path either: the folders and PEFT are all there is.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-W", "ignore", str(runner), *pairs]

@@ -50,7 +50,7 @@ def comparison_page(pictures):
 
 @functools.cache
 def page_of_a_run():
-    usage = 'model = PeftModel.from_pretrained(base, "adapters/average")'
+    usage = 'folder = "adapters/average"'
     summary = make_summary()
     more = {"usual": ["seed"], "baselines": {"largest class": 0.55}, "before": 0.5, "norm": 0.156}
     return run_report(RunSummary(**{**vars(summary), "usage": usage, **more}))
@@ -148,7 +148,7 @@ def test_settings_that_are_as_usual_are_folded_and_the_adapter_can_be_used(run_p
     assert "codec" in changed
     assert "seed" not in changed
     assert "seed" in folded
-    assert "PeftModel.from_pretrained(base, &quot;adapters/average&quot;)" in run_page
+    assert "folder = &quot;adapters/average&quot;" in run_page
     assert "10.0% of the adapters&#x27; norm" in run_page
 
 

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from declora import report
 from declora.config import SimulationConfig
-from declora.model.minilm import MINILM_HUB
 from declora.report import words
 from declora.report.messages import source_name
 from declora.result import Comparison, SimulationResult
@@ -50,7 +49,7 @@ def run_summary(result: SimulationResult, title: str) -> report.RunSummary:
         says=says,
         tables=[("Samples by client and label", _label_counts(result))],
         environment=result.environment,
-        usage=_usage(result),
+        usage=result.average.loading_code("adapters/average"),
         rerun="declora simulate --config config.json",
         usual=[name for name in config if asked.get(name) == usual.get(name)],
         baselines=result.baselines,
@@ -73,19 +72,6 @@ def comparison_title(comparison: Comparison) -> str:
     subjects = dict.fromkeys(f"{_name(own.config.model)} on {_name(own.config.data)}" for own in results)
     clients = max(own.federation.clients for own in results)
     return f"{'; '.join(subjects)}, {clients} client{'s' * (clients != 1)}"
-
-
-def _usage(result: SimulationResult) -> str:
-    """Returns lines that load what the run left; paths are those of its folder."""
-    base = MINILM_HUB if result.config.model == "minilm" else _name(result.config.model)
-    classes = result.partition.counts.shape[1] - 1  # one column is the total
-    auto = "AutoModelForSequenceClassification" if classes else "AutoModelForCausalLM"
-    labels = f", num_labels={classes}" if classes else ""
-    return (
-        f"from peft import PeftModel\nfrom transformers import {auto}\n\n"
-        f'base = {auto}.from_pretrained("{base}"{labels})\n'
-        'model = PeftModel.from_pretrained(base, "adapters/average")  # or adapters/client-0000, ...'
-    )
 
 
 def _label_counts(result: SimulationResult) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from declora import process
 from declora.adapters.about import About
-from declora.adapters.card import base_name
+from declora.adapters.card import base_name, loading_code
 from declora.adapters.folder import save, upload, written_config
 from declora.adapters.prediction import predict
 from declora.errors import ModelError
@@ -111,6 +111,17 @@ class Adapter:
             revision=revision,
             create_pr=create_pr,
         )
+
+    def loading_code(self, folder: str) -> str:
+        """Returns lines of Python that load this adapter where it was saved; they need PEFT and transformers alone.
+
+        Args:
+            folder: What `save_pretrained` was given, or a name on the hub.
+
+        Raises:
+            ModelError: This adapter is of no run.
+        """
+        return "\n".join(loading_code(self._about("say how it loads"), written_config(self.config), ".", folder))
 
     def to_peft(self, base: PreTrainedModel | None = None) -> PeftModel:
         """Returns the adapter as a loaded `PeftModel`, ready to be asked; `merge_and_unload()` makes one model of both.

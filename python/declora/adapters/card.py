@@ -12,7 +12,7 @@ from declora.data.prompts import CHAT
 from declora.model.sources import is_config_file
 from declora.report.tables import markdown_cell
 
-__all__ = ["base_name", "model_card"]
+__all__ = ["base_name", "loading_code", "model_card"]
 
 _CACHED = re.compile(r"models--(.+?)--(.+?)/snapshots/")
 """A path in the cache of the hub."""
@@ -72,7 +72,7 @@ def model_card(about: About, config: LoraConfig, tensors: Iterable[str], *, toke
         _where_base_is(_place(about, config), name, about),
         "",
         "```python",
-        *_snippet(about, config, tokenizer),
+        *loading_code(about, config, tokenizer),
         "```",
         "",
         "Made by declora: LoRA over a graph, without a parameter server (Dec-LoRA, arXiv 2501.15361).",
@@ -124,8 +124,15 @@ def _place(about: About, config: LoraConfig) -> Place:
     return place_of(about.lineage.source) if config.base_model_name_or_path else "nowhere"
 
 
-def _snippet(about: About, config: LoraConfig, tokenizer: str | None) -> list[str]:
-    """Returns lines of Python that load the adapter and ask it something; they need PEFT and transformers alone."""
+def loading_code(about: About, config: LoraConfig, tokenizer: str | None, folder: str = ".") -> list[str]:
+    """Returns lines of Python that load an adapter and ask it something; they need PEFT and transformers alone.
+
+    Args:
+        about: Its run.
+        config: As it is written.
+        tokenizer: Where the tokenizer is, from the folder of the adapter; None where it could not be saved.
+        folder: What the lines call that folder.
+    """
     text = about.lineage.text
     classifies, named = text.task == "classification", _place(about, config) != "nowhere"
     kind = "SequenceClassification" if classifies else "CausalLM"
@@ -134,7 +141,7 @@ def _snippet(about: About, config: LoraConfig, tokenizer: str | None) -> list[st
         f"labels = {dict(enumerate(text.label_names))!r}",
         "numbers = {name: number for number, name in labels.items()}",
     ] * classifies
-    where = 'folder = "."  # this folder, or its name on the hub'
+    where = f'folder = "{folder}"  # {"this folder, " if folder == "." else ""}or its name on the hub'
     if named:
         lines = [
             f"from peft import AutoPeftModelFor{kind}",
