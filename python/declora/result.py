@@ -207,6 +207,7 @@ class SimulationResult:
                 "codec": federation.codec.name,
                 "mixer": str(federation.mixer),
                 "gamma": self.config.gamma or federation.codec.default_gamma,
+                "attackers": None if self.config.attack is None else self.config.attackers,
             }
         return self.config.describe() | ran
 

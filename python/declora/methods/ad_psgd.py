@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from declora import seeds
 from declora.errors import ConfigError
-from declora.methods.combining import Combining
+from declora.methods.combining import Combining, check_one_hears
 from declora.plan import Phase, Plan, edges_of
 
 if TYPE_CHECKING:
@@ -50,30 +50,21 @@ class AdPsgd(Combining):
         """Returns the federation whose clients average with one neighbour at a time.
 
         Raises:
-            ConfigError: A codec that remembers what neighbours have, of whom only one hears anything; edges of one
-                way; clients that count by their samples, which an average of two does not know; attackers; or a mixer.
+            ConfigError: As `check_one_hears`; or a mixer, or clients that count by their samples, which an average of
+                two does not know.
         """
         federation = super().arrange(federation)
+        check_one_hears(
+            self,
+            federation,
+            both_ways="two clients average with each other",
+            trusted="a client hears one other at a time",
+        )
         topology = federation.topology
-        if topology.directed:
-            raise ConfigError(
-                f"topology={topology.name!r} has edges of one way, but with method={self.name!r} two clients average "
-                "with each other. Use an undirected graph, e.g. ring."
-            )
         if topology.law is not None or federation.weighing is not None:
             raise ConfigError(
                 f"weights='samples' has clients count by their samples, but with method={self.name!r} two clients meet "
                 "in the middle. Leave weights out."
-            )
-        if not federation.codec.memory.lossless:
-            raise ConfigError(
-                f"codec={federation.codec.name!r} remembers what all neighbours heard, but with method={self.name!r} "
-                f"one client hears a message. Use a codec without a memory, e.g. codec={federation.codec.plain!r}."
-            )
-        if federation.attack is not None:
-            raise ConfigError(
-                f"attack={str(federation.attack)!r}: with method={self.name!r} a client hears one other at a time, and "
-                "no rule can outvote it. Use method='dec-lora'."
             )
         self._topology, self._seed, self._clock = topology, federation.seed, federation.clock
         self._turns: Turns | None = None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from declora.federation import Federation
     from declora.plan import Plan
 
-__all__ = ["Combining", "check_whole"]
+__all__ = ["Combining", "check_one_hears", "check_whole"]
 
 
 class Combining(Part):
@@ -41,6 +41,36 @@ class Combining(Part):
                 "memory, e.g. codec='q4'."
             )
         return federation
+
+
+def check_one_hears(part: Part, federation: Federation, *, both_ways: str, trusted: str) -> None:
+    """Checks that clients can talk to one neighbour at a time.
+
+    Args:
+        part: Whose rule that is.
+        federation: Who takes part.
+        both_ways: Why edges must go both ways, in words.
+        trusted: Why an attacker cannot be borne, in words.
+
+    Raises:
+        ConfigError: They cannot: edges go one way, a codec remembers what neighbours have, of whom only one hears
+            anything, or somebody lies.
+    """
+    if federation.topology.directed:
+        raise ConfigError(
+            f"topology={federation.topology.name!r} has edges of one way, but with method={part.name!r} {both_ways}. "
+            "Use an undirected graph, e.g. ring."
+        )
+    if not federation.codec.memory.lossless:
+        raise ConfigError(
+            f"codec={federation.codec.name!r} remembers what all neighbours heard, but with method={part.name!r} one "
+            f"client hears a message. Use a codec without a memory, e.g. codec={federation.codec.plain!r}."
+        )
+    if federation.attack is not None:
+        raise ConfigError(
+            f"attack={str(federation.attack)!r}: with method={part.name!r} {trusted}, and no rule can outvote it. Use "
+            "method='dec-lora'."
+        )
 
 
 def check_whole(part: Part, plan: Plan, what: str) -> None:

@@ -11,8 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from declora import seeds
-from declora.errors import ConfigError
-from declora.methods.combining import Combining
+from declora.methods.combining import Combining, check_one_hears
 from declora.mixer import Mixer
 from declora.plan import Phase, Plan, edges_of
 
@@ -47,26 +46,16 @@ class RwLora(Combining):
         """Returns the federation over whose graph the token walks.
 
         Raises:
-            ConfigError: A codec that remembers what neighbours have, of whom only one hears anything; attackers, of
-                whom nobody would take the token; a graph with edges of one way, on which the walk would not be
-                uniform; or a mixer.
+            ConfigError: As `check_one_hears`: on edges of one way the walk would not be uniform, and of an attacker
+                nobody would take the token; or a mixer.
         """
         federation = super().arrange(federation)
-        if federation.topology.directed:
-            raise ConfigError(
-                f"topology={federation.topology.name!r} has edges of one way, but with method={self.name!r} the token "
-                "must be able to go back, to be with each client equally often. Use an undirected graph, e.g. ring."
-            )
-        if not federation.codec.memory.lossless:
-            raise ConfigError(
-                f"codec={federation.codec.name!r} remembers what all neighbours heard, but with method={self.name!r} "
-                f"one client hears a message. Use a codec without a memory, e.g. codec={federation.codec.plain!r}."
-            )
-        if federation.attack is not None:
-            raise ConfigError(
-                f"attack={str(federation.attack)!r}: with method={self.name!r} an attacker that holds the token has "
-                "all there is, and no rule can outvote it. Use method='dec-lora'."
-            )
+        check_one_hears(
+            self,
+            federation,
+            both_ways="the token must be able to go back, to be with each client equally often",
+            trusted="an attacker that holds the token has all there is",
+        )
         self._walk = Walk(federation.topology, federation.seed)
         return federation
 
