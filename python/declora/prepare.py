@@ -19,6 +19,7 @@ from declora.hosts import host_of, reading_of
 from declora.methods import Ranks, Stack, build_method
 from declora.mixer import Linear, Mixer, PushSum, parse_mixer
 from declora.report.messages import say, source_name
+from declora.settings import loading_of
 from declora.topology import Topology, as_schedule, in_order
 
 if TYPE_CHECKING:  # what loads data and models takes seconds to be loaded itself
@@ -109,12 +110,7 @@ def _loaded(config: SimulationConfig, text: "TextData") -> Material:
         task=text.task,
         label_names=text.label_names,
         tokenizer=config.tokenizer,
-        dtype=config.dtype,
-        load_in_4bit=config.load_in_4bit,
-        quantization_config=config.quantization_config,
-        trust_remote_code=config.trust_remote_code,
-        device=config.device,
-        seed=config.seed,
+        **loading_of(config),
     )
     say(f"Tokenizing {len(text.train) + len(text.evaluation):,} texts", config.progress)
     return _tokenized(config, text, base, public)

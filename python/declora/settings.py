@@ -19,6 +19,7 @@ __all__ = [
     "check_places",
     "from_file",
     "load_toml",
+    "loading_of",
     "of_run",
     "parse_overrides",
     "parse_pair",
@@ -108,6 +109,12 @@ def check_places(config: SimulationConfig) -> None:
         raise ConfigError(
             f"topology={shown(config.topology)} is not there. Give the path of a file that is, or a name."
         )
+
+
+def loading_of(config: SimulationConfig) -> dict[str, Any]:
+    """Returns how settings have the base loaded, beside what and where it is, as `model.load_base` takes it."""
+    names = ("dtype", "load_in_4bit", "quantization_config", "trust_remote_code", "device", "seed")
+    return {name: getattr(config, name) for name in names}
 
 
 def of_run(path: str | os.PathLike[str], folder: Path, given: Mapping[str, Any], *, asked: str) -> SimulationConfig:

@@ -24,6 +24,7 @@ from declora.model.layout import Layout
 from declora.model.ranks import at_rank, beyond
 from declora.model.surgery import wrap
 from declora.notebook import facts_html
+from declora.settings import loading_of
 
 __all__ = ["Adapter"]
 
@@ -199,12 +200,7 @@ class Adapter:
             task=text.task,
             label_names=text.label_names,
             tokenizer=about.lineage.tokenizer,
-            dtype=settings.dtype,
-            load_in_4bit=settings.load_in_4bit,
-            quantization_config=settings.quantization_config,
-            trust_remote_code=settings.trust_remote_code,
-            device=settings.device,
-            seed=settings.seed,
+            **loading_of(settings),
         )
 
     def _about(self, what: str) -> About:
