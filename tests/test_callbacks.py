@@ -168,8 +168,16 @@ def test_a_ctrl_c_passes_and_a_mistake_in_on_stop_hides_no_error(tiny_run):
     assert heard.hooks[-1] == "on_stop"
 
 
+def called(**hooks):
+    return type("Mine", (declora.Callback,), hooks)()
+
+
 def hooked(name):
-    return type("Mine", (declora.Callback,), {name: lambda self, *given: None})()
+    return called(**{name: lambda self, *given: None})
+
+
+async def waiting(self, run, record):
+    pass
 
 
 @pytest.mark.parametrize(
@@ -184,6 +192,13 @@ def hooked(name):
             r"'Mine' has a method 'on_evaluate', which is no hook.*Did you mean 'on_evaluation'\?",
         ),
         ([hooked("on_train_end")], r"Did you mean 'on_end'\? Hooks: on_start, on_round, "),
+        (
+            [called(on_end=lambda self, result: None)],
+            r"^callbacks\[0\]='Mine': on_end is called as on_end\(run, result\), but too many positional arguments\.$",
+        ),
+        ([called(on_stop=lambda self, run, error, more: None)], r"on_stop is called as .*missing a required argument"),
+        ([called(on_round=waiting)], r"'Mine': on_round is async, and nobody would wait for it"),
+        ([called(on_round=3)], r"on_round is called as on_round\(run, record\), but 3 is not a callable object"),
     ],
 )
 def test_what_would_never_be_called_is_refused(callbacks, message):
@@ -212,6 +227,13 @@ def test_tensorboard_and_report_to_say_one_thing(settings, named):
     config = SimulationConfig(out="run", **settings)
     assert (config.report_to, config.tensorboard) == (named, "tensorboard" in (named or ()))
     assert SimulationConfig().override(**config.describe()) == config.override(out=config.describe()["out"])
+
+
+def test_tensorboard_without_a_folder_is_refused_by_the_name_that_was_given():
+    with pytest.raises(ConfigError, match=r"^report_to=\['tensorboard'\] needs a run folder"):
+        SimulationConfig().override(report_to="tensorboard")
+    with pytest.raises(ConfigError, match=r"^tensorboard=True needs a run folder"):
+        SimulationConfig(tensorboard=True)
 
 
 def test_a_change_of_one_changes_what_the_other_says():

@@ -48,6 +48,45 @@ def test_a_csv_file_has_edges_or_a_matrix_and_the_names_of_clients(text, here):
     assert "0 is 'zurich', 1 is 'bern', 2 is 'genf'" in topology.notes[0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '\n"source";"target";"weight, km"\n"Smith, A";b;1\nb;c;2\n',
+        'source, target\n"Smith, A", b\nb, "c"\n',
+        ';"Smith, A";b;c\n"Smith, A";0.5;0.5;0\nb;0.5;0;0.5\nc;0;0.5;0.5\n',
+    ],
+)
+def test_what_is_in_quotes_divides_no_fields(text, here):
+    (here / "quoted.csv").write_text(text)
+    topology = Topology.build("quoted.csv", 3)
+    assert topology.names == ("Smith, A", "b", "c")
+    assert edges(topology) == LINE
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_bare_matrix_has_commas_semicolons_or_tabs(mark, here):
+    np.savetxt("bare.csv", HALF, delimiter=mark)
+    np.testing.assert_array_equal(Topology.build("bare.csv", 3).weights(0).toarray(), HALF)
+
+
+def test_a_file_may_be_named_by_a_path(tiny_run, here):
+    (here / "swiss.csv").write_text("source,target\nzurich,bern\nbern,genf\n")
+    assert Topology.build(here / "swiss.csv", 3).names == CITIES
+    assert SimulationConfig(topology=here / "swiss.csv").topology == str(here / "swiss.csv")
+    with pytest.raises(TopologyError, match="is not known"):
+        SimulationConfig(topology=here / "swiss.txt")
+
+
+def test_clients_whose_names_are_alike_or_blank_are_not_called_by_them():
+    with pytest.raises(TopologyError, match="nodes '3' and 3 are both called '3'; give each client a name of its own"):
+        Topology.build(nx.Graph([("a", "3"), ("a", 3)]), 3)
+    for labels in (("x", " ", ""), ("x", "y", " y")):
+        graph = nx.path_graph(3)
+        nx.set_node_attributes(graph, dict(enumerate(labels)), "label")
+        nx.write_graphml(graph, "labels.graphml")
+        assert Topology.build("labels.graphml", 3).names is None
+
+
 def test_edges_by_number_join_the_clients_of_these_numbers(here):
     (here / "line.csv").write_text("source,target,weight\n2,1,0.1\n1,0,0.9\n")
     topology = Topology.build("line.csv", 3)
@@ -100,6 +139,9 @@ def test_matrices_are_read_as_they_are():
         ("g.csv", ",a,a\na,1,0\na,0,1\n", "line 1 has 'a' twice"),
         ("g.csv", ",a,b\na,0.5,0.5\nb,0.5,x\n", "line 3: 'b,0.5,x' is not what line 1 asks for, 'b' and 2 numbers"),
         ("g.csv", ",a,b\na,1,0\nb,0,1\nc,0,0\n", "line 4: .*no more lines"),
+        ("g.csv", ",a,b,c\na,1,0,0\nb,0,1,0\n", "names 3 clients in line 1, but has lines for 2. Add that of 'c'"),
+        ("g.csv", ",a,,c\na,1,0,0\n,0,1,0\nc,0,0,1\n", "line 1 has an empty name"),
+        ("g.csv", "Source,Target,Type\na,b,Undirected\nb,c,Directed\n", "line 3 is a directed edge.*.graphml"),
         ("g.csv", "0.5,0.5\n0.5\n", "topology='g.csv' cannot be read: .*Give a .csv, .graphml, .npy or .npz file"),
         ("g.csv", "1,0,0\n0,1,0\n0,0,1\n", "topology='g.csv': not connected"),
         ("g.csv", 'source,target\n"a,b\n', "topology='g.csv' cannot be read"),
@@ -172,6 +214,8 @@ def test_a_list_of_graphs_or_of_matrices_is_one_a_round():
     np.testing.assert_array_equal(Topology.build(HALF.tolist(), 3).weights(0).toarray(), HALF)
     with pytest.raises(TopologyError, match="'list of 2, matrix 1' is for 2 clients, but clients=3"):
         Topology.build([swap, np.eye(2)], 3)
+    with pytest.raises(TopologyError, match=r"has None, which is no graph or matrix as others in the list"):
+        Topology.build([nx.path_graph(3), None], 3)
 
 
 def test_a_function_gives_a_graph_for_each_round_of_a_run(tiny_run):

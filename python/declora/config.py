@@ -140,7 +140,7 @@ class SimulationConfig:
     labels:[[..], ..], each client's proportions of the labels, which may be an array, too; a list with each client's
     row numbers; or a function of your own, see `declora.Partitioner`; none: natural where the data is such a list, else
     iid."""
-    topology: Annotated[Any, Given(Name(check_spec), TopologyError)] = "ring"
+    topology: Annotated[Any, Given(Name(check_spec, paths=True), TopologyError)] = "ring"
     """Name ("ring", "erdos-renyi:0.5" ...), file (graph.graphml; edges.csv with columns source, target; a mixing matrix
     as csv, npy, npz), `networkx` graph, mixing matrix (numpy, scipy), `declora.Topology`; for graphs that change a list
     of graphs or matrices, a function of (round, clients, generator), or a schedule, see `declora.GraphSchedule`."""
@@ -312,14 +312,18 @@ class SimulationConfig:
             object.__setattr__(self, "local_steps", DEFAULT_LOCAL_STEPS)
         check_client_files(self.data, self.eval_data, self.partition, self.clients)
         self._settle_ranks()
+        self._check_folder()
         self._settle_reports()
         if self.attack is not None:
             parse_attack(self.attack, self.attackers, clients=self.clients, seed=self.seed)
-        for name in ("tensorboard", "ledger", "checkpoint_every"):
-            if getattr(self, name) and self.out is None:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)} needs a run folder to write into. Set out='runs/NAME'."
-                )
+
+    def _check_folder(self) -> None:
+        wanting = [name for name in ("tensorboard", "ledger", "checkpoint_every") if getattr(self, name)]
+        wanting += ["report_to"] * ("tensorboard" in (self.report_to or ()))
+        if wanting and self.out is None:
+            raise ConfigError(
+                f"{wanting[0]}={getattr(self, wanting[0])} needs a run folder to write into. Set out='runs/NAME'."
+            )
 
     def _settle_ranks(self) -> None:
         """Keeps a list of LoRA configurations as one and ranks, of which there must be one for each client."""

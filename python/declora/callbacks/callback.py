@@ -1,6 +1,7 @@
 """The protocol of callbacks: what users' code hears of a run."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,7 @@ _OF_OTHERS = {
 
 
 def check_callback(name: str, value: object) -> None:
-    """Checks that an object is a callback whose hooks there are: one by another name would never be called.
+    """Checks that an object is a callback whose hooks there are, and take what they are called with; calls none.
 
     Args:
         name: Of the setting, with the object's place in it.
@@ -118,6 +119,8 @@ def check_callback(name: str, value: object) -> None:
         raise ConfigError(f"{name}={value.__name__} is a class. Give an object of it, {value.__name__}(...).")
     if not isinstance(value, Callback):
         refuse(name, value, "an object of a class of yours that derives from declora.Callback")
+    for hook in HOOKS:
+        _check_call(f"{name}={spelled(value)!r}", hook, getattr(value, hook))
     for hook in dir(type(value)):
         if hook.startswith("on_") and hook not in HOOKS:
             meant = " or ".join(map(repr, nearest(hook, HOOKS, _OF_OTHERS)))
@@ -126,3 +129,16 @@ def check_callback(name: str, value: object) -> None:
                 f"{name}={spelled(value)!r} has a method {hook!r}, which is no hook and would never be called.{hint} "
                 f"Hooks: {', '.join(HOOKS)}."
             )
+
+
+def _check_call(callback: str, name: str, hook: Callable[..., object]) -> None:
+    """Refuses a hook that would fail in the last round of all, or that nobody would wait for."""
+    if inspect.iscoroutinefunction(hook):
+        raise ConfigError(f"{callback}: {name} is async, and nobody would wait for it. Define it with `def` alone.")
+    wanted = [*inspect.signature(getattr(Callback, name)).parameters][1:]
+    try:
+        inspect.signature(hook).bind(*wanted)
+    except TypeError as error:
+        raise ConfigError(f"{callback}: {name} is called as {name}({', '.join(wanted)}), but {error}.") from None
+    except ValueError:  # one that is not written in Python
+        return

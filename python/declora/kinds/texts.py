@@ -84,14 +84,15 @@ class Name(Text):
 
     Args:
         read: Reads it; what it cannot read, it refuses by an error that names setting, value and fix.
+        paths: Whether a `Path` is taken, as its text.
     """
 
-    def __init__(self, read: Callable[[str], object]) -> None:
-        self._read = read
+    def __init__(self, read: Callable[[str], object], *, paths: bool = False) -> None:
+        self._read, self._paths = read, paths
 
     def check(self, name: str, value: Any) -> Any:
         """Returns the name, which can be read."""
-        text = super().check(name, value)
+        text = super().check(name, str(value) if self._paths and isinstance(value, Path) else value)
         self._read(text)
         return text
 

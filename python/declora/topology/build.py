@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Hashable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -66,6 +67,7 @@ def build_topology(
     law = None if samples is None else law_of(samples, clients)
     name: str = "matrix"
     names = None
+    spec = str(spec) if isinstance(spec, Path) else spec
     if is_file(spec):
         name = os.path.basename(spec)
         spec, names = read_file(os.path.expanduser(spec))

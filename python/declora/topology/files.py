@@ -1,9 +1,10 @@
 """Reads graphs and mixing matrices from files, with the names that their nodes have there."""
 
 import csv
+import re
 import zipfile
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,9 @@ def read_file(path: str) -> "tuple[nx.Graph[Any], None] | tuple[csr_array, tuple
 
 
 def load_matrix(path: str | Path, *, field: str = "topology") -> csr_array:
-    """Returns the matrix in a file: `.npy`, `.npz` (as `scipy.sparse.save_npz` writes it), or else text with commas.
+    """Returns the matrix in a file: `.npy`, `.npz` (as `scipy.sparse.save_npz` writes it), or else text.
+
+    Numbers in text have commas, semicolons or tabs between them.
 
     Args:
         path: Of the file.
@@ -62,7 +65,9 @@ def load_matrix(path: str | Path, *, field: str = "topology") -> csr_array:
             return csr_array(load_npz(path))
         if str(path).endswith(".npy"):
             return csr_array(np.load(path, allow_pickle=False))
-        return csr_array(np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8-sig"))
+        with open(path, encoding="utf-8-sig") as file:
+            separator = _separator(file)
+        return csr_array(np.loadtxt(path, delimiter=separator, ndmin=2, encoding="utf-8-sig"))
 
 
 @contextmanager
@@ -83,7 +88,8 @@ def _graphml(path: str) -> "nx.Graph[Any]":
             raise ValueError(str(error)) from error
     for attribute in ("label", "name"):
         names = dict(graph.nodes(data=attribute))
-        if None not in names.values() and len(set(names.values())) == len(names):
+        texts = {str(name).strip() for name in names.values() if name is not None}
+        if "" not in texts and len(texts) == len(names):
             return nx.relabel_nodes(graph, names)
     return graph
 
@@ -91,14 +97,20 @@ def _graphml(path: str) -> "nx.Graph[Any]":
 def _rows(path: str) -> list[tuple[int, list[str]]]:
     """Returns the lines of a csv file that are not empty, by their numbers; fields without white space around them."""
     with _reading(path), open(path, encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
+        separator = _separator(file)
         file.seek(0)
-        separator = next((mark for mark in ",;\t" if mark in first), ",")
-        reader = csv.reader(file, delimiter=separator, strict=True)
+        reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=True)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     if not rows:
         raise TopologyError(f"topology={path!r} is empty. {_FIX}.")
     return rows
+
+
+def _separator(lines: Iterable[str]) -> str:
+    """Returns what divides fields: the first of comma, semicolon and tab that is outside quotes in the first line."""
+    first = next((line for line in lines if line.strip()), "")
+    bare = re.sub(r'"[^"]*"', "", first)
+    return next((mark for mark in ",;\t" if mark in bare), ",")
 
 
 def _edges(path: str, columns: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> "nx.Graph[Any]":
@@ -113,6 +125,11 @@ def _edges(path: str, columns: Sequence[str], rows: Sequence[tuple[int, list[str
                 f"topology={path!r}, line {line}: {cut(','.join(row), 80)!r} is no edge. Give each line a source and a "
                 f"target, {len(columns)} fields in all."
             )
+        if "type" in columns and row[columns.index("type")].lower() == "directed":
+            raise TopologyError(
+                f"topology={path!r}, line {line} is a directed edge, and edges of a .csv file go both ways. Give a "
+                ".graphml file, or leave the column out."
+            )
         own = {name: row[at] for at, name in enumerate(columns) if name == "weight"}
         graph.add_edge(row[source], row[target], **own)
     if not graph:
@@ -125,6 +142,8 @@ def _named_matrix(path: str, rows: Sequence[tuple[int, list[str]]]) -> tuple[csr
     names = rows[0][1][1:]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise TopologyError(f"topology={path!r}, line 1 has {twice[0]!r} twice. Give each client a name of its own.")
+    if "" in names:
+        raise TopologyError(f"topology={path!r}, line 1 has an empty name. Give each client a name of its own.")
     values = np.empty((len(rows) - 1, len(names)))
     for i, (line, row) in enumerate(rows[1:]):
         if i >= len(names) or row[0] != names[i] or len(row) != 1 + len(names) or not all(map(_is_number, row[1:])):
@@ -134,6 +153,11 @@ def _named_matrix(path: str, rows: Sequence[tuple[int, list[str]]]) -> tuple[csr
                 "Begin the file with source,target for edges, or name rows and columns of a matrix alike."
             )
         values[i] = [float(cell) for cell in row[1:]]
+    if len(values) < len(names):
+        raise TopologyError(
+            f"topology={path!r} names {len(names)} clients in line 1, but has lines for {len(values)}. Add that of "
+            f"{names[len(values)]!r}."
+        )
     nodes = ordered_nodes(names)
     order = [names.index(str(node)) for node in nodes]
     return csr_array(values[np.ix_(order, order)]), tuple(nodes)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
-from declora.errors import TopologyError
+from declora.errors import TopologyError, shown
 from declora.spec import spelled
 
 if TYPE_CHECKING:
@@ -84,11 +84,16 @@ def as_schedule(spec: Any, *, rounds: int | None = None) -> Any:
         rounds: The period of a function that has none of its own, as its attribute `period`.
 
     Raises:
-        TopologyError: It is the class of a schedule, no object; or a function without a period.
+        TopologyError: It is the class of a schedule, no object; or a function without a period;
+            or a list of graphs with something else in it.
     """
     if isinstance(spec, type):
         raise TopologyError(f"topology={spec.__name__} is a class. Give an object of it, {spec.__name__}(...).")
-    if isinstance(spec, list | tuple) and len(spec) and all(map(_is_whole, spec)):
+    if isinstance(spec, list | tuple) and any(map(_is_whole, spec)):
+        if strange := [item for item in spec if not _is_whole(item)]:
+            raise TopologyError(
+                f"topology={shown(spec)} has {shown(strange[0])}, which is no graph or matrix as others in the list."
+            )
         return _Listed(spec)
     if isinstance(spec, GraphSchedule) or not callable(spec):
         return spec

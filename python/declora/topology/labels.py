@@ -24,11 +24,19 @@ def ordered_nodes(graph: "nx.Graph[Any] | Iterable[Hashable]") -> list[Hashable]
     order; otherwise they are in the graph's own.
 
     Raises:
-        TopologyError: Two nodes are the same number.
+        TopologyError: Two nodes are the same number, or have the same name.
     """
     nodes: list[Hashable] = list(graph)
     numbers = [_number(node) for node in nodes]
     if any(number is None for number in numbers):
+        called: dict[str, Hashable] = {}
+        for node in nodes:
+            if (name := " ".join(str(node).split())) in called:
+                raise TopologyError(
+                    f"topology='graph': nodes {shown(called[name])} and {shown(node)} are both called {shown(name)}; "
+                    "give each client a name of its own."
+                )
+            called[name] = node
         return nodes
     by_number: dict[Any, Hashable] = {}
     for number, node in zip(numbers, nodes, strict=True):
