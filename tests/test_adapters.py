@@ -19,7 +19,7 @@ import transformers
 
 import declora
 from declora.adapters.card import base_name
-from declora.errors import DataError, ModelError
+from declora.errors import ConfigError, DataError, ModelError
 from resumable import write_adapters
 from tiny import tiny_bert, tiny_llama, tiny_texts, tiny_tokenizer
 
@@ -200,8 +200,40 @@ def test_pairs_and_tables_are_one_and_what_fits_no_column_is_refused(results):
         adapter.predict([("w1", "w2"), "w1"])
     with pytest.raises(DataError, match=r"texts='w1' is no list"):
         results["two"].average.predict("w1")
+    for nothing in (None, 0, b"w1"):
+        with pytest.raises(DataError, match=r"^texts=.* is no list of texts"):
+            results["two"].average.predict(nothing)
     with pytest.raises(DataError, match=r"texts\[0\]=3 is not a text"):
         results["two"].average.predict([3])
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5, True, "3"])
+def test_numbers_that_count_nothing_are_refused(number, results):
+    for task in ("two", "decoder"):
+        with pytest.raises(ConfigError, match=r"^max_new_tokens=.* must be a whole number of at least 1"):
+            results[task].average.predict(["w1"], max_new_tokens=number)
+    with pytest.raises(ModelError, match=r"^rank=.* must be a whole number from 1 to 2, which the adapter has"):
+        results["two"].average.at_rank(number)
+
+
+def test_an_adapter_has_no_more_components_than_it_has(results):
+    with pytest.raises(ModelError, match=r"^rank=3 must be"):
+        results["two"].average.at_rank(3)
+    assert results["two"].average.at_rank(np.int64(1)).config.r == 1
+
+
+def test_a_prompt_that_has_no_room_is_not_helped_by_a_shorter_answer(results):
+    with pytest.raises(ModelError, match=r"positions of LlamaForCausalLM\. Shorten the prompts\.$"):
+        results["decoder"].average.predict(["w1 " * 80])
+
+
+def test_code_that_loads_a_folder_is_python_whatever_it_is_called(results):
+    for folder in ("a'b\"c\\d", Path("x") / "é ☃"):
+        code = results["two"].average.loading_code(folder)
+        (line,) = [line for line in code.splitlines() if line.startswith("folder = ")]
+        names = {}
+        exec(line, names)
+        assert names["folder"] == str(folder)
 
 
 def test_a_model_that_was_passed_stays_as_it_is_and_its_adapter_loads_over_it(tiny_run, tmp_path):
@@ -230,6 +262,10 @@ def test_a_model_that_was_passed_stays_as_it_is_and_its_adapter_loads_over_it(ti
     torch.testing.assert_close(mine(**inputs).logits, wrapped(**inputs).logits)
     with pytest.raises(ModelError, match=r"has a head for 3 classes, the adapter has 2\. Load it with num_labels=2"):
         adapter.to_peft(tiny_bert(3))
+    with pytest.raises(ModelError, match=r"^base is a str; it must be a loaded model of transformers\.$"):
+        adapter.to_peft("minilm")
+    with pytest.raises(ModelError, match=r"^base is a PeftModel.* Of a PEFT model give base\.unload\(\)\.$"):
+        adapter.to_peft(mine)
 
 
 def test_an_adapter_of_no_run_is_saved_and_says_what_it_cannot(results, tmp_path):

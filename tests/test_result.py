@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import declora
 from declora.codec import parse_codec
@@ -35,6 +36,16 @@ def test_clients_are_numbered_from_0_and_no_other_number_is_one(simulate):
     for index in (-1, 4):
         with pytest.raises(ConfigError, match=rf"client={index} does not exist: this run has clients 0\.\.3"):
             result.client(index)
+    assert torch.equal(result.client(np.int64(1)).row, rows[1])
+    for index in (True, 1.0, None, "1", [0]):
+        with pytest.raises(ConfigError, match=r"^client=.* does not exist: this run has clients 0\.\.3"):
+            result.client(index)
+
+
+def test_a_result_is_a_key_and_equals_itself_alone(simulate):
+    result, other = simulate(rounds=1), simulate(rounds=1)
+    assert {result: 1, other: 2}[result] == 1
+    assert result != other
 
 
 def test_the_facts_are_those_of_the_run(simulate):

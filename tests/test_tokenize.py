@@ -49,3 +49,5 @@ def test_a_text_of_which_the_tokenizer_makes_nothing_is_an_error_that_shows_it(o
     with pytest.raises(DataError, match=r"makes no token of the text '.*, nor of 1 others") as caught:
         tokens_of([("w1",), (blank,), (blank,)], tokenizer, max_length=32)
     assert len(str(caught.value)) < 300
+    with pytest.raises(DataError, match=r"makes no token of the text ' '\. Drop what is empty"):
+        tokens_of([("w1",), (" ",)], tokenizer, max_length=32)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ _OF_MESSAGES = (
 """Settings that mean nothing where clients do not talk."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class SimulationResult:
     """One finished run.
 
@@ -104,14 +105,13 @@ class SimulationResult:
         Raises:
             ConfigError: There is no such client, or it is not here, but at another rank of a cluster.
         """
-        count, site = self.federation.clients, self._outcome.site
-        if isinstance(index, str):
-            names = self.federation.topology.names or ()
+        count, site, names = self.federation.clients, self._outcome.site, self.federation.topology.names
+        if isinstance(index, str) and names:
             if index not in names:
                 raise unknown_name("client", index, names)
             index = names.index(index)
-        if not 0 <= index < count:
-            raise ConfigError(f"client={index} does not exist: this run has clients 0..{count - 1}.")
+        if isinstance(index, bool) or not isinstance(index, int | np.integer) or not 0 <= index < count:
+            raise ConfigError(f"client={index!r} does not exist: this run has clients 0..{count - 1}.")
         if not site.start <= index < site.stop:
             raise ConfigError(
                 f"client={index} is at another rank of the cluster; here are {site.start} to {site.stop - 1}. Ask for "

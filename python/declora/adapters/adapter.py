@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from transformers import PreTrainedModel
@@ -16,7 +17,7 @@ from declora.adapters.about import About
 from declora.adapters.card import base_name, loading_code
 from declora.adapters.folder import save, upload, written_config
 from declora.adapters.prediction import predict
-from declora.errors import ModelError
+from declora.errors import ModelError, shown
 from declora.model import BaseModel, load_base
 from declora.model.checkpoint import class_settings
 from declora.model.held import held
@@ -25,6 +26,7 @@ from declora.model.ranks import at_rank, beyond
 from declora.model.surgery import wrap
 from declora.notebook import facts_html
 from declora.settings import loading_of
+from declora.spec import described
 
 __all__ = ["Adapter"]
 
@@ -44,8 +46,11 @@ class Adapter:
         """Returns the adapter of the first `rank` components of each layer, at the same scale: smaller, in PEFT's form.
 
         Raises:
-            ModelError: Layers have ranks of their own.
+            ModelError: Layers have ranks of their own, or not so many components.
         """
+        most = max(a.shape[0] for _, a in self.layout.pairs)
+        if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or not 1 <= rank <= most:
+            raise ModelError(f"rank={shown(rank)} must be a whole number from 1 to {most}, which the adapter has.")
         kept = ~beyond(self.layout, [rank], self.row.device)[0]
         return replace(self, row=self.row[kept], layout=self.layout.at_rank(rank), config=at_rank(self.config, rank))
 
@@ -113,7 +118,7 @@ class Adapter:
             create_pr=create_pr,
         )
 
-    def loading_code(self, folder: str) -> str:
+    def loading_code(self, folder: str | Path) -> str:
         """Returns lines of Python that load this adapter where it was saved; they need PEFT and transformers alone.
 
         Args:
@@ -122,7 +127,7 @@ class Adapter:
         Raises:
             ModelError: This adapter is of no run.
         """
-        return "\n".join(loading_code(self._about("say how it loads"), written_config(self.config), ".", folder))
+        return "\n".join(loading_code(self._about("say how it loads"), written_config(self.config), ".", str(folder)))
 
     def to_peft(self, base: PreTrainedModel | None = None) -> PeftModel:
         """Returns the adapter as a loaded `PeftModel`, ready to be asked; `merge_and_unload()` makes one model of both.
@@ -133,8 +138,11 @@ class Adapter:
                 object stays as it is.
 
         Raises:
-            ModelError: The base cannot be loaded again, or is one for other classes.
+            ModelError: The base cannot be loaded again, or is no model of transformers, or one for other classes.
         """
+        if base is not None and not isinstance(base, PreTrainedModel):
+            unwrapped = " Of a PEFT model give base.unload()." if isinstance(base, PeftModel) else ""
+            raise ModelError(f"base is {described(base)}; it must be a loaded model of transformers.{unwrapped}")
         with process.usual_torch():
             return self._over(self._own_base("find its base").model if base is None else base)
 
@@ -167,6 +175,7 @@ class Adapter:
             max_new_tokens: Of each answer; None: as in the run, 64 where it generated none.
 
         Raises:
+            ConfigError: `max_new_tokens` is no whole number of at least 1.
             DataError: Something in `texts` does not fit the columns.
             ModelError: The base cannot be loaded again, or has no room for a text and its answer.
         """

@@ -141,7 +141,8 @@ def loading_code(about: About, config: LoraConfig, tokenizer: str | None, folder
         f"labels = {dict(enumerate(text.label_names))!r}",
         "numbers = {name: number for number, name in labels.items()}",
     ] * classifies
-    where = f'folder = "{folder}"  # {"this folder, " if folder == "." else ""}or its name on the hub'
+    here = "this folder, " if folder == "." else ""
+    where = f"folder = {json.dumps(folder, ensure_ascii=False)}  # {here}or its name on the hub"
     if named:
         lines = [
             f"from peft import AutoPeftModelFor{kind}",

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from declora import process
 from declora.adapters.about import NEW_TOKENS, About
 from declora.data.prompts import CHAT
-from declora.errors import DataError, shown
+from declora.errors import DataError, refuse, shown
 from declora.model import AdapterBank, BaseModel
 from declora.model.limits import check_vocabulary, padding_of, positions
 from declora.model.owners import RowOwners
@@ -52,9 +52,14 @@ def predict(
         max_new_tokens: Of each answer; None: as in the run, or a default.
 
     Raises:
+        ConfigError: `max_new_tokens` is no whole number of at least 1.
         DataError: Something in `texts` does not fit the columns.
         ModelError: The base has no room for a text.
     """
+    if max_new_tokens is not None:
+        asked = max_new_tokens
+        if isinstance(asked, bool) or not isinstance(asked, int | np.integer) or asked < 1:
+            refuse("max_new_tokens", asked, "a whole number of at least 1")
     text = about.lineage.text
     rows = _rows(texts, text.text_columns, chat=text.chat)
     if not rows:
@@ -79,7 +84,7 @@ def predict(
 
 def _rows(texts: Sequence[Any], columns: Sequence[str], *, chat: bool) -> dict[str, list[Any]]:
     """Returns what is given for each column."""
-    if isinstance(texts, str | Mapping):
+    if isinstance(texts, str | bytes | Mapping) or not hasattr(texts, "__iter__"):
         raise DataError(f"texts={shown(texts)} is no list of texts. Give one: [...].")
     rows = [_row(number, given, columns, chat=chat) for number, given in enumerate(texts)]
     return {name: [row[name] for row in rows] for name in columns} if rows else {}

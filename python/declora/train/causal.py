@@ -124,7 +124,9 @@ def check_answers(model: PreTrainedModel, questions: Questions) -> None:
     places = positions(model)
     longest = max((len(prompt) for prompt in questions.prompts), default=0)
     if places is not None and longest + questions.max_new_tokens > places:
+        room = places - longest
+        fix = f"Set max_new_tokens={room} or less." if room > 0 else "Shorten the prompts."
         raise ModelError(
             f"max_new_tokens={questions.max_new_tokens} after a prompt of {longest} tokens is more than the "
-            f"{places} positions of {type(model).__name__}. Set max_new_tokens={max(0, places - longest)} or less."
+            f"{places} positions of {type(model).__name__}. {fix}"
         )

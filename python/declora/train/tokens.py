@@ -172,9 +172,10 @@ def tokenize(
         labels = unknown if label_column is None else np.asarray(data[label_column], dtype=np.int64)
         if (bare := np.flatnonzero(np.diff(starts) <= special)).size:
             text = " ".join(column[bare[0]] for column in columns)
+            others = f", nor of {bare.size - 1} others" * (bare.size > 1)
             raise DataError(
-                f"The tokenizer makes no token of the text {shown(text)}, nor of {bare.size - 1} others. Drop these "
-                "rows, or use the model's own tokenizer."
+                f"The tokenizer makes no token of the text {shown(text)}{others}. Drop what is empty, or use the "
+                "model's own tokenizer."
             )
     else:
         scored = np.ones(starts[-1], dtype=np.bool_)
