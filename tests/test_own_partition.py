@@ -67,7 +67,7 @@ def test_whole_numbers_that_are_proportions_stay_those():
         ([[0, 1], [3], [2, 3]], r"gives row 3 to client 1 and to client 2"),
         ([[True] * 12, [1], [2]], "client 0: the rows are bool .*numpy.flatnonzero"),
         ([[0.5, 0.5], [1, 0]], "label proportions of shape"),
-        ([[0], [0.5], [1]], "label proportions of shape"),
+        ([[0], [0.5], [1]], r"label proportions of shape.*or each client's rows as a list of whole numbers"),
     ],
 )
 def test_lists_that_are_no_partition_are_refused(given, message):

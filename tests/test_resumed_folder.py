@@ -111,7 +111,9 @@ def test_a_stopped_run_that_was_to_replace_another_is_found_and_takes_its_place_
 
 def test_who_begins_a_run_where_one_can_go_on_is_told_so(tmp_path):
     stop(tmp_path / "run", 3)
-    with pytest.raises(RunFolderError, match=r"holds a run\. Go on with it: declora resume .*run\. Replace it with --"):
+    with pytest.raises(
+        RunFolderError, match=r"holds a run\. Go on with it: declora resume .*run\. Replace it with overwrite=True"
+    ):
         RunFolder(tmp_path / "run")
 
 

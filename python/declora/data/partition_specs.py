@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["divide", "parse_partition"]
 
+_WANTED = "Give a clients x classes array of numbers, or each client's rows as a list of whole numbers."
 _TOLERANCE = 1e-6  # of the sum of a row of label proportions, so that thirds may be written with six digits
 
 
@@ -108,11 +109,11 @@ def _from_array(request: _Request, given: Any) -> schemes.Shards:
     try:
         proportions = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
-        request.fail("neither a known name nor label proportions. Give a name or a clients x classes array of numbers.")
+        request.fail(f"neither a known name nor label proportions nor rows. {_WANTED}")
     if proportions.shape != shape:
         request.fail(
             f"label proportions of shape {proportions.shape} do not fit {shape[0]} clients x {shape[1]} "
-            f"classes {list(names)}. Give one row per client."
+            f"classes {list(names)}. {_WANTED}"
         )
     for client, row in enumerate(proportions):
         if not np.all((row >= 0) & (row <= 1)) or abs(row.sum() - 1) > _TOLERANCE:

@@ -37,7 +37,9 @@ def check_path(path: str | os.PathLike[str], *, overwrite: bool) -> None:
                 if (Belongings.read(place) or Belongings()).run is None
                 else f"Go on with it: declora resume {path}. "
             )
-            raise RunFolderError(f"{field} holds a run. {resume}Replace it with --overwrite, or use another path.")
+            raise RunFolderError(
+                f"{field} holds a run. {resume}Replace it with overwrite=True (--overwrite), or use another path."
+            )
         for beside in (new_beside(place), old_beside(place)):
             foreign += [f"../{beside.name}/{name}" for name in (find_foreign(beside) if beside.exists() else [])]
         if foreign:
