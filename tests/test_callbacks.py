@@ -83,6 +83,16 @@ def test_a_callback_hears_of_the_start_of_each_round_evaluation_and_checkpoint_a
     assert json.loads((tmp_path / "run" / "config.json").read_text())["callbacks"] == [f"<{heard}>"]
 
 
+def test_what_a_callback_does_to_settings_is_nobody_elses(tiny_run):
+    class Spoils(declora.Callback):
+        def on_start(self, run):
+            run.settings["clients"] = 99
+
+    heard = Heard()
+    tiny_run(rounds=1, callbacks=[Spoils(), heard])
+    assert heard.notes[0] == ("on_start", "dec-lora", (0, 1, 4))
+
+
 def test_the_callbacks_of_a_comparison_know_which_run_it_is_and_lose_none_that_had_finished(tiny_run):
     shared, own = Heard(), Heard()
     runs = {"a": {"method": "local"}, "b": {"callbacks": [own]}}

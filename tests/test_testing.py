@@ -178,12 +178,28 @@ def test_what_is_no_codec_is_refused():
         ({"decode": lambda self, payload, n: [0.0] * n}, r"decode gives a list; it must give an array, float32 \[1\]"),
         ({"decode": lambda self, payload, n: np.zeros(n)}, r"decode gives float64 \[1\]; it must"),
         ({"payload_bytes": lambda self, n: None}, r"payload_bytes\(1\) gives None; it must give a number"),
+        ({"payload_bytes": 4}, r"payload_bytes is called as payload_bytes\(n\), but it is a int\.$"),
         ({"error_bound": lambda self, n: "1"}, r"error_bound\(\d+\) gives '1'; it must give a number"),
     ],
 )
 def test_a_method_that_is_none_of_a_codec_is_named(methods, message):
     with pytest.raises(ConfigError, match=message):
         testing.check_codec(type("Mine", (Rounded,), methods)(False))
+
+
+@pytest.mark.parametrize("bound", [-2.0, np.nan])
+def test_a_bound_that_no_error_can_have_is_found(bound):
+    mine = type("Mine", (Rounded,), {"error_bound": lambda self, n: bound})(False)
+    assert f"the stated bound {bound:.3g} is none" in testing.check_codec(mine, draws=2).failures
+
+
+def test_the_kit_gives_numbers_that_cannot_be_changed_as_a_run_does():
+    def encode(self, x, **draws):
+        x *= 2
+        return b""
+
+    with pytest.raises(ValueError, match="read-only"):
+        testing.check_codec(type("Mine", (Rounded,), {"encode": encode})(False))
 
 
 @pytest.mark.parametrize("draws", [-1, 0, 1, 2**32, 2.5, "64", None, True])

@@ -38,8 +38,9 @@ class Callback:
     """What hears of a run while it goes on: derive from it and define some hooks, each of which does nothing by itself.
 
     Objects go to `simulate(callbacks=[...])`, and hear of every run of a comparison, one after the other. In a cluster
-    those of rank 0 do. A hook gets copies: nothing that it does to them changes the run. One that raises an exception
-    stops the run after the round that it was called in, with a `CallbackError`; a hook is never called again after it.
+    those of rank 0 do. A hook gets copies, and `on_end` the result itself: nothing that it does to copies changes the
+    run. One that raises an exception stops the run after the round that it was called in, with a `CallbackError`; a
+    hook is never called again after it.
     """
 
     def on_start(self, run: RunFacts) -> None:

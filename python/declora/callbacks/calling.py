@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Calling:
     @property
     def _facts(self) -> RunFacts:
         assert self._run is not None, "a run tells that it begins before all else"
-        return self._run
+        return replace(self._run, settings=dict(self._run.settings))  # nobody else's
 
     def _call(self, callback: Callback, hook: str, when: str, *given: Any) -> None:
         try:

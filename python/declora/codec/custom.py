@@ -89,9 +89,14 @@ def check_calls(codec: object, name: str) -> None:
         ConfigError: One does not: without seed, say, it would draw what nobody could draw again.
     """
     for method, form, given, named in _CALLS:
+        called = getattr(codec, method, None)
+        if called is None:
+            continue
+        if not callable(called):
+            raise ConfigError(f"codec={name}: {method} is called as {form}, but it is {described(called)}.")
         try:
-            signature = inspect.signature(getattr(codec, method))
-        except (AttributeError, TypeError, ValueError):  # it has none, or one that is not written in Python
+            signature = inspect.signature(called)
+        except (TypeError, ValueError):  # one that is not written in Python
             continue
         try:
             signature.bind(*given, **named)
