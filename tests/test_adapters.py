@@ -216,10 +216,11 @@ def test_numbers_that_count_nothing_are_refused(number, results):
         results["two"].average.at_rank(number)
 
 
-def test_an_adapter_has_no_more_components_than_it_has(results):
+def test_an_adapter_has_no_more_components_than_it_has(results, tmp_path):
     with pytest.raises(ModelError, match=r"^rank=3 must be"):
         results["two"].average.at_rank(3)
-    assert results["two"].average.at_rank(np.int64(1)).config.r == 1
+    folder = results["two"].average.at_rank(np.int64(1)).save_pretrained(tmp_path / "one")
+    assert json.loads((folder / "adapter_config.json").read_text())["r"] == 1
 
 
 def test_a_prompt_that_has_no_room_is_not_helped_by_a_shorter_answer(results):
@@ -262,6 +263,12 @@ def test_a_model_that_was_passed_stays_as_it_is_and_its_adapter_loads_over_it(ti
     torch.testing.assert_close(mine(**inputs).logits, wrapped(**inputs).logits)
     with pytest.raises(ModelError, match=r"has a head for 3 classes, the adapter has 2\. Load it with num_labels=2"):
         adapter.to_peft(tiny_bert(3))
+    wide = tiny_bert(2, width=64)
+    with pytest.raises(
+        ModelError, match=r"^the adapter does not fit base=BertForSequenceClassification: .*size mismatch"
+    ):
+        adapter.to_peft(wide)
+    assert not [name for name, _ in wide.named_modules() if "lora" in name]
     with pytest.raises(ModelError, match=r"^base is a str; it must be a loaded model of transformers\.$"):
         adapter.to_peft("minilm")
     with pytest.raises(ModelError, match=r"^base is a PeftModel.* Of a PEFT model give base\.unload\(\)\.$"):

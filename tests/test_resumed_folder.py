@@ -9,6 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+import declora
 from declora.errors import RunFolderError
 from declora.report import Earlier, RunFolder, RunLog
 from declora.report.belongings import MARKER, new_beside
@@ -129,6 +130,14 @@ def test_where_there_is_no_run_none_is_taken_up_and_nothing_made(tmp_path, make)
     with pytest.raises(RunFolderError, match=r"path='.*run' holds no run\. Name the folder that `out` named\."):
         RunFolder(tmp_path / "run", resume=True)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("path", [None, 0])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(RunFolderError, match=rf"^path={path} is no path\. Name the folder of a run\.$"):
+        declora.resume(path)
+    with pytest.raises(RunFolderError, match=rf"^path={path} is no path"):
+        declora.verify(path)
 
 
 def test_checkpoints_are_the_runs_own_and_go_with_it(tmp_path):

@@ -17,7 +17,7 @@ from declora.adapters.about import About
 from declora.adapters.card import base_name, loading_code
 from declora.adapters.folder import save, upload, written_config
 from declora.adapters.prediction import predict
-from declora.errors import ModelError, shown
+from declora.errors import ModelError, cut, shown
 from declora.model import BaseModel, load_base
 from declora.model.checkpoint import class_settings
 from declora.model.held import held
@@ -51,6 +51,7 @@ class Adapter:
         most = max(a.shape[0] for _, a in self.layout.pairs)
         if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or not 1 <= rank <= most:
             raise ModelError(f"rank={shown(rank)} must be a whole number from 1 to {most}, which the adapter has.")
+        rank = int(rank)  # which PEFT writes
         kept = ~beyond(self.layout, [rank], self.row.device)[0]
         return replace(self, row=self.row[kept], layout=self.layout.at_rank(rank), config=at_rank(self.config, rank))
 
@@ -138,7 +139,8 @@ class Adapter:
                 object stays as it is.
 
         Raises:
-            ModelError: The base cannot be loaded again, or is no model of transformers, or one for other classes.
+            ModelError: The base cannot be loaded again, or is no model of transformers, or one of other shapes or
+                classes.
         """
         if base is not None and not isinstance(base, PreTrainedModel):
             unwrapped = " Of a PEFT model give base.unload()." if isinstance(base, PeftModel) else ""
@@ -156,7 +158,13 @@ class Adapter:
             )
         model = wrap(base, config, 0)
         model.peft_config["default"].base_model_name_or_path = config.base_model_name_or_path
-        set_peft_model_state_dict(model, self.state_dict())
+        try:
+            set_peft_model_state_dict(model, self.state_dict())
+        except RuntimeError as error:
+            model.unload()
+            raise ModelError(
+                f"the adapter does not fit base={type(base).__name__}: {cut(error)}. Give one of the run's shapes."
+            ) from error
         return model.eval()
 
     def predict(

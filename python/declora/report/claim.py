@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from declora.errors import RunFolderError
+from declora.errors import RunFolderError, shown
 from declora.report.belongings import Belongings, find_foreign, new_beside, old_beside, place_of, remove_run
 from declora.report.folder_errors import listed, out_field, reporting
 from declora.report.lock import FolderLock
@@ -59,6 +59,8 @@ def find_run(path: str | os.PathLike[str], *, unfinished: bool = False) -> Path:
     Raises:
         RunFolderError: there is none.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise RunFolderError(f"path={shown(path)} is no path. Name the folder of a run.")
     field = f"path={os.fspath(path)!r}"
     with reporting(field, " cannot be read", "Name the folder of a run"):
         place = Path(os.path.realpath(path))
