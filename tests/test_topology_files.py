@@ -17,6 +17,7 @@ from declora.experiments.contents import Contents
 from declora.experiments.plan import files_of
 from declora.prepare import plan_federation
 from declora.topology import Topology
+from declora.topology.files import load_matrix
 from graphs import edges
 
 CITIES = ("zurich", "bern", "genf")
@@ -66,6 +67,9 @@ def test_what_is_in_quotes_divides_no_fields(text, here):
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_a_bare_matrix_has_commas_semicolons_or_tabs(mark, here):
     np.savetxt("bare.csv", HALF, delimiter=mark)
+    comment = "# rows; columns, and so on\n"
+    (here / "clock.txt").write_text(comment + (here / "bare.csv").read_text())
+    np.testing.assert_array_equal(load_matrix("clock.txt").toarray(), HALF)
     np.testing.assert_array_equal(Topology.build("bare.csv", 3).weights(0).toarray(), HALF)
 
 

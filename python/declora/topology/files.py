@@ -107,8 +107,11 @@ def _rows(path: str) -> list[tuple[int, list[str]]]:
 
 
 def _separator(lines: Iterable[str]) -> str:
-    """Returns what divides fields: the first of comma, semicolon and tab that is outside quotes in the first line."""
-    first = next((line for line in lines if line.strip()), "")
+    """Returns what divides fields: the first of comma, semicolon and tab that is outside quotes in the first line.
+
+    Neither an empty line nor a comment, which NumPy allows, is that.
+    """
+    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
     bare = re.sub(r'"[^"]*"', "", first)
     return next((mark for mark in ",;\t" if mark in bare), ",")
 
