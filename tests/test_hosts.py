@@ -11,6 +11,7 @@ import torch
 import declora
 from clusters import MemoryCluster, memory_clusters, run_hosts, together
 from declora import ConfigError, DataError, SimulationConfig
+from declora.cli.notes import next_steps
 from declora.cluster import Cluster, divide, hosts
 from declora.data import load
 from declora.data.client_files import ClientFiles, client_files, names_files
@@ -305,6 +306,12 @@ def test_files_of_clients_are_read_as_a_list_of_them(kind, tmp_path):
 def test_ranks_have_the_same_clients_before_anything_is_computed_as_after():
     assert [(site.start, site.stop) for site in hosts(11, 3, group_size=None)] == [(0, 3), (3, 6), (6, 11)]
     assert hosts(12, 3, group_size=2) == divide(12, 3, group_size=2)
+
+
+def test_a_run_whose_data_is_on_other_hosts_is_not_said_to_be_compared_with_pooled_data():
+    assert "centralized" in next_steps("runs/a", several=False)
+    assert "centralized" not in (said := next_steps("runs/a", several=False, apart=True))
+    assert said == next_steps("runs/a", several=False).partition("\nBeside:")[0]
 
 
 def test_groups_of_clients_are_as_large_as_the_hosts_let_them_be():

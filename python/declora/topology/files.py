@@ -134,6 +134,11 @@ def _named_matrix(path: str, rows: Sequence[tuple[int, list[str]]]) -> tuple[csr
                 "Begin the file with source,target for edges, or name rows and columns of a matrix alike."
             )
         values[i] = [float(cell) for cell in row[1:]]
+    if len(rows) - 1 < len(names) or not names:
+        raise TopologyError(
+            f"topology={path!r} names {len(names)} clients in line 1, and has {len(rows) - 1} rows. Begin the file "
+            "with source,target for edges, or give a matrix a row of each client."
+        )
     nodes = ordered_nodes(names)
     order = [names.index(str(node)) for node in nodes]
     return csr_array(values[np.ix_(order, order)]), tuple(nodes)
