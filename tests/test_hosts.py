@@ -9,13 +9,15 @@ import pytest
 import torch
 
 import declora
-from clusters import MemoryCluster, memory_clusters, run_hosts
+from clusters import MemoryCluster, memory_clusters, run_hosts, together
 from declora import ConfigError, DataError, SimulationConfig
-from declora.cluster import divide, hosts
+from declora.cli.notes import next_steps
+from declora.cluster import Cluster, divide, hosts
 from declora.data import load
 from declora.data.client_files import ClientFiles, client_files, names_files
 from declora.data.partitions import kept_apart
 from declora.gathering import Beginning, Ranks
+from declora.hosts import Host
 from declora.prepare import shareable
 from declora.simulation import configs_of, ready
 from declora.topology import Topology
@@ -175,6 +177,7 @@ def test_a_file_that_is_missing_ends_all_ranks_with_its_client_and_path(places):
         ([("x", ""), ("y", "bad")], "the label in column 'label' of row 0"),
         ([], "has no rows"),
         ([(f"{SECRET} {i}", f"{SECRET} label {i}") for i in range(30)], "look like texts to learn, not like classes"),
+        ([(f"{SECRET} {i}", f"{SECRET} label {i}") for i in range(2)], "Other hosts would be told each of them"),
     ],
 )
 def test_a_file_that_is_broken_ends_all_ranks_and_others_see_nothing_of_it(places, rows, own):
@@ -210,6 +213,28 @@ def test_evaluation_data_and_settings_of_data_must_be_the_same(places):
     assert said[0].startswith("max_length: 16 at rank 0, but 12 at rank 1.")
 
 
+@pytest.mark.parametrize("apart", [0, 1])
+def test_a_file_of_each_client_at_one_rank_and_data_of_all_at_another_is_said_at_both(apart):
+    clusters, raised = memory_clusters(2), [None, None]
+
+    def begin(rank):
+        try:
+            if rank == apart:
+                config = SimulationConfig(data="{client}.csv", eval_data="x.csv", clients=2)
+                Host(clusters[rank], client_files(config.data, 2), config).tell(None)
+            else:
+                Cluster.least(clusters[rank], 1)
+        except ConfigError as error:
+            raised[rank] = error
+
+    together(begin, 2)
+    said = ended(raised)
+    assert said[0] == said[1]
+    assert said[0].startswith(
+        f"data names a file of each client at rank {apart}, but data for all clients at rank {1 - apart}. Set it to "
+    )
+
+
 def test_what_needs_all_data_in_one_place_is_refused(places):
     said = ended(
         run_hosts([settings(places, f"host{rank}", method="centralized", weights=None) for rank in range(2)])[1]
@@ -225,6 +250,11 @@ def test_what_needs_all_data_in_one_place_is_refused(places):
         ({"eval_data": None}, "no rows of it can be held out for all. Set eval_data"),
         ({"eval_data": "held-out"}, "no rows of it can be held out for all. Set eval_data"),
         ({"eval_data": "{client}/validation.csv"}, "all are evaluated on the same"),
+        ({"data": "{clients}/train.csv"}, r"^data='\{clients\}/train.csv' has \{clients\}, which stands for nothing"),
+        (
+            {"data": "{client}/{Client:>3}.csv"},
+            r"has \{Client:>3\}, which stands for nothing. Write .* \{client:03\} for",
+        ),
         ({"data": {"a": "a.csv", "b": "b.csv"}}, "data names files of 2 clients, but clients=4. Set clients=2."),
     ],
 )
@@ -276,6 +306,12 @@ def test_files_of_clients_are_read_as_a_list_of_them(kind, tmp_path):
 def test_ranks_have_the_same_clients_before_anything_is_computed_as_after():
     assert [(site.start, site.stop) for site in hosts(11, 3, group_size=None)] == [(0, 3), (3, 6), (6, 11)]
     assert hosts(12, 3, group_size=2) == divide(12, 3, group_size=2)
+
+
+def test_a_run_whose_data_is_on_other_hosts_is_not_said_to_be_compared_with_pooled_data():
+    assert "centralized" in next_steps("runs/a", several=False)
+    assert "centralized" not in (said := next_steps("runs/a", several=False, apart=True))
+    assert said == next_steps("runs/a", several=False).partition("\nBeside:")[0]
 
 
 def test_groups_of_clients_are_as_large_as_the_hosts_let_them_be():

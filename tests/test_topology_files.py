@@ -142,6 +142,8 @@ def test_matrices_are_read_as_they_are():
         ("g.csv", "a,b\nb,c\n", "line 2: 'b,c' is not what line 1 asks for.*Begin the file with source,target"),
         ("g.csv", ",a,a\na,1,0\na,0,1\n", "line 1 has 'a' twice"),
         ("g.csv", ",a,b\na,0.5,0.5\nb,0.5,x\n", "line 3: 'b,0.5,x' is not what line 1 asks for, 'b' and 2 numbers"),
+        ("g.csv", ",a,b\na,0.5,0.5\n", "names 2 clients in line 1, but has lines for 1. Add that of 'b'"),
+        ("g.csv", "x\n", "names no clients in line 1. Begin the file with source,target"),
         ("g.csv", ",a,b\na,1,0\nb,0,1\nc,0,0\n", "line 4: .*no more lines"),
         ("g.csv", ",a,b,c\na,1,0,0\nb,0,1,0\n", "names 3 clients in line 1, but has lines for 2. Add that of 'c'"),
         ("g.csv", ",a,,c\na,1,0,0\n,0,1,0\nc,0,0,1\n", "line 1 has an empty name"),

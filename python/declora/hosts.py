@@ -47,10 +47,10 @@ class Host:
 
         Raises:
             DataError: A rank has failed; names it, its host, and the client and file where it is that.
-            ConfigError: A rank is lost.
+            ConfigError: A rank is lost, or has all data.
         """
         self._heard = True  # of a failure that all hear of nobody is told
-        said = self._cluster.share({"told": fact})
+        said = self._cluster.share({"told": fact}, apart=True)
         if failed := [one["failed"] for one in said if "failed" in one]:
             raise DataError(" ".join(failed))
         self._heard = False
@@ -65,7 +65,7 @@ class Host:
             if not self._heard:
                 self._heard = True
                 with suppress(ConfigError):  # of a rank that has ended itself
-                    self._cluster.share({"failed": self._about(error)})
+                    self._cluster.share({"failed": self._about(error)}, apart=True)
             raise
 
     def _about(self, error: DecloraError) -> str:

@@ -45,20 +45,20 @@ def notes_on_stderr(options: argparse.Namespace) -> Iterator[None]:
         log.setLevel(level)
 
 
-def next_steps(out: str | None, *, several: bool) -> str:
+def next_steps(out: str | None, *, several: bool, apart: bool = False) -> str:
     """Returns what to look at and to do after a run.
 
     Args:
         out: Its folder.
         several: Whether it is that of a comparison.
+        apart: Whether clients' data is on other hosts, so that none can be held against what needs it in one place.
     """
     if out is None:
         return "Nothing was kept. With --out runs/NAME there are adapters, tables and a report."
     if several:
         return f"Report: {out}/report.html"
+    found = f'Report: {out}/report.html\nLoad:   PeftModel.from_pretrained(base, "{out}/adapters/average")'
+    if apart:
+        return found
     again = ["declora", "simulate", "--config", f"{out}/config.json", "--out", f"{out}-compared"]
-    return (
-        f"Report: {out}/report.html\n"
-        f'Load:   PeftModel.from_pretrained(base, "{out}/adapters/average")\n'
-        f"Beside: {shlex.join(again)} \\\n          --compare dec-lora,fedavg,local,centralized"
-    )
+    return f"{found}\nBeside: {shlex.join(again)} \\\n          --compare dec-lora,fedavg,local,centralized"

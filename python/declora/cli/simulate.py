@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import declora
+from declora import process
 from declora.cli.notes import add_verbosity, next_steps, notes_on_stderr
 from declora.config import DEFAULTS, SETTINGS, SimulationConfig
+from declora.data.client_files import names_files
 from declora.errors import ConfigError, nearest
 from declora.fields import Field
 from declora.kinds import Choice, Switch, Table
@@ -81,7 +83,8 @@ def _run(options: argparse.Namespace) -> None:
     if not leads():
         return
     print(result)
-    print(f"\n{next_steps(config.out, several=config.compare is not None)}")
+    apart = process.ranks() > 1 and names_files(config.data)
+    print(f"\n{next_steps(config.out, several=config.compare is not None, apart=apart)}")
     if isinstance(result, declora.Comparison) and result.in_words:
         print(f"\n{textwrap.fill(result.in_words, 80)}")
 

@@ -3,6 +3,7 @@
 import atexit
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -69,15 +70,27 @@ class Cluster:
         except LinkLost:
             return None
 
-    def share(self, fact: object) -> list[Any]:
+    def share(self, fact: object, *, apart: bool = False) -> list[Any]:
         """Returns what all ranks say, by rank; they call it alike, before the rounds.
 
         Args:
             fact: What this one says, as JSON can write it.
+            apart: Whether it says so of data that it has alone, when those who have all data say something else.
 
         Raises:
-            ConfigError: A rank is lost.
+            ConfigError: A rank is lost, or some have data of their own and others have all.
         """
+        said = self._said({"apart": apart, "fact": fact})
+        if other := [rank for rank, one in enumerate(said) if one["apart"] != apart]:
+            own, whole = (self.rank, other[0]) if apart else (other[0], self.rank)
+            raise ConfigError(
+                f"data names a file of each client at rank {own}, but data for all clients at rank {whole}. Set it to "
+                "a pattern with {client}, or a table of files, at every rank; or to the same data at all."
+            )
+        return [one["fact"] for one in said]
+
+    def _said(self, fact: object) -> list[Any]:
+        """Returns what all ranks say, through rank 0."""
         if self.rank:
             self.links[0].send(Kind.REPORT, -1, json.dumps(fact).encode())
             content = self.hear(0, Kind.START, -1)
@@ -136,6 +149,9 @@ def of_environment() -> Cluster | None:
     if process.ranks() < 2:
         return None
     if not dist.is_initialized():
+        if "TORCHELASTIC_RUN_ID" not in os.environ:  # of torchrun; started by hand, some may be missing
+            where = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+            logging.getLogger("declora").info("Waiting for all %d ranks at %s", process.ranks(), where)
         with translated(partial(_unreached, f"WORLD_SIZE={process.ranks()}: the other ranks cannot be reached")):
             dist.init_process_group("gloo", timeout=_START)
     _joined.append(Cluster(dist.get_rank(), dist.get_world_size()))

@@ -13,6 +13,8 @@ from declora.errors import ConfigError, shown
 __all__ = ["ClientFiles", "check_client_files", "client_files", "names_files"]
 
 _CLIENT = re.compile(r"\{client(:\d{0,2}d?)?\}")
+_SLIP = re.compile(r"\{\s*client[^{}]*\}", re.IGNORECASE)
+"""What was meant to be one of these, once they are left out."""
 _SPLIT = re.compile(rf"(train(ing)?|{'|'.join(EVALUATION_SPLITS)})([^a-z].*)?", re.IGNORECASE)
 """Names of what is no client, but a part of one data set."""
 _NATURAL = (None, "natural", "given")
@@ -75,8 +77,13 @@ def check_client_files(data: Any, eval_data: Any, partition: Any, clients: int) 
 
     Raises:
         ConfigError: There are fewer or more files than clients, nothing that all can be evaluated on, or a partition
-            that would move rows from one client to another.
+            that would move rows from one client to another; or a client's number is written as no pattern has it.
     """
+    if isinstance(data, str | Path) and (slip := _SLIP.search(_CLIENT.sub("", str(data)))):
+        raise ConfigError(
+            f"data={shown(str(data))} has {slip[0]}, which stands for nothing. Write a client's number {{client}}, or "
+            "{client:03} for 007."
+        )
     if isinstance(eval_data, str | Path) and names_files(eval_data):
         raise ConfigError(
             f"eval_data={shown(str(eval_data))} differs from client to client, but all are evaluated on the same. Name "

@@ -234,7 +234,7 @@ def _name(part: Part, row: int, index: str, names: Sequence[str]) -> str:
     return names[int(index)]
 
 
-def check_few(where: str, column: str, names: Sequence[str], rows: int) -> None:
+def check_few(where: str, column: str, names: Sequence[str], rows: int, *, told: bool = False) -> None:
     """Checks that what goes by the usual name of a label repeats, as classes do and texts do not.
 
     Args:
@@ -242,15 +242,17 @@ def check_few(where: str, column: str, names: Sequence[str], rows: int) -> None:
         column: The label column.
         names: Each label once.
         rows: How many rows have them.
+        told: Whether other hosts will be told them, so that even few must repeat.
 
     Raises:
         DataError: It does not.
     """
-    if len(names) > max(20, rows / 2):
+    if len(names) > (rows / 2 if told else max(20, rows / 2)):
+        leaving = " Other hosts would be told each of them." if told else ""
         raise DataError(
             f"{where}: column {column!r} holds {len(names)} different labels in {rows} rows, which look like texts to "
-            f"learn, not like classes. To classify all the same set label_column={column!r}; for texts that continue "
-            f"others set task='causal-lm' and completion_column={column!r}."
+            f"learn, not like classes.{leaving} To classify all the same set label_column={column!r}; for texts that "
+            f"continue others set task='causal-lm' and completion_column={column!r}."
         )
 
 

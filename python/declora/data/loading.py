@@ -161,7 +161,7 @@ class Reading:
         found, self._written = find_labels(train, evaluation, columns.label, self._source.preset)
         if told and not self._named and found.declared is None:
             for part, labels in zip(train, self._written, strict=True):
-                check_few(part.where, columns.label, sorted(set(labels)), len(labels))
+                check_few(part.where, columns.label, sorted(set(labels)), len(labels), told=True)
         return found
 
     def text(self, columns: Columns, everywhere: Sequence[Found]) -> TextData:

@@ -143,6 +143,11 @@ def _edges(path: str, columns: Sequence[str], rows: Sequence[tuple[int, list[str
 def _named_matrix(path: str, rows: Sequence[tuple[int, list[str]]]) -> tuple[csr_array, tuple[Hashable, ...]]:
     """Returns the matrix whose rows and columns are named, and the names; those that are numbers in rising order."""
     names = rows[0][1][1:]
+    if not names:
+        raise TopologyError(
+            f"topology={path!r} names no clients in line 1. Begin the file with source,target for edges, or name rows "
+            "and columns of a matrix alike."
+        )
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise TopologyError(f"topology={path!r}, line 1 has {twice[0]!r} twice. Give each client a name of its own.")
     if "" in names:
