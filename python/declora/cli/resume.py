@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import declora
+from declora import process
 from declora.cli.notes import add_progress, next_steps, notes_on_stderr, progress_of
 from declora.config import SETTINGS
+from declora.data.client_files import names_files
 from declora.report import find_run, place_of
 
 __all__ = ["add_to"]
@@ -36,5 +38,6 @@ def _run(options: argparse.Namespace) -> None:
     if not leads():
         return
     print(result)
-    place = place_of(Path(options.run))
-    print(f"\n{next_steps(str(place), several=isinstance(result, declora.Comparison))}")
+    several = isinstance(result, declora.Comparison)
+    apart = not isinstance(result, declora.Comparison) and process.ranks() > 1 and names_files(result.config.data)
+    print(f"\n{next_steps(str(place_of(Path(options.run))), several=several, apart=apart)}")
