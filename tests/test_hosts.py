@@ -105,6 +105,7 @@ def test_hosts_that_have_their_clients_files_alone_give_the_bits_of_one_process_
     assert any(b'"so-so"' in content for content in said)  # labels do
     assert not any(SECRET.encode() in content for content in said)
     assert left[0].local_steps.tolist() == whole.local_steps.tolist() == [2, 3, 4, 5]
+    assert left[0].lineage.text.name == whole.lineage.text.name == "4 data sets"  # which cards of adapters say
     assert left[0].split_bytes is None
     assert any("Classes found in column 'label': ['bad', 'good', 'so-so']" in note for note in left[0].notes)
 

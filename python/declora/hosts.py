@@ -106,7 +106,8 @@ class Host:
             for one in self.tell(asdict(own))
         ]
         with process.alone():
-            return replace(reading.text(columns, everywhere), first=self.site.start)
+            text = reading.text(columns, everywhere)
+        return replace(text, name=f"{self._config.clients} data sets", first=self.site.start)
 
 
 def reading_of(config: SimulationConfig) -> dict[str, Any]:
