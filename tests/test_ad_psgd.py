@@ -29,6 +29,11 @@ def test_all_that_are_as_fast_are_done_once_each_in_every_sweep_in_another_order
     assert [Turns(np.full(5, 3), seed=2).at(t)[0] for t in range(5)] != order[:5]
 
 
+def test_steps_that_take_no_time_are_everybodys():
+    turns = Turns(np.full(5, 3), seed=1, clock=parse_clock("lognormal:step=0"))
+    assert all(sorted(turns.at(5 * sweep + i)[0] for i in range(5)) == list(range(5)) for sweep in range(6))
+
+
 def test_who_has_half_the_steps_is_done_twice_as_often_and_the_clock_says_when():
     turns = Turns(np.array([1, 2, 2]), seed=0, clock=parse_clock("lognormal:step=0.5"))
     found = [turns.at(t) for t in range(8)]

@@ -137,14 +137,14 @@ class Turns:
         seconds = np.ones(len(steps)) if clock is None else clock.speeds.steps(len(steps))
         self._seconds = seconds * steps
         self._known: list[tuple[int, float]] = []
-        self._coming: list[tuple[float, float, int, int]] = []
+        self._coming: list[tuple[float, int, float, int]] = []
         for client in range(len(steps)):
             self._begin(client, 0, 0.0)
 
     def at(self, event: int) -> tuple[int, float | None]:
         """Returns who is done in this round, and after how many seconds of the clock; None without one."""
         while len(self._known) <= event:
-            when, _, client, turn = heapq.heappop(self._coming)
+            when, turn, _, client = heapq.heappop(self._coming)
             self._known.append((client, when))
             self._begin(client, turn + 1, when)
         client, when = self._known[event]
@@ -153,4 +153,5 @@ class Turns:
     def _begin(self, client: int, turn: int, when: float) -> None:
         slowed = 1.0 if self._clock is None else self._clock.slowed(client, turn)
         among_equals = seeds.generator(self._seed, "turn", client, turn).random()
-        heapq.heappush(self._coming, (when + self._seconds[client] * slowed, among_equals, client, turn))
+        # At one time, who had fewer turns goes first: else steps that take no time could be one client's alone.
+        heapq.heappush(self._coming, (when + self._seconds[client] * slowed, turn, among_equals, client))
