@@ -458,7 +458,7 @@ def test_a_page_of_tuned_methods_runs_small_and_every_page_has_settings_that_can
     monkeypatch.setattr(declora, "compare", lambda rows, **settings: planned.append((rows, settings)))
     for page in TUNED:
         tuned(page, "data", tmp_path)
-    assert len(planned) == 12
+    assert len(planned) == 15
     for rows, settings in planned:
         own = {name: value for name, value in settings.items() if name not in ("seeds", "rates", "out")}
         for row in rows.values():

@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from declora import process, seeds
+from declora.agreement import common_to_all
 from declora.cluster import Cluster, Site, of_environment
 from declora.config import SimulationConfig
 from declora.errors import ConfigError, TrainingError, out_of_memory
 from declora.exchange import known_to
 from declora.faults import Struck
 from declora.federation import Federation
-from declora.gathering import Beginning, common_to_all, gathering_of
+from declora.gathering import Beginning, gathering_of
 from declora.gossip import Gossip
 from declora.hosts import host_of
 from declora.measuring import Measuring, RoundReport

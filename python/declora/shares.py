@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from declora.agreement import check_spread
 from declora.config import SimulationConfig
 from declora.data import Partition
 from declora.data.partitions import kept_apart
 from declora.federation import Federation
-from declora.gathering import check_spread
 from declora.hosts import Host
 from declora.methods import Stack
 from declora.prepare import Material, check_nodes, divide

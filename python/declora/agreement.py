@@ -1,0 +1,77 @@
+"""What ranks must agree in before they run a federation together, and what cannot be spread over them."""
+
+from dataclasses import replace
+from importlib.metadata import version
+
+from declora.config import OUTPUT, SimulationConfig
+from declora.digests import digest_of
+from declora.errors import ConfigError
+from declora.federation import Federation
+from declora.methods import Stack
+from declora.mixer import PushSum
+from declora.model import Layout
+from declora.prepare import Material
+from declora.train.sharing import Sharing
+
+__all__ = ["check_spread", "common_to_all"]
+
+
+def common_to_all(
+    config: SimulationConfig,
+    federation: Federation,
+    layout: Layout,
+    material: Material,
+    sharing: Sharing,
+) -> dict[str, object]:
+    """Returns what all ranks of a run must have in common, by name.
+
+    Args:
+        config: The settings.
+        federation: With each client's share of the data.
+        layout: The columns of the adapters.
+        material: Data and model.
+        sharing: How sequences share the passes of the model.
+    """
+    settings = config.describe().items()
+    return {
+        **{name: value for name, value in settings if name not in OUTPUT | _OWN},
+        "version": {name: version(name) for name in ("declora", "torch", "transformers", "peft")},
+        "clients' samples": federation.samples.tolist(),
+        "the adapters' columns": layout.digest().hex(),
+        "the model's weights": digest_of(material.base.model.state_dict()),
+        "the evaluation data": digest_of(
+            replace(material.evaluation, pad_id=0)
+        ),  # with which rows are filled is no matter
+        "how the model computes": [sharing.together, sharing.unpadding is not None, sharing.head is not None],
+    }
+
+
+def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None:
+    """Checks that a run can be spread over the ranks of a cluster.
+
+    Raises:
+        ConfigError: Something in it needs all clients in one process; names the setting and the fix.
+    """
+    one, refused = "needs all clients in one process", ""
+    if federation.exchange.served:
+        refused = f"method={str(method)!r} {one}, where its server is. Use a method of the graph"
+    elif federation.clients == 1:
+        refused = f"method={str(method)!r} has one client. Run it in one process"
+    elif federation.attack is not None:
+        refused = f"attack={str(federation.attack)!r} {one}: liars know what others have. Leave it out"
+    elif federation.detector is not None:
+        refused = f"detect {one}, which count together whom they suspect. Leave it out"
+    elif isinstance(federation.mixer, PushSum):
+        refused = "mixer='push-sum' moves weights that its messages do not carry. Use mixer='linear'"
+    elif federation.faults.longest:
+        refused = f"faults={str(federation.faults)!r} {one}, as messages of earlier rounds are kept. Leave delay out"
+    elif method.reads_public:
+        refused = f"method={str(method)!r} {one}, which compute the public texts. Use another method"
+    elif ledger:
+        refused = f"ledger=True {one}, which signs for them. Leave it out"
+    if refused:
+        raise ConfigError(f"{refused}, or start it without torchrun.")
+
+
+_OWN = frozenset({"data", "eval_data", "public_data", "model", "tokenizer", "device"})
+"""Settings that may say the same thing otherwise at each rank: places."""

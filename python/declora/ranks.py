@@ -1,0 +1,270 @@
+"""Clients divided over the ranks of a cluster, and how what is known of them comes together at rank 0."""
+
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from declora.cluster import Cluster, Kind, Site, divide
+from declora.errors import ConfigError, shown
+from declora.exchange import SpreadExchange, known_to, neighbouring
+from declora.federation import Federation
+from declora.inbox import Inbox
+from declora.measuring import RoundReport
+from declora.parcels import pack, pack_report, unpack, unpack_report
+from declora.state import State
+from declora.train.local_steps import LocalRound
+
+__all__ = ["Beginning", "Ranks"]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins or goes on with, the same at all sites."""
+
+    run: str
+    """Names the run, 32 hex digits."""
+    event: int = 0
+    """Events that are finished."""
+    arrays: Mapping[str, NDArray[Any]] | None = None
+    """Of the state after these, of all clients; None where the run begins."""
+
+
+class Ranks:
+    """Clients divided over the ranks of a cluster; what is known of them comes together at rank 0.
+
+    Args:
+        cluster: The ranks.
+        federation: Who takes part.
+        group_size: Clients that this rank would compute together.
+        chosen: Whether that was said, and is not to be lowered so that every rank has clients.
+        patience: Seconds of silence after which a rank is lost.
+        sites: Which clients each rank has, where that is so before the run; None: as suits the groups.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        federation: Federation,
+        group_size: int,
+        *,
+        chosen: bool,
+        patience: float,
+        sites: Sequence[Site] | None = None,
+    ) -> None:
+        cluster.connect((), patience=patience)
+        self._cluster, self._patience = cluster, patience
+        self._clients, self._matrices = federation.clients, federation.topology.matrices
+        self._given = sites
+        least = cluster.least(group_size)
+        self.group_size = least if chosen else min(least, max(1, federation.clients // cluster.ranks))
+        while self._split():
+            self.group_size -= 1
+        self.leads = cluster.rank == 0
+        self._state: State | None = None
+        self._first: Mapping[str, NDArray[Any]] | None = None
+        self._lost: dict[int, str] = {}
+        self._divide()
+
+    def _split(self) -> list[Site]:
+        """Returns the sites, of those that are given, that begin within a group."""
+        return [site for site in self._given or () if site.start % self.group_size]
+
+    def _divide(self) -> None:
+        if split := self._split():
+            raise ConfigError(
+                f"group_size={self.group_size}: client {split[0].start}, the first of a rank, is not the first of a "
+                "group. Start as many ranks as when the run was begun."
+            )
+        ranks = self._cluster.ranks
+        self._sites = self._given or divide(self._clients, ranks, group_size=self.group_size)
+        self.site = self._sites[self._cluster.rank]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which ranks were lost, when and why, in whole sentences."""
+        return tuple(self._lost.values())
+
+    def begin(self, beginning: Beginning, agreed: Callable[[], Mapping[str, object]]) -> Beginning:
+        """Begins a run at all ranks as it begins at rank 0.
+
+        Args:
+            beginning: Of rank 0; of the others it is not read.
+            agreed: Returns what all ranks must have in common, by name.
+
+        Raises:
+            ConfigError: They have not; names what is different where.
+        """
+        beginning = self._lead(beginning, agreed()) if self.leads else self._follow(agreed())
+        self._cluster.connect(neighbouring(self._sites, self._matrices), patience=self._patience)
+        first = int(np.searchsorted(known_to(self.site, self._matrices), self.site.start))
+        self._among_known = slice(first, first + self.site.stop - self.site.start)
+        return beginning
+
+    def _lead(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
+        self._divide()  # the run that it goes on with may have computed other groups
+        refused = self._refused(agreed)
+        about = {
+            "refused": refused,
+            "run": beginning.run,
+            "event": beginning.event,
+            "group_size": self.group_size,
+        }
+        for rank, link in self._cluster.links.items():
+            arrays = {} if beginning.arrays is None else self._part(beginning.arrays, rank)
+            link.send(Kind.START, 0, pack(about, arrays))
+        if refused:
+            raise ConfigError(refused)
+        self._first = beginning.arrays
+        own = None if beginning.arrays is None else self._part(beginning.arrays, 0)
+        return Beginning(beginning.run, beginning.event, own)
+
+    def _follow(self, agreed: Mapping[str, object]) -> Beginning:
+        self._cluster.links[0].send(Kind.REPORT, 0, json.dumps(agreed, sort_keys=True).encode())
+        content = self._cluster.hear(0, Kind.START, 0)
+        if content is None:
+            raise ConfigError(self._cluster.absence(0))
+        about, arrays = unpack(content)
+        if about["refused"]:
+            raise ConfigError(about["refused"])
+        self.group_size = about["group_size"]
+        self._divide()
+        return Beginning(about["run"], about["event"], arrays if about["event"] else None)
+
+    def _refused(self, agreed: Mapping[str, object]) -> str:
+        """Returns why the ranks cannot run this together; empty where they can."""
+        own = json.loads(json.dumps(agreed, sort_keys=True))
+        for rank in self._cluster.links:
+            content = self._cluster.hear(rank, Kind.REPORT, 0)
+            if content is None:
+                return self._cluster.absence(rank)
+            theirs = json.loads(bytes(content))
+            for name in sorted(own.keys() | theirs.keys()):
+                if own.get(name) != theirs.get(name):
+                    values = f"{shown(own.get(name))} at rank 0, but {shown(theirs.get(name))} at rank {rank}"
+                    return f"{name}: {values}. Start all ranks with the same settings, data, model and versions."
+        return ""
+
+    def spread(self, federation: Federation) -> Federation:
+        """Returns the federation whose messages reach clients wherever they are."""
+        if federation.exchange.silent:
+            return federation
+        exchange = SpreadExchange(self._cluster, self._sites, self._matrices)
+        return replace(federation, exchange=exchange)
+
+    def started(self, state: State) -> None:
+        """Notes what all clients have before the first round: that of a run that goes on, or all the same."""
+        if not self.leads:
+            return
+        first = self._first
+        if first is None:
+            first = {name: np.repeat(array[:1], self._clients, axis=0) for name, array in state.arrays().items()}
+        self._state = state.like(first)
+
+    def _part(self, arrays: Mapping[str, NDArray[Any]], rank: int) -> dict[str, NDArray[Any]]:
+        """Returns of the arrays of all clients what a rank has of them."""
+        site = self._sites[rank]
+        heard = known_to(site, self._matrices)
+        parts = {}
+        for name, array in arrays.items():
+            if name.startswith(f"{_CLOCK}/"):
+                parts[name] = array
+            else:
+                parts[name] = np.ascontiguousarray(array[heard if name.startswith(_HEARD) else site.rows])
+        return parts
+
+    def gather(self, event: int, report: RoundReport, *, whole: bool) -> RoundReport | None:
+        """Returns the report of a round of all clients at rank 0, None at the others, who send it theirs.
+
+        Args:
+            event: Of the round, from 0.
+            report: Of the clients here.
+            whole: Whether the state of all clients is wanted, too.
+        """
+        if not self.leads:
+            self._cluster.links[0].send(Kind.REPORT, event + 1, pack_report(report, self._arrays(report, whole)))
+            return None
+        found = {0: (report, self._arrays(report, whole))}
+        for rank in range(1, self._cluster.ranks):
+            content = self._cluster.hear(rank, Kind.REPORT, event + 1)
+            if content is not None:
+                found[rank] = unpack_report(content)
+            elif rank not in self._lost:
+                self._lose(rank, event)
+        return self._merged(found, report, whole)
+
+    def _lose(self, rank: int, event: int) -> None:
+        assert self._state is not None
+        site, last = self._sites[rank], self._state.event
+        self._lost[rank] = (
+            f"Rank {rank} with clients {site.start} to {site.stop - 1} was lost in round {event + 1}: "
+            f"{self._cluster.lost[rank]}. The others went on without them; what is kept of these clients is of round "
+            f"{last}."
+        )
+        warnings.warn(self._lost[rank], stacklevel=2)
+
+    def _arrays(self, report: RoundReport, whole: bool) -> dict[str, NDArray[Any]]:
+        """Returns the arrays of the clients here, where they are wanted."""
+        if not whole or report.state is None:
+            return {}
+        return {
+            name: array[self._among_known] if name.startswith(_HEARD) else array
+            for name, array in report.state.arrays().items()
+            if not name.startswith(f"{_CLOCK}/")
+        }
+
+    def _merged(
+        self, found: Mapping[int, tuple[RoundReport, Mapping[str, NDArray[Any]]]], own: RoundReport, whole: bool
+    ) -> RoundReport:
+        def rows(values: Mapping[int, NDArray[Any]]) -> NDArray[Any]:
+            some = values[0]
+            parts = [
+                values[rank] if rank in values else np.zeros((site.stop - site.start, *some.shape[1:]), some.dtype)
+                for rank, site in enumerate(self._sites)
+            ]
+            return np.concatenate(parts)
+
+        reports = {rank: report for rank, (report, _) in found.items()}
+        tolerated = None
+        if own.inbox.tolerated is not None:
+            tolerated = rows({rank: part.inbox.tolerated for rank, part in reports.items()})  # type: ignore[misc]
+        if whole:
+            self._state = self._whole({rank: arrays for rank, (_, arrays) in found.items()}, own)
+        lost = frozenset(client for rank in self._lost for client in self._sites[rank].ids.tolist())
+        return RoundReport(
+            LocalRound(
+                rows({rank: part.work.losses for rank, part in reports.items()}),
+                rows({rank: part.work.samples for rank, part in reports.items()}),
+                max(part.work.learning_rate for part in reports.values()),
+            ),
+            Inbox(rows({rank: part.inbox.bytes_sent for rank, part in reports.items()}), tolerated=tolerated),
+            {name: max(part.seconds.get(name, 0.0) for part in reports.values()) for name in own.seconds},
+            {client: score for rank in sorted(reports) for client, score in reports[rank].scores.items()},
+            max(part.seconds_evaluate for part in reports.values()),
+            self._state if whole else None,
+            lost,
+        )
+
+    def _whole(self, found: Mapping[int, Mapping[str, NDArray[Any]]], own: RoundReport) -> State:
+        """Returns the state of all clients: of those that were lost, as it was when it last came together."""
+        assert own.state is not None
+        assert self._state is not None
+        before, arrays = self._state.arrays(), dict[str, NDArray[Any]]()
+        for name in found[0]:
+            parts = [
+                found[rank][name] if rank in found else before[name][site.rows] for rank, site in enumerate(self._sites)
+            ]
+            arrays[name] = np.concatenate(parts)
+        state = own.state.like(arrays)
+        state.rooms[_CLOCK] = own.state.room(_CLOCK)  # which rank 0 keeps for all
+        return state
+
+
+_HEARD = "memory/"
+"""Arrays with a row for each client whose messages are known, not only for those here."""
+_CLOCK = "clock"
+"""The room whose arrays rank 0 has, of all clients."""
