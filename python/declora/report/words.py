@@ -99,9 +99,16 @@ def _of_gossip(
     metric: Metric,
     beside: Beside,
 ) -> str:
-    """Returns what talking brought, where there are runs to hold it against: clients alone, and all data together."""
+    """Returns what talking brought, where there are runs to hold it against: clients alone, and all data together.
+
+    The averaged model is scored on other samples than the clients' own models: so these are held against each other,
+    where all runs have them.
+    """
     sign = 1 if metric.higher_is_better else -1
-    measured = {label: sign * value for label, value in found.items() if math.isfinite(value)}
+    own = {label: last_measured(histories[label], metric.clients("mean")) for label in found}
+    same = all(math.isfinite(own[label]) for label, value in found.items() if math.isfinite(value))
+    values, by = (own, " By the mean of clients' own models,") if same else (found, "")
+    measured = {label: sign * value for label, value in values.items() if math.isfinite(value)}
     floor = [value for label, value in measured.items() if beside.alone.get(label)]
     roof = [value for label, value in measured.items() if beside.pooled.get(label)]
     texts = []
@@ -114,11 +121,11 @@ def _of_gossip(
         elif roof and roof[0] > floor[0]:
             share = min(1.0, (value - floor[0]) / (roof[0] - floor[0]))
             texts.append(
-                f" {cut(label)} gains {share:.0%} of what pooling all data would, and sent {sent} and no data."
+                f"{by} {cut(label)} gains {share:.0%} of what pooling all data would, and sent {sent} and no data."
             )
         else:
             gain = format_value(metric.name, abs(value - floor[0])).replace(" %", " points")
-            texts.append(f" {cut(label)} gains {gain} over clients alone, and sent {sent} and no data.")
+            texts.append(f"{by} {cut(label)} gains {gain} over clients alone, and sent {sent} and no data.")
     return "".join(texts[:_RUNS])
 
 
