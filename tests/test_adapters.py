@@ -216,10 +216,12 @@ def test_numbers_that_count_nothing_are_refused(number, results):
         results["two"].average.at_rank(number)
 
 
-def test_an_adapter_has_no_more_components_than_it_has(results, tmp_path):
+def test_an_adapter_has_no_more_components_than_it_has_and_is_saved_at_home(results, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"^rank=3 must be"):
         results["two"].average.at_rank(3)
-    folder = results["two"].average.at_rank(np.int64(1)).save_pretrained(tmp_path / "one")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = results["two"].average.at_rank(np.int64(1)).save_pretrained("~/one")
+    assert folder == tmp_path / "one"
     assert json.loads((folder / "adapter_config.json").read_text())["r"] == 1
 
 

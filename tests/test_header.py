@@ -113,6 +113,34 @@ def test_the_environment_gives_defaults_and_is_named(monkeypatch, capsys, tmp_pa
     assert "clients='six' must be a whole number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["compare", "plan"])
+def test_the_environment_gives_defaults_of_every_command_that_runs_something(command, monkeypatch, capsys, tmp_path):
+    caught = []
+
+    def plan_rounds(config, **_):
+        caught.append(config)
+        return types.SimpleNamespace(rounds=1, local_steps=2)
+
+    monkeypatch.setattr(declora, "compare", lambda *_, config, **__: caught.append(config))
+    monkeypatch.setattr(declora, "plan_rounds", plan_rounds)
+    monkeypatch.setenv("DECLORA_CLIENTS", "6")
+    (tmp_path / "run.toml").write_text("rounds = 8")
+    asked = ["--methods", "dec-lora"] if command == "compare" else ["--seconds", "60"]
+    cli.main([command, *asked, "--config", str(tmp_path / "run.toml")])
+    assert (caught[0].clients, caught[0].rounds) == (6, 8)
+    assert "Settings of the environment: clients" in capsys.readouterr().err
+
+
+def test_the_environment_is_validated_with_the_file(monkeypatch, capsys, tmp_path):
+    (tmp_path / "run.toml").write_text("rounds = 8")
+    monkeypatch.setenv("DECLORA_CLIENTS", "6")
+    assert cli.main(["validate", str(tmp_path / "run.toml")]) == 0
+    assert "clients, rounds changed" in capsys.readouterr().out
+    monkeypatch.setenv("DECLORA_CODEC", "q99")
+    assert cli.main(["validate", str(tmp_path / "run.toml")]) == 1
+    assert "q99" in capsys.readouterr().err
+
+
 def test_a_notebook_sees_progress_though_it_is_no_terminal(monkeypatch):
     assert not is_shown(None)
     shell = types.SimpleNamespace(kernel=object())

@@ -115,8 +115,8 @@ def test_a_page_begins_with_what_it_means(run_page, comparison_page):
     (lead,) = re.findall(r'<p class="lead">(.*?)</p>', comparison_page)
     assert lead == (
         "Accuracy after the last round: all (all data in one place) 85.0\xa0%, ring 80.0\xa0%, local (mean of clients "
-        "that train alone) 59.0\xa0%; without a model: largest class 50.0\xa0%, chance 25.0\xa0%. By the mean of clients&#x27; own "
-        "models, ring gains 80% of what pooling all data would, and sent 24.0 kB and no data."
+        "that train alone) 59.0\xa0%; without a model: largest class 50.0\xa0%, chance 25.0\xa0%. By the mean of "
+        "clients&#x27; own models, ring gains 80% of what pooling all data would, and sent 24.0 kB and no data."
     )
 
 

@@ -76,7 +76,7 @@ class Adapter:
         Raises:
             RunFolderError: The folder cannot be written.
         """
-        return save(self.state_dict(), self.config, self.about, Path(path), tokenizer_of=tokenizer_of)
+        return save(self.state_dict(), self.config, self.about, Path(path).expanduser(), tokenizer_of=tokenizer_of)
 
     def push_to_hub(
         self,

@@ -6,8 +6,8 @@ from typing import Any
 
 import declora
 from declora.cli.checks import check_runs
+from declora.cli.environment import of_environment, say_environment
 from declora.cli.notes import add_verbosity, notes_on_stderr, progress_of
-from declora.config import SimulationConfig
 from declora.kinds import Real, Wholes
 from declora.settings import from_file, parse_overrides, parse_pair
 
@@ -39,11 +39,14 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def _run(options: argparse.Namespace) -> None:
     given = [parse_pair(text) for text in options.set]
-    config = SimulationConfig() if options.config is None else from_file(options.config, given=dict(given))
+    config, found = of_environment()
+    if options.config is not None:
+        config = from_file(options.config, given=dict(given), base=config)
     seeds = Wholes(0).read("seeds", options.seeds)
     rates = None if options.rates is None else _numbers(options.rates)
     check_runs(config.override(**dict(given)), parse_overrides(options.methods))
     with notes_on_stderr(options):
+        say_environment(found)
         result = declora.compare(
             options.methods,
             config=config,

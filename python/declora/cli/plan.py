@@ -6,8 +6,8 @@ from typing import Any
 
 import declora
 from declora.cli.checks import check_runs
+from declora.cli.environment import of_environment, say_environment
 from declora.cli.notes import add_verbosity, notes_on_stderr
-from declora.config import SimulationConfig
 from declora.kinds import Bytes, Real
 from declora.settings import from_file, parse_pair
 
@@ -37,7 +37,9 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def _run(options: argparse.Namespace) -> None:
     given = [parse_pair(text) for text in options.set]
-    config = SimulationConfig() if options.config is None else from_file(options.config, given=dict(given))
+    config, found = of_environment()
+    if options.config is not None:
+        config = from_file(options.config, given=dict(given), base=config)
     numbers = {
         name: Real(above=0).read(name, text)
         for name in ("seconds", "step_seconds", "round_seconds", "ratio")
@@ -46,6 +48,7 @@ def _run(options: argparse.Namespace) -> None:
     size = None if options.bytes is None else Bytes().read("bytes", options.bytes)
     check_runs(config.override(**dict(given)), {"": {}})
     with notes_on_stderr(options):
+        say_environment(found)
         plan = declora.plan_rounds(config, bytes=size, **numbers, **dict(given))
     print(plan)
     words = ["declora", "simulate", *(() if options.config is None else ("--config", options.config))]

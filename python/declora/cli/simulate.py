@@ -2,27 +2,22 @@
 
 import argparse
 import itertools
-import logging
-import os
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import declora
 from declora import process
+from declora.cli.environment import of_environment, say_environment
 from declora.cli.notes import add_verbosity, next_steps, notes_on_stderr
 from declora.config import DEFAULTS, SETTINGS, SimulationConfig
 from declora.data.client_files import names_files
-from declora.errors import ConfigError, nearest
+from declora.errors import ConfigError
 from declora.fields import Field
 from declora.kinds import Choice, Switch, Table
-from declora.report.messages import say
 from declora.settings import check_places, from_file, to_toml
-from declora.synonyms import SYNONYMS
 
 __all__ = ["add_to"]
-
-_PREFIX = "DECLORA_"
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -63,9 +58,7 @@ def _add_flags(group: "argparse._ArgumentGroup", setting: Field) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = SimulationConfig()
-    found = _from_environment()
-    config = config.override(**_changes(config, found))
+    config, found = of_environment()
     if options.config is not None:
         config = from_file(options.config, given=options.settings, base=config)
     config = config.override(**_changes(config, options.settings))
@@ -73,10 +66,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.verbose or options.quiet:
         config = config.override(progress=False)
     with notes_on_stderr(options):
-        for note in _strangers():
-            logging.getLogger("declora").warning(note)
-        if found:
-            say(f"Settings of the environment: {', '.join(found)}", config.progress)
+        say_environment(found, config.progress)
         result = declora.simulate(config)
     from declora.cluster import leads  # loads torch, which the settings need not wait for
 
@@ -87,21 +77,6 @@ def _run(options: argparse.Namespace) -> None:
     print(f"\n{next_steps(config.out, several=config.compare is not None, apart=apart)}")
     if isinstance(result, declora.Comparison) and result.in_words:
         print(f"\n{textwrap.fill(result.in_words, 80)}")
-
-
-def _from_environment() -> dict[str, str]:
-    """Returns the settings that the environment has: `DECLORA_DEVICE=cpu`; file and flags override them."""
-    return {name: os.environ[key] for name in SETTINGS if (key := f"{_PREFIX}{name.upper()}") in os.environ}
-
-
-def _strangers() -> Iterator[str]:
-    """Yields a sentence for each variable of the environment that is called like a setting, and is none."""
-    for key in sorted(os.environ):
-        name = key.removeprefix(_PREFIX).lower()
-        if key.startswith(_PREFIX) and name not in SETTINGS:
-            meant = [f"{_PREFIX}{word.upper()}" for word in nearest(name, list(SETTINGS), SYNONYMS)]
-            hint = f" Did you mean {' or '.join(meant)}?" if meant else ""
-            yield f"{key} in the environment is no setting and does nothing.{hint}"
 
 
 def _changes(config: SimulationConfig, flags: Mapping[str, str]) -> dict[str, Any]:

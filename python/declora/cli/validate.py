@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from declora.cli.checks import check_runs
+from declora.cli.environment import of_environment, say_environment
 from declora.config import DEFAULTS, SETTINGS
 from declora.settings import from_file, parse_overrides
 
@@ -23,9 +24,11 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    config = from_file(options.file)
+    base, found = of_environment()
+    config = from_file(options.file, base=base)
     runs = {"": {}} if config.compare is None else parse_overrides(config.compare)
     check_runs(config, runs)
+    say_environment(found)
     changed = [name for name in SETTINGS if getattr(config, name) != getattr(DEFAULTS, name)]
     print(f"{options.file} can be run, as far as settings say: {', '.join(changed) or 'nothing'} changed.")
     if config.compare is not None:
