@@ -122,7 +122,7 @@ def test_a_perplexity_beyond_the_floats_is_large_not_an_error(scored):
 
 def test_samples_are_drawn_by_the_seed_without_repetition_in_order_and_all_where_few(tokenizer):
     tokens = tokens_of(tokenizer, "classification")
-    drawn = [sample_texts(tokens, 20, seed=seed) for seed in (1, 1, 2)]
+    drawn = [sample_texts(len(tokens), 20, seed=seed) for seed in (1, 1, 2)]
     assert drawn[0].tolist() == drawn[1].tolist() != drawn[2].tolist()
     for texts in drawn:
         assert len(set(texts.tolist())) == 20
@@ -130,13 +130,15 @@ def test_samples_are_drawn_by_the_seed_without_repetition_in_order_and_all_where
         # A head or a tail of the data is drawn with a chance of 1 in C(60, 20), about 4e15.
         assert texts[-1] - texts[0] > 19
     for most in (None, 60, 99):
-        assert sample_texts(tokens, most, seed=1).tolist() == list(range(60))
-    assert sample_texts(tokens, 0, seed=1).tolist() == []
-    assert len(sample_texts(tokens, 59, seed=1)) == 59
+        assert sample_texts(len(tokens), most, seed=1).tolist() == list(range(60))
+    assert sample_texts(len(tokens), 0, seed=1).tolist() == []
+    assert len(sample_texts(len(tokens), 59, seed=1)) == 59
 
 
 def test_every_sample_is_drawn_as_often_as_another(tokenizer):
     """Over 600 seeds a sample is one of 20 of 60 in 200 draws, with a standard deviation of sqrt(600 x 2/9) = 11.5."""
     tokens = tokens_of(tokenizer, "classification")
-    counts = np.bincount(np.concatenate([sample_texts(tokens, 20, seed=seed) for seed in range(600)]), minlength=60)
+    counts = np.bincount(
+        np.concatenate([sample_texts(len(tokens), 20, seed=seed) for seed in range(600)]), minlength=60
+    )
     assert np.abs(counts - 200).max() < 5 * 11.5

@@ -248,9 +248,13 @@ def test_what_needs_all_data_in_one_place_is_refused(places):
     ("more", "why"),
     [
         ({"partition": "iid"}, "names a file of each client, which partition='iid' would divide anew"),
-        ({"eval_data": None}, "no rows of it can be held out for all. Set eval_data"),
-        ({"eval_data": "held-out"}, "no rows of it can be held out for all. Set eval_data"),
-        ({"eval_data": "{client}/validation.csv"}, "all are evaluated on the same"),
+        ({"data": "all.csv", "eval_data": "{client}/v.csv"}, "names a file of each client, which data does not"),
+        ({"eval_data": "{clients}/v.csv"}, r"^eval_data='\{clients\}/v.csv' has \{clients\}, which stands for nothing"),
+        ({"eval_data": {"a": "a.csv", "b": "b.csv"}}, "eval_data names files of 2 clients, but clients=4."),
+        (
+            {"clients": 2, "data": {"a": "a.csv", "b": "b.csv"}, "eval_data": {"b": "b.csv", "a": "a.csv"}},
+            "names other clients than data, or in another order: 'a' is not in its place",
+        ),
         ({"data": "{clients}/train.csv"}, r"^data='\{clients\}/train.csv' has \{clients\}, which stands for nothing"),
         (
             {"data": "{client}/{Client:>3}.csv"},

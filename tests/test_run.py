@@ -118,7 +118,7 @@ def test_a_round_counts_the_messages_that_were_refused_where_it_goes_on_without_
     assert "frames_refused" not in run(rounds=2, local_steps=1, method="dec-lora").history
 
 
-@pytest.mark.parametrize("where", ["Gossip.round", "Evaluator.average"])
+@pytest.mark.parametrize("where", ["gossip.Gossip.round", "train.evaluator.Evaluator.average"])
 @pytest.mark.parametrize(
     "error",
     [
@@ -131,7 +131,7 @@ def test_memory_that_runs_out_is_one_error_and_the_model_has_its_layers_back(run
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(f"declora.run.{where}", fail)
+    monkeypatch.setattr(f"declora.{where}", fail)
     model = tiny_bert()
     with pytest.raises(TrainingError, match=r"memory ran out in round 1\. Lower group_size \(here 1\)"):
         run(model=model, eval_every=1)

@@ -39,11 +39,16 @@ def common_to_all(
         "clients' samples": federation.samples.tolist(),
         "the adapters' columns": layout.digest().hex(),
         "the model's weights": digest_of(material.base.model.state_dict()),
-        "the evaluation data": digest_of(
-            replace(material.evaluation, pad_id=0)
-        ),  # with which rows are filled is no matter
+        "the evaluation data": _evaluation(material),
         "how the model computes": [sharing.together, sharing.unpadding is not None, sharing.head is not None],
     }
+
+
+def _evaluation(material: Material) -> str:
+    """Returns what the evaluation data must be at all ranks: each client's own, or the same."""
+    if material.text.evaluation_shards is not None:
+        return "of each client"
+    return digest_of(replace(material.evaluation, pad_id=0))  # with what rows are filled is no matter
 
 
 def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None:

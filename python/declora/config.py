@@ -254,16 +254,16 @@ class SimulationConfig:
     _evaluation: ClassVar = Section("Evaluation", "When, on what and by what the models are scored.")
 
     eval_data: Annotated[Any | None, Source(DataError), LOADED] = None
-    """Data to evaluate on; held-out: an `eval_fraction` of the training rows, whatever else there is; none: the data's
-    validation or test split, else held-out."""
+    """Data to evaluate on; held-out: an `eval_fraction` of the training rows; none: the data's validation or test
+    split, else held-out. Where data is a file of each client, this may be, too: each is evaluated where it is."""
     eval_fraction: Annotated[float, Real(above=0, below=1), LOADED] = 0.1
     """Share of each class that is held out where the data has no evaluation split."""
     eval_every: Annotated[int, Whole(1)] = 5
     """Rounds between evaluations; the last round is always evaluated."""
     eval_samples: Annotated[int | None, Whole(1)] = None
-    """Samples the averaged model is evaluated on; none: all."""
+    """Samples the averaged model is evaluated on (of each client, where these have their own); none: all."""
     client_eval_samples: Annotated[int | None, Whole(0)] = 200
-    """Samples each client's own model is evaluated on (the same for all); none: all; 0: clients are not evaluated."""
+    """Samples each client's own model is evaluated on (the same for all, or its own); none: all; 0: it is not."""
     metric: Annotated[str | None, Choice(METRICS)] = None
     """Headline metric: accuracy, f1 (of class 1; the mean over classes where there are more than two), matthews,
     perplexity, or exact_match (of generated answers, see max_new_tokens); none: the named task's own (f1 for mrpc,

@@ -1,6 +1,8 @@
 """Where the clients of a run are: in one process, or divided over ranks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
 
 from declora.agreement import check_spread
 from declora.cluster import Cluster, Site, hosts
@@ -11,6 +13,7 @@ from declora.measuring import RoundReport
 from declora.methods import Stack
 from declora.ranks import Beginning, Ranks
 from declora.state import State
+from declora.train.evaluate import Tally
 
 __all__ = ["Beginning", "Together", "gathering_of"]
 
@@ -44,9 +47,21 @@ class Together:
         """Returns the report."""
         return report
 
+    def appraise(self, event: int, row: torch.Tensor, average: Callable[[torch.Tensor], list[Tally]]) -> list[Tally]:
+        """Returns what an adapter does on the samples, all of which are here."""
+        return average(row)
+
+    def answer(self, event: int, average: Callable[[torch.Tensor], list[Tally]]) -> None:
+        """Has nobody to answer to."""
+
 
 def gathering_of(
-    cluster: Cluster | None, config: SimulationConfig, federation: Federation, method: Stack, group_size: int
+    cluster: Cluster | None,
+    config: SimulationConfig,
+    federation: Federation,
+    method: Stack,
+    group_size: int,
+    evaluated: Sequence[int],
 ) -> Together | Ranks:
     """Returns the process or processes of a run.
 
@@ -56,6 +71,7 @@ def gathering_of(
         federation: Who takes part.
         method: The method.
         group_size: Clients that this process would compute together.
+        evaluated: Samples of each client's own to evaluate on; none where all have the same.
 
     Raises:
         ConfigError: The run cannot be spread over the ranks.
@@ -71,4 +87,5 @@ def gathering_of(
         chosen=config.group_size is not None,
         patience=config.peer_timeout,
         sites=hosts(config.clients, cluster.ranks, group_size=config.group_size) if own else None,
+        apart=bool(evaluated),
     )

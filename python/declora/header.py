@@ -20,11 +20,12 @@ def header(run: Run, label: str) -> list[str]:
     clients = f"{federation.clients:,} client{'s' * (federation.clients != 1)}"
     graph = "" if federation.exchange.silent else f" on {federation.topology.name}"
     classes = f", {len(text.label_names)} classes" if text.task == "classification" else ""
-    texts = max(len(text.train), int(federation.samples.sum()))  # here, or on other hosts, too
+    # Here, or on other hosts, too.
+    texts, evaluated = max(len(text.train), int(federation.samples.sum())), sum(run.shares.evaluated)
     lora = layout.columns - layout.size("head")
     upto = "up to " if len(set(federation.ranks)) > 1 else ""
     facts = {
-        "data": f"{source_name(config.data)}: {texts:,} texts, {len(text.evaluation):,} to "
+        "data": f"{source_name(config.data)}: {texts:,} texts, {evaluated or len(text.evaluation):,} to "
         f"evaluate on{classes}; {run.partition.name}",
         "base": f"{source_name(config.model)}, {base.storage.kind}, {format_bytes(base.storage.size)}, on "
         f"{base.device}",

@@ -72,7 +72,7 @@ class Host:
         """Returns what others hear of a failure: nothing of what is in the data, which the error may show."""
         where = f"rank {self._cluster.rank} ({socket.gethostname()})"
         for client in self.site.ids.tolist():
-            if re.search(rf"\b(client {client}|data\[{client}\])(?!\d)", str(error)):
+            if re.search(rf"\b(client {client}|(eval_)?data\[{client}\])(?!\d)", str(error)):
                 place = self._files.place(client)
                 there = os.path.exists(os.path.expanduser(place.rpartition("=")[2]))
                 what = "cannot be used" if there else "is not there"
@@ -91,7 +91,7 @@ class Host:
         from declora.data.loading import Reading
 
         with process.alone():
-            reading = Reading(self._files, **reading_of(self._config))
+            reading = Reading(self._files, **reading_of(self._config, self.site.rows))
             chosen = asdict(reading.choose()) if self._cluster.rank == 0 else None
         found = self.tell(chosen)[0]
         columns = Columns(**{**found, "texts": tuple(found["texts"])})
@@ -107,13 +107,20 @@ class Host:
         ]
         with process.alone():
             text = reading.text(columns, everywhere)
-        return replace(text, name=f"{self._config.clients} data sets", first=self.site.start)
+        return replace(text, name=f"{self._config.clients} data sets")
 
 
-def reading_of(config: SimulationConfig) -> dict[str, Any]:
-    """Returns what is said of the data beside where it is, as `data.load` takes it."""
-    names = ("eval_data", "task", "text_columns", "label_column", "completion_column", "prompt_template")
-    return {name: getattr(config, name) for name in (*names, "eval_fraction", "seed")}
+def reading_of(config: SimulationConfig, clients: slice = slice(None)) -> dict[str, Any]:
+    """Returns what is said of the data beside where it is, as `data.load` takes it.
+
+    Args:
+        config: The settings.
+        clients: Those whose files are here.
+    """
+    names = ("task", "text_columns", "label_column", "completion_column", "prompt_template", "eval_fraction", "seed")
+    own = client_files(config.eval_data, config.clients)
+    evaluation = config.eval_data if own is None else own.of(clients)
+    return {"eval_data": evaluation, **{name: getattr(config, name) for name in names}}
 
 
 def host_of(config: SimulationConfig, cluster: "Cluster | None" = None) -> Host | None:

@@ -1,28 +1,36 @@
 """What is measured of a round, and recorded."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from declora import means
+from declora.config import SimulationConfig
 from declora.faults import Struck
 from declora.federation import Federation
 from declora.inbox import Inbox
 from declora.ledger import client_digests
 from declora.methods import Stack
-from declora.model import Layout
+from declora.metrics import Metric
+from declora.model import AdapterBank, Layout
+from declora.prepare import Material
 from declora.state import State
-from declora.train.evaluate import Score
-from declora.train.evaluator import Evaluator
+from declora.train.evaluate import Score, Tally
+from declora.train.evaluator import Evaluator, drawn_texts
 from declora.train.local_steps import LocalRound
 from declora.train.records import RoundRecord, client_records
+from declora.train.sharing import Sharing
 
-__all__ = ["Measuring", "RoundReport"]
+__all__ = ["Appraise", "Measuring", "RoundReport", "evaluator_of"]
+
+Appraise: TypeAlias = Callable[[int, torch.Tensor, Callable[[torch.Tensor], list[Tally]]], list[Tally]]
+"""Returns what an adapter does on all samples, wherever they are: of a round, from 0; the adapter, float32 `[D]`; and
+what says what it does on those here."""
 
 
 @dataclass
@@ -53,6 +61,7 @@ class Measuring:
         layout: The columns of the adapters.
         scalings: Of each factor pair, see `means.product_distance`.
         evaluator: Scores adapters.
+        appraise: Scores one on samples that are elsewhere, too.
         timing: Where the clock keeps how far clients are.
         rounds: Of the whole run.
         eval_every: Rounds between evaluations.
@@ -65,6 +74,7 @@ class Measuring:
     layout: Layout
     scalings: NDArray[np.float64]
     evaluator: Evaluator
+    appraise: Appraise
     timing: dict[str, Any]
     rounds: int
     eval_every: int
@@ -138,6 +148,49 @@ class Measuring:
         start = time.perf_counter()
         # In rounds without an evaluation it would take too large a share of the time, of many clients some percent.
         record["product_distance"] = means.product_distance(state.adapter, honest, self.layout.factors, self.scalings)
-        record |= self.evaluator.average(self.endpoint(state, report.lost))
+        event, average = state.event - 1, self.endpoint(state, report.lost)
+        record |= self.evaluator.record(self.appraise(event, average, self.evaluator.average))
         record |= self.evaluator.spread(report.scores)
         record["seconds_evaluate"] = report.seconds_evaluate + time.perf_counter() - start
+
+
+def evaluator_of(
+    config: SimulationConfig,
+    material: Material,
+    evaluated: Sequence[int],
+    bank: AdapterBank,
+    *,
+    metric: Metric,
+    sharing: Sharing,
+    first: torch.Tensor,
+) -> Evaluator:
+    """Returns what scores the adapters of a run.
+
+    Args:
+        config: The settings.
+        material: Data and model.
+        evaluated: Samples of each client's own to evaluate on, wherever they are; none where all have the same.
+        bank: Of the run.
+        metric: The headline.
+        sharing: How sequences share the passes of the model.
+        first: The adapter that all clients begin with, float32 `[D]`.
+    """
+    tokens, shards = material.evaluation, material.text.evaluation_shards
+    most = (config.eval_samples, config.client_eval_samples)
+    texts, client_texts = (drawn_texts(tokens, shards, one, seed=config.seed) for one in most)
+    rows = evaluated or [len(tokens)]
+    counts = [[min(count, count if one is None else one) for count in rows] for one in most]
+    return Evaluator(
+        material.base.model,
+        material.base.tokenizer,
+        bank,
+        tokens,
+        material.questions,
+        metric,
+        texts=texts,
+        client_texts=client_texts,
+        counts=(counts[0], counts[1]),
+        own=shards is not None,
+        sharing=sharing,
+        first=first,
+    )

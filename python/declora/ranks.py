@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from declora.appraisal import answer, ask
 from declora.cluster import Cluster, Kind, Site, divide
 from declora.errors import ConfigError, shown
 from declora.exchange import SpreadExchange, known_to, neighbouring
@@ -17,6 +19,7 @@ from declora.inbox import Inbox
 from declora.measuring import RoundReport
 from declora.parcels import pack, pack_report, unpack, unpack_report
 from declora.state import State
+from declora.train.evaluate import Tally
 from declora.train.local_steps import LocalRound
 
 __all__ = ["Beginning", "Ranks"]
@@ -44,6 +47,7 @@ class Ranks:
         chosen: Whether that was said, and is not to be lowered so that every rank has clients.
         patience: Seconds of silence after which a rank is lost.
         sites: Which clients each rank has, where that is so before the run; None: as suits the groups.
+        apart: Whether each rank alone has the samples that its clients are evaluated on.
     """
 
     def __init__(
@@ -55,11 +59,12 @@ class Ranks:
         chosen: bool,
         patience: float,
         sites: Sequence[Site] | None = None,
+        apart: bool = False,
     ) -> None:
         cluster.connect((), patience=patience)
         self._cluster, self._patience = cluster, patience
         self._clients, self._matrices = federation.clients, federation.topology.matrices
-        self._given = sites
+        self._given, self._apart = sites, apart
         least = cluster.least(group_size)
         self.group_size = least if chosen else min(least, max(1, federation.clients // cluster.ranks))
         while self._split():
@@ -196,6 +201,21 @@ class Ranks:
             elif rank not in self._lost:
                 self._lose(rank, event)
         return self._merged(found, report, whole)
+
+    def appraise(self, event: int, row: torch.Tensor, average: Callable[[torch.Tensor], list[Tally]]) -> list[Tally]:
+        """Returns what an adapter does on the samples of all clients, at rank 0.
+
+        Args:
+            event: Of the round, from 0.
+            row: The adapter, float32 `[D]`.
+            average: Returns what it does on the samples here.
+        """
+        return ask(self._cluster, event, row, average) if self._apart else average(row)
+
+    def answer(self, event: int, average: Callable[[torch.Tensor], list[Tally]]) -> None:
+        """Tells rank 0 what its adapter does on the samples here, where it has not all of them; see `appraise`."""
+        if self._apart:
+            answer(self._cluster, event, average)
 
     def _lose(self, rank: int, event: int) -> None:
         assert self._state is not None

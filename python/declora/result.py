@@ -167,7 +167,7 @@ class SimulationResult:
         if self._metric is None or index not in self._own_scores:
             return {}
         shown = report.tables.format_value(self._metric.name, self._own_scores[index])
-        return {f"{self._metric.label} at the end": f"{shown} on {self._outcome.evaluated.client_texts:,} samples"}
+        return {f"{self._metric.label} at the end": f"{shown} on {self._outcome.evaluated.of_client(index):,} samples"}
 
     @property
     def local_work(self) -> str:
@@ -264,7 +264,7 @@ class SimulationResult:
 
     def _evaluated_on(self) -> str:
         evaluated = self._outcome.evaluated
-        own = f", clients' own models on {evaluated.client_texts:,}" * bool(evaluated.client_texts)
+        own = f", clients' own models on {evaluated.of_clients}" * any(evaluated.client_texts)
         return f"{evaluated.texts:,} samples{own}"
 
     @property

@@ -23,7 +23,7 @@ from declora.federation import Federation
 from declora.gathering import Beginning, gathering_of
 from declora.gossip import Gossip
 from declora.hosts import host_of
-from declora.measuring import Measuring, RoundReport
+from declora.measuring import Measuring, RoundReport, evaluator_of
 from declora.methods import Stack
 from declora.metrics import choose_metric
 from declora.model import AdapterBank, Layout, adapter_config
@@ -35,8 +35,6 @@ from declora.prepare import Material, plan_federation
 from declora.report import Earlier
 from declora.shares import share_out
 from declora.state import State
-from declora.train.evaluate import sample_texts
-from declora.train.evaluator import Evaluator
 from declora.train.footprint import check_fits
 from declora.train.grouping import examples_at_once, find_groups
 from declora.train.local_steps import LocalTrainer
@@ -62,6 +60,7 @@ class Run:
         cluster: The ranks that run it together; None: those that this process was started with, or it alone.
 
     Attributes:
+        shares: What each client trains on.
         federation: With each client's share of the data.
         partition: The shares.
         gathering: The process or processes of the run.
@@ -83,10 +82,10 @@ class Run:
         if self.metric.name == "exact_match" and material.questions is None:
             raise ConfigError("metric='exact_match' needs generated answers. Set max_new_tokens, e.g. 256.")
         federation, self.method = planned or plan_federation(config)
-        self._shares = share_out(config, material, federation, self.method, host_of(config, cluster))
-        self.federation, self.partition = self._shares.federation, self._shares.partition
-        self._train, self._orders = self._shares.tokens, self._shares.orders
-        self.local_steps = self._shares.local_steps
+        self.shares = share_out(config, material, federation, self.method, host_of(config, cluster))
+        self.federation, self.partition = self.shares.federation, self.shares.partition
+        self._train, self._orders = self.shares.tokens, self.shares.orders
+        self.local_steps = self.shares.local_steps
         self._set_up(cluster)
 
     @process.alone()  # PEFT, as whatever loads, changes globals
@@ -104,7 +103,12 @@ class Run:
                 self.bank = AdapterBank(self.layout, self._surgery.slots, owners)
                 group_size = self._try_model()
                 self.gathering = gathering_of(
-                    cluster or of_environment(), config, self.federation, self.method, group_size
+                    cluster or of_environment(),
+                    config,
+                    self.federation,
+                    self.method,
+                    group_size,
+                    self.shares.evaluated,
                 )
                 if material.public is not None:
                     self.method.read_public(self._public(material.public))
@@ -165,7 +169,7 @@ class Run:
     @property
     def _longest(self) -> int:
         """Tokens of the longest text that is trained on, at most."""
-        return min(self.config.max_length, self._shares.longest)
+        return min(self.config.max_length, self.shares.longest)
 
     @property
     def sent(self) -> int:
@@ -258,17 +262,8 @@ class Run:
             digested=config.ledger,
             origin=origin,
         )
-        self.evaluator = Evaluator(
-            material.base.model,
-            material.base.tokenizer,
-            self.bank,
-            material.evaluation,
-            material.questions,
-            self.metric,
-            texts=sample_texts(material.evaluation, config.eval_samples, seed=config.seed),
-            client_texts=sample_texts(material.evaluation, config.client_eval_samples, seed=config.seed),
-            sharing=self.sharing,
-            first=first,
+        self.evaluator = evaluator_of(
+            config, material, self.shares.evaluated, self.bank, metric=self.metric, sharing=self.sharing, first=first
         )
         self._measuring = Measuring(
             self.federation,
@@ -276,6 +271,7 @@ class Run:
             self.layout,
             self._surgery.scalings,
             self.evaluator,
+            self.gathering.appraise,
             timing,
             rounds=config.rounds,
             eval_every=config.eval_every,
@@ -329,7 +325,7 @@ class Run:
             evaluated=self.evaluator.evaluated,
             local_steps=self.local_steps,
             lineage=self.material.lineage,
-            split_bytes=self._shares.split_bytes(self.material.base.model, self._first.steps),
+            split_bytes=self.shares.split_bytes(self.material.base.model, self._first.steps),
             notes=self.notes,
         )
 
@@ -395,6 +391,8 @@ class Run:
             measuring.score_clients(report, self.state)
         gathered = self.gathering.gather(event, report, whole=due or self.config.checkpoint_every is not None)
         if gathered is None:
+            if due:
+                self.gathering.answer(event, self.evaluator.average)
             return {"round": event + 1, "clients": []}
         self.whole, self._lost = gathered.state or self.whole, gathered.lost
         return measuring.record(struck, gathered, before)

@@ -40,6 +40,8 @@ class Shares:
     """`[clients]`: steps of each client in a round."""
     longest: int
     """Tokens of the longest row of any client."""
+    evaluated: tuple[int, ...] = ()
+    """Samples of each client's own, wherever they are, that it can be evaluated on; none where all have the same."""
     whole: bool = True
     """Whether what all clients train on is here."""
 
@@ -76,13 +78,19 @@ def share_out(
         tokens, rows = _packed(config, material, federation.shards)
         orders = orders_of(federation, rows, seed=config.seed, whole_epochs=epochs is not None)
         steps = steps_per_round(orders, steps=config.local_steps, epochs=epochs)
-        return Shares(federation, partition, tokens, orders, steps, int(tokens.lengths.max()))
+        evaluated = tuple(_sizes(material.text.evaluation_shards or ()))
+        return Shares(federation, partition, tokens, orders, steps, int(tokens.lengths.max()), evaluated)
     check_spread(federation, method, ledger=config.ledger)
     first = host.site.start
     with host.telling():
         shards = material.text.shards or ()
         tokens, rows = _packed(config, material, shards, first=first)
-        fact = {"samples": _sizes(shards), "rows": _sizes(rows), "longest": int(tokens.lengths.max())}
+        fact = {
+            "samples": _sizes(shards),
+            "rows": _sizes(rows),
+            "longest": int(tokens.lengths.max()),
+            "evaluated": _sizes(material.text.evaluation_shards or ()),
+        }
     told = host.tell(fact)
     partition = kept_apart(shards, [count for one in told for count in one["samples"]], first=first)
     check_nodes(federation.topology, partition.name)
@@ -90,7 +98,9 @@ def share_out(
     all_rows = kept_apart(rows, [count for one in told for count in one["rows"]], first=first).shards
     orders = orders_of(federation, all_rows, seed=config.seed, whole_epochs=epochs is not None)
     steps = steps_per_round(orders, steps=config.local_steps, epochs=epochs)
-    return Shares(federation, partition, tokens, orders, steps, max(one["longest"] for one in told), whole=False)
+    evaluated = tuple(count for one in told for count in one["evaluated"])
+    longest = max(one["longest"] for one in told)
+    return Shares(federation, partition, tokens, orders, steps, longest, evaluated, whole=False)
 
 
 def _packed(config: SimulationConfig, material: Material, shards: _Rows, *, first: int = 0) -> tuple[Tokens, _Rows]:

@@ -24,3 +24,7 @@ class Kind(IntEnum):
     """The frames of a round have arrived."""
     REPORT = 5
     """What a round was at a rank."""
+    AVERAGE = 6
+    """The adapter that is evaluated for all."""
+    TALLIES = 7
+    """What it does on the samples of a rank."""

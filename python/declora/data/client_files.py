@@ -44,7 +44,7 @@ class ClientFiles:
 
     def of(self, clients: slice) -> "ClientFiles":
         """Returns those of some of these clients, of whom the first has the number 0."""
-        return replace(self, places=self.places[clients], names=self.names[clients], first=clients.start)
+        return replace(self, places=self.places[clients], names=self.names[clients], first=clients.start or 0)
 
 
 def names_files(data: Any) -> bool:
@@ -76,28 +76,33 @@ def check_client_files(data: Any, eval_data: Any, partition: Any, clients: int) 
     """Checks settings that files of clients ask for, or do not go with.
 
     Raises:
-        ConfigError: There are fewer or more files than clients, nothing that all can be evaluated on, or a partition
-            that would move rows from one client to another; or a client's number is written as no pattern has it.
+        ConfigError: There are fewer or more files than clients, files to evaluate on of clients that have none to train
+            on, or a partition that would move rows from one client to another; or a client's number is written as no
+            pattern has it.
     """
-    if isinstance(data, str | Path) and (slip := _SLIP.search(_CLIENT.sub("", str(data)))):
-        raise ConfigError(
-            f"data={shown(str(data))} has {slip[0]}, which stands for nothing. Write a client's number {{client}}, or "
-            "{client:03} for 007."
-        )
-    if isinstance(eval_data, str | Path) and names_files(eval_data):
-        raise ConfigError(
-            f"eval_data={shown(str(eval_data))} differs from client to client, but all are evaluated on the same. Name "
-            "one file, that every host has."
-        )
+    for name, place in (("data", data), ("eval_data", eval_data)):
+        if isinstance(place, str | Path) and (slip := _SLIP.search(_CLIENT.sub("", str(place)))):
+            raise ConfigError(
+                f"{name}={shown(str(place))} has {slip[0]}, which stands for nothing. Write a client's number "
+                "{client}, or {client:03} for 007."
+            )
+        if names_files(place) and isinstance(place, Mapping) and len(place) != clients:
+            raise ConfigError(
+                f"{name} names files of {len(place)} clients, but clients={clients}. Set clients={len(place)}."
+            )
     if not names_files(data):
+        if names_files(eval_data):
+            raise ConfigError(
+                f"eval_data={shown(eval_data if isinstance(eval_data, str) else str(eval_data))} names a file of each "
+                "client, which data does not. Name one file for all, or a file of each client in data, too."
+            )
         return
-    if isinstance(data, Mapping) and len(data) != clients:
-        raise ConfigError(f"data names files of {len(data)} clients, but clients={clients}. Set clients={len(data)}.")
+    both = isinstance(data, Mapping) and isinstance(eval_data, Mapping) and names_files(eval_data)
+    if both and (odd := [name for name, other in zip(data, eval_data, strict=True) if name != other]):
+        raise ConfigError(
+            f"eval_data names other clients than data, or in another order: {shown(odd[0])} is not in its place. Give "
+            "both tables the same names in the same order."
+        )
     named = f"data={shown(data if isinstance(data, str) else str(data))} names a file of each client"
     if not (partition is None or (isinstance(partition, str) and partition in _NATURAL)):
         raise ConfigError(f"{named}, which partition={shown(partition)} would divide anew. Leave partition out.")
-    if eval_data is None or (isinstance(eval_data, str) and eval_data == "held-out"):
-        raise ConfigError(
-            f"{named}, which stays where it is: no rows of it can be held out for all. Set eval_data to a file that "
-            "every host has."
-        )

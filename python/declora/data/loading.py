@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from declora.data import sources
 from declora.data.chats import CONVERSATION, messages_of
+from declora.data.client_files import ClientFiles
 from declora.data.columns import Columns, check_texts, choose_columns
 from declora.data.labels import Found, Labels, check_few, check_split, find_labels, read_labels
 from declora.data.parts import Part
@@ -58,7 +59,8 @@ def load(
             the hub's data or `"sst2=SOURCE"` for any path or hub name; a list of these with one item per client; the
             `ClientFiles` of some clients.
         eval_data: The same for evaluation; `"held-out"`: a random `eval_fraction` of the training rows, drawn per
-            class; none: the validation split of `data`, else its test split, else as held-out.
+            class; none: the validation split of `data`, else its test split, else as held-out. With clients' files as
+            `data`, all but one that is the same for all are each client's own.
         task: `"classification"` or `"causal-lm"`; none: classification where there is a label column, else causal-lm
             where no other column may be a label.
         text_columns: One column or a pair; the columns of the prompt; or one of conversations, lists of
@@ -111,7 +113,11 @@ class Reading:
         if not isinstance(eval_fraction, int | float | np.number) or not 0 < eval_fraction < 1:
             raise ConfigError(f"eval_fraction={shown(eval_fraction)} must be above 0 and below 1, e.g. 0.1.")
         source = sources.find(data)
-        if isinstance(eval_data, str) and eval_data == HELD_OUT:
+        held_out = isinstance(eval_data, str) and eval_data == HELD_OUT
+        own = eval_data is None or held_out or isinstance(eval_data, ClientFiles)
+        self._own = own and source.first is not None
+        """Whether each client is evaluated on rows of its own."""
+        if held_out:
             source = replace(source, evaluation=())
         elif eval_data is not None:
             source = replace(source, evaluation=sources.find_evaluation(eval_data))
@@ -190,13 +196,15 @@ class Reading:
         owner = np.repeat(np.arange(len(train)), [part.dataset.num_rows for part in train])
         if evaluation:
             evaluation_rows = _joined(evaluation, columns, labels.names, labels.evaluation)
+            evaluated = np.repeat(np.arange(len(evaluation)), [part.dataset.num_rows for part in evaluation])
         else:
-            held = _held_out(labels.train, self._fraction, self._seed)
+            held = self._held_out(labels.train, owner, train)
             notes.append(
                 f"The rows to evaluate on are {held.sum()} of {len(held)}: eval_fraction={self._fraction:g} of "
-                f"{'each class' if columns.label else 'the rows'}, drawn with seed={self._seed}."
+                f"{'each class' if columns.label else 'the rows'}{' of each client' * self._own}, drawn with "
+                f"seed={self._seed}."
             )
-            evaluation_rows = train_rows.select(np.flatnonzero(held))
+            evaluation_rows, evaluated = train_rows.select(np.flatnonzero(held)), owner[held]
             train_rows, owner = train_rows.select(np.flatnonzero(~held)), owner[~held]
             labels = replace(labels, train=labels.train[~held], evaluation=labels.train[held])
         if columns.label is not None:
@@ -214,7 +222,23 @@ class Reading:
             columns.completion,
             columns.chat,
             _distinct(notes),
+            source.first or 0,
+            _rows_of(evaluated, len(train)) if self._own else None,
         )
+
+    def _held_out(
+        self, classes: NDArray[np.int64], owner: NDArray[np.int64], train: Sequence[Part]
+    ) -> NDArray[np.bool_]:
+        """Draws the rows to evaluate on, of each client's own where these stay with it, whoever else is here."""
+        if not self._own:
+            return _held_out(classes, self._fraction, generator(self._seed, "held-out evaluation"))
+        assert self._source.first is not None
+        held = np.zeros(len(classes), np.bool_)
+        for client, part in enumerate(train):
+            rng = generator(self._seed, "held-out evaluation", self._source.first + client)
+            rows = owner == client
+            held[rows] = _held_out(classes[rows], self._fraction, rng, of=f" of {part.where}")
+        return held
 
 
 def _joined(
@@ -251,28 +275,34 @@ def _read(part: Part, table: pa.Table, column: str, columns: Columns) -> pa.Arra
     return table[column].cast(pa.string())
 
 
-def _held_out(classes: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.bool_]:
+def _held_out(
+    classes: NDArray[np.int64], fraction: float, rng: np.random.Generator, *, of: str = ""
+) -> NDArray[np.bool_]:
     """Draws the evaluation rows: the fraction of each class, rounded, at least one and never all."""
     held = np.zeros(len(classes), np.bool_)
-    rng = generator(seed, "held-out evaluation")
     for label in np.unique(classes):
         members = np.flatnonzero(classes == label)
         count = min(max(1, math.floor(fraction * len(members) + 0.5)), len(members) - 1)
         held[rng.permutation(members)[:count]] = True
     if not held.any():
         raise DataError(
-            f"Holding out eval_fraction={fraction} for evaluation needs two rows, but there is only one"
+            f"Holding out eval_fraction={fraction}{of} for evaluation needs two rows, but there is only one"
             f"{' of each class' if len(classes) > 1 else ''}. Pass eval_data."
         )
     return held
 
 
 def _shards(owner: NDArray[np.int64], parts: Sequence[Part]) -> tuple[NDArray[np.int64], ...]:
-    shards = tuple(np.flatnonzero(owner == client).astype(np.int64) for client in range(len(parts)))
+    shards = _rows_of(owner, len(parts))
     for shard, part in zip(shards, parts, strict=True):
         if len(shard) == 0:
             raise DataError(f"{part.where} has no rows left after holding out the evaluation rows. Pass eval_data.")
     return shards
+
+
+def _rows_of(owner: NDArray[np.int64], clients: int) -> tuple[NDArray[np.int64], ...]:
+    """Returns the rows of each client, int64, where `owner [rows]` says whose they are."""
+    return tuple(np.flatnonzero(owner == client).astype(np.int64) for client in range(clients))
 
 
 def _distinct(notes: Iterable[str]) -> tuple[str, ...]:

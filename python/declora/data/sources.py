@@ -45,6 +45,8 @@ class Source:
     evaluation: tuple[Part, ...]
     per_client: bool = False
     preset: Preset | None = None
+    first: int | None = None
+    """The number of the first client, where the parts are clients' files; None: they are not."""
 
 
 def find(data: Any, field: str = "data") -> Source:
@@ -55,7 +57,7 @@ def find(data: Any, field: str = "data") -> Source:
     """
     if isinstance(data, ClientFiles):
         clients = range(data.first, data.first + len(data.places))
-        return _per_client([_of_client(data, client, field) for client in clients], field)
+        return replace(_per_client([_of_client(data, client, field) for client in clients], field), first=data.first)
     if isinstance(data, datasets.Dataset):
         return Source(str(data.info.dataset_name or "dataset"), (read_dataset(field, data),), ())
     if is_table(data):
@@ -87,15 +89,17 @@ def find_evaluation(data: Any) -> tuple[Part, ...]:
 
 
 def _of_client(files: ClientFiles, client: int, field: str) -> Source:
-    """Reads a client's file or folder, of which only what is to train on counts; it is never a name of the hub."""
+    """Reads a client's file or folder; it is never a name of the hub."""
     try:
         preset, path = split_name(files.place(client), field)
         source = _from_name(Path(path), field)
     except DataError as error:
         raise DataError(f"{files.who(client)}: {error}") from error
-    (part,) = source.train
-    named = replace(part, where=f"{part.where} of {files.who(client)}")
-    return replace(source, train=(named,), evaluation=(), preset=preset)
+    train, evaluation = (
+        tuple(replace(part, where=f"{part.where} of {files.who(client)}") for part in parts)
+        for parts in (source.train, source.evaluation)
+    )
+    return replace(source, train=train, evaluation=evaluation, preset=preset)
 
 
 def _per_client(sources: list[Source], field: str) -> Source:

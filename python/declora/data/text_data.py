@@ -31,6 +31,8 @@ class TextData:
         chat: Whether the text column holds conversations; with a completion column both hold messages.
         notes: What was guessed in reading the data, in whole sentences.
         first: The number of the first client that `shards` has; others are on other hosts.
+        evaluation_shards: Row indices (int64) into `evaluation` by client, as `shards`, where each client is evaluated
+            on rows of its own; None: all on the same.
     """
 
     name: str
@@ -46,6 +48,7 @@ class TextData:
     chat: bool = False
     notes: tuple[str, ...] = ()
     first: int = 0
+    evaluation_shards: tuple[NDArray[np.int64], ...] | None = None
 
     @property
     def has_prompts(self) -> bool:
@@ -55,7 +58,7 @@ class TextData:
     def without_rows(self) -> "TextData":
         """Returns what is known of the data, without the data."""
         none = datasets.Dataset.from_dict({})
-        return replace(self, train=none, evaluation=none, shards=None)
+        return replace(self, train=none, evaluation=none, shards=None, evaluation_shards=None)
 
     def keep(self, train: NDArray[np.int64], evaluation: NDArray[np.int64]) -> "TextData":
         """Returns the data with only these rows (ascending indices) of each split.
@@ -65,18 +68,31 @@ class TextData:
         """
         if len(train) == self.train.num_rows and len(evaluation) == self.evaluation.num_rows:
             return self
-        shards = None
-        if self.shards is not None:
-            shards = tuple(np.flatnonzero(np.isin(train, shard)).astype(np.int64) for shard in self.shards)
-        empty = next((i for i, shard in enumerate(shards or ()) if len(shard) == 0), None)
-        if empty is not None or not len(train) or not len(evaluation):
+        kept = {"train": _kept(self.shards, train), "evaluation": _kept(self.evaluation_shards, evaluation)}
+        empty = [(name, i) for name, shards in kept.items() for i, shard in enumerate(shards or ()) if len(shard) == 0]
+        if empty or not len(train) or not len(evaluation):
             where = "the training data" if not len(train) else "the evaluation data"
-            where = where if empty is None else f"data[{self.first + empty}]"
+            if empty:
+                name, client = empty[0]
+                where = f"{'data' if name == 'train' else 'eval_data'}[{self.first + client}]"
             raise DataError(f"{where} has no row left with a token to predict. Raise max_length, or check the texts.")
         return replace(
-            self, train=self.train.select(train), evaluation=self.evaluation.select(evaluation), shards=shards
+            self,
+            train=self.train.select(train),
+            evaluation=self.evaluation.select(evaluation),
+            shards=kept["train"],
+            evaluation_shards=kept["evaluation"],
         )
 
     def labels(self) -> NDArray[np.int64] | None:
         """Returns the class index of each training row, int64 `[rows]`; None for causal-lm."""
         return None if self.label_column is None else np.asarray(self.train[self.label_column][:], dtype=np.int64)
+
+
+def _kept(
+    shards: tuple[NDArray[np.int64], ...] | None, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], ...] | None:
+    """Returns where the rows of each client are once only `rows`, rising, are kept."""
+    if shards is None:
+        return None
+    return tuple(np.flatnonzero(np.isin(rows, shard)).astype(np.int64) for shard in shards)

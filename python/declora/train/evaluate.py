@@ -1,7 +1,7 @@
 """Evaluation of adapters on one split: the loss, and the metrics of the task."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from declora.train.packing import unpadded_batch
 from declora.train.sharing import Sharing
 from declora.train.tokens import Batch, Tokens
 
-__all__ = ["Score", "evaluate", "of_classes", "sample_texts", "summaries"]
+__all__ = ["Score", "Tally", "evaluate", "of_classes", "sample_texts", "summaries", "tallies", "total"]
 
 # Tokens of one evaluation batch: enough to keep the machine busy, few enough to stay in its caches.
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
@@ -46,6 +46,42 @@ class Score:
         return {prefix + name: value for name, value in {"loss": self.loss, **self.metrics}.items()}
 
 
+@dataclass(frozen=True)
+class Tally:
+    """What one adapter did on some texts, in sums: those of several parts of a split make that of all."""
+
+    loss: float
+    """Cross-entropy in nats."""
+    targets: int
+    """What it is of: texts, or (causal LM) target tokens."""
+    texts: int
+    confusion: NDArray[np.int64] | None = None
+    """How often a classifier answered what, see `metrics.confusion_matrix`."""
+    right: int | None = None
+    """Generated answers that are exact matches; None where none were asked for."""
+
+    def score(self, metric: Metric) -> Score:
+        """Returns what that is as scores, with `metric` as the headline."""
+        mean = self.loss / max(1, self.targets)
+        found = _of_text(mean) if self.confusion is None else of_classes(self.confusion)
+        asked = {} if self.right is None else {"exact_match": self.right / max(1, self.texts)}
+        return Score(mean, {**found, **asked}, metric.name)
+
+
+def total(tallies: Sequence[Tally]) -> Tally:
+    """Returns the tally of one adapter on all texts, of those on some of them each, in this order."""
+    first, *others = tallies
+    for other in others:
+        first = Tally(
+            first.loss + other.loss,
+            first.targets + other.targets,
+            first.texts + other.texts,
+            None if first.confusion is None or other.confusion is None else first.confusion + other.confusion,
+            None if first.right is None or other.right is None else first.right + other.right,
+        )
+    return first
+
+
 def evaluate(
     model: PreTrainedModel,
     bank: AdapterBank,
@@ -55,7 +91,29 @@ def evaluate(
     metric: Metric,
     sharing: Sharing,
 ) -> list[Score]:
-    """Returns what each adapter of `values [C, D]` scores on `texts` (indices into `tokens`).
+    """Returns what each adapter of `values [C, D]` scores on `texts`; see `tallies`.
+
+    Args:
+        model: With batched layers in place.
+        bank: Of the run.
+        values: float32.
+        tokens: Of a split.
+        texts: Which of them.
+        metric: The headline.
+        sharing: How sequences share the passes of `model`.
+    """
+    return [tally.score(metric) for tally in tallies(model, bank, values, tokens, texts, sharing)]
+
+
+def tallies(
+    model: PreTrainedModel,
+    bank: AdapterBank,
+    values: torch.Tensor,
+    tokens: Tokens,
+    texts: NDArray[np.int64],
+    sharing: Sharing,
+) -> list[Tally]:
+    """Returns what each adapter of `values [C, D]` does on `texts` (indices into `tokens`).
 
     Texts are computed in order of length, so that little of a batch is padding, and by as many adapters at once as fill
     a batch.
@@ -66,7 +124,6 @@ def evaluate(
         values: float32.
         tokens: Of a split.
         texts: Which of them.
-        metric: The headline.
         sharing: How sequences share the passes of `model`.
     """
     count = len(values)
@@ -83,11 +140,10 @@ def evaluate(
             confusions[i] = confusions[i] + metrics.confusion_matrix(classes, tokens.labels[part], logits.shape[1])
 
     _compute(bank, values, tokens, texts, sharing, score)
-    means = (losses / max(1, int(tokens.targets(texts).sum()))).tolist()
-    classifies = tokens.labels is not None
+    targets, classifies = int(tokens.targets(texts).sum()), tokens.labels is not None
     return [
-        Score(mean, of_classes(counts) if classifies else _of_text(mean), metric.name)
-        for mean, counts in zip(means, confusions, strict=True)
+        Tally(loss, targets, len(texts), counts if classifies else None)
+        for loss, counts in zip(losses.tolist(), confusions, strict=True)
     ]
 
 
@@ -183,9 +239,8 @@ def of_classes(counts: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
-def sample_texts(tokens: Tokens, most: int | None, *, seed: int) -> NDArray[np.int64]:
-    """Returns the indices of all texts, or of `most` of them drawn from `seed` (the same for every client)."""
-    count = len(tokens)
+def sample_texts(count: int, most: int | None, *, seed: int) -> NDArray[np.int64]:
+    """Returns the indices of `count` texts, or of `most` of them drawn from `seed` (the same for every client)."""
     if most is None or most >= count:
         return np.arange(count)
     return np.sort(seeds.generator(seed, "evaluation").permutation(count)[:most])
