@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs one federation on three hosts, each of which alone can read the file of its client, and in one process that has
-# all three, and compares the adapters byte for byte. Hosts are network namespaces at one switch, and each has mounts of
+# all three, and compares adapters and scores byte for byte; each is evaluated on rows of its own. Hosts are network namespaces at one switch, and each has mounts of
 # its own: benches/three_hosts.sh (as root; PYTHON=the Python that has declora).
 set -euo pipefail
 python=$(command -v "${PYTHON:-python}")
 out=$(mktemp -d)
 export python out
 settings=(--clients 3 --rounds 2 --local-epochs 1 --batch-size 8 --codec q4+choco --topology complete --weights samples
-    --client-eval-samples 0 --eval-data "$out/eval.csv" --group-size 1)
+    --eval-data held-out --eval-fraction 0.25 --group-size 1)
 
 cleanup() {
     for name in 0 1 2 switch; do ip netns del "declora-$name" 2>/dev/null || true; done
@@ -32,7 +32,6 @@ for client, count in enumerate((24, 40, 56)):
     own = [row for row in rows if row[1] != client][100 * client :][:count]
     for place in (f"host{client}", "one"):
         write(out / place / str(client) / "train.csv", own, f" onlyathost{client}")
-write(out / "eval.csv", list(zip(data.evaluation["text"][:60], data.evaluation["label"][:60])))
 PYTHON
 
 ip netns add declora-switch
@@ -60,5 +59,8 @@ done
 wait -n && wait -n && wait -n
 "$python" -m declora simulate --data "$out/one/{client}/train.csv" "${settings[@]}" --out "$out/whole" --quiet
 diff -r "$out/run/adapters" "$out/whole/adapters"
+scores() { grep -o '"\(average\|clients\)_[a-z_]*": [^,}]*' "$out/$1/metrics.jsonl"; }
+diff <(scores run) <(scores whole)
+scores run | grep -q average_accuracy
 if grep -rlE 'onlyathost[12]' "$out/run"; then echo "text of another host is in the run folder of the first"; exit 1; fi
-echo "three hosts, each with its own file: the adapters of one process, byte for byte; no text left its host"
+echo "three hosts, each with its own file: the adapters and scores of one process, byte for byte; no text left its host"
