@@ -24,7 +24,7 @@ def ask(cluster: Cluster, event: int, row: torch.Tensor, average: Callable[[torc
         average: Returns what it does on the samples here.
     """
     for link in cluster.links.values():
-        link.send(Kind.AVERAGE, event + 1, row.cpu().numpy().view(np.uint8))
+        link.send(Kind.AVERAGE, event + 1, row.cpu().numpy().tobytes())
     found = average(row)
     for rank in range(1, cluster.ranks):
         content = cluster.hear(rank, Kind.TALLIES, event + 1)
