@@ -4,6 +4,7 @@ import shutil
 import string
 from pathlib import Path
 
+import datasets
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, processors
 
@@ -12,6 +13,7 @@ from tiny import SPECIAL, tiny_bert, tiny_gpt2, tiny_texts
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ENCODERS = ("sentence-transformers/all-MiniLM-L6-v2", "google/bert_uncased_L-2_H-128_A-2")
 DECODERS = ("Qwen/Qwen2.5-0.5B-Instruct",)
+CHAT = "{% for message in messages %}{{ message['content'] + eos_token }}{% endfor %}"
 
 
 def letters() -> transformers.PreTrainedTokenizerFast:
@@ -32,7 +34,14 @@ def furnish(folder: Path) -> Path:
         (name, tiny_gpt2(width=64)) for name in DECODERS
     ]:
         model.save_pretrained(folder / name)
+        tokenizer.chat_template = CHAT if name in DECODERS else None
         tokenizer.save_pretrained(folder / name)
     tiny_texts(64).to_csv(folder / "texts.csv")
+    for task in ("sst2", "gsm8k"):
+        (folder / "data" / task).mkdir(parents=True)
+    for split, count in (("train", 64), ("validation", 16)):
+        tiny_texts(count).to_csv(folder / "data" / "sst2" / f"{split}.csv")
+        sums = {"question": [f"{i} + 2?" for i in range(count)], "answer": [f"#### {i + 2}" for i in range(count)]}
+        datasets.Dataset.from_dict(sums).to_json(folder / "data" / "gsm8k" / f"{split}.jsonl")
     shutil.copy(EXAMPLES / "messages.csv", folder)
     return folder
