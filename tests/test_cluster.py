@@ -1,6 +1,7 @@
 """Runs that are spread over ranks: the bits of one process, and what becomes of a rank that is lost."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from declora.topology import Topology
 from resumable import OBJECTS, RUNS, SETTINGS, model_of
 
 SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
-KINDS = ("no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors", "overlap")
+KINDS = ("no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors", "overlap", "delay")
 """Of ways in which rows of others, numbers drawn for clients and messages of a round may matter; benches/cluster.py has
 all that can be spread."""
 
@@ -139,9 +140,8 @@ def test_where_one_rank_does_not_hear_another_neither_counts_the_others_message(
     assert there.why
 
 
-@pytest.mark.parametrize("mixer", ["linear", "median"])
-def test_a_lost_rank_keeps_what_it_had_and_the_mean_of_the_others_is_kept(mixer, tmp_path):
-    clusters = memory_clusters(3)
+def falling(seen):
+    """Returns a method whose rank with client 2 falls in the second round; `seen` gets what clients send."""
 
     class Falls(declora.Part):
         name = "falls"
@@ -154,13 +154,18 @@ def test_a_lost_rank_keeps_what_it_had_and_the_mean_of_the_others_is_kept(mixer,
             seen[tuple(state.clients.tolist()), plan.event] = state.adapter.clone()
             return state.adapter
 
-    seen = {}
+    return Falls()
+
+
+@pytest.mark.parametrize("mixer", ["linear", "median"])
+def test_a_lost_rank_keeps_what_it_had_and_the_mean_of_the_others_is_kept(mixer, tmp_path):
+    clusters, seen = memory_clusters(3), {}
     more = {
         "clients": 3,
         "codec": "none",
         "topology": "complete",
         "mixer": mixer,
-        "method": Falls(),
+        "method": falling(seen),
         "out": str(tmp_path),
         "rounds": 3,
     }
@@ -179,6 +184,18 @@ def test_a_lost_rank_keeps_what_it_had_and_the_mean_of_the_others_is_kept(mixer,
     kept = first.mean(0) if mixer == "linear" else first.median(0).values
     assert torch.allclose(outcome.rows[2], kept, atol=1e-6)  # of the last round that it finished
     assert torch.allclose(outcome.mean, after.mean(0), atol=1e-7)
+
+
+def test_what_a_lost_rank_sent_and_is_late_moves_nobody(tmp_path):
+    seen = {}
+    more = {"clients": 3, "codec": "none", "topology": "complete", "faults": "delay:p=1", "rounds": 2}
+    with pytest.warns(UserWarning, match="was lost in round 2"):
+        _, left = run_ranks(
+            3, falling=RuntimeError, **settings(**more, method=falling(seen), out=str(tmp_path), learning_rate=1e-2)
+        )
+    first, second = (torch.cat([seen[(client,), t] for client in (0, 1)]) for t in (0, 1))
+    pull = math.sin(math.pi / 6) * (first[[1, 0]] - first) / 3  # of each other, as they were then
+    assert torch.allclose(left[0].rows[:2], second + pull, atol=1e-6)
 
 
 def test_a_run_of_one_process_goes_on_in_two_ranks_and_theirs_in_one(tmp_path):
@@ -210,7 +227,6 @@ def test_a_run_of_one_process_goes_on_in_two_ranks_and_theirs_in_one(tmp_path):
         ({"attack": "alie", "mixer": "median", "topology": "complete"}, "liars know what others have"),
         ({"mixer": "push-sum", "topology": "exponential"}, "push-sum"),
         ({"detect": "lazy"}, "whom they suspect"),
-        ({"faults": "delay:p=0.5,rounds=2"}, "messages of earlier rounds"),
     ],
 )
 def test_what_needs_all_clients_in_one_process_is_refused_with_the_reason(more, why):

@@ -68,8 +68,6 @@ def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None
         refused = f"detect {one}, which count together whom they suspect. Leave it out"
     elif isinstance(federation.mixer, PushSum):
         refused = "mixer='push-sum' moves weights that its messages do not carry. Use mixer='linear'"
-    elif federation.faults.longest:
-        refused = f"faults={str(federation.faults)!r} {one}, as messages of earlier rounds are kept. Leave delay out"
     elif method.reads_public:
         refused = f"method={str(method)!r} {one}, which compute the public texts. Use another method"
     elif ledger:

@@ -274,7 +274,9 @@ class Ranks:
         assert own.state is not None
         assert self._state is not None
         before, arrays = self._state.arrays(), dict[str, NDArray[Any]]()
-        for name in found[0]:
+        for name, some in found[0].items():
+            if name not in before:  # it came to be in this round
+                before[name] = np.zeros((self._clients, *some.shape[1:]), some.dtype)
             parts = [
                 found[rank][name] if rank in found else before[name][site.rows] for rank, site in enumerate(self._sites)
             ]
@@ -284,7 +286,7 @@ class Ranks:
         return state
 
 
-_HEARD = "memory/"
-"""Arrays with a row for each client whose messages are known, not only for those here."""
+_HEARD = ("memory/", "late/", "mixer/", "detector/")
+"""What arrays are called that have a row for each client whose messages are known, not only for those here."""
 _CLOCK = "clock"
 """The room whose arrays rank 0 has, of all clients."""

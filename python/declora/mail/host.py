@@ -12,7 +12,7 @@ from declora.federation import Federation
 from declora.inbox import Inbox
 from declora.ledger import digest
 from declora.mail.base import Mail, give_back, taken, timed
-from declora.mixer.refusals import without
+from declora.mixer.refusals import sit_out, without
 from declora.plan import Columns, Mask, Plan, Rows
 from declora.state import State
 from declora.wire import Wire
@@ -49,6 +49,8 @@ class HostMail(Mail[Rows]):
         self._mixer, self._exchange, self._routes, self.wire = federation.mixer, exchange, routes, wire
         self._tolerant, self._digested = federation.tolerant, digested
         self._longest, self._past = federation.faults.longest, state.room("late")
+        if self._longest:
+            self._past["sent"] = np.zeros((len(routes.senders), self._longest, sent.count), dtype=np.float32)
         self._pinned = torch.empty(0, dtype=torch.float32)
         first = origin.cpu().numpy()
         self.memory = federation.codec.memory(federation.codec.shrink, state.room("memory"))
@@ -107,7 +109,7 @@ class HostMail(Mail[Rows]):
                 meant = self._routes.meant(outgoing, inbox.values)
                 self.memory.remember(meant, inbox.values, refused | self._unheard(plan), columns)
                 inbox.bytes_sent += self._catching_up(plan)
-            inbox.late = self._late(plan, inbox)
+            inbox.late = self._late(plan, inbox, silent)
             inbox.refused = refused
             if self._digested:
                 inbox.digests = self._digests(frames, sizes, edges)
@@ -116,15 +118,25 @@ class HostMail(Mail[Rows]):
         self._exchange.heard(t, inbox.public)
         return inbox
 
-    def _late(self, plan: Plan, inbox: Inbox) -> tuple[tuple[sp.csr_array, Rows], ...]:
-        """Returns what arrives of earlier rounds, and keeps this round's values for as long as they may be late."""
+    def _late(self, plan: Plan, inbox: Inbox, silent: Mask) -> tuple[tuple[sp.csr_array, Rows], ...]:
+        """Returns what arrives of earlier rounds, and keeps this round's values for as long as they may be late.
+
+        Of a message that did not come here nothing can be late: it has no numbers among those that are kept, and its
+        weight stays at home, on both ends.
+        """
         if not self._longest:
             return ()
-        past = self._past.setdefault("values", np.zeros((self._longest, *inbox.public().shape), dtype=np.float32))
+        past, late = self._past["sent"], []
         assert isinstance(past, np.ndarray)
-        found = tuple((weights, past[(plan.event - by) % self._longest].copy()) for by, weights in plan.late)
-        past[plan.event % self._longest] = inbox.public()
-        return found
+        for by, weights in plan.late:
+            values = past[:, (plan.event - by) % self._longest].copy()
+            absent = silent | np.isnan(values).any(axis=1)
+            values[absent] = 0
+            late.append((sit_out(self._routes.weights(weights), absent), values))
+        now = past[:, plan.event % self._longest]
+        now[:] = inbox.public()
+        now[silent] = np.nan
+        return tuple(late)
 
     def _silent(self, delivery: Delivery, edges: NDArray[np.int32]) -> Mask:
         """Returns which messages of clients elsewhere did not come here, bool `[messages]`."""
