@@ -110,7 +110,7 @@ class Damaged(LocalExchange):
     def __init__(self, clients, rounds):
         self.clients, self.rounds, self.t = list(clients), set(rounds), -1
 
-    def deliver(self, frames, sizes, edges) -> Delivery:
+    def deliver(self, frames, sizes, edges, beside=None) -> Delivery:
         self.t += 1
         frames = frames.copy()
         if self.t in self.rounds:
@@ -124,7 +124,7 @@ class Recorded(LocalExchange):
     def __init__(self):
         self.frames, self.edges = [], []
 
-    def deliver(self, frames, sizes, edges) -> Delivery:
+    def deliver(self, frames, sizes, edges, beside=None) -> Delivery:
         self.frames.append(frames.copy())
         self.edges.append(np.array(edges))
         return super().deliver(frames, sizes, edges)

@@ -111,7 +111,7 @@ def test_nothing_of_a_refused_message_reaches_the_mixer(codec):
 class Summed(LocalExchange):
     """Makes client 2's messages proper ones of 1.2e38 in every number: three of them add up to infinity."""
 
-    def deliver(self, frames, sizes, edges) -> Delivery:
+    def deliver(self, frames, sizes, edges, beside=None) -> Delivery:
         frames = frames.copy()
         header, payload = frames[2, :96], frames[2, 96:]
         payload.view("<f4")[:] = 1.2e38
@@ -150,7 +150,7 @@ class Swapped(LocalExchange):
     def __init__(self, frames):
         self.frames = frames
 
-    def deliver(self, frames, sizes, edges):
+    def deliver(self, frames, sizes, edges, beside=None):
         return Delivery(self.frames, super().deliver(frames, sizes, edges).bytes_sent)
 
 

@@ -8,7 +8,6 @@ from declora.digests import digest_of
 from declora.errors import ConfigError
 from declora.federation import Federation
 from declora.methods import Stack
-from declora.mixer import PushSum
 from declora.model import Layout
 from declora.prepare import Material
 from declora.train.sharing import Sharing
@@ -66,8 +65,6 @@ def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None
         refused = f"attack={str(federation.attack)!r} {one}: liars know what others have. Leave it out"
     elif federation.detector is not None:
         refused = f"detect {one}, which count together whom they suspect. Leave it out"
-    elif isinstance(federation.mixer, PushSum):
-        refused = "mixer='push-sum' moves weights that its messages do not carry. Use mixer='linear'"
     elif method.reads_public:
         refused = f"method={str(method)!r} {one}, which compute the public texts. Use another method"
     elif ledger:

@@ -70,13 +70,21 @@ class Exchange(ABC):
         return
 
     @abstractmethod
-    def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
+    def deliver(
+        self,
+        frames: NDArray[np.uint8],
+        sizes: NDArray[np.int64],
+        edges: NDArray[np.int32],
+        beside: NDArray[np.float64] | None = None,
+    ) -> Delivery:
         """Returns what the receivers hold after every frame went along its edges.
 
         Args:
             frames: `[messages, frame bytes]`; see `Routes` for what a message is: of honest clients, one of each.
             sizes: `[messages]`: bytes of each row that are the message, and are carried.
             edges: int32 `[E, 2]`, the (message, receiver) pairs of the round.
+            beside: `[messages]`, a number that goes with each message; those that come from elsewhere are written to
+                it. None: none do.
         """
 
     def heard(self, t: int, public: Callable[[], Rows]) -> None:

@@ -11,7 +11,13 @@ __all__ = ["LocalExchange", "StarExchange"]
 class LocalExchange(Exchange):
     """Every client sends its frame to each of its neighbours."""
 
-    def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
+    def deliver(
+        self,
+        frames: NDArray[np.uint8],
+        sizes: NDArray[np.int64],
+        edges: NDArray[np.int32],
+        beside: NDArray[np.float64] | None = None,
+    ) -> Delivery:
         """Returns the same frames; a client pays for each edge that leaves it."""
         return Delivery(frames, np.bincount(edges[:, 0], minlength=len(frames)) * sizes)
 
@@ -21,6 +27,12 @@ class StarExchange(Exchange):
 
     served = True
 
-    def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
+    def deliver(
+        self,
+        frames: NDArray[np.uint8],
+        sizes: NDArray[np.int64],
+        edges: NDArray[np.int32],
+        beside: NDArray[np.float64] | None = None,
+    ) -> Delivery:
         """Returns the same frames; each client's link carries one frame up and one down."""
         return Delivery(frames, 2 * sizes)

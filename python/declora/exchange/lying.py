@@ -51,9 +51,15 @@ class LyingExchange(Exchange):
         """Forges the attackers' frames."""
         self._attack.forge(codecs, frames)
 
-    def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
+    def deliver(
+        self,
+        frames: NDArray[np.uint8],
+        sizes: NDArray[np.int64],
+        edges: NDArray[np.int32],
+        beside: NDArray[np.float64] | None = None,
+    ) -> Delivery:
         """Returns what the exchange delivers."""
-        return self._exchange.deliver(frames, sizes, edges)
+        return self._exchange.deliver(frames, sizes, edges, beside)
 
     def heard(self, t: int, public: Callable[[], Rows]) -> None:
         """Lets the attackers remember what they heard."""

@@ -66,18 +66,28 @@ class Routes:
         messages = np.where(numbers[at] == wanted, self._clients + at, edges[:, 0])
         return np.stack([messages.astype(np.int32), edges[:, 1]], axis=1)
 
-    def weights(self, weights: sp.csr_array) -> sp.csr_array:
+    def weights(self, weights: sp.csr_array, *, shares: bool = False) -> sp.csr_array:
         """Returns the matrix `[clients, messages]` in which a receiver gives a sender's weight to what it heard.
 
         Clients here may hear those that are known alone. Of known clients that are elsewhere, each hears itself.
+
+        Args:
+            weights: The mixing matrix of the round.
+            shares: Whether its columns sum to 1, and what clients here give others counts, too. Of known clients that
+                are elsewhere, each then keeps what it does not give to clients here.
         """
         if not self.whole:
             entries = weights[self.known][:, self.known].tocoo()
             receivers, senders = entries.coords
-            here = (receivers >= self.own.start) & (receivers < self.own.stop)
-            others = np.delete(np.arange(len(self.known)), self.own)
+            ours = np.zeros(len(self.known), dtype=np.bool_)
+            ours[self.own] = True
+            here = ours[receivers] | ours[senders] if shares else ours[receivers]
+            others, given = np.flatnonzero(~ours), np.zeros(len(ours))
+            if shares:
+                np.add.at(given, senders[here], entries.data[here])
             places = (np.r_[receivers[here], others], np.r_[senders[here], others])
-            square = sp.csr_array((np.r_[entries.data[here], np.ones(len(others))], places), shape=entries.shape)
+            values = np.r_[entries.data[here], 1.0 - given[others]]
+            square = sp.csr_array((values, places), shape=entries.shape)
             square.sort_indices()
             return square
         if not len(self._private):

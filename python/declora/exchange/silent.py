@@ -13,6 +13,12 @@ class SilentExchange(Exchange):
 
     silent = True
 
-    def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
+    def deliver(
+        self,
+        frames: NDArray[np.uint8],
+        sizes: NDArray[np.int64],
+        edges: NDArray[np.int32],
+        beside: NDArray[np.float64] | None = None,
+    ) -> Delivery:
         """Returns the frames, which went nowhere."""
         return Delivery(frames, np.zeros(len(frames), dtype=np.int64))

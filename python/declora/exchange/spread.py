@@ -24,8 +24,8 @@ class SpreadExchange(Exchange):
     A rank has taken another's frames in a round iff that one knows it: so where either does not hear the other in time,
     both take it that nothing went between them, in that round and in all that follow.
 
-    A message between ranks has 24 bytes of a header and 8 for each frame in it, beside the frames; and another header
-    says that it has arrived.
+    A message between ranks has 24 bytes of a header and 8 for each frame in it, beside the frames, 16 where a number
+    goes with each; and another header says that it has arrived.
 
     Args:
         cluster: The ranks.
@@ -47,7 +47,13 @@ class SpreadExchange(Exchange):
         """Returns which messages are known here."""
         return self.routes
 
-    def deliver(self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> Delivery:
+    def deliver(
+        self,
+        frames: NDArray[np.uint8],
+        sizes: NDArray[np.int64],
+        edges: NDArray[np.int32],
+        beside: NDArray[np.float64] | None = None,
+    ) -> Delivery:
         """Sends the frames of clients here, and writes those that they hear to the same array.
 
         Raises:
@@ -60,7 +66,7 @@ class SpreadExchange(Exchange):
         back = {rank: np.unique(edges[(senders == rank) & (receivers == cluster.rank), 0]) for rank in cluster.links}
         for rank, messages in there.items():
             if len(messages):
-                cluster.links[rank].send(Kind.FRAMES, number, _packed(frames, sizes, messages))
+                cluster.links[rank].send(Kind.FRAMES, number, _packed(frames, sizes, messages, beside))
         lost = np.zeros(len(self._sites), dtype=np.bool_)
         for rank, messages in back.items():
             if not len(messages):
@@ -69,7 +75,7 @@ class SpreadExchange(Exchange):
             if content is None:
                 lost[rank] = True
             else:
-                _unpack(content, frames, messages, rank)
+                _unpack(content, frames, messages, beside, rank)
                 cluster.links[rank].send(Kind.TAKEN, number)
         for rank, messages in there.items():
             if len(messages) and not lost[rank]:
@@ -93,20 +99,33 @@ def neighbouring(sites: Sequence[Site], matrices: Sequence[sp.csr_array]) -> set
     return {(one, other) for one, other in ends.tolist() if one != other}
 
 
-def _packed(frames: NDArray[np.uint8], sizes: NDArray[np.int64], messages: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Returns the sizes of these messages and then their frames, uint8 `[n]`."""
-    parts = [sizes[messages].astype("<i8").view(np.uint8), *(frames[message, : sizes[message]] for message in messages)]
-    return np.concatenate(parts)
+def _packed(
+    frames: NDArray[np.uint8], sizes: NDArray[np.int64], messages: NDArray[np.int32], beside: NDArray[np.float64] | None
+) -> NDArray[np.uint8]:
+    """Returns the sizes of these messages, the numbers that go with them, and then their frames, uint8 `[n]`."""
+    parts = [sizes[messages].astype("<i8").view(np.uint8)]
+    if beside is not None:
+        parts.append(beside[messages].astype("<f8").view(np.uint8))
+    return np.concatenate([*parts, *(frames[message, : sizes[message]] for message in messages)])
 
 
-def _unpack(content: NDArray[np.uint8], frames: NDArray[np.uint8], messages: NDArray[np.int32], rank: int) -> None:
+def _unpack(
+    content: NDArray[np.uint8],
+    frames: NDArray[np.uint8],
+    messages: NDArray[np.int32],
+    beside: NDArray[np.float64] | None,
+    rank: int,
+) -> None:
     """Writes the frames of these messages, sent by `rank`, to their rows of `frames`, and zeros after each."""
-    head = 8 * len(messages)
-    sizes = content[:head].view("<i8") if len(content) >= head else np.array([-1])
+    stop = 8 * len(messages)
+    head = stop if beside is None else 2 * stop
+    sizes = content[:stop].view("<i8") if len(content) >= head else np.array([-1])
     if len(sizes) != len(messages) or (sizes < 0).any() or (sizes > frames.shape[1]).any():
         raise FrameError(f"rank {rank} sent other frames than those that are due. Start all ranks with one config.")
     if head + int(sizes.sum()) != len(content):
         raise FrameError(f"rank {rank} sent {len(content)} bytes where {head + int(sizes.sum())} are due.")
+    if beside is not None:
+        beside[messages] = content[stop:head].view("<f8")
     for message, stop, size in zip(messages, head + np.cumsum(sizes), sizes, strict=True):
         frames[message, :size] = content[stop - size : stop]
         frames[message, size:] = 0

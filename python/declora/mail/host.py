@@ -55,6 +55,8 @@ class HostMail(Mail[Rows]):
         first = origin.cpu().numpy()
         self.memory = federation.codec.memory(federation.codec.shrink, state.room("memory"))
         self.memory.start(routes.spread(first))
+        self._here = slice(None) if routes.whole else routes.own
+        self._mixer.place(self._here)
         self._mixer.start(sent.take(first), state.room("mixer"))
 
     def take(self, lifted: torch.Tensor, columns: Columns) -> Rows:
@@ -90,16 +92,16 @@ class HostMail(Mail[Rows]):
             self._exchange.posted(self.wire.codecs(columns), frames)
         with timed(seconds, "exchange"):
             sizes, edges = self.wire.sizes(frames, columns), self._routes.edges(plan.edges)
-            delivery = self._exchange.deliver(frames, sizes, edges)
+            delivery = self._exchange.deliver(frames, sizes, edges, self._mixer.beside())
         with timed(seconds, "mix"):
             checked, silent = self.wire.check(t, delivery.frames, columns), self._silent(delivery, edges)
             self._refuse(t, {message: why for message, why in checked.faults.items() if not silent[message]})
             inbox = Inbox(
                 self._routes.by_client(delivery.bytes_sent),
-                self._routes.weights(self._reached(plan, delivery)),
+                self._routes.weights(self._reached(plan, delivery), shares=self._mixer.shares),
                 checked,
                 carried=checked.carried(),
-                here=slice(None) if self._routes.whole else self._routes.own,
+                here=self._here,
                 seconds=seconds,
             )
             refused = checked.refused
@@ -154,7 +156,7 @@ class HostMail(Mail[Rows]):
         if delivery.gone is None:
             return plan.weights
         missing = np.any(delivery.gone[plan.edges], axis=1)
-        return without(plan.weights, plan.edges, missing, least=self._mixer.least)
+        return without(plan.weights, plan.edges, missing, least=self._mixer.least, to_sender=self._mixer.shares)
 
     def _unheard(self, plan: Plan) -> Mask:
         """Returns which messages nobody has, bool `[messages]`, of those that had somewhere to go."""

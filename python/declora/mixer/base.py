@@ -40,6 +40,9 @@ class Mixer:
     self_centred: ClassVar[bool] = False
     """Whether clients with the same neighbourhood come to different values, so that no server can do it for them."""
 
+    shares: ClassVar[bool] = False
+    """Whether what a client gives counts as what it hears does: columns of its weights sum to 1, not rows, and what is
+    lost stays with its sender."""
     bears_gaps: ClassVar[bool] = False
     """Whether it combines messages that lack columns of their senders' choice: `mix_carried`."""
 
@@ -68,6 +71,17 @@ class Mixer:
             room: Where a mixer keeps, by name, what it has to know in later rounds.
         """
         return
+
+    def place(self, here: slice) -> None:
+        """Learns, before it starts, which rows are of clients of this process, where others' are elsewhere.
+
+        What becomes of the others' rows is no matter.
+        """
+        return
+
+    def beside(self) -> NDArray[np.float64] | None:
+        """Returns a number that goes with each message, `[clients]`, to which those of others are written; or None."""
+        return None
 
     def sent(self, rows: Rows) -> Rows:
         """Returns what clients with the adapters `rows [clients, D]` send."""

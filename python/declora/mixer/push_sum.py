@@ -27,11 +27,14 @@ class PushSum(Mixer):
     and w the same, with z = w. Summed over i, each p_ij z_j appears once with plus (at i) and once with minus (at j):
     the sums of x and of w stay, whatever z is, so for any codec. A lossless z gives x <- P x.
 
-    The w cost no bytes: as long as no message is refused they follow from the graph, which all clients know. After a
-    refusal only this process knows them; over real links a message would then have to carry its 8 bytes.
+    The w are no part of the frames, and in a simulation cost no bytes: as long as no message is refused they follow
+    from the graph, which all clients know. Between ranks each goes with its message, in 8 bytes of the envelope, since
+    of a rank that is lost not all know at once.
     """
 
     name = "push-sum"
+    shares = True
+    _here = slice(None)
 
     def check(self, topology: Topology) -> None:
         """Checks that every client keeps a share of its own, so that no weight ever gets to 0, and wants the mean."""
@@ -48,6 +51,14 @@ class PushSum(Mixer):
                     f"client {empty[0]} keeps nothing in round {t} of every {topology.period}. Give it a share of its "
                     "own" + ("." if topology.column_stochastic else ", or use mixer='linear'.")
                 )
+
+    def place(self, here: slice) -> None:
+        """Keeps which rows are of clients here: of the others only the weights are known, as they were heard."""
+        self._here = here
+
+    def beside(self) -> NDArray[np.float64]:
+        """Returns the weights."""
+        return self.weights
 
     def start(self, rows: Rows, room: dict[str, Any] | None = None) -> None:
         """Begins with the numerators equal to `rows [clients, D]` and all weights 1."""
@@ -68,12 +79,12 @@ class PushSum(Mixer):
 
     def sent(self, rows: Rows) -> Rows:
         """Moves the numerators by the local steps that led to `rows`, and returns them."""
-        step = np.empty_like(self.numerators)
+        numerators = self.numerators[self._here]
+        step = np.empty_like(numerators)
         self._divide(step)
-        np.subtract(rows, step, out=step)
-        numerators = self.numerators
+        np.subtract(rows[self._here], step, out=step)
         numerators += step
-        return numerators
+        return self.numerators
 
     def mix(
         self, weights: sp.csr_array, public: Rows, rows: Rows, *, gamma: float = 1.0, refused: Mask | None = None
@@ -90,12 +101,13 @@ class PushSum(Mixer):
         split = keep_shares(weights, refused).T.tocsr()  # row j: how client j splits its own
         split.sort_indices()
         matrix = core_matrix(split)
-        _bridge.push(matrix, public, self.numerators, gamma)
-        mass = self.weights[:, None].copy()
-        _bridge.push(matrix, self.weights[:, None], mass, gamma)
-        self._room["weights"] = mass[:, 0].copy()
-        self._divide(rows)
+        own = np.arange(len(rows))[self._here]
+        _bridge.push(matrix, public, self.numerators[self._here], gamma, own)
+        before, now = self.weights[:, None], self.weights.copy()
+        _bridge.push(matrix, before, now[self._here, None], gamma, own)
+        self._room["weights"] = now
+        self._divide(rows[self._here])
 
     def _divide(self, out: Rows) -> None:
-        """Writes numerators over weights to `out [clients, D]`, rounded once."""
-        np.divide(self.numerators, self.weights[:, None], out=out, casting="same_kind")
+        """Writes numerators over weights to `out [clients here, D]`, rounded once."""
+        np.divide(self.numerators[self._here], self.weights[self._here, None], out=out, casting="same_kind")
