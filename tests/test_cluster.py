@@ -19,7 +19,7 @@ from clusters import MemoryCluster, memory_clusters, run_ranks, together
 from declora import ConfigError, SimulationConfig
 from declora.cli import main
 from declora.cluster import Cluster, Kind, LinkLost, Site, divide
-from declora.exchange import SpreadExchange, known_to, neighbouring
+from declora.exchange import LocalExchange, SpreadExchange, known_to, neighbouring
 from declora.prepare import prepare
 from declora.report import Earlier
 from declora.run import Run
@@ -29,7 +29,18 @@ from declora.topology import Topology
 from resumable import OBJECTS, RUNS, SETTINGS, model_of
 
 SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
-KINDS = ("no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors", "overlap", "delay", "push-sum")
+KINDS = (
+    "no memory",
+    "choco",
+    "dropout",
+    "hafl",
+    "fedex-lora",
+    "ranks of factors",
+    "overlap",
+    "delay",
+    "push-sum",
+    "fedavg",
+)
 """Of ways in which rows of others, numbers drawn for clients and messages of a round may matter; benches/cluster.py has
 all that can be spread."""
 
@@ -104,7 +115,7 @@ def deliver_all(clusters, exchanges, frames, sizes, edges):
 def test_a_frame_goes_to_each_rank_once_and_the_link_carries_what_is_counted_and_the_envelope():
     topology = Topology.build("complete", 6)
     clusters, sites = memory_clusters(2), divide(6, 2, group_size=1)
-    exchanges = [SpreadExchange(cluster, sites, topology.matrices) for cluster in clusters]
+    exchanges = [SpreadExchange(cluster, sites, topology.matrices, LocalExchange()) for cluster in clusters]
     frames = np.random.default_rng(0).integers(0, 256, (6, 40), dtype=np.uint8)
     sizes = np.array([40, 39, 30, 20, 10, 5])
     frames[np.arange(40) >= sizes[:, None]] = 0
@@ -121,7 +132,7 @@ def test_a_frame_goes_to_each_rank_once_and_the_link_carries_what_is_counted_and
 def test_where_one_rank_does_not_hear_another_neither_counts_the_others_message():
     topology = Topology.build("complete", 4)
     clusters, sites = memory_clusters(2), divide(4, 2, group_size=1)
-    exchanges = [SpreadExchange(cluster, sites, topology.matrices) for cluster in clusters]
+    exchanges = [SpreadExchange(cluster, sites, topology.matrices, LocalExchange()) for cluster in clusters]
     here, there = clusters[0].links[1], clusters[1].links[0]
     here.incoming[Kind.FRAMES].put(None)  # rank 0 has heard nothing, though rank 1 will have heard rank 0
     here.why = ""
@@ -243,7 +254,6 @@ def test_a_run_of_one_process_goes_on_in_two_ranks_and_theirs_in_one(tmp_path):
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"method": "fedavg"}, "where its server is"),
         ({"method": "centralized"}, "has one client"),
         ({"attack": "alie", "mixer": "median", "topology": "complete"}, "liars know what others have"),
         ({"detect": "lazy"}, "whom they suspect"),
@@ -289,7 +299,9 @@ def test_a_rank_that_ends_before_all_are_linked_is_an_error_in_a_line(monkeypatc
 
 
 def test_messages_of_clients_that_are_elsewhere_change_nothing_of_theirs():
-    routes = SpreadExchange(MemoryCluster(1, 3), divide(6, 3, group_size=1), Topology.build("ring", 6).matrices).routes
+    routes = SpreadExchange(
+        MemoryCluster(1, 3), divide(6, 3, group_size=1), Topology.build("ring", 6).matrices, LocalExchange()
+    ).routes
     assert routes.known.tolist() == [1, 2, 3, 4]
     square = routes.weights(Topology.build("ring", 6).weights(0))
     expected = sp.csr_array(Topology.build("ring", 6).weights(0)).toarray()[np.ix_([1, 2, 3, 4], [1, 2, 3, 4])]

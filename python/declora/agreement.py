@@ -57,9 +57,7 @@ def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None
         ConfigError: Something in it needs all clients in one process; names the setting and the fix.
     """
     one, refused = "needs all clients in one process", ""
-    if federation.exchange.served:
-        refused = f"method={str(method)!r} {one}, where its server is. Use a method of the graph"
-    elif federation.clients == 1:
+    if federation.clients == 1:
         refused = f"method={str(method)!r} has one client. Run it in one process"
     elif federation.attack is not None:
         refused = f"attack={str(federation.attack)!r} {one}: liars know what others have. Leave it out"

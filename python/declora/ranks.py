@@ -158,7 +158,7 @@ class Ranks:
         """Returns the federation whose messages reach clients wherever they are."""
         if federation.exchange.silent:
             return federation
-        exchange = SpreadExchange(self._cluster, self._sites, self._matrices)
+        exchange = SpreadExchange(self._cluster, self._sites, self._matrices, federation.exchange)
         return replace(federation, exchange=exchange)
 
     def started(self, state: State) -> None:

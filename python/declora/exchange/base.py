@@ -38,7 +38,7 @@ class Exchange(ABC):
 
     silent: ClassVar[bool] = False
     """Whether nobody ever talks."""
-    served: ClassVar[bool] = False
+    served: bool = False
     """Whether messages go to a server, which sends one back."""
 
     def begin(self, clients: int, matrices: Sequence[sp.csr_array], past: dict[str, Any]) -> Routes:
@@ -68,6 +68,15 @@ class Exchange(ABC):
             frames: Of all messages.
         """
         return
+
+    def spent(self, sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Returns how many bytes each message puts on its sender's own link, int64 `[messages]`.
+
+        Args:
+            sizes: `[messages]`, of each.
+            edges: int32 `[E, 2]`, the (message, receiver) pairs of the round.
+        """
+        return np.bincount(edges[:, 0], minlength=len(sizes)) * sizes
 
     @abstractmethod
     def deliver(

@@ -18,21 +18,15 @@ class LocalExchange(Exchange):
         edges: NDArray[np.int32],
         beside: NDArray[np.float64] | None = None,
     ) -> Delivery:
-        """Returns the same frames; a client pays for each edge that leaves it."""
-        return Delivery(frames, np.bincount(edges[:, 0], minlength=len(frames)) * sizes)
+        """Returns the same frames; a client pays for what leaves it."""
+        return Delivery(frames, self.spent(sizes, edges))
 
 
-class StarExchange(Exchange):
+class StarExchange(LocalExchange):
     """Every client sends its frame to one server, which sends the average back in a frame of the same size."""
 
     served = True
 
-    def deliver(
-        self,
-        frames: NDArray[np.uint8],
-        sizes: NDArray[np.int64],
-        edges: NDArray[np.int32],
-        beside: NDArray[np.float64] | None = None,
-    ) -> Delivery:
-        """Returns the same frames; each client's link carries one frame up and one down."""
-        return Delivery(frames, 2 * sizes)
+    def spent(self, sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Returns the sizes twice: each client's link carries one frame up and one down."""
+        return 2 * sizes

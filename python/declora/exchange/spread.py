@@ -31,10 +31,15 @@ class SpreadExchange(Exchange):
         cluster: The ranks.
         sites: Which clients each has.
         matrices: The mixing matrices of one period.
+        exchange: The one that it stands for, which knows what messages cost. What a server would compute of all
+            messages, each rank computes for its own clients.
     """
 
-    def __init__(self, cluster: "Cluster", sites: Sequence[Site], matrices: Sequence[sp.csr_array]) -> None:
-        self._cluster, self._sites = cluster, sites
+    def __init__(
+        self, cluster: "Cluster", sites: Sequence[Site], matrices: Sequence[sp.csr_array], exchange: Exchange
+    ) -> None:
+        self._cluster, self._sites, self._exchange = cluster, sites, exchange
+        self.served = exchange.served
         own = sites[cluster.rank]
         known = known_to(own, matrices)
         first = int(np.searchsorted(known, own.start))
@@ -80,9 +85,8 @@ class SpreadExchange(Exchange):
         for rank, messages in there.items():
             if len(messages) and not lost[rank]:
                 lost[rank] = cluster.hear(rank, Kind.TAKEN, number) is None
-        sent = np.bincount(edges[:, 0], minlength=len(frames)) * sizes
         gone = np.repeat(lost, [site.stop - site.start for site in self._sites]) if lost.any() else None
-        return Delivery(frames, sent, gone)
+        return Delivery(frames, self._exchange.spent(sizes, edges), gone)
 
 
 def known_to(site: Site, matrices: Sequence[sp.csr_array]) -> NDArray[np.int64]:
