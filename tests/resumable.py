@@ -75,6 +75,7 @@ RUNS = {
     "faults": {"faults": "loss:p=0.2+dropout:p=0.2,rounds=2", "codec": "q4+choco", "clock": "lognormal:links=1"},
     "delay": {"faults": "delay:p=0.5,rounds=3+loss:p=0.1", "codec": "q4+ef", "method": "gradient-tracking"},
     "overlap": {"overlap": True, "codec": "q4+choco", "clock": "lognormal:links=1"},
+    "detect": {"detect": "lazy:below=0.7", "codec": "q4"},
     "lazy": {"attack": "lazy:noise=0.001", "detect": "lazy", "codec": "q4+choco"},
     "kd": {"method": "kd", "codec": "q4+choco", "ranks": [1, 2, 4, 2]},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},

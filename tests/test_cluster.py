@@ -30,17 +30,9 @@ from resumable import OBJECTS, RUNS, SETTINGS, model_of
 
 SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
 KINDS = (
-    "no memory",
-    "choco",
-    "dropout",
-    "hafl",
-    "fedex-lora",
-    "ranks of factors",
-    "overlap",
-    "delay",
-    "push-sum",
-    "fedavg",
-)
+    "no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors", "overlap", "delay", "push-sum", "fedavg",
+    "detect",
+)  # fmt: skip
 """Of ways in which rows of others, numbers drawn for clients and messages of a round may matter; benches/cluster.py has
 all that can be spread."""
 
@@ -256,7 +248,6 @@ def test_a_run_of_one_process_goes_on_in_two_ranks_and_theirs_in_one(tmp_path):
     [
         ({"method": "centralized"}, "has one client"),
         ({"attack": "alie", "mixer": "median", "topology": "complete"}, "liars know what others have"),
-        ({"detect": "lazy"}, "whom they suspect"),
     ],
 )
 def test_what_needs_all_clients_in_one_process_is_refused_with_the_reason(more, why):

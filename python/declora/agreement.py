@@ -61,8 +61,6 @@ def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None
         refused = f"method={str(method)!r} has one client. Run it in one process"
     elif federation.attack is not None:
         refused = f"attack={str(federation.attack)!r} {one}: liars know what others have. Leave it out"
-    elif federation.detector is not None:
-        refused = f"detect {one}, which count together whom they suspect. Leave it out"
     elif method.reads_public:
         refused = f"method={str(method)!r} {one}, which compute the public texts. Use another method"
     elif ledger:

@@ -78,7 +78,9 @@ class Gossip:
         if federation.overlap:
             self._thread = ThreadPoolExecutor(1, "gossip", initializer=_compute_on, initargs=(state.adapter.device,))
         self._layout = method.lifted(layout)
-        routes = self._exchange.begin(federation.clients, federation.topology.matrices, state.room("attack"))
+        routes = self._routes = self._exchange.begin(
+            federation.clients, federation.topology.matrices, state.room("attack")
+        )
         draws = seeds.derive(seed, "codec")
         wire = Wire(
             federation.codec,
@@ -151,9 +153,10 @@ class Gossip:
         inbox = self.mail.swap(plan, rows, None if carried is None else plan.sent.take(carried))
         with timed(inbox.seconds, "mix"):
             if self._detector is not None and inbox.weights is not None:
-                inbox.suspected = self._detector.suspected(
-                    inbox.weights, inbox.public(), self._seen, judges=self._honest
+                found = self._detector.suspected(
+                    inbox.weights, inbox.public(), self._seen, judges=self._routes.places_here(self._honest)
                 )
+                inbox.suspected = self._routes.among_all(found)
             method.mix(self._mixer, inbox, rows, layout=self._layout, gamma=self._gamma)
             self._exchange.settle(plan.event, rows)
             self.mail.put(lifted, plan.sent, rows)

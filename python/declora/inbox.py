@@ -38,7 +38,7 @@ class Inbox:
     tolerated: Mask | None = None
     """`[clients]`, who had a message refused; None where every message is taken or the run ends."""
     suspected: NDArray[np.int64] | None = None
-    """`[clients]`: by how many of the honest who heard it each was suspected; None where nobody looked."""
+    """`[all clients]`: by how many of the honest here who heard it each was suspected; None where nobody looked."""
     here: slice = field(default_factory=lambda: slice(None))
     """Which rows that are mixed are of clients of this process; those of others stay as they are."""
     seconds: dict[str, float] = field(default_factory=dict)

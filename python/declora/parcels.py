@@ -39,7 +39,7 @@ def pack_report(report: RoundReport, arrays: Mapping[str, NDArray[Any]]) -> byte
         "seconds_evaluate": report.seconds_evaluate,
         "scores": [[client, asdict(score)] for client, score in report.scores.items()],
     }
-    inbox = {"bytes_sent": report.inbox.bytes_sent, "tolerated": report.inbox.tolerated}
+    inbox = {name: getattr(report.inbox, name) for name in ("bytes_sent", "tolerated", "suspected")}
     own = {
         "work/losses": report.work.losses,
         "work/samples": report.work.samples,
@@ -54,7 +54,11 @@ def unpack_report(content: NDArray[np.uint8]) -> tuple[RoundReport, dict[str, ND
     about, arrays = unpack(content)
     report = RoundReport(
         LocalRound(arrays["work/losses"], arrays["work/samples"], about["learning_rate"]),
-        Inbox(arrays["inbox/bytes_sent"], tolerated=arrays.get("inbox/tolerated")),
+        Inbox(
+            arrays["inbox/bytes_sent"],
+            tolerated=arrays.get("inbox/tolerated"),
+            suspected=arrays.get("inbox/suspected"),
+        ),
         about["seconds"],
         {client: Score(**score) for client, score in about["scores"]},
         about["seconds_evaluate"],

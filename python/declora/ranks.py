@@ -252,6 +252,7 @@ class Ranks:
         tolerated = None
         if own.inbox.tolerated is not None:
             tolerated = rows({rank: part.inbox.tolerated for rank, part in reports.items()})  # type: ignore[misc]
+        suspected = [part.inbox.suspected for part in reports.values() if part.inbox.suspected is not None]
         if whole:
             self._state = self._whole({rank: arrays for rank, (_, arrays) in found.items()}, own)
         lost = frozenset(client for rank in self._lost for client in self._sites[rank].ids.tolist())
@@ -261,7 +262,11 @@ class Ranks:
                 rows({rank: part.work.samples for rank, part in reports.items()}),
                 max(part.work.learning_rate for part in reports.values()),
             ),
-            Inbox(rows({rank: part.inbox.bytes_sent for rank, part in reports.items()}), tolerated=tolerated),
+            Inbox(
+                rows({rank: part.inbox.bytes_sent for rank, part in reports.items()}),
+                tolerated=tolerated,
+                suspected=np.sum(suspected, axis=0) if suspected else None,
+            ),
             {name: max(part.seconds.get(name, 0.0) for part in reports.values()) for name in own.seconds},
             {client: score for rank in sorted(reports) for client, score in reports[rank].scores.items()},
             max(part.seconds_evaluate for part in reports.values()),

@@ -1,5 +1,6 @@
 """Which message goes along which edge: one of each client to all neighbours, unless it tells each something else."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,18 @@ class Routes:
     def here(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Returns those of clients here among `rows [known clients, ...]`."""
         return rows if self.whole else rows[self.own]
+
+    def places_here(self, clients: Iterable[int]) -> list[int]:
+        """Returns the places among all known clients of those of `clients` who are here."""
+        return [place for place in self._place[list(clients)].tolist() if self.own.start <= place < self.own.stop]
+
+    def among_all(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Returns `values [known clients, ...]` among those of all clients, of which the others have zeros."""
+        if self.whole:
+            return values
+        found = np.zeros((len(self._place), *values.shape[1:]), dtype=values.dtype)
+        found[self.known] = values
+        return found
 
     def meant(self, rows: NDArray[np.float32], public: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns what each message was to say: `rows [messages, D]` of clients here, of others what they did say."""
