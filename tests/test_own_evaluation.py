@@ -1,5 +1,8 @@
 """Clients that are evaluated on samples of their own, which stay where they are: scores of parts are those of all."""
 
+import re
+
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ from declora import DataError, appraisal
 from declora.cluster import Kind
 from declora.data import load
 from declora.data.client_files import client_files
+from declora.data.text_data import TextData
 from declora.metrics import METRICS
 from declora.train.evaluate import Tally, total
 from declora.train.evaluator import Evaluated
@@ -111,6 +115,25 @@ def test_a_client_with_nothing_to_hold_out_is_named(tmp_path):
     write(tmp_path / "1.csv", [("a b", "x"), ("c", "y")])
     with pytest.raises(DataError, match=r"Holding out .* of File .*1.csv of client 1 for .* needs two rows"):
         load(client_files(f"{tmp_path}/{{client}}.csv", 2))
+
+
+def test_a_file_to_evaluate_on_that_is_missing_is_named_at_all_ranks(validated):
+    (validated / "host1" / "3" / "validation.csv").unlink()
+    _, raised = run_hosts([own(validated, f"host{rank}") for rank in range(2)])
+    said = [str(error) for error in raised]
+    assert re.fullmatch(r"The data of client 3, '.*/3/validation.csv', is not there: rank 1 .* says more\.", said[0])
+    assert said[1].startswith("client 3: File ")
+
+
+def test_rows_that_are_left_out_are_left_out_of_their_clients():
+    rows = datasets.Dataset.from_dict({"text": list("abcdef")})
+    shards = tuple(np.array(shard) for shard in ([0, 2, 4], [1, 3, 5]))
+    text = TextData("x", rows, rows, "causal-lm", ("text",), None, (), shards, evaluation_shards=shards, first=4)
+    kept = text.keep(np.arange(6), np.array([1, 2, 4]))
+    assert [shard.tolist() for shard in kept.evaluation_shards] == [[1, 2], [0]]
+    assert kept.evaluation["text"][:] == ["b", "c", "e"]
+    with pytest.raises(DataError, match=r"^eval_data\[5\] has no row left"):
+        text.keep(np.arange(6), np.array([0, 2]))
 
 
 def test_tallies_of_parts_are_those_of_all():

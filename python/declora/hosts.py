@@ -38,6 +38,8 @@ class Host:
         self._cluster, self._config, self._heard = cluster, config, False
         self.site = hosts(config.clients, cluster.ranks, group_size=config.group_size)[cluster.rank]
         self._files = files.of(self.site.rows)
+        evaluation = client_files(config.eval_data, config.clients)
+        self._read_here = [self._files, *([] if evaluation is None else [evaluation.of(self.site.rows)])]
 
     def tell(self, fact: object) -> list[Any]:
         """Returns what all ranks tell, by rank; all call it alike.
@@ -73,7 +75,8 @@ class Host:
         where = f"rank {self._cluster.rank} ({socket.gethostname()})"
         for client in self.site.ids.tolist():
             if re.search(rf"\b(client {client}|(eval_)?data\[{client}\])(?!\d)", str(error)):
-                place = self._files.place(client)
+                places = [files.place(client) for files in self._read_here]
+                place = next((one for one in places if one.rpartition("=")[2] in str(error)), places[0])
                 there = os.path.exists(os.path.expanduser(place.rpartition("=")[2]))
                 what = "cannot be used" if there else "is not there"
                 return f"The data of {self._files.who(client)}, {cut(place)!r}, {what}: {where} says more."
