@@ -9,7 +9,10 @@ import numpy as np
 from declora import SimulationConfig
 from declora.cluster import Cluster, Kind, LinkLost
 from declora.prepare import prepare
+from declora.report import find_run
 from declora.run import Run
+from declora.settings import of_run
+from declora.simulation import _execute
 
 _WAIT = 60.0
 """Seconds after which a test has failed."""
@@ -109,6 +112,43 @@ def run_ranks(ranks, clusters=None, /, *, observe=lambda run, record: None, earl
     if raised:
         raise raised[0]
     return runs, left
+
+
+def write_ranks(outs, clusters=None, /, *, resume=None, falling=(), **settings):
+    """Has ranks run one federation, or go on with one, and write what they write of it.
+
+    Args:
+        outs: The run folder of each.
+        clusters: Theirs; made here where None.
+        resume: The objects of a run that goes on; None: it begins.
+        falling: The errors of which a rank dies, and the test does not.
+        **settings: Of the run, or of what is other in it now.
+
+    Returns:
+        The result of rank 0, None of one that fell.
+    """
+    clusters, runs, left, raised = clusters or memory_clusters(len(outs)), [], [None] * len(outs), []
+    for out, cluster in zip(outs, clusters, strict=True):
+        if resume is None:
+            config = SimulationConfig(**{**settings, "out": str(out), "model": copy.deepcopy(settings["model"])})
+        else:
+            objects = {**resume, "model": copy.deepcopy(resume["model"])}
+            config = of_run(out, find_run(out, unfinished=True), objects, asked="resume")
+            config = config.override(**{**settings, "out": str(out)})
+        runs.append(Run(config, prepare(config), cluster=cluster))
+
+    def work(rank):
+        try:
+            left[rank] = _execute(runs[rank], "run", resume is not None)
+        except BaseException as error:
+            raised.extend([] if isinstance(error, falling) else [error])
+            for link in clusters[rank].links.values():
+                link.lose("its connection was closed")
+
+    together(work, len(outs))
+    if raised:
+        raise raised[0]
+    return left[0]
 
 
 def run_hosts(settings, clusters=None):

@@ -142,7 +142,7 @@ def test_the_last_two_checkpoints_stay_and_the_digests_are_nobodys_number(whole)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["event-00000004", "event-00000006"]
     digests = read_metrics(folder)["state_digest"]
     assert digests.is_unique
-    assert digests.str.fullmatch(r"blake2b:[0-9a-f]{32}").all()
+    assert digests.str.fullmatch(r"blake2b-rows:[0-9a-f]{32}").all()
     for page in ("report.html", "clients.csv"):
         assert "blake2b" not in (folder / page).read_text()
 

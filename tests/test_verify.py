@@ -78,8 +78,8 @@ def test_so_is_every_kind_of_run(name, tmp_path):
     ("values", "said"),
     [
         (
-            {"state_digest": "blake2b:0"},
-            r"state_digest is 'blake2b:0' in metrics\.jsonl and 'blake2b:[0-9a-f]{32}'",
+            {"state_digest": "blake2b-rows:0"},
+            r"state_digest is 'blake2b-rows:0' in metrics\.jsonl and 'blake2b-rows:[0-9a-f]{32}'",
         ),
         ({"train_loss": 0.5}, r"train_loss is 0\.5 in metrics\.jsonl and 0\.\d+ recomputed"),
         ({"clients": []}, r"clients is \[\] in metrics\.jsonl"),

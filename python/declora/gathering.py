@@ -40,8 +40,9 @@ class Together:
         """Returns the federation."""
         return federation
 
-    def started(self, state: State) -> None:
-        """Has nothing to do."""
+    def started(self, state: State) -> State:
+        """Returns the state, which is that of all clients."""
+        return state
 
     def gather(self, event: int, report: RoundReport, *, whole: bool) -> RoundReport:
         """Returns the report."""

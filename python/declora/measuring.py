@@ -26,11 +26,13 @@ from declora.train.local_steps import LocalRound
 from declora.train.records import RoundRecord, client_records
 from declora.train.sharing import Sharing
 
-__all__ = ["Appraise", "Measuring", "RoundReport", "evaluator_of"]
+__all__ = ["DIGEST", "Appraise", "Measuring", "RoundReport", "evaluator_of"]
 
 Appraise: TypeAlias = Callable[[int, torch.Tensor, Callable[[torch.Tensor], list[Tally]]], list[Tally]]
 """Returns what an adapter does on all samples, wherever they are: of a round, from 0; the adapter, float32 `[D]`; and
 what says what it does on those here."""
+DIGEST = "blake2b-rows"
+"""How the digest of a state is made: of those of clients' rows. Before, it was `blake2b`, of whole arrays."""
 
 
 @dataclass
@@ -49,6 +51,8 @@ class RoundReport:
     """After the round; None where the rows of these clients are not all here."""
     lost: frozenset[int] = frozenset()
     """Clients of whom nothing is known any more."""
+    digests: NDArray[np.uint8] | None = None
+    """Of the rows of each client after the round, `[clients, 16]`, where a record has the digest of the state."""
 
 
 @dataclass(frozen=True)
@@ -91,23 +95,31 @@ class Measuring:
         rows = [row for row, client in enumerate(ids) if client in honest]
         return {ids[row]: score for row, score in self.evaluator.clients(rows).items()}
 
-    def score_clients(self, report: RoundReport, state: State) -> None:
-        """Adds to `report` what the own models of the clients in `state` score, and how long that took."""
-        start = time.perf_counter()
-        report.scores = self.scores(state)
-        report.seconds_evaluate = time.perf_counter() - start
+    def complete(self, report: RoundReport, state: State) -> None:
+        """Adds to `report` what is to be known of each client in `state`.
+
+        That is the digest of its rows, where the round's record has one of the state; and where an evaluation is due,
+        what its own model scores.
+        """
+        if self.named:
+            report.digests = state.row_digests()
+        if self.due(state.event):
+            start = time.perf_counter()
+            report.scores = self.scores(state)
+            report.seconds_evaluate = time.perf_counter() - start
 
     def endpoint(self, state: State, lost: frozenset[int] = frozenset()) -> torch.Tensor:
         """Returns the adapter that is evaluated for all, float32 `[D]`, without clients that were lost."""
         counted = [client for client in self.federation.honest if client not in lost]
         return self.method.endpoint(state, self.layout, counted, self.federation.topology.law)
 
-    def record(self, struck: Struck, report: RoundReport, before: RoundRecord | None) -> RoundRecord:
+    def record(self, struck: Struck, report: RoundReport, here: State, before: RoundRecord | None) -> RoundRecord:
         """Returns the record of a round.
 
         Args:
             struck: The round.
             report: What it was.
+            here: The state of the clients here.
             before: The record of the round before.
         """
         plan, work, inbox, state = struck.plan, report.work, report.inbox, report.state
@@ -128,8 +140,8 @@ class Measuring:
             **inbox.counts,
             **({"clients_lost": len(report.lost)} if report.lost else {}),
         }
-        if self.named and state is not None:
-            record["state_digest"] = f"blake2b:{state.digest()}"  # no number, whatever its digits
+        if report.digests is not None:
+            record["state_digest"] = f"{DIGEST}:{here.digest(report.digests)}"  # no number, whatever its digits
         if state is not None and self.due(plan.event + 1):
             self._evaluate(record, state, honest, report)
         digests = None

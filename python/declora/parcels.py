@@ -43,6 +43,7 @@ def pack_report(report: RoundReport, arrays: Mapping[str, NDArray[Any]]) -> byte
     own = {
         "work/losses": report.work.losses,
         "work/samples": report.work.samples,
+        **({} if report.digests is None else {"digests": report.digests}),
         **{f"inbox/{name}": values for name, values in inbox.items() if values is not None},
         **{f"state/{name}": array for name, array in arrays.items()},
     }
@@ -62,5 +63,6 @@ def unpack_report(content: NDArray[np.uint8]) -> tuple[RoundReport, dict[str, ND
         about["seconds"],
         {client: Score(**score) for client, score in about["scores"]},
         about["seconds_evaluate"],
+        digests=arrays.get("digests"),
     )
     return report, {name.removeprefix("state/"): array for name, array in arrays.items() if name.startswith("state/")}

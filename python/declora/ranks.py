@@ -18,7 +18,7 @@ from declora.federation import Federation
 from declora.inbox import Inbox
 from declora.measuring import RoundReport
 from declora.parcels import pack, pack_report, unpack, unpack_report
-from declora.state import State
+from declora.state import HEARD, SHARED, State
 from declora.train.evaluate import Tally
 from declora.train.local_steps import LocalRound
 
@@ -90,6 +90,11 @@ class Ranks:
         self.site = self._sites[self._cluster.rank]
 
     @property
+    def cluster(self) -> Cluster:
+        """The ranks."""
+        return self._cluster
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Which ranks were lost, when and why, in whole sentences."""
         return tuple(self._lost.values())
@@ -106,8 +111,6 @@ class Ranks:
         """
         beginning = self._lead(beginning, agreed()) if self.leads else self._follow(agreed())
         self._cluster.connect(neighbouring(self._sites, self._matrices), patience=self._patience)
-        first = int(np.searchsorted(known_to(self.site, self._matrices), self.site.start))
-        self._among_known = slice(first, first + self.site.stop - self.site.start)
         return beginning
 
     def _lead(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
@@ -161,14 +164,18 @@ class Ranks:
         exchange = SpreadExchange(self._cluster, self._sites, self._matrices, federation.exchange)
         return replace(federation, exchange=exchange)
 
-    def started(self, state: State) -> None:
-        """Notes what all clients have before the first round: that of a run that goes on, or all the same."""
+    def started(self, state: State) -> State | None:
+        """Returns what all clients have before the first round: that of a run that goes on, or all the same.
+
+        It is known to rank 0, None at the others.
+        """
         if not self.leads:
-            return
+            return None
         first = self._first
         if first is None:
             first = {name: np.repeat(array[:1], self._clients, axis=0) for name, array in state.arrays().items()}
         self._state = state.like(first)
+        return self._state
 
     def _part(self, arrays: Mapping[str, NDArray[Any]], rank: int) -> dict[str, NDArray[Any]]:
         """Returns of the arrays of all clients what a rank has of them."""
@@ -176,10 +183,11 @@ class Ranks:
         heard = known_to(site, self._matrices)
         parts = {}
         for name, array in arrays.items():
-            if name.startswith(f"{_CLOCK}/"):
+            room = name.partition("/")[0]
+            if room in SHARED:
                 parts[name] = array
             else:
-                parts[name] = np.ascontiguousarray(array[heard if name.startswith(_HEARD) else site.rows])
+                parts[name] = np.ascontiguousarray(array[heard if room in HEARD else site.rows])
         return parts
 
     def gather(self, event: int, report: RoundReport, *, whole: bool) -> RoundReport | None:
@@ -229,13 +237,7 @@ class Ranks:
 
     def _arrays(self, report: RoundReport, whole: bool) -> dict[str, NDArray[Any]]:
         """Returns the arrays of the clients here, where they are wanted."""
-        if not whole or report.state is None:
-            return {}
-        return {
-            name: array[self._among_known] if name.startswith(_HEARD) else array
-            for name, array in report.state.arrays().items()
-            if not name.startswith(f"{_CLOCK}/")
-        }
+        return {} if not whole or report.state is None else report.state.rows()
 
     def _merged(
         self, found: Mapping[int, tuple[RoundReport, Mapping[str, NDArray[Any]]]], own: RoundReport, whole: bool
@@ -253,6 +255,9 @@ class Ranks:
         if own.inbox.tolerated is not None:
             tolerated = rows({rank: part.inbox.tolerated for rank, part in reports.items()})  # type: ignore[misc]
         suspected = [part.inbox.suspected for part in reports.values() if part.inbox.suspected is not None]
+        digests = None
+        if own.digests is not None:
+            digests = rows({rank: part.digests for rank, part in reports.items()})  # type: ignore[misc]
         if whole:
             self._state = self._whole({rank: arrays for rank, (_, arrays) in found.items()}, own)
         lost = frozenset(client for rank in self._lost for client in self._sites[rank].ids.tolist())
@@ -272,6 +277,7 @@ class Ranks:
             max(part.seconds_evaluate for part in reports.values()),
             self._state if whole else None,
             lost,
+            digests,
         )
 
     def _whole(self, found: Mapping[int, Mapping[str, NDArray[Any]]], own: RoundReport) -> State:
@@ -287,11 +293,17 @@ class Ranks:
             ]
             arrays[name] = np.concatenate(parts)
         state = own.state.like(arrays)
-        state.rooms[_CLOCK] = own.state.room(_CLOCK)  # which rank 0 keeps for all
+        state.rooms |= {name: own.state.room(name) for name in SHARED}  # which rank 0 keeps for all
         return state
 
+    def remembered(self, rank: int, own: State) -> dict[str, NDArray[Any]]:
+        """Returns the rows of the clients of a rank as they last came together here; what had not, as zeros.
 
-_HEARD = ("memory/", "late/", "mixer/", "detector/")
-"""What arrays are called that have a row for each client whose messages are known, not only for those here."""
-_CLOCK = "clock"
-"""The room whose arrays rank 0 has, of all clients."""
+        Args:
+            rank: That is lost.
+            own: Of the clients here, whose arrays theirs are like.
+        """
+        assert self._state is not None
+        site, before = self._sites[rank], self._state.rows()
+        nothing = {n: np.zeros((site.stop - site.start, *a.shape[1:]), a.dtype) for n, a in own.rows().items()}
+        return {name: before[name][site.rows] if name in before else zeros for name, zeros in nothing.items()}

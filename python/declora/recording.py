@@ -1,17 +1,22 @@
 """What a run writes while it goes on: a line a round, and checkpoints from which it can be taken up again."""
 
+from functools import partial
 from pathlib import Path
 
+from declora.disks import agree
 from declora.errors import RunFolderError
 from declora.ledger import KEYS, LEDGER, Keys, Ledger
 from declora.origin import describe_origin, differences, keep_groups
+from declora.ranks import Ranks
 from declora.report import Earlier, RunFolder, RunLog
+from declora.report.belongings import CHECKPOINTS
 from declora.report.folder_errors import reporting
 from declora.report.json_lines import whole_lines
 from declora.run import RoundRecord, Run
-from declora.store import Checkpoint
+from declora.shards import Collecting, Contributing, is_due
+from declora.store import Checkpoint, Store
 
-__all__ = ["Recording", "planned_since"]
+__all__ = ["Recording", "planned_since", "recording_of"]
 
 
 def planned_since(checkpoint: Checkpoint | None, rounds: int) -> list[tuple[int, int]]:
@@ -40,13 +45,17 @@ class Recording:
         earlier: That part; nothing where the run begins.
 
     Raises:
-        RunFolderError: The run cannot go on as it began; says by name what is different now. Nothing was written.
+        RunFolderError: The run cannot go on as it began; says by name what is different now. Nothing was written. Or
+            another rank cannot write.
     """
 
     def __init__(self, run: Run, folder: RunFolder, *, resume: bool = False) -> None:
         config = run.config
-        self._run = run
-        self.earlier = Earlier.read(folder.work) if resume else Earlier.nothing()
+        self._run, self._folder = run, folder
+        self._others = Collecting(run, folder, resume=resume)
+        self.earlier = Earlier.read(folder.work, self._others.elsewhere) if resume else Earlier.nothing()
+        if resume:
+            self._others.found()
         if self.earlier.checkpoint is not None:
             keep_groups(run, self.earlier.checkpoint.about.get("origin", {}))
         named = config.checkpoint_every is not None or config.ledger
@@ -63,13 +72,14 @@ class Recording:
     def add(self, record: RoundRecord) -> Path | None:
         """Writes a round, and the run's state after it where a checkpoint is due; returns the checkpoint's folder."""
         self.log.add(record)
-        config, state = self._run.config, self._run.whole
-        if config.checkpoint_every is None or state is None:
+        if not is_due(self._run):
             return None
-        if state.event % config.checkpoint_every == 0 or state.event == config.rounds:
-            about = {"origin": self._origin, "planned": self._planned}
-            return self.log.save(Checkpoint(state.run_id.hex(), state.event, state.arrays(), about))
-        return None
+        state, about = self._run.state, {"origin": self._origin, "planned": self._planned}
+        checkpoint = Checkpoint(state.run_id.hex(), state.event, state.rows() | state.shared(), about)
+        heard = self._others.hear(state.event)
+        written = self.log.save(checkpoint, partial(self._others.write, heard))
+        self._others.tell(heard, state.event, Store(self._folder.work / CHECKPOINTS))
+        return written
 
     def close(self) -> None:
         """Closes the log; the folder stays with whom it belongs to."""
@@ -123,3 +133,25 @@ class Recording:
                 f"{field} cannot go on as it began: {'; '.join(changed)}. Go on with what it was begun with, or begin "
                 "it again."
             )
+
+
+def recording_of(run: Run, folder: RunFolder | None, *, resume: bool) -> Recording | Contributing | None:
+    """Returns what this process writes of a run while it goes on, None where that is nothing; all ranks call it alike.
+
+    Args:
+        run: The run, which is not begun.
+        folder: Its folder, at rank 0 or in a run of one process, where one is wanted.
+        resume: Whether the folder holds a part of it, after which it goes on.
+
+    Raises:
+        RunFolderError: The run cannot go on as it began, or a rank cannot write.
+        ConfigError: Ranks were started to do other things than rank 0.
+    """
+    ranks = run.gathering if isinstance(run.gathering, Ranks) else None
+    if ranks is not None:
+        agree(ranks.cluster, run.config, resume=resume)
+    if folder is not None:
+        return Recording(run, folder, resume=resume)
+    if ranks is not None and not ranks.leads and run.config.checkpoint_every is not None:
+        return Contributing(run, resume=resume)
+    return None

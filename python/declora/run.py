@@ -210,10 +210,10 @@ class Run:
         )
         federation, site = self.gathering.spread(self.federation), self.gathering.site
         first = self._surgery.initial.to(device)
-        origin = None if site.alone else self._origin(first, known_to(site, federation.topology.matrices))
+        known = None if site.alone else known_to(site, federation.topology.matrices)
+        origin = None if known is None else self._origin(first, known)
         self.bank.fill(first, site.stop - site.start, device)
-        self.state = State(self.bank.P, run_id=bytes.fromhex(beginning.run), clients=site.ids)
-        self.whole = self.state if site.alone else None
+        self.state = State(self.bank.P, run_id=bytes.fromhex(beginning.run), clients=site.ids, known=known)
         timing = self.state.room("clock")
         self.method.begin(self.state, self.layout)
         local_steps = self.local_steps[site.rows]
@@ -280,7 +280,7 @@ class Run:
         )
         if beginning.arrays is not None:
             self.state.restore(beginning.event, beginning.arrays)
-        self.gathering.started(self.state)
+        self.whole = self.gathering.started(self.state)
 
     def _origin(self, first: torch.Tensor, known: NDArray[np.int64]) -> torch.Tensor:
         """Returns what everybody knows that these clients begin with, `[known, width]`."""
@@ -387,12 +387,11 @@ class Run:
     def _record(self, struck: Struck, report: RoundReport, before: RoundRecord | None) -> RoundRecord:
         """Returns the record of a round; where what was measured goes elsewhere, one without measures."""
         measuring, event = self._measuring, struck.plan.event
-        if due := measuring.due(event + 1):
-            measuring.score_clients(report, self.state)
-        gathered = self.gathering.gather(event, report, whole=due or self.config.checkpoint_every is not None)
+        measuring.complete(report, self.state)
+        gathered = self.gathering.gather(event, report, whole=(due := measuring.due(event + 1)))
         if gathered is None:
             if due:
                 self.gathering.answer(event, self.evaluator.average)
             return {"round": event + 1, "clients": []}
         self.whole, self._lost = gathered.state or self.whole, gathered.lost
-        return measuring.record(struck, gathered, before)
+        return measuring.record(struck, gathered, self.state, before)

@@ -26,13 +26,14 @@ from declora.model.held import held
 from declora.origin import environment
 from declora.outputs import folder_names, keeping, write_comparison, write_run
 from declora.prepare import plan_federation, prepare, shareable
-from declora.recording import Recording
+from declora.recording import recording_of
 from declora.report import Earlier, Progress, RunFolder, announce
 from declora.report.messages import say
 from declora.report.trackers import trackers_of
 from declora.result import Comparison, SimulationResult
 from declora.run import RoundRecord, Run
 from declora.settings import parse_overrides
+from declora.shards import Contributing
 
 __all__ = ["computing", "configs_of", "ready", "run_all"]
 
@@ -168,7 +169,8 @@ def _open_folder(config: SimulationConfig, resume: bool, within: RunFolder | Non
 def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None) -> SimulationResult:
     """Runs all rounds, with progress and callbacks; where there is a folder, its metrics grow by a line a round."""
     config = run.config
-    calling = Calling([*trackers_of(config.report_to or ()), *(config.callbacks or ())] if leads() else ())
+    told = [*trackers_of(config.report_to or ()), *(config.callbacks or ())] if run.gathering.leads else []
+    calling = Calling(told)
     with calling.until_it_ends():
         result = _finished(run, label, resume, within, calling)
         calling.end(result)
@@ -179,12 +181,13 @@ def _finished(run: Run, label: str, resume: bool, within: RunFolder | None, call
     """Returns the result of all rounds, of which `calling` tells; its folder is complete and nobody's any more."""
     config = run.config
     with ExitStack() as stack:
-        recording = None
         where = environment(run)
-        folder = _open_folder(config, resume, within)
+        folder = _open_folder(config, resume, within) if run.gathering.leads else None
         if folder is not None:
             stack.callback(folder.close)
-            recording = stack.enter_context(closing(Recording(run, folder, resume=resume)))
+        recording = recording_of(run, folder, resume=resume)
+        if recording is not None:
+            stack.callback(recording.close)
         earlier = Earlier.nothing() if recording is None else recording.earlier
         notes = () if recording is None else recording.notes
         for line in header(run, label):
@@ -202,7 +205,9 @@ def _finished(run: Run, label: str, resume: bool, within: RunFolder | None, call
         outcome = run.execute(observe, earlier)
         outcome = dataclasses.replace(outcome, notes=(*outcome.notes, *notes))
         result = SimulationResult(config, run.partition, run.federation, where, outcome)
-        if folder is not None and recording is not None:
+        if isinstance(recording, Contributing):
+            recording.finish()
+        elif folder is not None and recording is not None:
             with keeping(result, folder):
                 result = dataclasses.replace(result, _outcome=dataclasses.replace(outcome, before=_untrained(run)))
                 write_run(folder, result, label, recording.log)

@@ -28,3 +28,5 @@ class Kind(IntEnum):
     """The adapter that is evaluated for all."""
     TALLIES = 7
     """What it does on the samples of a rank."""
+    SHARD = 8
+    """What a rank has written of a checkpoint, and what counts of it."""

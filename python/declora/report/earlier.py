@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from declora.errors import RunFolderError
 from declora.report.belongings import CHECKPOINTS, Belongings
 from declora.report.folder_errors import reporting
 from declora.report.json_lines import METRICS, Written, whole_lines
-from declora.store import Checkpoint, Store, UnsoundCheckpoint
+from declora.store import Checkpoint, Elsewhere, Store, UnsoundCheckpoint
 
 __all__ = ["Earlier", "load_checkpoint", "run_of"]
 
 
-def load_checkpoint(folder: Path, check: Callable[[Checkpoint], None] = lambda found: None) -> Checkpoint | None:
+def load_checkpoint(
+    folder: Path, check: Callable[[Checkpoint], None] = lambda found: None, elsewhere: Elsewhere | None = None
+) -> Checkpoint | None:
     """Returns the newest sound checkpoint in a run folder, None where the run wrote none.
 
     Raises:
@@ -23,7 +26,7 @@ def load_checkpoint(folder: Path, check: Callable[[Checkpoint], None] = lambda f
         RunFolderError: there are checkpoints, and none of them is sound.
     """
     run = run_of(folder)
-    return None if run is None else Store(folder / CHECKPOINTS).load(run, check)
+    return None if run is None else Store(folder / CHECKPOINTS).load(run, check, elsewhere)
 
 
 def run_of(folder: Path) -> str | None:
@@ -64,18 +67,18 @@ class Earlier:
         return (*self.checkpoint.notes, f"The first {self.event} rounds are there already.")
 
     @classmethod
-    def read(cls, folder: Path) -> "Earlier":
-        """Reads what is in a run folder, and changes nothing.
+    def read(cls, folder: Path, elsewhere: Elsewhere | None = None) -> "Earlier":
+        """Reads what is in a run folder, and changes nothing; `elsewhere` finds shards that are not in it.
 
         Raises:
             RunFolderError: it cannot be read; or there are checkpoints, and none of them is sound or fits
                 `metrics.jsonl`.
         """
         with reporting(f"path={str(folder)!r}", " cannot be read", "Change its permissions"):
-            return cls._read(folder)
+            return cls._read(folder, elsewhere)
 
     @classmethod
-    def _read(cls, folder: Path) -> "Earlier":
+    def _read(cls, folder: Path, elsewhere: Elsewhere | None) -> "Earlier":
         lines = whole_lines(folder / METRICS)
 
         def check(found: Checkpoint) -> None:
@@ -86,7 +89,12 @@ class Earlier:
             if Written(lines[:count]).describe() != counted:
                 raise UnsoundCheckpoint(f"{METRICS} has other lines than those that it counts on.")
 
-        found = load_checkpoint(folder, check)
+        found = load_checkpoint(folder, check, elsewhere)
+        if found is None and not lines and Store(folder / CHECKPOINTS).shards():
+            raise RunFolderError(
+                f"path={str(folder)!r} holds what one rank wrote of its clients. Go on with the run over all its "
+                "ranks, rank 0 where the rounds are."
+            )
         kept = 0 if found is None else found.about["metrics"]["lines"]
         records = [json.loads(line) for line in lines[:kept]]
         return cls(run_of(folder) or secrets.token_hex(16), found, records)

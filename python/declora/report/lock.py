@@ -3,17 +3,18 @@
 import contextlib
 import errno
 import os
+import secrets
 import sys
 import warnings
 import weakref
 from pathlib import Path
 
-__all__ = ["LOCK", "PRIVATE", "FolderInUse", "FolderLock"]
+__all__ = ["LOCK", "PRIVATE", "FolderInUse", "FolderLock", "token_of"]
 
 PRIVATE = ".declora"
 """The folder in a run folder for what is there only while a run goes on: the lock, and what is being written."""
 LOCK = f"{PRIVATE}/lock"
-"""The file that is locked; it holds the number of the process."""
+"""The file that is locked; it holds the number of the process, and below it a token of this lock."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """How a file system says that it has no locks."""
 
@@ -30,12 +31,16 @@ class FolderLock:
     Args:
         folder: an existing folder.
 
+    Attributes:
+        token: drawn for this lock: who reads it in a folder sees the folder that is locked.
+
     Raises:
         FolderInUse: another run holds it, in this process or another one.
         OSError: the file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.token = secrets.token_hex(16)
         while True:
             try:
                 (folder / PRIVATE).mkdir(exist_ok=True)
@@ -47,14 +52,14 @@ class FolderLock:
             # Not by `self`, so that a lock that is forgotten is given up.
             self._close = weakref.finalize(self, os.close, self._file)
             if not _lock(self._file, folder):
-                owner = os.read(self._file, 32).decode(errors="replace").strip()
+                owner = os.read(self._file, 32).decode(errors="replace").partition("\n")[0].strip()
                 self._close()
                 raise FolderInUse(f"another run (process {owner})" if owner else "another run")
             if self.holds(folder):
                 break
             self._close()  # its last holder removed the file after it was opened here
         os.ftruncate(self._file, 0)
-        os.write(self._file, f"{os.getpid()}\n".encode())
+        os.write(self._file, f"{os.getpid()}\n{self.token}\n".encode())
 
     def holds(self, folder: Path) -> bool:
         """Returns whether this is the lock of `folder`; it is not where the folder was removed or made anew."""
@@ -70,6 +75,14 @@ class FolderLock:
                 (folder / LOCK).unlink()
                 (folder / PRIVATE).rmdir()
         self._close()
+
+
+def token_of(folder: Path) -> str | None:
+    """Returns the token of the lock of a folder, None where there is none."""
+    try:
+        return (folder / LOCK).read_text().partition("\n")[2].strip() or None
+    except (OSError, ValueError):
+        return None
 
 
 def _lock(file: int, folder: Path) -> bool:

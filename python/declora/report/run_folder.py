@@ -88,6 +88,11 @@ class RunFolder:
         """
         check_path(path, overwrite=overwrite)
 
+    @property
+    def token(self) -> str:
+        """By which other processes see that it is this folder, see `lock.token_of`."""
+        return self._lock.token
+
     def __repr__(self) -> str:
         return f"RunFolder({str(self.root)!r})"
 

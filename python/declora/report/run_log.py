@@ -1,7 +1,7 @@
 """Writes the rounds of a run while it goes on: into its folder, and to its ledger and TensorBoard where asked for."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from declora.report.json_lines import METRICS, line_of
 from declora.report.line_file import LineFile
 from declora.report.run_folder import RunFolder
 from declora.report.tensorboard import TensorBoardLog
-from declora.store import Checkpoint
+from declora.store import Checkpoint, Store
 
 __all__ = ["RunLog"]
 
@@ -77,8 +77,12 @@ class RunLog:
         if self._board is not None:
             self._add_to_board(self._board, record)
 
-    def save(self, checkpoint: Checkpoint) -> Path | None:
+    def save(self, checkpoint: Checkpoint, write: Callable[[Store, Checkpoint], Path] = Store.save) -> Path | None:
         """Writes a checkpoint, if that can be done now; the rounds before it are on the disk when it appears.
+
+        Args:
+            checkpoint: the state.
+            write: what writes it.
 
         Returns:
             Where it is; None where it could not be written.
@@ -92,7 +96,7 @@ class RunLog:
             about = {**checkpoint.about, "metrics": self._folder.describe_lines(METRICS)}
             field, fix = f"out={str(self._folder.root)!r}", "What was saved before stays"
             with reporting(field, f": {CHECKPOINTS!r} cannot be written", fix):
-                return store.save(replace(checkpoint, about=about))
+                return write(store, replace(checkpoint, about=about))
         except RunFolderError as error:
             self._warn(CHECKPOINTS, f"{error} The run goes on, and tries again when the next checkpoint is due.")
             return None

@@ -6,24 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
-from declora.errors import DecloraError, cut, translated
-from declora.store.disk import read_file, sync_file, write_file
+from declora.errors import cut, translated
+from declora.store.disk import read_file, write_file
+from declora.store.shard import Shard
+from declora.store.sound import UnsoundCheckpoint, read_arrays, write_arrays
 
-__all__ = ["ABOUT", "STATE", "Checkpoint", "UnsoundCheckpoint", "read", "write"]
+__all__ = ["ABOUT", "STATE", "Checkpoint", "read", "write"]
 
 STATE = "state.safetensors"
 ABOUT = "about.json"
 _LONGEST = 2**24
 """Bytes of `about.json`; it holds settings, not values."""
-
-
-class UnsoundCheckpoint(DecloraError):
-    """A checkpoint that cannot be used; the text says what is wrong with which file, and never reaches a user alone."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +28,9 @@ class Checkpoint:
     Attributes:
         run: Names the run.
         event: Events (rounds) that are finished.
-        arrays: The state, by name.
+        arrays: The state, by name; of one that is written by several ranks, what rank 0 has of it.
         about: What a run has to know to go on from it, in the types of JSON.
+        shards: Of one that is written by several ranks: what the others have written, in their order.
         notes: Of one that was loaded: why newer ones were passed over, in whole sentences.
     """
 
@@ -42,6 +38,7 @@ class Checkpoint:
     event: int
     arrays: Mapping[str, NDArray[Any]]
     about: Mapping[str, Any] = field(default_factory=dict)
+    shards: tuple[Shard, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -53,27 +50,18 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         TypeError, ValueError: `about` has no form in JSON, or an array none in safetensors.
     """
     about = {"event": checkpoint.event, "run": checkpoint.run, "about": dict(checkpoint.about)}
-    arrays = {name: np.asarray(values, order="C") for name, values in checkpoint.arrays.items()}
-    try:
-        safetensors.numpy.save_file(arrays, folder / STATE)
-    except safetensors.SafetensorError as error:  # so it calls those of the system, too
-        raise OSError(cut(error)) from error
-    sync_file(folder / STATE)
+    write_arrays(folder / STATE, checkpoint.arrays)
     write_file(folder / ABOUT, (json.dumps(about, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read(folder: Path) -> Checkpoint:
     """Returns the checkpoint in `folder`, whose files have been found to be as they were written.
 
-    Nothing is allocated beyond the files' own lengths.
-
     Raises:
         UnsoundCheckpoint: They are not what a checkpoint holds.
     """
     about = _read_about(folder)
-    with translated(lambda error: UnsoundCheckpoint(f"{STATE} cannot be read: {cut(error).rstrip('.')}.")):
-        arrays = safetensors.numpy.load_file(folder / STATE)
-    return Checkpoint(about["run"], about["event"], arrays, about["about"])
+    return Checkpoint(about["run"], about["event"], read_arrays(folder / STATE), about["about"])
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
