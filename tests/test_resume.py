@@ -190,11 +190,11 @@ def test_a_checkpoint_that_cannot_be_written_costs_neither_the_run_nor_the_next_
     """The disk is full at the second of three: what is left is the first and the third."""
     write, calls = manifest.write, []
 
-    def full_once(folder):
+    def full_once(folder, shards):
         calls.append(folder)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(folder)
+        write(folder, shards)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(manifest, "write", full_once)

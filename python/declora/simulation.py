@@ -169,8 +169,7 @@ def _open_folder(config: SimulationConfig, resume: bool, within: RunFolder | Non
 def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None) -> SimulationResult:
     """Runs all rounds, with progress and callbacks; where there is a folder, its metrics grow by a line a round."""
     config = run.config
-    told = [*trackers_of(config.report_to or ()), *(config.callbacks or ())] if run.gathering.leads else []
-    calling = Calling(told)
+    calling = Calling([*trackers_of(config.report_to or ()), *(config.callbacks or ())] if leads() else ())
     with calling.until_it_ends():
         result = _finished(run, label, resume, within, calling)
         calling.end(result)
