@@ -2,6 +2,7 @@
 
     python benches/cluster.py --kills 50 --ranks 8     # ranks are killed or stopped at random; all others end the run
     python benches/cluster.py --equal                  # every kind of run that can be spread, over 2 and 4 ranks
+    python benches/cluster.py --bytes                  # what a rank tells rank 0 in a round, where checkpoints are kept
 
 Tiny models and made-up texts (`tests/resumable.py`). The ranks of the first are processes over gloo, those of the
 second threads. Ends with an error where anything is not as it should be.
@@ -13,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
 
-from clusters import run_ranks
+from clusters import memory_clusters, run_ranks
 from declora import ConfigError, SimulationConfig
+from declora.cluster import Kind
 from declora.simulation import configs_of, ready
 from forked_ranks import forked, load
 from resumable import OBJECTS, RUNS, SETTINGS, model_of
+from tiny import tiny_bert
 
 
 def main() -> None:
@@ -34,9 +38,12 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--equal", action="store_true", help="compare bits instead")
+    parser.add_argument("--bytes", action="store_true", help="weigh what a rank tells rank 0 instead")
     options = parser.parse_args()
     if options.equal:
         compare()
+    elif options.bytes:
+        weigh()
     else:
         kill(options.kills, options.ranks, np.random.default_rng(options.seed))
 
@@ -85,6 +92,26 @@ def compare() -> None:
         equal += 1
         print(f"{name}: equal", flush=True)
     print(f"{equal} kinds of runs have the bits of one process over 2 and 4 ranks; {time.perf_counter() - start:.0f} s")
+
+
+def weigh() -> None:
+    """Counts the bytes of what one of two ranks tells the first of each round."""
+    clusters, sizes = memory_clusters(2), {}
+    link = clusters[1].links[0]
+
+    def weighed(kind: Kind, number: int, content: bytes = b"", send: Callable[..., None] = link.send) -> None:
+        if kind is Kind.REPORT:
+            sizes[number] = len(content)
+        send(kind, number, content)
+
+    link.send = weighed
+    more = {"clients": 8, "rounds": 2, "eval_every": 2, "group_size": 1, "codec": "q4+choco", "lora": {"r": 8}}
+    model = tiny_bert(width=64, layers=2)
+    _, left = run_ranks(2, clusters, **{**OBJECTS, **SETTINGS, **more, "model": model, "out": tempfile.gettempdir()})
+    print(
+        f"a rank with 4 clients of {left[0].rows.shape[1]:,} numbers tells rank 0 {sizes[1]:,} bytes of a round, and "
+        f"{sizes[2]:,} of one with an evaluation"
+    )
 
 
 if __name__ == "__main__":

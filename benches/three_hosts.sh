@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Runs one federation on three hosts, each of which alone can read the file of its client, and in one process that has
-# all three, and compares adapters and scores byte for byte; each is evaluated on rows of its own. Hosts are network namespaces at one switch, and each has mounts of
-# its own: benches/three_hosts.sh (as root; PYTHON=the Python that has declora).
+# all three, and compares adapters and scores byte for byte; each is evaluated on rows of its own. After the first round
+# all end, and go on from a checkpoint, of which each has its part on a disk of its own. Hosts are network namespaces at
+# one switch, and each has mounts of its own: benches/three_hosts.sh (as root; PYTHON=the Python that has declora).
 set -euo pipefail
 python=$(command -v "${PYTHON:-python}")
 out=$(mktemp -d)
 export python out
-settings=(--clients 3 --rounds 2 --local-epochs 1 --batch-size 8 --codec q4+choco --topology complete --weights samples
+settings=(--clients 3 --local-epochs 1 --eval-every 1 --schedule constant --warmup 0 --batch-size 8 --codec q4+choco --topology complete --weights samples
     --eval-data held-out --eval-fraction 0.25 --group-size 1)
 
 cleanup() {
@@ -45,22 +46,28 @@ for host in 0 1 2; do
     ip -n "declora-$host" link set eth1 up
     ip -n "declora-$host" link set lo up
 done
-mkdir "$out/data"
+mkdir "$out/data" "$out/runs" "$out"/disk{0,1,2}
 for host in 0 1 2; do
-    # A host has its own folder at the place of `data`, and nothing where the folders of all are.
+    # A host has its own folder at the places of data and runs, and nothing where the folders of all are.
     RANK=$host WORLD_SIZE=3 MASTER_ADDR=10.77.1.10 MASTER_PORT=29500 GLOO_SOCKET_IFNAME=eth1 HOST=$host \
         ip netns exec "declora-$host" unshare --mount bash -euc '
         mount --bind "$out/host$HOST" "$out/data"
-        for place in host0 host1 host2 one; do mount -t tmpfs none "$out/$place"; done
+        mount --bind "$out/disk$HOST" "$out/runs"
+        for place in host0 host1 host2 one disk0 disk1 disk2; do mount -t tmpfs none "$out/$place"; done
         [ "$(cat "$out"/*/*/train.csv | grep -o "onlyathost[0-9]" | sort -u)" = "onlyathost$HOST" ]
-        "$python" -m declora simulate --data "$out/data/{client}/train.csv" "$@" --out "$out/run" --quiet
+        "$python" -m declora simulate --data "$out/data/{client}/train.csv" "$@" --rounds 1 --checkpoint-every 1 \
+            --out "$out/runs/run" --quiet
+        "$python" -m declora resume "$out/runs/run" --rounds 2 --quiet
         ' hosts "${settings[@]}" &
 done
 wait -n && wait -n && wait -n
-"$python" -m declora simulate --data "$out/one/{client}/train.csv" "${settings[@]}" --out "$out/whole" --quiet
-diff -r "$out/run/adapters" "$out/whole/adapters"
+"$python" -m declora simulate --data "$out/one/{client}/train.csv" "${settings[@]}" --rounds 2 --out "$out/whole" --quiet
+diff -r "$out/disk0/run/adapters" "$out/whole/adapters"
 scores() { grep -o '"\(average\|clients\)_[a-z_]*": [^,}]*' "$out/$1/metrics.jsonl"; }
-diff <(scores run) <(scores whole)
-scores run | grep -q average_accuracy
-if grep -rlE 'onlyathost[12]' "$out/run"; then echo "text of another host is in the run folder of the first"; exit 1; fi
-echo "three hosts, each with its own file: the adapters and scores of one process, byte for byte; no text left its host"
+diff <(scores disk0/run) <(scores whole)
+scores whole | grep -q average_accuracy
+[ "$(cd "$out" && ls -d disk*/run/checkpoints/*2*)" = "disk0/run/checkpoints/event-00000002
+disk1/run/checkpoints/event-00000002.rank-0001.safetensors
+disk2/run/checkpoints/event-00000002.rank-0002.safetensors" ]
+if grep -rlE 'onlyathost[12]' "$out/disk0"; then echo "text of another host is in the run folder of the first"; exit 1; fi
+echo "three hosts, each with its own file: the adapters and scores of one process, byte for byte, gone on with from checkpoints on three disks; no text left its host"
