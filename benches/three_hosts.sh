@@ -66,7 +66,7 @@ diff -r "$out/disk0/run/adapters" "$out/whole/adapters"
 scores() { grep -o '"\(average\|clients\)_[a-z_]*": [^,}]*' "$out/$1/metrics.jsonl"; }
 diff <(scores disk0/run) <(scores whole)
 scores whole | grep -q average_accuracy
-[ "$(cd "$out" && ls -d disk*/run/checkpoints/*2*)" = "disk0/run/checkpoints/event-00000002
+[ "$(cd "$out" && ls -d disk*/run/checkpoints/event-00000002*)" = "disk0/run/checkpoints/event-00000002
 disk1/run/checkpoints/event-00000002.rank-0001.safetensors
 disk2/run/checkpoints/event-00000002.rank-0002.safetensors" ]
 if grep -rlE 'onlyathost[12]' "$out/disk0"; then echo "text of another host is in the run folder of the first"; exit 1; fi
