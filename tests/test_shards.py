@@ -293,4 +293,4 @@ def test_digests_of_an_earlier_form_are_not_compared_which_is_said(home):
     (home / "one" / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     found = declora.verify(home / "one", progress=False, **OBJECTS)
     assert found.rounds == {"dec-lora": 2}
-    assert found.notes == ("dec-lora: the digests of the state in 1 rounds are of an earlier form, and not compared.",)
+    assert found.notes == ("dec-lora: digests of the state in 1 of 2 rounds are of an earlier form: not compared.",)

@@ -117,7 +117,7 @@ def _verify(label: str, run: Run, progress: bool | None) -> Verification:
                 differing += _compare_adapters(label, folder, part)
     notes = _reasons(run, checkpoint) if differing else ()
     if older:
-        notes += (f"{label}: the digests of the state in {older} rounds are of an earlier form, and not compared.",)
+        notes += (f"{label}: digests of the state in {older} of {equal} rounds are of an earlier form: not compared.",)
     return Verification({label: equal}, tuple(differing), notes)
 
 
