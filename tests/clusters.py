@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from declora import SimulationConfig
+from declora import Part, SimulationConfig
 from declora.cluster import Cluster, Kind, LinkLost
 from declora.prepare import prepare
 from declora.report import find_run
@@ -25,6 +25,7 @@ class MemoryLink:
         self.incoming = {kind: queue.Queue() for kind in Kind}
         self.other: MemoryLink
         self.why = ""
+        self.patience = _WAIT
         self.bytes_sent = 0
 
     def send(self, kind, number, content=b""):
@@ -50,27 +51,63 @@ class MemoryLink:
             for waiting in side.incoming.values():
                 waiting.put(None)
 
+    def end(self):
+        """Ends the link, on both sides."""
+        self.lose("it has ended")
+
+
+def linked():
+    """Returns the two sides of a new link."""
+    here, there = MemoryLink(), MemoryLink()
+    here.other, there.other = there, here
+    return here, there
+
 
 class MemoryCluster(Cluster):
-    """A rank that is a thread."""
+    """A rank that is a thread.
 
-    def connect(self, pairs, *, patience):
-        """Has nothing to do: all are linked."""
+    Args:
+        rank: Of this one.
+        ranks: How many there are.
+        store: In which ranks that come back are found; None: none do.
+        waiting: The links that one side has made and the other has not taken, the same at all ranks.
+        returning: Whether it comes back.
+    """
+
+    def __init__(self, rank, ranks, store=None, waiting=None, *, returning=False):
+        super().__init__(rank, ranks, store, returning=returning)
+        self.waiting = {} if waiting is None else waiting
+
+    def reach(self, peer, attempt=0, *, timeout=None):
+        """Returns its side of a link."""
+        key = (min(self.rank, peer), max(self.rank, peer), attempt)
+        here, there = linked()
+        found = self.waiting.setdefault(key, there)  # whoever comes first makes both
+        return here if found is there else found
 
     def least(self, number):
         """Returns the number, which is the same at all ranks of a process."""
         return number
 
+    def again(self):
+        """Returns a rank that takes the place of this one."""
+        return MemoryCluster(self.rank, self.ranks, self.store, self.waiting, returning=True)
 
-def memory_clusters(ranks):
-    """Returns the ranks of a cluster, linked."""
-    clusters = [MemoryCluster(rank, ranks) for rank in range(ranks)]
+
+def memory_clusters(ranks, store=None):
+    """Returns the ranks of a cluster, linked; with a store, of one to which ranks that were lost come back."""
+    waiting = {}
+    clusters = [MemoryCluster(rank, ranks, store, waiting) for rank in range(ranks)]
     for one in clusters:
         for other in clusters[one.rank + 1 :]:
-            here, there = MemoryLink(), MemoryLink()
-            here.other, there.other = there, here
-            one.links[other.rank], other.links[one.rank] = here, there
+            one.links[other.rank], other.links[one.rank] = linked()
     return clusters
+
+
+def leave(clusters):
+    """Ends what listens at any rank."""
+    for cluster in clusters:
+        cluster.end()
 
 
 def together(work, ranks):
@@ -82,7 +119,77 @@ def together(work, ranks):
         thread.join()
 
 
-def run_ranks(ranks, clusters=None, /, *, observe=lambda run, record: None, earlier=None, falling=(), **settings):
+def rows_of(state):
+    return {int(client): row.clone().double() for client, row in zip(state.clients, state.adapter, strict=True)}
+
+
+class Fallen(Exception):
+    """What a rank dies of."""
+
+
+class Falls(Part):
+    """The last rank dies in a round, once; the others wait in another until it is said whether it comes back.
+
+    Args:
+        clusters: The ranks, of two clients each.
+        dies: The round in which the rank dies, from 0.
+        waits: The round before which the others wait, and it comes back no sooner; None: nobody waits.
+    """
+
+    name = "falls"
+
+    def __init__(self, clusters, dies=1, waits=None):
+        self.dies, self.waits, self.last, self.died = dies, waits, len(clusters) - 1, False
+        self.there = threading.Semaphore(0)
+        """Counts those that it waits for, who are where they wait."""
+        self.awaited = 0 if waits is None else len(clusters) - 1
+        self.decided = [threading.Event() for _ in clusters]
+        for cluster, done in zip(clusters, self.decided, strict=True):
+
+            def decide(rank, event, done=done, usual=cluster.returns.decide):
+                usual(rank, event)
+                done.set()
+
+            cluster.returns.decide = decide
+
+    def begin(self, state, layout):
+        """Waits for the others, where the rank comes back."""
+        while self.died and self.awaited:
+            assert self.there.acquire(timeout=_WAIT)
+            self.awaited -= 1
+
+    def before_round(self, state, plan):
+        """Dies, or waits."""
+        rank = int(state.clients[0]) // 2
+        if rank == self.last:
+            if plan.event == self.dies and not self.died:
+                self.died = True
+                raise Fallen("power failure")
+        elif plan.event == self.waits:
+            self.there.release()
+            assert self.decided[rank].wait(_WAIT)
+
+
+class Noting(Falls):
+    """Notes what clients have before gossip and after it, by round and client."""
+
+    def __init__(self, *said, **more):
+        super().__init__(*said, **more)
+        self.before, self.after = {}, {}
+
+    def lift(self, state, plan):
+        """Notes it."""
+        self.before.setdefault(plan.event, {}).update(rows_of(state))
+        return state.adapter
+
+    def after_round(self, state, plan, inbox):
+        """Notes it."""
+        self.after.setdefault(plan.event, {}).update(rows_of(state))
+
+
+def run_ranks(
+    ranks, clusters=None, /, *, observe=lambda run, record: None, earlier=None, falling=(), again=None, **settings
+):
     """Runs one federation at so many ranks; returns the runs, and what each left.
 
     Args:
@@ -91,24 +198,44 @@ def run_ranks(ranks, clusters=None, /, *, observe=lambda run, record: None, earl
         observe: Gets the run of a rank and each of its records.
         earlier: After which the first rank goes on.
         falling: The errors of which a rank dies, and the test does not.
+        again: By rank, other settings with which it is started again when it has died.
         **settings: Of the run.
+
+    Returns:
+        The runs, and what each left: the error, of one that died for good.
     """
     clusters = clusters or memory_clusters(ranks)
-    runs, left, raised = [], [None] * ranks, []
-    for cluster in clusters:  # each its own model, as processes have
-        config = SimulationConfig(**{**settings, "model": copy.deepcopy(settings["model"])})
-        runs.append(Run(config, prepare(config), cluster=cluster))
+    left, raised = [None] * ranks, []
+
+    def ready(cluster, **more):  # each its own model, as processes have
+        chosen = {**settings, **more}
+        config = SimulationConfig(**{**chosen, "model": copy.deepcopy(chosen["model"])})
+        return Run(config, prepare(config), cluster=cluster)
+
+    runs, first = [ready(cluster) for cluster in clusters], list(clusters)
 
     def work(rank):
         run = runs[rank]
         try:
             left[rank] = run.execute(lambda record: observe(run, record), earlier if rank == 0 else None)
         except BaseException as error:
-            raised.extend([] if isinstance(error, falling) else [error])
             for link in clusters[rank].links.values():
                 link.lose("its connection was closed")
+            if not isinstance(error, falling):
+                raised.append(error)
+            elif rank in (again or {}) and clusters[rank] in first:
+                clusters[rank] = clusters[rank].again()
+                try:
+                    runs[rank] = ready(clusters[rank], **again[rank])
+                except falling as refused:
+                    left[rank] = refused
+                else:
+                    work(rank)
+            else:
+                left[rank] = error
 
     together(work, ranks)
+    leave(clusters)
     if raised:
         raise raised[0]
     return runs, left
@@ -151,12 +278,13 @@ def write_ranks(outs, clusters=None, /, *, resume=None, falling=(), **settings):
     return left[0]
 
 
-def run_hosts(settings, clusters=None):
+def run_hosts(settings, clusters=None, again=None):
     """Runs one federation at ranks with settings of their own, which read data and model while others do.
 
     Args:
         settings: Of each rank.
         clusters: Of each; made here where None.
+        again: By rank, the settings with which it is started again when it has died.
 
     Returns:
         What each left, and the error of which each ended, None of one that did not.
@@ -173,6 +301,10 @@ def run_hosts(settings, clusters=None):
             raised[rank] = error
             for link in clusters[rank].links.values():
                 link.lose("it has ended")
+            if isinstance(error, Fallen):
+                clusters[rank], settings[rank], raised[rank] = clusters[rank].again(), again[rank], None
+                work(rank)
 
     together(work, ranks)
+    leave(clusters)
     return left, raised

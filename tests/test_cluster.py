@@ -286,12 +286,12 @@ def test_ranks_with_other_settings_or_weights_are_refused_by_name_at_both(own, s
 
 
 def test_a_rank_that_ends_before_all_are_linked_is_an_error_in_a_line(monkeypatch):
-    def broken(ranks, **options):
+    def broken(*group):
         raise RuntimeError("Connection reset by peer\nC++ CapturedTraceback: ...")
 
-    monkeypatch.setattr(torch.distributed, "new_group", broken)
+    monkeypatch.setattr("declora.cluster.cluster.ProcessGroupGloo", broken)
     with pytest.raises(ConfigError, match=r"^ranks 0 and 1 cannot be linked \(Connection reset by peer"):
-        Cluster(0, 2).connect((), patience=1.0)
+        Cluster(0, 2, torch.distributed.HashStore()).connect((), patience=1.0)
 
 
 def test_messages_of_clients_that_are_elsewhere_change_nothing_of_theirs():
@@ -306,7 +306,9 @@ def test_messages_of_clients_that_are_elsewhere_change_nothing_of_theirs():
     assert Site.whole(6).alone
 
 
-def test_processes_give_the_bits_of_one_and_go_on_without_those_that_are_killed_or_stopped(tmp_path):
+def test_processes_give_the_bits_of_one_and_go_on_without_those_that_are_killed_or_stopped_until_they_come_back(
+    tmp_path,
+):
     script = Path(__file__).with_name("forked_ranks.py")
     done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -320,6 +322,11 @@ def test_processes_give_the_bits_of_one_and_go_on_without_those_that_are_killed_
     assert lost["clients_lost"][4:] == [1, 2, 2, 2] or lost["clients_lost"][4:] == [1, 1, 2, 2]
     assert re.search("Rank 2 with clients 2 to 2 was lost in round [45]: its connection was closed", lost["notes"])
     assert re.search("Rank 3 with clients 3 to 3 was lost in round [67]: it was silent for 3 s", lost["notes"])
+    back = found["back"]
+    assert back["exits"] == [0, 0, 0]
+    # Rank 0 waits before the messages of round 5, while others may have begun theirs.
+    assert re.search("Rank 2 with clients 2 to 2 came back in round [56] with what", back["notes"])
+    assert (back["clients_lost"][0], *back["clients_lost"][5:]) == (None, None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from torch.distributed import HashStore
 
 import declora
-from clusters import MemoryCluster, memory_clusters, run_hosts, together
+from clusters import Falls, MemoryCluster, memory_clusters, run_hosts, together
 from declora import ConfigError, DataError, SimulationConfig
 from declora.cli.notes import next_steps
 from declora.cluster import Cluster, divide, hosts
@@ -319,10 +320,29 @@ def test_a_run_whose_data_is_on_other_hosts_is_not_said_to_be_compared_with_pool
     assert said == next_steps("runs/a", several=False).partition("\nBeside:")[0]
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_a_host_that_was_lost_comes_back_with_the_data_that_it_had_and_no_other(other, places):
+    for client in (2, 3):
+        write(places / "other" / str(client) / "train.csv", rows_of(client, 30))
+    clusters = memory_clusters(2, HashStore())
+    more = {"rounds": 4, "method": Falls(clusters, waits=None if other else 2)}
+    own = [settings(places, f"host{rank}", **more) for rank in range(2)]
+    back = settings(places, "other" if other else "host1", **more)
+    with pytest.warns(UserWarning, match="was lost in round 2"):
+        left, raised = run_hosts(own, clusters, again={1: back})
+    assert raised[0] is None
+    assert left[0].history["clients_lost"].fillna(0).tolist() == ([0, 2, 2, 2] if other else [0, 2, 0, 0])
+    if other:
+        assert str(raised[1]).startswith("rank 1 has other data than when the run began.")
+    else:
+        assert raised[1] is None
+        assert torch.equal(left[0].rows[2:], left[1].rows)
+
+
 def test_groups_of_clients_are_as_large_as_the_hosts_let_them_be():
     sites = hosts(12, 3, group_size=None)
     federation = federation_of(Topology.build("ring", 12), clients=12)
-    ranks = Ranks(MemoryCluster(0, 3), federation, 3, chosen=False, patience=1.0, sites=sites)
+    ranks = Ranks(MemoryCluster(0, 3), federation, 3, chosen=False, patience=1.0, rounds=1, sites=sites)
     assert (ranks.group_size, ranks.site) == (2, sites[0])  # of 3, one would begin at one host and end at the next
     ranks.group_size = 3  # as another number of ranks may have begun it
     with pytest.raises(ConfigError, match="group_size=3: client 4, the first of a rank, is not the first of a group"):

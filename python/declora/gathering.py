@@ -87,6 +87,7 @@ def gathering_of(
         group_size,
         chosen=config.group_size is not None,
         patience=config.peer_timeout,
+        rounds=config.rounds,
         sites=hosts(config.clients, cluster.ranks, group_size=config.group_size) if own else None,
         apart=bool(evaluated),
     )

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from declora.appraisal import answer, ask
-from declora.cluster import Cluster, Kind, Site, divide
+from declora.cluster import Cluster, Kind, Link, Site, divide
 from declora.errors import ConfigError, shown
 from declora.exchange import SpreadExchange, known_to, neighbouring
 from declora.federation import Federation
@@ -46,6 +46,7 @@ class Ranks:
         group_size: Clients that this rank would compute together.
         chosen: Whether that was said, and is not to be lowered so that every rank has clients.
         patience: Seconds of silence after which a rank is lost.
+        rounds: Of the run.
         sites: Which clients each rank has, where that is so before the run; None: as suits the groups.
         apart: Whether each rank alone has the samples that its clients are evaluated on.
     """
@@ -58,11 +59,12 @@ class Ranks:
         *,
         chosen: bool,
         patience: float,
+        rounds: int,
         sites: Sequence[Site] | None = None,
         apart: bool = False,
     ) -> None:
         cluster.connect((), patience=patience)
-        self._cluster, self._patience = cluster, patience
+        self._cluster, self._patience, self._rounds = cluster, patience, rounds
         self._clients, self._matrices = federation.clients, federation.topology.matrices
         self._given, self._apart = sites, apart
         least = cluster.least(group_size)
@@ -72,7 +74,10 @@ class Ranks:
         self.leads = cluster.rank == 0
         self._state: State | None = None
         self._first: Mapping[str, NDArray[Any]] | None = None
-        self._lost: dict[int, str] = {}
+        self._known = [0] * cluster.ranks  # after how many rounds what rank 0 has of each was so
+        self._told = dict[int, int]()  # the like of what each that came back was given
+        self._lost = set[int]()
+        self._said: list[str] = []
         self._divide()
 
     def _split(self) -> list[Site]:
@@ -96,8 +101,8 @@ class Ranks:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which ranks were lost, when and why, in whole sentences."""
-        return tuple(self._lost.values())
+        """Which ranks were lost, when and why, and which came back, in whole sentences."""
+        return tuple(self._said)
 
     def begin(self, beginning: Beginning, agreed: Callable[[], Mapping[str, object]]) -> Beginning:
         """Begins a run at all ranks as it begins at rank 0.
@@ -115,19 +120,13 @@ class Ranks:
 
     def _lead(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
         self._divide()  # the run that it goes on with may have computed other groups
-        refused = self._refused(agreed)
-        about = {
-            "refused": refused,
-            "run": beginning.run,
-            "event": beginning.event,
-            "group_size": self.group_size,
-        }
+        self._agreed: dict[str, object] = json.loads(json.dumps(agreed, sort_keys=True))
+        refused = self._refused()
+        self._first, self._known = beginning.arrays, [beginning.event] * self._cluster.ranks
         for rank, link in self._cluster.links.items():
-            arrays = {} if beginning.arrays is None else self._part(beginning.arrays, rank)
-            link.send(Kind.START, 0, pack(about, arrays))
+            self._start(rank, link, beginning, refused)
         if refused:
             raise ConfigError(refused)
-        self._first = beginning.arrays
         own = None if beginning.arrays is None else self._part(beginning.arrays, 0)
         return Beginning(beginning.run, beginning.event, own)
 
@@ -143,19 +142,39 @@ class Ranks:
         self._divide()
         return Beginning(about["run"], about["event"], arrays if about["event"] else None)
 
-    def _refused(self, agreed: Mapping[str, object]) -> str:
+    def _start(self, rank: int, link: Link, beginning: Beginning, refused: str) -> None:
+        """Tells a rank with what it begins, or why it may not."""
+        event = self._known[rank]
+        about = {"refused": refused, "run": beginning.run, "event": event, "group_size": self.group_size}
+        arrays = {} if not event or beginning.arrays is None else self._part(beginning.arrays, rank)
+        link.send(Kind.START, 0, pack(about, arrays))
+
+    def _refused(self) -> str:
         """Returns why the ranks cannot run this together; empty where they can."""
-        own = json.loads(json.dumps(agreed, sort_keys=True))
         for rank in self._cluster.links:
             content = self._cluster.hear(rank, Kind.REPORT, 0)
             if content is None:
                 return self._cluster.absence(rank)
-            theirs = json.loads(bytes(content))
-            for name in sorted(own.keys() | theirs.keys()):
-                if own.get(name) != theirs.get(name):
-                    values = f"{shown(own.get(name))} at rank 0, but {shown(theirs.get(name))} at rank {rank}"
-                    return f"{name}: {values}. Start all ranks with the same settings, data, model and versions."
+            if refused := self._unlike(rank, content):
+                return refused
         return ""
+
+    def _unlike(self, rank: int, content: NDArray[np.uint8]) -> str:
+        """Returns what a rank has not in common with this one, in a sentence; empty where it has all."""
+        own, theirs = self._agreed, json.loads(bytes(content))
+        for name in sorted(own.keys() | theirs.keys()):
+            if own.get(name) != theirs.get(name):
+                values = f"{shown(own.get(name))} at rank 0, but {shown(theirs.get(name))} at rank {rank}"
+                return f"{name}: {values}. Start all ranks with the same settings, data, model and versions."
+        return ""
+
+    def _greet(self, rank: int, link: Link) -> bool:
+        """Tells a rank that comes back what it had when it was last heard of; returns whether it may."""
+        assert self._state is not None
+        refused = self._unlike(rank, link.receive(Kind.REPORT, 0))
+        self._start(rank, link, Beginning(self._state.run_id.hex(), arrays=self._state.arrays()), refused)
+        self._told[rank] = self._known[rank]
+        return not refused
 
     def spread(self, federation: Federation) -> Federation:
         """Returns the federation whose messages reach clients wherever they are."""
@@ -167,14 +186,17 @@ class Ranks:
     def started(self, state: State) -> State | None:
         """Returns what all clients have before the first round: that of a run that goes on, or all the same.
 
-        It is known to rank 0, None at the others.
+        It is known to rank 0, None at the others. A rank that comes back waits until it is said from which round on it
+        takes part.
         """
-        if not self.leads:
-            return None
-        first = self._first
-        if first is None:
-            first = {name: np.repeat(array[:1], self._clients, axis=0) for name, array in state.arrays().items()}
-        self._state = state.like(first)
+        if self._cluster.returning:
+            state.event = self._cluster.returns.rejoin()
+        if self.leads:
+            first = self._first
+            if first is None:
+                first = {name: np.repeat(array[:1], self._clients, axis=0) for name, array in state.arrays().items()}
+            self._state = state.like(first)
+        self._cluster.begin(state.event, self._greet, self._rounds)
         return self._state
 
     def _part(self, arrays: Mapping[str, NDArray[Any]], rank: int) -> dict[str, NDArray[Any]]:
@@ -198,11 +220,14 @@ class Ranks:
             report: Of the clients here.
             whole: Whether the state of all clients is wanted, too.
         """
+        self._cluster.returns.enter(event)  # where nobody talks, no message has
         if not self.leads:
             self._cluster.links[0].send(Kind.REPORT, event + 1, pack_report(report, self._arrays(report, whole)))
             return None
         found = {0: (report, self._arrays(report, whole))}
         for rank in range(1, self._cluster.ranks):
+            if self._cluster.returns.since.get(rank) == event:
+                self._take_back(rank, event)
             content = self._cluster.hear(rank, Kind.REPORT, event + 1)
             if content is not None:
                 found[rank] = unpack_report(content)
@@ -226,14 +251,26 @@ class Ranks:
             answer(self._cluster, event, average)
 
     def _lose(self, rank: int, event: int) -> None:
-        assert self._state is not None
-        site, last = self._sites[rank], self._state.event
-        self._lost[rank] = (
-            f"Rank {rank} with clients {site.start} to {site.stop - 1} was lost in round {event + 1}: "
-            f"{self._cluster.lost[rank]}. The others went on without them; what is kept of these clients is of round "
-            f"{last}."
+        self._lost.add(rank)
+        self._say(
+            rank,
+            f"was lost in round {event + 1}: {self._cluster.lost[rank]}. The others went on without them; what is kept "
+            f"of these clients is of round {self._known[rank]}.",
         )
-        warnings.warn(self._lost[rank], stacklevel=2)
+
+    def _take_back(self, rank: int, event: int) -> None:
+        self._lost.discard(rank)  # where it was so fast that nobody missed it, it was not there
+        known = self._told[rank]
+        self._say(
+            rank,
+            f"came back in round {event + 1} with what these clients had "
+            + (f"after round {known}." if known else "before the first round: rank 0 had not been told more of them."),
+        )
+
+    def _say(self, rank: int, what: str) -> None:
+        site = self._sites[rank]
+        self._said.append(f"Rank {rank} with clients {site.start} to {site.stop - 1} {what}")
+        warnings.warn(self._said[-1], stacklevel=2)
 
     def _arrays(self, report: RoundReport, whole: bool) -> dict[str, NDArray[Any]]:
         """Returns the arrays of the clients here, where they are wanted."""
@@ -292,6 +329,7 @@ class Ranks:
                 found[rank][name] if rank in found else before[name][site.rows] for rank, site in enumerate(self._sites)
             ]
             arrays[name] = np.concatenate(parts)
+        self._known = [own.state.event if rank in found else event for rank, event in enumerate(self._known)]
         state = own.state.like(arrays)
         state.rooms |= {name: own.state.room(name) for name in SHARED}  # which rank 0 keeps for all
         return state

@@ -5,18 +5,22 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 from numpy.typing import NDArray
+from torch.distributed import ProcessGroupGloo
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from declora import process
-from declora.cluster.link import Link
+from declora.cluster.doorman import Doorman
+from declora.cluster.link import Link, NoLink
 from declora.cluster.messages import Kind, LinkLost
+from declora.cluster.returns import Returns
 from declora.errors import ConfigError, cut, translated
 
 __all__ = ["Cluster", "leads", "of_environment"]
@@ -34,16 +38,26 @@ class Cluster:
     Args:
         rank: Of this process.
         ranks: How many there are.
+        store: In which ranks find each other; None: they are linked already, and those that are lost do not come back.
+        returning: Whether this process takes the place of one that was lost.
     """
 
-    def __init__(self, rank: int, ranks: int) -> None:
-        self.rank, self.ranks = rank, ranks
+    def __init__(self, rank: int, ranks: int, store: Store | None = None, *, returning: bool = False) -> None:
+        self.rank, self.ranks, self.store, self.returning = rank, ranks, store, returning
         self.links: dict[int, Link] = {}
         """By rank."""
-        self._linked: set[tuple[int, int]] = set()
+        self.patience = _START.total_seconds()
+        """Seconds of silence after which a rank is lost."""
+        self.said: list[Any] = []
+        """At rank 0, what all ranks told each other before the rounds."""
+        self.returns = Returns(self)
+        """Of ranks that were lost."""
+        self._doorman = Doorman(self, store) if store is not None and not rank else None
 
     def connect(self, pairs: Iterable[tuple[int, int]], *, patience: float) -> None:
         """Links these pairs of ranks, and each with rank 0, where they are not linked yet; all ranks call it alike.
+
+        A rank that comes back is linked with rank 0 alone, until `Returns.rejoin`.
 
         Args:
             pairs: Of ranks whose clients are neighbours.
@@ -52,16 +66,55 @@ class Cluster:
         Raises:
             ConfigError: One cannot be linked: it has ended, or is not there in time.
         """
+        self.patience = patience
         for link in self.links.values():
             link.patience = patience
-        wanted = {(0, rank) for rank in range(1, self.ranks)} | {(min(pair), max(pair)) for pair in pairs}
-        for pair in sorted(wanted - self._linked):
-            with translated(partial(_unreached, f"ranks {pair[0]} and {pair[1]} cannot be linked")):
-                group = dist.new_group(list(pair), timeout=_START, backend="gloo")
-            self._linked.add(pair)
-            if self.rank in pair:
-                peer = pair[0] if self.rank == pair[1] else pair[1]
-                self.links[peer] = Link(group, peer, patience=patience)
+        ends = {other for pair in pairs if self.rank in pair for other in pair} - {self.rank}
+        self.returns.neighbours |= ends
+        wanted = ends | ({0} if self.rank else set(range(1, self.ranks)))
+        if self.returning:
+            wanted = {0}
+        for peer in sorted(wanted - self.links.keys(), key=lambda peer: sorted((self.rank, peer))):
+            with translated(partial(_unreached, f"ranks {self.rank} and {peer} cannot be linked")):
+                self.links[peer] = self.returns.knock() if self.returning else self.reach(peer, timeout=_START)
+
+    def reach(self, peer: int, attempt: int = 0, *, timeout: timedelta | None = None) -> Link:
+        """Returns a new link to a rank, which calls this at the same time.
+
+        Args:
+            peer: The rank.
+            attempt: Which of the links between the two, the same at both.
+            timeout: For the other to be there; None: the patience.
+
+        Raises:
+            RuntimeError: It is not there in time.
+        """
+        assert self.store is not None
+        low, high = sorted((self.rank, peer))
+        # A connection waits for one thing at a time, so each group of two has its own, where torch (from 2.8) has it.
+        clone = getattr(self.store, "clone", None)
+        own = PrefixStore(f"link/{low}-{high}/{attempt}", self.store if clone is None else clone())
+        group = ProcessGroupGloo(own, int(self.rank > peer), 2, timeout or timedelta(seconds=self.patience))
+        return Link(group, int(peer > self.rank), patience=self.patience)
+
+    def reach_again(self, peer: int, attempt: int) -> Link:
+        """Returns a new link to a rank that comes back, or from it: none where the other is not there in time."""
+        try:
+            return self.reach(peer, attempt)
+        except RuntimeError as error:
+            return NoLink(f"it could not be linked ({cut(error)})", patience=self.patience)
+
+    def begin(self, event: int, greet: Callable[[int, Link], bool], rounds: int) -> None:
+        """Begins the rounds of a run, into which ranks that are lost may come back.
+
+        Args:
+            event: The first of these, from 0.
+            greet: As `Doorman.open` takes it.
+            rounds: Of the run.
+        """
+        if self._doorman is not None:
+            self._doorman.open(greet, rounds)
+        self.returns.begin(event)
 
     def hear(self, rank: int, kind: Kind, number: int) -> NDArray[np.uint8] | None:
         """Returns the next message of a rank, uint8 `[n]`; None where it is lost."""
@@ -102,6 +155,7 @@ class Cluster:
                 facts.append(None if heard is None else json.loads(bytes(heard)))
                 absent = absent or ("" if heard is not None else self.absence(rank))
             said = {"facts": facts, "absent": absent}
+            self.said.append(said)
             for link in self.links.values():
                 link.send(Kind.START, -1, json.dumps(said).encode())
         if said["absent"]:
@@ -118,6 +172,8 @@ class Cluster:
 
     def absence(self, rank: int) -> str:
         """Returns what there is to say of a rank that was lost before the run."""
+        if self.returning:
+            return f"rank {self.rank} cannot come back: rank {rank} has ended, or is lost ({self.lost[rank]})."
         return f"rank {rank} did not begin the run: {self.lost[rank]}. Its own output says why."
 
     @property
@@ -127,6 +183,8 @@ class Cluster:
 
     def end(self) -> None:
         """Tells all others that nothing more will come, and waits for them to say so."""
+        if self._doorman is not None:
+            self._doorman.close()
         threads = [threading.Thread(target=link.end) for link in self.links.values()]
         for thread in threads:
             thread.start()
@@ -148,13 +206,16 @@ def of_environment() -> Cluster | None:
         return _joined[0]
     if process.ranks() < 2:
         return None
-    if not dist.is_initialized():
-        if "TORCHELASTIC_RUN_ID" not in os.environ:  # of torchrun; started by hand, some may be missing
-            where = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
-            logging.getLogger("declora").info("Waiting for all %d ranks at %s", process.ranks(), where)
-        with translated(partial(_unreached, f"WORLD_SIZE={process.ranks()}: the other ranks cannot be reached")):
-            dist.init_process_group("gloo", timeout=_START)
-    _joined.append(Cluster(dist.get_rank(), dist.get_world_size()))
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # of torchrun; started by hand, some may be missing
+        where = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        logging.getLogger("declora").info("Waiting for all %d ranks at %s", process.ranks(), where)
+    with translated(partial(_unreached, f"WORLD_SIZE={process.ranks()}: the other ranks cannot be reached")):
+        found, rank, ranks = next(rendezvous("env://", timeout=_START))
+        store = PrefixStore("declora", found)
+        starts = store.add(f"starts/{rank}", 1)
+    if starts > 1 and not rank:
+        raise ConfigError("rank 0 has ended, and cannot come back into its run. Start all ranks with `declora resume`.")
+    _joined.append(Cluster(rank, ranks, store, returning=starts > 1))
     atexit.register(_joined[0].end)
     if _joined[0].rank:
         logging.getLogger("declora").setLevel(logging.WARNING)  # what there is to be said, rank 0 says

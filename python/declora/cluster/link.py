@@ -3,16 +3,18 @@
 import queue
 import threading
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 
 from declora.cluster.messages import Kind, LinkLost
 
-__all__ = ["Link"]
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Work
+
+__all__ = ["Link", "NoLink"]
 
 _LONGEST = 1 << 40
 """Bytes of a message, at most."""
@@ -30,8 +32,8 @@ class Link:
     compute, and a wait that times out closes the one link that is lost anyway.
 
     Args:
-        group: Of the two.
-        peer: The other rank.
+        group: Of the two, a `ProcessGroupGloo`.
+        peer: The place of the other rank in it.
         patience: Seconds of silence after which it is lost.
     """
 
@@ -112,20 +114,45 @@ class Link:
 
     def _take(self, content: torch.Tensor) -> None:
         for piece in content.split(_PIECE):
-            self._wait(dist.irecv(piece, src=self._peer, group=self._group))
+            self._wait(self._group.recv([piece], self._peer, 0))
 
     def _give(self, content: torch.Tensor) -> None:
         for piece in content.split(_PIECE):
-            self._wait(dist.isend(piece, dst=self._peer, group=self._group))
+            self._wait(self._group.send([piece], self._peer, 0))
 
-    def _wait(self, work: dist.Work | None) -> None:
-        assert work is not None
+    def _wait(self, work: "Work") -> None:
         work.wait(timedelta(seconds=self.patience))
 
     def _lose(self, why: str) -> None:
         self.why = self.why or why
         for waiting in self._incoming.values():
             waiting.put(None)
+
+
+class NoLink(Link):
+    """In the place of a link to a rank that cannot be reached.
+
+    Args:
+        why: It cannot.
+        patience: As of other links.
+    """
+
+    def __init__(self, why: str, *, patience: float) -> None:
+        self.why, self.patience = why, patience
+
+    def send(self, kind: Kind, number: int, content: bytes | NDArray[np.uint8] = b"") -> None:
+        """Sends nothing."""
+
+    def receive(self, kind: Kind, number: int) -> NDArray[np.uint8]:
+        """Receives nothing.
+
+        Raises:
+            LinkLost: Always.
+        """
+        raise LinkLost(self.why)
+
+    def end(self) -> None:
+        """Has nobody to tell."""
 
 
 _NOTHING = torch.empty(0, dtype=torch.uint8)

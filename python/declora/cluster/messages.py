@@ -30,3 +30,9 @@ class Kind(IntEnum):
     """What it does on the samples of a rank."""
     SHARD = 8
     """What a rank has written of a checkpoint, and what counts of it."""
+    CALL = 9
+    """What rank 0 has the others do so that a rank comes back, as JSON."""
+    ANSWER = 10
+    """What they say to that."""
+    COPIES = 11
+    """What other ranks keep of clients, whole."""

@@ -1,6 +1,6 @@
 """Exchanges: where the rows of the others are."""
 
-from declora.exchange.base import Delivery, Exchange
+from declora.exchange.base import Delivery, Exchange, Levelled
 from declora.exchange.local import LocalExchange, StarExchange
 from declora.exchange.lying import LyingExchange
 from declora.exchange.routes import Routes
@@ -10,6 +10,7 @@ from declora.exchange.spread import SpreadExchange, known_to, neighbouring
 __all__ = [
     "Delivery",
     "Exchange",
+    "Levelled",
     "LocalExchange",
     "LyingExchange",
     "Routes",

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from declora import _bridge
 from declora.exchange.routes import Routes
-from declora.plan import Rows
+from declora.plan import Mask, Rows
 
-__all__ = ["Delivery", "Exchange"]
+__all__ = ["Delivery", "Exchange", "Levelled"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,15 @@ class Delivery:
     """`[messages]`: bytes that each message put on its sender's own link, headers included."""
     gone: NDArray[np.bool_] | None = None
     """`[clients]`: who cannot be reached any more, and sends nothing; None: nobody."""
+
+
+class Levelled(NamedTuple):
+    """What clients keep of each other, brought level."""
+
+    told: NDArray[np.int64]
+    """`[messages]`: how many clients elsewhere are told the whole copy of each."""
+    anew: Mask
+    """`[messages]`: of which senders nothing of the rounds before counts any more."""
 
 
 class Exchange(ABC):
@@ -50,6 +59,19 @@ class Exchange(ABC):
             past: Where the exchange keeps what it has to know of earlier rounds.
         """
         return Routes(clients)
+
+    def level(self, t: int, copies: Rows | None) -> Levelled | None:
+        """Brings level, before round t, what clients keep of each other, where some have missed rounds.
+
+        Args:
+            t: Round, from 0.
+            copies: What every holder keeps of each message's sender, `[messages, D]`, written where others have
+                another; None where nothing is kept.
+
+        Returns:
+            What of it was not level; None where all was.
+        """
+        return None
 
     def told(self, t: int, rows: Rows) -> Rows:
         """Returns what each message of round t says, `[messages, D]`, where clients have `rows [clients, D]`."""

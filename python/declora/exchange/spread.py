@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from declora.cluster import Kind, Site
 from declora.errors import FrameError
-from declora.exchange.base import Delivery, Exchange
+from declora.exchange.base import Delivery, Exchange, Levelled
 from declora.exchange.routes import Routes
+from declora.plan import Rows, edges_of
 
 if TYPE_CHECKING:
     from declora.cluster import Cluster
@@ -46,11 +47,41 @@ class SpreadExchange(Exchange):
         self.routes = Routes(own.clients, known=known, own=slice(first, first + own.stop - own.start))
         """Which messages are known here."""
         self._rank = np.repeat(np.arange(len(sites)), [site.stop - site.start for site in sites])
-        self._rounds = 0
+        self._matrices, self._t = matrices, 0
 
     def begin(self, clients: int, matrices: Sequence[sp.csr_array], past: dict[str, Any]) -> Routes:
         """Returns which messages are known here."""
         return self.routes
+
+    def level(self, t: int, copies: Rows | None) -> Levelled | None:
+        """Tells ranks that take part again from round t what is kept of clients here, and hears that of theirs.
+
+        Raises:
+            FrameError: A rank sent something else than the copies that are due.
+        """
+        self._t = t
+        back = self._cluster.returns.enter(t)
+        if not back:
+            return None
+        senders = self._rank[self.routes.senders]
+        told, anew = np.zeros(len(senders), dtype=np.int64), np.isin(senders, list(back))
+        if copies is None:
+            return Levelled(told, anew)
+        edges = self.routes.edges(np.unique(np.concatenate([edges_of(weights) for weights in self._matrices]), axis=0))
+        ends = np.stack([senders[edges[:, 0]], self._rank[edges[:, 1]]], axis=1)
+        others = sorted(back - {self._cluster.rank})
+        for rank in others:
+            out = edges[(ends == (self._cluster.rank, rank)).all(axis=1), 0]
+            told += np.bincount(out, minlength=len(told))
+            if len(out):
+                self._cluster.links[rank].send(Kind.COPIES, t, copies[np.unique(out)].view(np.uint8).ravel())
+        for rank in others:
+            theirs = np.unique(edges[(ends == (rank, self._cluster.rank)).all(axis=1), 0])
+            if len(theirs) and (content := self._cluster.hear(rank, Kind.COPIES, t)) is not None:
+                if len(content) != len(theirs) * copies[0].nbytes:
+                    raise FrameError(f"rank {rank} sent {len(content)} bytes of copies where others are due.")
+                copies[theirs] = content.view(np.float32).reshape(len(theirs), -1)
+        return Levelled(told, anew)
 
     def deliver(
         self,
@@ -64,8 +95,7 @@ class SpreadExchange(Exchange):
         Raises:
             FrameError: A rank sent something else than the frames that are due.
         """
-        cluster, number = self._cluster, self._rounds
-        self._rounds += 1
+        cluster, number = self._cluster, self._t
         senders, receivers = self._rank[self.routes.senders[edges[:, 0]]], self._rank[edges[:, 1]]
         there = {rank: np.unique(edges[(senders == cluster.rank) & (receivers == rank), 0]) for rank in cluster.links}
         back = {rank: np.unique(edges[(senders == rank) & (receivers == cluster.rank), 0]) for rank in cluster.links}

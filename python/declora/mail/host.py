@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from declora import cuda
 from declora.errors import FrameError
-from declora.exchange import Delivery, Exchange, Routes
+from declora.exchange import Delivery, Exchange, Levelled, Routes
 from declora.federation import Federation
 from declora.inbox import Inbox
 from declora.ledger import digest
@@ -82,6 +82,9 @@ class HostMail(Mail[Rows]):
     def swap(self, plan: Plan, rows: Rows, carried: NDArray[np.uint8] | None = None) -> Inbox:
         """Sends `rows [clients, sent columns]` in frames, and returns what arrived of them, checked."""
         t, columns, seconds = plan.event, plan.sent, dict[str, float]()
+        levelled = self._exchange.level(t, self.memory.state if self.memory.needs_static_graph else None)
+        if levelled is not None and self._longest:
+            self._past["sent"][levelled.anew] = np.nan
         with timed(seconds, "encode"):
             with np.errstate(over="ignore"):  # what leaves the numbers here is cut, or named by the codec
                 outgoing = self.memory.outgoing(self._exchange.told(t, self._mixer.sent(rows)), columns)
@@ -110,7 +113,7 @@ class HostMail(Mail[Rows]):
                 refused |= self._beyond(t, inbox.values)
                 meant = self._routes.meant(outgoing, inbox.values)
                 self.memory.remember(meant, inbox.values, refused | self._unheard(plan), columns)
-                inbox.bytes_sent += self._catching_up(plan)
+                inbox.bytes_sent += self._catching_up(plan, levelled)
             inbox.late = self._late(plan, inbox, silent)
             inbox.refused = refused
             if self._digested:
@@ -168,16 +171,22 @@ class HostMail(Mail[Rows]):
         )
         return np.asarray(sent == lost)
 
-    def _catching_up(self, plan: Plan) -> NDArray[np.int64]:
+    def _catching_up(self, plan: Plan, levelled: Levelled | None) -> NDArray[np.int64]:
         """Returns the bytes of frames that bring receivers level with their senders' copies, int64 `[clients]`.
 
         Who missed a message has an older copy than the others until a frame brings it whole, in float32.
+
+        Args:
+            plan: Of the round.
+            levelled: Copies that were told whole before the round; None: none were.
         """
         whole = self.wire.whole_bytes(plan.sent)
-        if plan.behind is None or not self.memory.needs_static_graph:
-            return self._routes.by_client(np.zeros_like(whole))
-        edges = self._routes.edges(plan.behind)
-        return self._routes.by_client(np.bincount(edges[:, 0], minlength=len(whole)) * whole)
+        sent = np.zeros_like(whole)
+        if plan.behind is not None and self.memory.needs_static_graph:
+            sent += np.bincount(self._routes.edges(plan.behind)[:, 0], minlength=len(whole)) * whole
+        if levelled is not None:
+            sent += levelled.told * self.wire.whole_bytes(Columns.all(plan.sent.width))
+        return self._routes.by_client(sent)
 
     def _digests(
         self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]
