@@ -1,6 +1,7 @@
 """Runs federations over several processes: the bits of one, and what becomes of runs whose ranks are killed.
 
     python benches/cluster.py --kills 50 --ranks 8     # ranks are killed or stopped at random; all others end the run
+    python benches/cluster.py --kills 50 --again       # and are started again: all end the run
     python benches/cluster.py --equal                  # every kind of run that can be spread, over 2 and 4 ranks
     python benches/cluster.py --bytes                  # what a rank tells rank 0 in a round, where checkpoints are kept
 
@@ -36,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="runs in which one to three ranks are lost")
     parser.add_argument("--ranks", type=int, default=8)
+    parser.add_argument("--again", action="store_true", help="start those that are lost again")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--equal", action="store_true", help="compare bits instead")
     parser.add_argument("--bytes", action="store_true", help="weigh what a rank tells rank 0 instead")
@@ -45,22 +47,31 @@ def main() -> None:
     elif options.bytes:
         weigh()
     else:
-        kill(options.kills, options.ranks, np.random.default_rng(options.seed))
+        kill(options.kills, options.ranks, np.random.default_rng(options.seed), again=options.again)
 
 
-def kill(runs: int, ranks: int, draws: np.random.Generator) -> None:
-    """Loses ranks at random, never the first, which says how the run went."""
+def kill(runs: int, ranks: int, draws: np.random.Generator, *, again: bool) -> None:
+    """Loses ranks at random, never the first, which says how the run went; or has them come back."""
     load()
     start, killed, stopped = time.perf_counter(), 0, 0
     folder = tempfile.mkdtemp()  # not one that a process which was forked here would clear away at its end
     for number in range(runs):
-        lost = draws.choice(np.arange(1, ranks), size=int(draws.integers(1, 4)), replace=False)
+        lost = draws.choice(np.arange(1, ranks), size=int(draws.integers(1, min(4, ranks))), replace=False)
         fates = {int(r): (str(draws.choice(["SIGKILL", "SIGSTOP"])), int(draws.integers(0, 8))) for r in lost}
-        found = forked(ranks, os.path.join(folder, "said.json"), fates, clients=ranks, patience=5.0)
+        rounds = 8 + (2 * len(fates) + 1) * again  # others are in the next at most when rank 0 waits
+        own = {"clients": ranks, "patience": 5.0, "rounds": rounds}
+        found = forked(ranks, os.path.join(folder, "said.json"), fates, 8 if again else None, **own)
         wanted = {"SIGKILL": -9, "SIGSTOP": None}
-        exits = [wanted[fates[rank][0]] if rank in fates else 0 for rank in range(ranks)]
+        exits = [wanted[fates[rank][0]] if rank in fates and not again else 0 for rank in range(ranks)]
         named = all(f"Rank {rank} with" in found["notes"] for rank in fates)
-        if found["exits"] != exits or found["rounds"] != 8 or not named or found["clients_lost"][-1] != len(fates):
+        back = sum(f"Rank {rank} with clients {rank} to {rank} came back" in found["notes"] for rank in fates)
+        left = None if again else len(fates)
+        if (found["exits"], found["rounds"], found["clients_lost"][-1:], named) != (
+            exits,
+            rounds,
+            [left],
+            True,
+        ) or back != len(fates) * again:
             sys.exit(f"run {number}: {fates}: {found}")
         killed += sum(what == "SIGKILL" for what, _ in fates.values())
         stopped += sum(what == "SIGSTOP" for what, _ in fates.values())
@@ -69,7 +80,7 @@ def kill(runs: int, ranks: int, draws: np.random.Generator) -> None:
     seconds = time.perf_counter() - start
     print(
         f"{runs} of {runs} runs over {ranks} processes complete: {killed} ranks killed, {stopped} stopped, each named; "
-        f"all others ended with status 0; {seconds:.0f} s"
+        f"all{' of them came back, and all ranks' if again else ' others'} ended with status 0; {seconds:.0f} s"
     )
 
 

@@ -12,11 +12,15 @@ import warnings
 import torch
 
 import declora
+from declora.cluster import of_environment
 from resumable import OBJECTS, SETTINGS, model_of
 
 
 class Fate(declora.Part):
-    """Kills or stops its process in a round, if it is to; notes what client 0 has after three rounds."""
+    """Kills or stops its process in a round, if it is to; notes what client 0 has after three rounds.
+
+    At rank 0, rounds from one on wait until one rank more comes back, as long as not all have that are to.
+    """
 
     name = "fate"
     seen = ""
@@ -28,6 +32,11 @@ class Fate(declora.Part):
         what, event = json.loads(os.environ.get("FATE", "[null, -1]"))
         if plan.event == event:
             os.kill(os.getpid(), signal.Signals[what])
+        since, awaited = json.loads(os.environ.get("AWAITED", "[0, 0]"))
+        if plan.event >= since and awaited and 0 in state.clients:
+            returns, until = of_environment().returns, time.monotonic() + 60
+            while not returns._due and len(returns.since) < awaited and time.monotonic() < until:
+                time.sleep(0.02)
 
 
 def settings(*, clients=4, rounds=8, patience=3.0):
@@ -48,35 +57,45 @@ def said(result):
     }
 
 
-def forked(ranks, out, fates, **own):
+def forked(ranks, out, fates, again=None, **own):
     """Forks ranks; returns what the first says, and how each ended, None of one that is still there 10 s after it.
 
     Args:
         ranks: How many.
         out: A file to write to.
         fates: By rank, the signal and the event at which it gets it, `{2: ("SIGKILL", 4)}`.
+        again: From this round on, rank 0 waits until those are back, who are started again; None: they are not.
         **own: Settings of the run, as `settings` takes them.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    children = []
-    for rank in range(ranks):
+
+    def start(rank, fate=(None, -1)):
         child = os.fork()
-        if child == 0:
-            os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
-            os.environ |= {"MASTER_PORT": str(port), "FATE": json.dumps(fates.get(rank, (None, -1)))}
-            result = declora.simulate(**settings(**own))
-            if rank == 0:
-                with open(out, "w") as file:
-                    json.dump(said(result), file)
-            sys.exit(0)  # with all that the interpreter does at its end
-        children.append(child)
+        if child:
+            return child
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
+        os.environ |= {"MASTER_PORT": str(port), "FATE": json.dumps(fate)}
+        os.environ["AWAITED"] = json.dumps([0, 0] if again is None else [again, len(fates)])
+        result = declora.simulate(**settings(**own))
+        if rank == 0:
+            with open(out, "w") as file:
+                json.dump(said(result), file)
+        sys.exit(0)  # with all that the interpreter does at its end
+
+    children = [start(rank, fates.get(rank, (None, -1))) for rank in range(ranks)]
+    for rank in [] if again is None else sorted(fates, key=lambda rank: fates[rank][1]):
+        if os.WIFSTOPPED(os.waitpid(children[rank], os.WUNTRACED)[1]):
+            os.kill(children[rank], signal.SIGKILL)
+            os.waitpid(children[rank], 0)
+        children[rank] = start(rank)
     exits = [os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])]
     until = time.monotonic() + 10
     for rank, child in enumerate(children[1:], 1):
+        stopped = again is None and fates.get(rank, ("",))[0] == "SIGSTOP"
         ended, status = os.waitpid(child, os.WNOHANG)
-        while not ended and time.monotonic() < until and fates.get(rank, ("",))[0] != "SIGSTOP":
+        while not ended and time.monotonic() < until and not stopped:
             time.sleep(0.02)
             ended, status = os.waitpid(child, os.WNOHANG)
         exits.append(os.waitstatus_to_exitcode(status) if ended else None)
@@ -95,10 +114,11 @@ def load():
 
 
 def main():
-    """Runs one process, and four ranks of which one is killed and another stopped."""
+    """Runs one process, four ranks of which one is killed and another stopped, and three of which one comes back."""
     alone = load()
     lost = forked(4, os.path.join(sys.argv[1], "said.json"), {2: ("SIGKILL", 4), 3: ("SIGSTOP", 6)})
-    print(json.dumps({"alone": alone, "lost": lost}))
+    back = forked(3, os.path.join(sys.argv[1], "back.json"), {2: ("SIGKILL", 2)}, again=4, clients=3)
+    print(json.dumps({"alone": alone, "lost": lost, "back": back}))
 
 
 if __name__ == "__main__":
