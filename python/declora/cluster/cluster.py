@@ -215,11 +215,16 @@ def of_environment() -> Cluster | None:
         starts = store.add(f"starts/{rank}", 1)
     if starts > 1 and not rank:
         raise ConfigError("rank 0 has ended, and cannot come back into its run. Start all ranks with `declora resume`.")
-    _joined.append(Cluster(rank, ranks, store, returning=starts > 1))
-    atexit.register(_joined[0].end)
-    if _joined[0].rank:
+    cluster = Cluster(rank, ranks, store, returning=starts > 1)
+    if cluster.returning:
+        logging.getLogger("declora").info("Rank %d was there before, and comes back into the run", rank)
+    _joined.append(cluster)
+    atexit.register(cluster.end)
+    if not cluster.returning:  # which waits for settings that say how long rank 0 is patient
+        cluster.connect((), patience=_START.total_seconds())  # so that who ends while it loads is missed at once
+    if rank:
         logging.getLogger("declora").setLevel(logging.WARNING)  # what there is to be said, rank 0 says
-    return _joined[0]
+    return cluster
 
 
 def _unreached(what: str, error: Exception) -> ConfigError:

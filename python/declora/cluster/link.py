@@ -18,6 +18,8 @@ __all__ = ["Link", "NoLink"]
 
 _LONGEST = 1 << 40
 """Bytes of a message, at most."""
+_BEAT = 1.0
+"""Seconds, at most, for which nothing is said: the other may have less patience already than this rank yet knows of."""
 _PIECE = 1 << 22
 """Bytes that are sent at once: a long message is no silence as long as its pieces come."""
 
@@ -102,7 +104,7 @@ class Link:
         try:
             while True:
                 try:
-                    kind, number, content = self._outgoing.get(timeout=self.patience / 4)
+                    kind, number, content = self._outgoing.get(timeout=min(self.patience / 4, _BEAT))
                 except queue.Empty:
                     kind, number, content = Kind.ALIVE, 0, _NOTHING
                 self._give(torch.tensor([kind, number, len(content)]))
