@@ -241,7 +241,7 @@ def run_ranks(
     return runs, left
 
 
-def write_ranks(outs, clusters=None, /, *, resume=None, falling=(), **settings):
+def write_ranks(outs, clusters=None, /, *, resume=None, falling=(), again=(), **settings):
     """Has ranks run one federation, or go on with one, and write what they write of it.
 
     Args:
@@ -249,30 +249,40 @@ def write_ranks(outs, clusters=None, /, *, resume=None, falling=(), **settings):
         clusters: Theirs; made here where None.
         resume: The objects of a run that goes on; None: it begins.
         falling: The errors of which a rank dies, and the test does not.
+        again: Ranks that are started again when they have died.
         **settings: Of the run, or of what is other in it now.
 
     Returns:
         The result of rank 0, None of one that fell.
     """
     clusters, runs, left, raised = clusters or memory_clusters(len(outs)), [], [None] * len(outs), []
-    for out, cluster in zip(outs, clusters, strict=True):
+
+    def ready(out, cluster):
         if resume is None:
             config = SimulationConfig(**{**settings, "out": str(out), "model": copy.deepcopy(settings["model"])})
         else:
             objects = {**resume, "model": copy.deepcopy(resume["model"])}
             config = of_run(out, find_run(out, unfinished=True), objects, asked="resume")
             config = config.override(**{**settings, "out": str(out)})
-        runs.append(Run(config, prepare(config), cluster=cluster))
+        return Run(config, prepare(config), cluster=cluster)
+
+    runs.extend(ready(out, cluster) for out, cluster in zip(outs, clusters, strict=True))
 
     def work(rank):
         try:
             left[rank] = _execute(runs[rank], "run", resume is not None)
         except BaseException as error:
-            raised.extend([] if isinstance(error, falling) else [error])
             for link in clusters[rank].links.values():
                 link.lose("its connection was closed")
+            if isinstance(error, Fallen) and rank in again:
+                clusters[rank] = clusters[rank].again()
+                runs[rank] = ready(outs[rank], clusters[rank])
+                work(rank)
+            else:
+                raised.extend([] if isinstance(error, falling) else [error])
 
     together(work, len(outs))
+    leave(clusters)
     if raised:
         raise raised[0]
     return left[0]

@@ -82,7 +82,7 @@ def test_a_rank_of_which_nothing_was_told_comes_back_with_what_all_began_with():
     clusters = memory_clusters(3, HashStore())
     falls = Noting(clusters, waits=3)
     more = {"codec": "none", "method": falls, "eval_every": LAST}
-    with pytest.warns(UserWarning, match="before the first round: rank 0 had not been told more of them"):
+    with pytest.warns(UserWarning, match="before the first round: nothing later is known"):
         runs, _ = run_ranks(3, clusters, falling=Fallen, again={2: {}}, **settings(**more))
     first = runs[0]._surgery.initial.double()
     assert 0 < (falls.before[3][4] - first).abs().max() < 0.05  # its steps of one round
@@ -149,11 +149,11 @@ def test_a_rank_that_is_lost_again_while_it_comes_back_holds_up_nobody_and_may_c
         again = clusters[2].again()
         again.connect({(1, 2), (0, 2)}, patience=5)
         if falls:
-            again.links[0].send(Kind.ANSWER, 0)
+            again.links[0].send(Kind.ANSWER, 0, b"0")
             assert again.hear(0, Kind.CALL, 0) is not None
             again.links[0].lose()  # before it has linked with rank 1
         else:
-            assert again.returns.rejoin() == 1
+            assert again.returns.rejoin(0) == 1
             assert again.returns.enter(1) == {0, 1, 2}
     for cluster in clusters[:2]:
         assert cluster.returns.enter(1) == {2}

@@ -10,9 +10,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torch.distributed import HashStore
 
 import declora
-from clusters import memory_clusters, together, write_ranks
+from clusters import Noting, memory_clusters, together, write_ranks
 from declora import ConfigError, RunFolderError, SimulationConfig
 from declora.cluster import Kind
 from declora.disks import agree
@@ -294,3 +295,20 @@ def test_digests_of_an_earlier_form_are_not_compared_which_is_said(home):
     found = declora.verify(home / "one", progress=False, **OBJECTS)
     assert found.rounds == {"dec-lora": 2}
     assert found.notes == ("dec-lora: digests of the state in 1 of 2 rounds are of an earlier form: not compared.",)
+
+
+@pytest.mark.parametrize("disks", [1, 2])
+def test_a_rank_that_comes_back_has_what_is_in_its_part_of_the_last_checkpoint(disks, tmp_path):
+    clusters = memory_clusters(2, HashStore())
+    falls = Noting(clusters, dies=2, waits=3)
+    outs = [tmp_path / f"run{rank % disks}" for rank in range(2)]
+    more = {**OBJECTS, **SPREAD, "rounds": 5, "checkpoint_every": 1, "method": falls, "learning_rate": 1e-2}
+    with pytest.warns(UserWarning, match="came back in round 4 with what these clients had after round 2"):
+        result = write_ranks(outs, clusters, again={1}, **more)
+    assert result.history["clients_lost"].fillna(0).tolist() == [0, 0, 2, 0, 0]
+    for client in (2, 3):
+        assert 0 < (falls.before[3][client] - falls.after[1][client]).abs().max() < 0.05  # its steps of one round
+    assert torch.equal(result._outcome.rows[2:].double(), torch.stack([falls.after[4][client] for client in (2, 3)]))
+    for event in (3, 4):
+        kept = [torch.stack(list(rows[event].values())).mean(0) for rows in (falls.before, falls.after)]
+        assert torch.allclose(*kept, atol=1e-7)

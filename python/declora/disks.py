@@ -55,7 +55,8 @@ def meet(
     work = _seen(str(config.out), tokens) if own is None else own.work
     if work is None:
         try:
-            own = RunFolder(str(config.out), overwrite=config.overwrite, resume=resume)
+            # One that comes back finds what it wrote before.
+            own = RunFolder(str(config.out), overwrite=config.overwrite, resume=resume or cluster.returning)
             own.write_json("config.json", config.describe())  # by which `resume` finds it
             work = own.work
         except RunFolderError as error:

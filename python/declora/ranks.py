@@ -75,7 +75,10 @@ class Ranks:
         self._state: State | None = None
         self._first: Mapping[str, NDArray[Any]] | None = None
         self._known = [0] * cluster.ranks  # after how many rounds what rank 0 has of each was so
-        self._told = dict[int, int]()  # the like of what each that came back was given
+        self.written = dict[int, Mapping[str, Any]]()
+        """At rank 0, the last shard that each other rank has written."""
+        self.read_own: Callable[[Mapping[str, Any]], Mapping[str, NDArray[Any]] | None] = lambda shard: None
+        """Returns the arrays of a shard that this rank has written; None where it is not here."""
         self._lost = set[int]()
         self._said: list[str] = []
         self._divide()
@@ -140,13 +143,34 @@ class Ranks:
             raise ConfigError(about["refused"])
         self.group_size = about["group_size"]
         self._divide()
+        if about["shard"] and (own := self.read_own(about["shard"])) is not None:
+            return Beginning(about["run"], about["shard"]["event"], self._with_own(arrays, own))
         return Beginning(about["run"], about["event"], arrays if about["event"] else None)
+
+    def _with_own(self, arrays: Mapping[str, NDArray[Any]], own: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Returns arrays of clients here and those that they hear, with the rows that this rank has of its own."""
+        known = known_to(self.site, self._matrices)
+        here, found = np.isin(known, self.site.ids), dict(arrays)
+        for name, rows in own.items():
+            found[name] = rows
+            if name.partition("/")[0] in HEARD:
+                found[name] = np.zeros((len(known), *rows.shape[1:]), rows.dtype)
+                found[name][~here] = arrays[name][~here] if name in arrays else 0
+                found[name][here] = rows
+        return found
 
     def _start(self, rank: int, link: Link, beginning: Beginning, refused: str) -> None:
         """Tells a rank with what it begins, or why it may not."""
-        event = self._known[rank]
-        about = {"refused": refused, "run": beginning.run, "event": event, "group_size": self.group_size}
-        arrays = {} if not event or beginning.arrays is None else self._part(beginning.arrays, rank)
+        event, shard = self._known[rank], self.written.get(rank)
+        shard = None if shard is None or shard["event"] <= event else shard
+        about = {
+            "refused": refused,
+            "run": beginning.run,
+            "event": event,
+            "group_size": self.group_size,
+            "shard": shard,
+        }
+        arrays = {} if beginning.arrays is None or not (event or shard) else self._part(beginning.arrays, rank)
         link.send(Kind.START, 0, pack(about, arrays))
 
     def _refused(self) -> str:
@@ -173,7 +197,6 @@ class Ranks:
         assert self._state is not None
         refused = self._unlike(rank, link.receive(Kind.REPORT, 0))
         self._start(rank, link, Beginning(self._state.run_id.hex(), arrays=self._state.arrays()), refused)
-        self._told[rank] = self._known[rank]
         return not refused
 
     def spread(self, federation: Federation) -> Federation:
@@ -190,7 +213,7 @@ class Ranks:
         takes part.
         """
         if self._cluster.returning:
-            state.event = self._cluster.returns.rejoin()
+            state.event = self._cluster.returns.rejoin(state.event)
         if self.leads:
             first = self._first
             if first is None:
@@ -260,11 +283,11 @@ class Ranks:
 
     def _take_back(self, rank: int, event: int) -> None:
         self._lost.discard(rank)  # where it was so fast that nobody missed it, it was not there
-        known = self._told[rank]
+        known = self._cluster.returns.had[rank]
         self._say(
             rank,
             f"came back in round {event + 1} with what these clients had "
-            + (f"after round {known}." if known else "before the first round: rank 0 had not been told more of them."),
+            + (f"after round {known}." if known else "before the first round: nothing later is known."),
         )
 
     def _say(self, rank: int, what: str) -> None:

@@ -82,7 +82,10 @@ class Collecting:
             assert self._ranks is not None
             content = self._ranks.cluster.hear(rank, Kind.SHARD, event)
             said = None if content is None else json.loads(bytes(content))
-            heard[rank] = Shard(event, rank, **said) if isinstance(said, dict) else said
+            heard[rank] = said
+            if isinstance(said, dict):
+                shard = heard[rank] = Shard(event, rank, **said)
+                self._ranks.written[rank] = asdict(shard)
         return heard
 
     def write(self, heard: Heard, store: Store, checkpoint: Checkpoint) -> Path:
@@ -139,7 +142,8 @@ class Contributing:
         self._run, self._cluster = run, run.gathering.cluster
         self._work, self._folder = meet(self._cluster, run.config, resume=resume)
         self.earlier = Earlier.nothing()
-        if resume:
+        run.gathering.read_own = self._read
+        if resume and not self._cluster.returning:
             self._serve()
 
     def _serve(self) -> None:
@@ -152,6 +156,13 @@ class Contributing:
             except UnsoundCheckpoint as error:
                 why = str(error)
             self._cluster.links[0].send(Kind.SHARD, 0, pack({"why": why}, arrays))
+
+    def _read(self, said: Mapping[str, Any]) -> Mapping[str, NDArray[Any]] | None:
+        """Returns what is here of the clients here after an event, as rank 0 was told; None where it is not."""
+        try:
+            return Store(self._work / CHECKPOINTS).read_shard(Shard(**said))
+        except UnsoundCheckpoint:
+            return None
 
     def add(self, record: RoundRecord) -> None:
         """Writes a shard after a round, where one is due, and removes those that do not count any more."""

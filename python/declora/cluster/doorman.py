@@ -68,8 +68,9 @@ class Doorman:
         link, back = self._cluster.reach_again(rank, attempt), False
         try:
             if self._repeat(rank, link) and greet(rank, link):
-                link.receive(Kind.ANSWER, 0)  # it has loaded everything
+                had = int(json.loads(bytes(link.receive(Kind.ANSWER, 0))))  # it has loaded everything
                 with self._deciding:
+                    self._cluster.returns.had[rank] = had
                     back = self._let_in(rank, link, attempt, rounds)
         except LinkLost:
             pass

@@ -33,6 +33,8 @@ class Returns:
         """Ranks with neighbours of clients here."""
         self.since: dict[int, int] = {}
         """The round, from 0, from which each rank that came back took part again, the last time."""
+        self.had: dict[int, int] = {}
+        """At rank 0, after how many rounds what each of these came back with was so."""
         self._changed = threading.Condition()
         self._entered, self._held, self._listening = -1, False, False
         self._made: dict[int, Link] = {}
@@ -126,14 +128,17 @@ class Returns:
             raise ConfigError(refused)
         return self._cluster.reach(0, attempt)
 
-    def rejoin(self) -> int:
+    def rejoin(self, event: int) -> int:
         """Comes back into the run, now that all is loaded; returns from which round on, from 0, this rank takes part.
+
+        Args:
+            event: After how many rounds its clients had what they have.
 
         Raises:
             ConfigError: The run ends before.
         """
         cluster = self._cluster
-        cluster.links[0].send(Kind.ANSWER, 0)
+        cluster.links[0].send(Kind.ANSWER, 0, json.dumps(event).encode())
         call = self._told()
         threads = []
         for rank in self.neighbours - {0}:
@@ -145,11 +150,11 @@ class Returns:
         for thread in threads:
             thread.join()
         cluster.links[0].send(Kind.ANSWER, 0)
-        event = self._told()["event"]
-        if event is None:
+        since = self._told()["event"]
+        if since is None:
             raise ConfigError(f"rank {cluster.rank} comes back too late: no round is left that it could take part in.")
         self._fresh, cluster.returning = self.neighbours | {cluster.rank}, False
-        return int(event)
+        return int(since)
 
     def _link(self, rank: int, attempt: int) -> None:
         self._cluster.links[rank] = self._cluster.reach_again(rank, attempt)
