@@ -253,6 +253,7 @@ def test_a_run_of_one_process_goes_on_in_two_ranks_and_theirs_in_one(tmp_path):
     [
         ({"method": "centralized"}, "has one client"),
         ({"attack": "alie", "mixer": "median", "topology": "complete"}, "liars know what others have"),
+        ({"faults": "duplicate:p=0.5,rounds=0"}, "Leave duplicate and reorder out"),
     ],
 )
 def test_what_needs_all_clients_in_one_process_is_refused_with_the_reason(more, why):

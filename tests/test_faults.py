@@ -1,14 +1,18 @@
 """Faults: what is lost is lost on both ends, its weight stays at home, and the seed alone says what happens."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from declora.errors import ConfigError
 from declora.faults import parse_faults
+from declora.faults.fates import Fates
+from declora.plan import Arrivals, Columns
 from declora.topology import Topology
 from federations import federation_of, gossip_of, rows_of
-from lossy import ALL, COLUMNS, LATE, ROUNDS, check_mean, check_rounds, pairs, plan_of
+from lossy import ALL, COLUMNS, LATE, ROUNDS, STRAY, beside, check_mean, check_rounds, pairs, plan_of
 
 CLIENTS, HEADER = 12, 96
 
@@ -58,14 +62,16 @@ def test_a_partition_lasts_its_rounds_and_nothing_crosses_it():
 
 @pytest.mark.parametrize("codec", ["none", "q4", "q4+choco", "q4+ef", "topk:fraction=0.2+choco"])
 def test_the_mean_over_clients_is_kept_whatever_is_lost(codec):
-    check_mean(Topology.build("erdos-renyi:0.4", CLIENTS, seed=3), codec, 0, ALL if "choco" in codec else LATE)
+    text = f"{ALL if 'choco' in codec else LATE}+{STRAY}"
+    for seed in range(3):
+        check_mean(Topology.build("erdos-renyi:0.4", CLIENTS, seed=3), codec, seed, text)
 
 
 def test_what_was_late_is_counted_when_it_comes_by_what_was_sent_then():
     gossip = gossip_of(federation_of("ring", clients=4, faults="delay:p=1,rounds=2"), rows := rows_of(4, COLUMNS))
     whole, sent, expected = Topology.build("ring", 4).weights(0).toarray(), [], rows.double().numpy()
-    edges = [gossip.federation.faults._lateness(t, gossip.plan(t).edges, 4) for t in range(6)]
-    pairs_of = gossip.plan(0).edges
+    pairs_of = gossip.federation.topology.edges(0)
+    edges = [Fates.of(gossip.federation.faults.kinds, t, pairs_of, 4).late for t in range(6)]
     for t in range(6):
         sent.append(rows.double().numpy().copy())
         gossip.round(t, rows)
@@ -77,6 +83,83 @@ def test_what_was_late_is_counted_when_it_comes_by_what_was_sent_then():
                         weight = whole[receiver, sender] * np.sin(np.pi / (2 * (2 * by + 1)))
                         expected[receiver] += weight * (sent[t - by][sender] - sent[t - by][receiver])
         np.testing.assert_allclose(rows.double().numpy(), expected, atol=1e-6)
+
+
+def test_copies_and_order_change_no_bit_and_cost_the_bytes_of_the_copies():
+    plain, stray = (
+        gossip_of(federation_of("complete", codec="q4+ef", faults=f"{LATE}{more}", clients=6), rows_of(6, COLUMNS))
+        for more in ("", "+duplicate:p=0.5,rounds=2+reorder:p=0.9,rounds=0")
+    )
+    rows, again, size = rows_of(6, COLUMNS), rows_of(6, COLUMNS), plain.federation.codec.frame_bytes(COLUMNS)
+    copies = repeated = stale = 0
+    for t in range(ROUNDS):
+        sent, plan = plain.round(t, rows).bytes_sent, stray.plan(t)
+        arrivals, inbox = plan.arrivals, stray.round(t, again)
+        assert torch.equal(rows, again)
+        own = np.bincount(arrivals.edges[arrivals.again, 0], minlength=6)
+        assert inbox.bytes_sent.tolist() == (sent + size * own).tolist()
+        # A copy in the round in which its message counts finds the place taken; a later one is of a round that is over.
+        counts = {(0, *pair) for pair in beside(plan.weights)}
+        counts |= {(by, *pair) for by, weights in plan.late for pair in beside(weights)}
+        placed = [
+            (ago, *pair) in counts for ago, pair in zip(arrivals.ago.tolist(), arrivals.edges.tolist(), strict=True)
+        ]
+        assert inbox.unused["frames_repeated"] == (arrivals.again & placed).sum()
+        assert sum(inbox.unused.values()) == arrivals.again.sum()
+        copies, repeated = copies + own.sum(), repeated + inbox.unused["frames_repeated"]
+        stale += inbox.unused["frames_stale"]
+    assert min(copies, repeated, stale) > 10
+
+
+def test_who_takes_a_message_takes_the_frame_that_comes_first_and_no_frame_of_another_round():
+    federation = federation_of("complete", faults="duplicate:p=1,rounds=1+reorder:p=0.5,rounds=1", clients=5)
+    gossip = gossip_of(federation, rows_of(5, COLUMNS))
+    reception, draw = gossip.gossip.mail._reception, np.random.default_rng(0)
+    gossip.round(0, rows_of(5, COLUMNS))
+    wire, whole = gossip.gossip.mail.wire, Columns.all(COLUMNS)
+    frames = wire.encode(1, rows_of(5, COLUMNS).numpy(), whole).copy()
+    plan, checked, past = gossip.plan(1), wire.check(1, frames, whole), gossip.state.room("late")["frames"].copy()
+    arrivals, found = plan.arrivals, set()
+    assert len(set(arrivals.ago.tolist())) == 2
+    for _ in range(10):
+        order = draw.permutation(len(arrivals.ago))
+        shuffled = Arrivals(*(part[order] for part in (arrivals.edges, arrivals.ago, arrivals.again)))
+        taken = reception.take(replace(plan, arrivals=shuffled), frames, checked)
+        found.add((frozenset(pairs(taken.edges)), taken.stale, taken.repeated))
+        gossip.state.room("late")["frames"][:] = past
+    assert found == {
+        (frozenset(beside(plan.weights)), (arrivals.ago == 1).sum(), (arrivals.again & (arrivals.ago == 0)).sum())
+    }
+    # A frame that says it is of this round is taken for that, if it comes first, and then the proper one is a copy.
+    gossip.state.room("late")["frames"][:, 0] = frames
+    forged = reception.take(plan, frames, checked)
+    assert (forged.stale, forged.repeated) == (0, len(arrivals.ago) - len(forged.edges))
+    assert len(pairs(forged.edges)) == len(forged.edges)
+
+
+def test_weights_of_frames_that_did_not_come_are_at_home_whatever_the_plan_says():
+    federation = federation_of("ring", faults="duplicate:p=0.5,rounds=0", clients=4)
+    gossip, rows = gossip_of(federation, rows_of(4, COLUMNS)), rows_of(4, COLUMNS)
+    plan = gossip.plan(0)
+    few = Arrivals(plan.arrivals.edges[:0], plan.arrivals.ago[:0], plan.arrivals.again[:0])
+    inbox = gossip.gossip.mail.swap(replace(plan, arrivals=few), rows.numpy())
+    np.testing.assert_array_equal(inbox.weights.toarray(), np.eye(4))
+
+
+def test_as_many_come_again_and_out_of_turn_as_the_probability_says():
+    topology, faults = (
+        Topology.build("complete", 40),
+        parse_faults("duplicate:p=0.1,rounds=1+reorder:p=0.2,rounds=3", seed=0),
+    )
+    records = [faults.strike(plan_of(topology, t)).record for t in range(20)]
+    again, out = (
+        sum(record[f"messages_{name}"] for record in records) / 31_200 for name in ("duplicated", "reordered")
+    )
+    lost = sum(record["messages_lost"] for record in records) / 31_200
+    # Of the messages, 3 of 4 that are out of turn are lost, 0.15, and with either direction 1 - 0.85^2; 15,600 edges.
+    assert lost == pytest.approx(1 - 0.85**2, abs=4 * (0.2775 * 0.7225 / 15_600) ** 0.5)
+    assert out == pytest.approx(0.2, abs=4 * (0.16 / 31_200) ** 0.5)
+    assert again == pytest.approx(0.1 * 0.85**2, abs=4 * (0.0723 * 0.9277 / 31_200) ** 0.5)
 
 
 @pytest.mark.parametrize("name", ["ring", "complete", "star"])
@@ -151,6 +234,25 @@ def test_nothing_lost_is_the_run_without_faults_to_the_bit_and_a_client_away_doe
     assert gone.history["bytes_total"].iloc[-1] == 0
     assert none.history["messages_lost"].tolist() == [0] * 3
     assert "messages_lost" not in plain.history
+    assert "messages_duplicated" not in none.history
+
+
+def test_a_run_records_what_came_again_and_has_the_bits_of_one_where_all_came_once(tiny_run):
+    text = "+duplicate:p=0.5,rounds=1+reorder:p=0.5,rounds=0"
+    once, again = (tiny_run(faults=f"loss:p=0.2{more}", codec="q4+choco") for more in ("", text))
+    for i in range(4):
+        assert torch.equal(once.client(i).row, again.client(i).row)
+    history = again.history
+    assert history["messages_lost"].tolist() == once.history["messages_lost"].tolist()
+    assert (history["messages_duplicated"] > 0).all()
+    assert (history["messages_reordered"] > 0).all()
+    assert (
+        history["frames_repeated"].iloc[0] + history["frames_stale"].iloc[1]
+        <= history["messages_duplicated"].iloc[0] * 2
+    )
+    assert history["frames_stale"].iloc[0] == 0
+    assert history["bytes_total"].iloc[-1] > once.history["bytes_total"].iloc[-1]
+    assert "frames_stale" not in once.history
 
 
 @pytest.mark.parametrize(
@@ -170,6 +272,10 @@ def test_nothing_lost_is_the_run_without_faults_to_the_bit_and_a_client_away_doe
         ({"faults": "delay:p=0.1", "topology": "base:1"}, "by one weight"),
         ({"faults": "delay:p=0.1", "codec": "q4+choco"}, "in the order of rounds"),
         ({"faults": "loss:p=0.1", "method": "rolora", "codec": "q4+choco"}, "copies of the same columns"),
+        ({"faults": "duplicate:p=0.1,rounds=101"}, "at most 1e"),
+        ({"faults": "reorder"}, "p"),
+        ({"faults": "duplicate:p=0.1", "topology": "base:1"}, "Use rounds=0"),
+        ({"faults": "reorder:p=0.1", "method": "rolora"}, "Use rounds=0"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_with_faults_is_refused(tiny_run, settings, match):

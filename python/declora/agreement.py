@@ -61,6 +61,11 @@ def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None
         refused = f"method={str(method)!r} has one client. Run it in one process"
     elif federation.attack is not None:
         refused = f"attack={str(federation.attack)!r} {one}: liars know what others have. Leave it out"
+    elif federation.faults.stray:
+        refused = (
+            f"faults={str(federation.faults)!r} {one}, where frames are kept for as long as they may come. Leave "
+            "duplicate and reorder out"
+        )
     elif method.reads_public:
         refused = f"method={str(method)!r} {one}, which compute the public texts. Use another method"
     elif ledger:

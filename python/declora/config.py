@@ -233,8 +233,8 @@ class SimulationConfig:
     attackers: Annotated[Any, Wholes(0)] = 1
     """How many clients attack, chosen by the seed, or which ones ([3, 7]); nobody without `attack`."""
     faults: Annotated[str | None, Name(parse_faults)] = None
-    """What goes wrong, as the seed says, joined by +: loss:p=P (a message gets lost), delay:p=P,rounds=N (it comes 1
-    to N rounds late), dropout:p=P,rounds=N (a client goes away, and is back after N rounds),
+    """What goes wrong, as the seed says, joined by +, with p=P,rounds=N: loss:p=P (messages get lost), delay (come
+    rounds late), duplicate (twice), reorder (after later ones), dropout (clients go away, for N rounds),
     partition:start=R,rounds=N,parts=2 (no message goes from one part of the clients to another in the rounds from R
     on). Weights of what does not arrive stay at home, on both ends."""
     clock: Annotated[str | None, Name(parse_clock)] = None

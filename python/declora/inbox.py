@@ -1,5 +1,6 @@
 """What arrived in a round of gossip, and what it cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +40,8 @@ class Inbox:
     """`[clients]`, who had a message refused; None where every message is taken or the run ends."""
     suspected: NDArray[np.int64] | None = None
     """`[all clients]`: by how many of the honest here who heard it each was suspected; None where nobody looked."""
+    unused: Mapping[str, int] = field(default_factory=dict)
+    """How many frames came for nothing, by the reason, where that may be."""
     here: slice = field(default_factory=lambda: slice(None))
     """Which rows that are mixed are of clients of this process; those of others stay as they are."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -46,9 +49,13 @@ class Inbox:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many clients had a message refused, and are suspected, for the record of the round."""
+        """How many clients had a message refused, frames came for nothing, clients are suspected, for the record."""
         refused = {} if self.tolerated is None else {"frames_refused": int(self.tolerated.sum())}
-        return refused | ({} if self.suspected is None else {"clients_suspected": int((self.suspected > 0).sum())})
+        return (
+            refused
+            | dict(self.unused)
+            | ({} if self.suspected is None else {"clients_suspected": int((self.suspected > 0).sum())})
+        )
 
     def public(self) -> Rows:
         """Returns z, what every holder of a message reconstructs from it, `[messages, columns]`."""

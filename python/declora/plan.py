@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["Columns", "Mask", "Phase", "Plan", "Rows", "edges_of"]
+__all__ = ["Arrivals", "Columns", "Mask", "Phase", "Plan", "Rows", "edges_of"]
 
 Rows = NDArray[np.float32]
 """A row of each client or message, `[n, columns]`."""
@@ -102,6 +102,18 @@ class Phase:
 
 
 @dataclass(frozen=True, eq=False)
+class Arrivals:
+    """The frames that arrive in a round, one after the other."""
+
+    edges: NDArray[np.int32]
+    """`[A, 2]`, (sender, receiver) of each, in the order in which they come."""
+    ago: NDArray[np.int64]
+    """`[A]`: how many rounds ago its message was sent first."""
+    again: Mask
+    """`[A]`: whether it is sent now, as a copy of one that was sent before."""
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """One event: phases of local steps, then gossip."""
 
@@ -125,6 +137,8 @@ class Plan:
     applies to the values of then, each row with sum 1. Nothing arrives twice."""
     behind: NDArray[np.int32] | None = None
     """`[B, 2]`, those of `edges` along which nothing arrived in the round before, but something does now."""
+    arrivals: Arrivals | None = None
+    """What comes, with what comes for nothing; None: each message that is neither lost nor delayed, once."""
     seconds: float | None = None
     """By the clock, after how many seconds of the run it is over, where the method says so; None: as clients wait."""
 

@@ -309,6 +309,12 @@ def _faults(config: SimulationConfig, topology: Topology, mixer: Mixer, codec: R
     faults = parse_faults(text, seed=config.seed)
     if faults.longest:
         _check_late(config, topology, mixer, codec, method)
+    if faults.stray and faults.reach and (topology.period > 1 or not method.steady):
+        raise ConfigError(
+            f"faults={text!r} has frames that come in later rounds, which must be along the same links and of the same "
+            f"columns, but over topology={topology.name!r} with method={str(method)!r} these are others in other "
+            "rounds. Use rounds=0, or a static graph and a method that always sends the same."
+        )
     return replace(faults, least=mixer.least, column_stochastic=topology.column_stochastic)
 
 

@@ -174,6 +174,8 @@ class Messages:
             plan = federation.faults.strike(self._run.plan(event)).plan
             sizes = self._wire.most_bytes(plan.sent)
             most = int(federation.exchange.deliver(unread, sizes, plan.edges).bytes_sent.sum())
+            if plan.arrivals is not None:
+                most += int(sizes[plan.arrivals.edges[plan.arrivals.again, 0]].sum())
             if plan.behind is not None and federation.codec.memory.needs_static_graph:
                 most += int(self._wire.whole_bytes(plan.sent)[plan.behind[:, 0]].sum())
             yield most

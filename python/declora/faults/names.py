@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from declora.faults.fault import Delay, Dropout, Fault, Loss, Partition
+from declora.faults.fault import Delay, Dropout, Duplicate, Fault, Loss, Partition, Reorder
 from declora.faults.faults import Faults
 from declora.spec import parse_stack
 
 __all__ = ["FAULTS", "parse_faults"]
 
-FAULTS: dict[str, type[Fault]] = {kind.name: kind for kind in (Loss, Delay, Dropout, Partition)}
+FAULTS: dict[str, type[Fault]] = {kind.name: kind for kind in (Loss, Delay, Duplicate, Reorder, Dropout, Partition)}
 """Every fault by its name."""
 
 
@@ -16,7 +16,8 @@ def parse_faults(text: str, *, seed: int = 0) -> Faults:
     """Returns the faults that `text` names, joined by `+`.
 
     Args:
-        text: `loss:p=P`, `delay:p=P[,rounds=1]`, `dropout:p=P[,rounds=1]`, `partition:start=R,rounds=N[,parts=2]`.
+        text: `loss:p=P`, `delay:p=P[,rounds=1]`, `duplicate:p=P[,rounds=1]`, `reorder:p=P[,rounds=1]`,
+            `dropout:p=P[,rounds=1]`, `partition:start=R,rounds=N[,parts=2]`.
         seed: The run's seed.
 
     Raises:

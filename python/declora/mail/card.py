@@ -25,7 +25,7 @@ def stays_on_card(federation: Federation, method: Stack, device: torch.device) -
     """Returns whether rows on `device` need not leave it in a round, nor anything else that is as large.
 
     Nobody but kernels may look at them: an attack, a memory, a robust mixer, a method that combines by itself or whose
-    clients choose what they send, messages that come rounds late, and clients of unlike ranks work on arrays.
+    clients choose what they send, messages that come late or again, and clients of unlike ranks work on arrays.
     """
     codec = federation.codec
     return (
@@ -39,6 +39,7 @@ def stays_on_card(federation: Federation, method: Stack, device: torch.device) -
         and method.by_mixer
         and not federation.choosing
         and not federation.faults.longest
+        and not federation.faults.stray
     )
 
 

@@ -12,6 +12,7 @@ from declora.federation import Federation
 from declora.inbox import Inbox
 from declora.ledger import digest
 from declora.mail.base import Mail, give_back, taken, timed
+from declora.mail.reception import Reception, Taken
 from declora.mixer.refusals import sit_out, without
 from declora.plan import Columns, Mask, Plan, Rows
 from declora.state import State
@@ -51,6 +52,7 @@ class HostMail(Mail[Rows]):
         self._longest, self._past = federation.faults.longest, state.room("late")
         if self._longest:
             self._past["sent"] = np.zeros((len(routes.senders), self._longest, sent.count), dtype=np.float32)
+        self._reception = Reception(federation.faults, wire, exchange, routes, self._past, sent=sent)
         self._pinned = torch.empty(0, dtype=torch.float32)
         first = origin.cpu().numpy()
         self.memory = federation.codec.memory(federation.codec.shrink, state.room("memory"))
@@ -99,11 +101,13 @@ class HostMail(Mail[Rows]):
         with timed(seconds, "mix"):
             checked, silent = self.wire.check(t, delivery.frames, columns), self._silent(delivery, edges)
             self._refuse(t, {message: why for message, why in checked.faults.items() if not silent[message]})
+            received = self._reception.take(plan, frames, checked)
             inbox = Inbox(
-                self._routes.by_client(delivery.bytes_sent),
-                self._routes.weights(self._reached(plan, delivery), shares=self._mixer.shares),
+                self._routes.by_client(delivery.bytes_sent + (0 if received is None else received.bytes_again)),
+                self._routes.weights(self._reached(plan, delivery, received), shares=self._mixer.shares),
                 checked,
                 carried=checked.carried(),
+                unused={} if received is None else received.counts,
                 here=self._here,
                 seconds=seconds,
             )
@@ -114,7 +118,7 @@ class HostMail(Mail[Rows]):
                 meant = self._routes.meant(outgoing, inbox.values)
                 self.memory.remember(meant, inbox.values, refused | self._unheard(plan), columns)
                 inbox.bytes_sent += self._catching_up(plan, levelled)
-            inbox.late = self._late(plan, inbox, silent)
+            inbox.late = self._late(plan, inbox, silent, received)
             inbox.refused = refused
             if self._digested:
                 inbox.digests = self._digests(frames, sizes, edges)
@@ -123,7 +127,9 @@ class HostMail(Mail[Rows]):
         self._exchange.heard(t, inbox.public)
         return inbox
 
-    def _late(self, plan: Plan, inbox: Inbox, silent: Mask) -> tuple[tuple[sp.csr_array, Rows], ...]:
+    def _late(
+        self, plan: Plan, inbox: Inbox, silent: Mask, received: Taken | None
+    ) -> tuple[tuple[sp.csr_array, Rows], ...]:
         """Returns what arrives of earlier rounds, and keeps this round's values for as long as they may be late.
 
         Of a message that did not come here nothing can be late: it has no numbers among those that are kept, and its
@@ -134,6 +140,8 @@ class HostMail(Mail[Rows]):
         past, late = self._past["sent"], []
         assert isinstance(past, np.ndarray)
         for by, weights in plan.late:
+            if received is not None:
+                weights = received.heard(weights, by)
             values = past[:, (plan.event - by) % self._longest].copy()
             absent = silent | np.isnan(values).any(axis=1)
             values[absent] = 0
@@ -154,8 +162,10 @@ class HostMail(Mail[Rows]):
             silent[self._routes.own] = False
         return silent
 
-    def _reached(self, plan: Plan, delivery: Delivery) -> sp.csr_array:
-        """Returns the mixing matrix `[clients, clients]` of those who can be reached."""
+    def _reached(self, plan: Plan, delivery: Delivery, received: Taken | None) -> sp.csr_array:
+        """Returns the mixing matrix `[clients, clients]` of those who can be reached, and of what was taken of them."""
+        if received is not None:
+            return received.heard(plan.weights, 0)
         if delivery.gone is None:
             return plan.weights
         missing = np.any(delivery.gone[plan.edges], axis=1)

@@ -1,0 +1,130 @@
+"""What receivers make of the frames that come: each message counts once, in its round or where it is awaited."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from declora.exchange import Exchange, Routes
+from declora.faults import Faults
+from declora.mixer.refusals import at_home
+from declora.plan import Arrivals, Columns, Mask, Plan, edges_of
+from declora.state import Room
+from declora.wire import CheckedRound, Wire
+
+__all__ = ["Reception", "Taken"]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Which frames of a round were taken, and what the others were."""
+
+    edges: NDArray[np.int32]
+    """`[T, 2]`, (sender, receiver) of the messages that were taken; also of those of this round that are not what they
+    should be, without which others will mix."""
+    ago: NDArray[np.int64]
+    """`[T]`: how many rounds ago each was sent."""
+    stale: int
+    """How many frames were refused since they are of an earlier round, whose messages nobody awaits any more."""
+    repeated: int
+    """How many were proper, but their message had been taken already."""
+    bytes_again: NDArray[np.int64]
+    """`[messages]`: bytes of the copies that were sent."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many frames were refused as stale, and as repeated, for the record of the round."""
+        return {"frames_stale": self.stale, "frames_repeated": self.repeated}
+
+    def heard(self, weights: sp.csr_array, ago: int) -> sp.csr_array:
+        """Returns the weights `[clients, clients]` of messages of one round without those that were not taken."""
+        receivers, senders = weights.tocoo().coords
+        taken = _numbered(self.edges[self.ago == ago], weights.shape[0])
+        pairs = np.stack([senders, receivers], axis=1)
+        return at_home(weights, pairs[(senders != receivers) & ~np.isin(_numbered(pairs, weights.shape[0]), taken)])
+
+
+class Reception:
+    """Goes through the frames of a round in the order in which they come.
+
+    A receiver has one place for each message that it expects: those of this round, and late ones that both ends
+    await. The first frame that is what is expected there takes the place. Any other is refused: a copy, since the place
+    is taken; a frame of an earlier round, since its header says so.
+
+    Args:
+        faults: What goes wrong.
+        wire: What checks frames.
+        exchange: What carries copies.
+        routes: Who hears which message.
+        room: Keeps frames for as long as they may come.
+        sent: The columns that the first round sends, and every other one where frames may come in later rounds.
+    """
+
+    def __init__(
+        self, faults: Faults, wire: Wire, exchange: Exchange, routes: Routes, room: Room, *, sent: Columns
+    ) -> None:
+        self._reach = faults.reach if faults.stray else 0
+        self._wire, self._exchange, self._routes, self._room = wire, exchange, routes, room
+        if self._reach:
+            most = int(wire.most_bytes(sent).max())
+            room["frames"] = np.zeros((len(routes.senders), self._reach, most), dtype=np.uint8)
+
+    def take(self, plan: Plan, frames: NDArray[np.uint8], checked: CheckedRound) -> Taken | None:
+        """Returns which frames are taken in the round `plan`, and keeps this round's; None where all come once.
+
+        Args:
+            plan: Of the round.
+            frames: What was sent in it, `[messages, frame bytes]`.
+            checked: The same, checked.
+        """
+        if plan.arrivals is None:
+            return None
+        arrivals, messages = plan.arrivals, self._routes.edges(plan.arrivals.edges)[:, 0]
+        receivers, awaited = arrivals.edges[:, 1].astype(np.int64), self._awaited(plan, plan.arrivals)
+        proper: Mask = np.zeros(len(messages), dtype=np.bool_)
+        again = np.zeros(len(frames), dtype=np.int64)
+        for ago in np.unique(arrivals.ago).tolist():
+            now, sent = arrivals.ago == ago, self._sent(plan.event - ago) if ago else frames
+            if (copies := now & arrivals.again).any():
+                edges = np.stack([messages, arrivals.edges[:, 1]], axis=1)[copies]
+                delivery = self._exchange.deliver(sent, self._wire.sizes(sent, plan.sent), edges)
+                sent, again = delivery.frames, again + delivery.bytes_sent
+            for which, t in ((now & ~awaited, plan.event), (now & awaited, plan.event - ago)):
+                if which.any():
+                    expected = self._wire.check(t, sent, plan.sent) if ago else checked
+                    proper[which] = ~expected.refused[messages[which]]
+        self._keep(plan.event, frames)
+        due = np.where(awaited, arrivals.ago, 0)
+        place = (due * len(frames) + messages) * plan.weights.shape[0] + receivers
+        first = np.flatnonzero(proper)[np.unique(place[proper], return_index=True)[1]]
+        dealt = np.r_[first, np.flatnonzero(~proper & (arrivals.ago == 0))]
+        stale, repeated = int((~proper & (arrivals.ago > 0)).sum()), int(proper.sum()) - len(first)
+        return Taken(arrivals.edges[dealt], due[dealt], stale, repeated, again)
+
+    def _awaited(self, plan: Plan, arrivals: Arrivals) -> Mask:
+        """Returns which of the frames that come are of messages of earlier rounds that their receivers await."""
+        awaited: Mask = np.zeros(len(arrivals.ago), dtype=np.bool_)
+        pairs = _numbered(arrivals.edges, plan.weights.shape[0])
+        for ago, weights in plan.late:
+            awaited |= (arrivals.ago == ago) & np.isin(pairs, _numbered(edges_of(weights), weights.shape[0]))
+        return awaited
+
+    def _sent(self, t: int) -> NDArray[np.uint8]:
+        """Returns the frames of an earlier round."""
+        past = self._room["frames"]
+        assert isinstance(past, np.ndarray)
+        return np.ascontiguousarray(past[:, t % self._reach])
+
+    def _keep(self, t: int, frames: NDArray[np.uint8]) -> None:
+        """Keeps the frames of a round in the place of those that cannot come any more."""
+        if self._reach:
+            past = self._room["frames"]
+            assert isinstance(past, np.ndarray)
+            past[:, t % self._reach] = frames
+
+
+def _numbered(edges: NDArray[np.int32], clients: int) -> NDArray[np.int64]:
+    """Returns a number for each of `edges [E, 2]`."""
+    numbers: NDArray[np.int64] = edges[:, 0].astype(np.int64) * clients + edges[:, 1]
+    return numbers
