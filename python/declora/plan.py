@@ -164,7 +164,17 @@ class Plan:
 
 def edges_of(weights: sp.csr_array) -> NDArray[np.int32]:
     """Returns the messages (sender, receiver) that a mixing matrix needs, int32 `[E, 2]`, sorted, read-only."""
-    receivers, senders = weights.tocsc().tocoo().coords  # by column, so sorted by sender
-    pairs: NDArray[np.int32] = np.stack([senders, receivers], axis=1, dtype=np.int32)[senders != receivers]
+    clients = weights.shape[0]
+    if clients > 1 and weights.nnz == clients**2:  # then the entries in their order are those of a square, in place
+        pairs: NDArray[np.int32] = np.empty((clients * (clients - 1), 2), dtype=np.int32)
+        pairs.reshape(clients, clients - 1, 2)[:, :, 0] = np.arange(clients, dtype=np.int32)[:, None]
+        beside = weights.indices[1:].reshape(clients - 1, clients + 1)[:, :-1]  # the diagonal is each first of n + 1
+        pairs.reshape(clients - 1, clients, 2)[:, :, 1] = beside
+    else:
+        present = np.ones(weights.nnz, dtype=np.int8)  # a copy by columns of the weights themselves would be larger
+        by_sender = sp.csr_array((present, weights.indices, weights.indptr), shape=weights.shape).tocsc()
+        senders = np.repeat(np.arange(clients, dtype=np.int32), np.diff(by_sender.indptr))
+        others = senders != by_sender.indices
+        pairs = np.stack([senders[others], by_sender.indices[others]], axis=1, dtype=np.int32)
     pairs.flags.writeable = False
     return pairs

@@ -134,6 +134,7 @@ class Wire:
         }
         self._ranks = np.full(len(senders), -1) if ranks is None else np.array(ranks)[senders]
         self._channels: dict[Columns, tuple[Channel, ...]] = {}
+        self._codecs: dict[Columns, list[tuple[_bridge.Codec | None, int]]] = {}
 
     def channels(self, columns: Columns) -> tuple[Channel, ...]:
         """Returns what carries these columns of the layout, of senders of each rank."""
@@ -156,9 +157,11 @@ class Wire:
         return Channel(codec, messages, own, frames)
 
     def codecs(self, columns: Columns) -> list[tuple[_bridge.Codec | None, int]]:
-        """Returns the codec of each message, and how many columns it carries."""
-        found = {m: (ch.codec.core, len(ch.columns)) for ch in self.channels(columns) for m in ch.messages.tolist()}
-        return [found[message] for message in range(len(found))]
+        """Returns the codec of each message, and how many columns it carries; the same list in every such round."""
+        if columns not in self._codecs:
+            found = {m: (ch.codec.core, len(ch.columns)) for ch in self.channels(columns) for m in ch.messages.tolist()}
+            self._codecs[columns] = [found[message] for message in range(len(found))]
+        return self._codecs[columns]
 
     def limit(self, columns: Columns) -> float:
         """Returns what all magnitudes of a message must be below."""
@@ -210,7 +213,10 @@ class Wire:
 
     def whole_bytes(self, columns: Columns) -> NDArray[np.int64]:
         """Returns how many bytes each message has, header included, that brings all its numbers in float32."""
-        return np.array([_WHOLE.frame_bytes(count) for _, count in self.codecs(columns)], dtype=np.int64)
+        sizes = np.empty(len(self._ranks), dtype=np.int64)
+        for channel in self.channels(columns):
+            sizes[channel.messages] = _WHOLE.frame_bytes(len(channel.columns))
+        return sizes
 
     def sizes(self, frames: NDArray[np.uint8], columns: Columns) -> NDArray[np.int64]:
         """Returns how many bytes of each row of `frames` are the message, int64 `[messages]`; else 0."""

@@ -36,7 +36,7 @@ class Fates:
     def of(cls, kinds: Sequence[Fault], t: int, edges: NDArray[np.int32], clients: int) -> "Fates":
         """Returns what faults of some kinds do to round t, whose messages go along `edges`."""
         away: Mask = reduce(np.logical_or, (fault.away(t, clients) for fault in kinds))
-        gone: Mask = away[edges].any(axis=1)
+        gone = np.asarray(away[edges].any(axis=1))
         for fault in kinds:
             gone |= fault.lost(t, edges, clients)
         overtaken = reduce(np.maximum, (fault.overtaken(t, edges, clients) for fault in kinds))

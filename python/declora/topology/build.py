@@ -12,7 +12,7 @@ from scipy.sparse import csr_array, issparse
 from declora import seeds
 from declora.errors import TopologyError, shown
 from declora.topology import schedules
-from declora.topology.check import as_matrix, check_clients, check_connected
+from declora.topology.check import as_matrix, check_clients, check_connected, settled
 from declora.topology.files import read_file
 from declora.topology.given import GraphSchedule, as_schedule
 from declora.topology.labels import label_notes, ordered_nodes
@@ -113,7 +113,8 @@ def server(clients: int, samples: ArrayLike | None = None, nodes: tuple[Hashable
     check_dense("complete", clients)
     law = None if samples is None else law_of(samples, clients)
     if law is None:
-        return Topology("complete", clients, (complete_weights(clients, "uniform"),), rule="uniform", nodes=nodes)
+        everybody = settled(complete_weights(clients, "uniform"))
+        return Topology("complete", clients, (everybody,), rule="uniform", nodes=nodes)
     everybody = csr_array(np.tile(law, (clients, 1)))
     return Topology("complete", clients, (everybody,), law=law, rule=SAMPLES, nodes=nodes, notes=_law_notes(law))
 
@@ -122,6 +123,10 @@ def _from_name(name: TopologyName, clients: int, rule: str, seed: int, law: Law)
     from declora.topology.graphs import is_static, named_graph
 
     check_fits(name, clients)
+    if name.name == "complete":
+        plain = {EVEN_SPLIT: "uniform", SAMPLES: "metropolis"}.get(rule, rule)  # which is the same split
+        matrix = keep_law(complete_weights(clients, plain), law)
+        return Topology(str(name), clients, (settled(matrix),), law=law, rule=rule, notes=_law_notes(law))
     if not is_static(name):
         _refuse_weights(str(name), rule)
         if clients == 1:
@@ -129,11 +134,8 @@ def _from_name(name: TopologyName, clients: int, rule: str, seed: int, law: Law)
         if name.name == "base":
             return Topology(str(name), clients, schedules.base(clients, int(name.parameters[0])))
         return Topology(str(name), clients, schedules.one_peer_exponential(clients), directed=True)
-    if name.name == "complete":
-        plain = {EVEN_SPLIT: "uniform", SAMPLES: "metropolis"}.get(rule, rule)  # which is the same split
-        matrix = keep_law(complete_weights(clients, plain), law)
-        return Topology(str(name), clients, (matrix,), law=law, rule=rule, notes=_law_notes(law))
-    return _from_graph(str(name), named_graph(name, clients, seed=seed), clients, rule, law)
+    received, directed = named_graph(name, clients, seed=seed)
+    return _weighed(str(name), received, directed, rule, law)
 
 
 def _from_graph(name: str, graph: "nx.Graph[Any]", clients: int, rule: str, law: Law) -> Topology:
@@ -146,20 +148,33 @@ def _from_graph(name: str, graph: "nx.Graph[Any]", clients: int, rule: str, law:
     check_connected((received,), name=name)
     nodes = ordered_nodes(graph)
     labels = label_notes(nodes)
-    if rule == EVEN_SPLIT:
-        matrix, directed = even_split(received), True
-    else:
-        matrix, directed = weigh(received, rule, name=name, law=law), graph.is_directed()
+    called = tuple(nodes) if labels else None
+    notes = labels + _unused_weights(graph, rule)
+    return _weighed(name, received, graph.is_directed(), rule, law, nodes=called, notes=notes)
+
+
+def _weighed(
+    name: str,
+    received: csr_array,
+    directed: bool,
+    rule: str,
+    law: Law,
+    *,
+    nodes: tuple[Hashable, ...] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Topology:
+    """Returns the topology of a connected graph, given as who receives from whom."""
+    split = rule == EVEN_SPLIT
     return Topology(
         name,
-        clients,
-        (matrix,),
-        directed,
-        column_stochastic=rule == EVEN_SPLIT,
+        received.shape[0],
+        (settled(even_split(received) if split else weigh(received, rule, name=name, law=law)),),
+        directed or split,
+        column_stochastic=split,
         law=law,
         rule=rule,
-        nodes=tuple(nodes) if labels else None,
-        notes=labels + _unused_weights(graph, rule) + _law_notes(law),
+        nodes=nodes,
+        notes=notes + _law_notes(law),
     )
 
 

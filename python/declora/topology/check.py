@@ -9,12 +9,14 @@ from scipy.sparse import csr_array, diags_array, issparse
 
 from declora.errors import TopologyError, shown
 
-__all__ = ["TOLERANCE", "as_matrix", "check_clients", "check_connected", "check_mixes", "check_weights"]
+__all__ = ["TOLERANCE", "as_matrix", "check_clients", "check_connected", "check_mixes", "check_weights", "settled"]
 
 TOLERANCE = 1e-9
 """Largest distance of a row or column sum from 1, and of w_ij from w_ji."""
 _MOST = 2**31 - 1
 """Clients are numbered in int32."""
+_ROWS = 256
+"""Rows of a full matrix that are compared with its columns at a time."""
 
 
 def check_clients(clients: object) -> int:
@@ -31,6 +33,8 @@ def check_clients(clients: object) -> int:
 def as_matrix(values: object, *, name: str) -> csr_array:
     """Returns a float64 copy of an array or scipy sparse matrix: indices sorted, no duplicates, no zeros.
 
+    Of a matrix that is all that, and that nobody can write, there is no copy: it is returned as it is.
+
     Raises:
         TopologyError: it is not a square matrix of real numbers.
     """
@@ -45,10 +49,32 @@ def as_matrix(values: object, *, name: str) -> csr_array:
     kind = given.dtype
     if kind.kind not in "fiub":
         raise TopologyError(f"topology={name!r}: weights are real numbers; this matrix has dtype {kind}; use float64.")
+    if isinstance(given, csr_array) and _is_settled(given):
+        return given
     matrix: csr_array = csr_array(given, dtype=np.float64, copy=True)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     return matrix
+
+
+def settled(matrix: csr_array) -> csr_array:
+    """Returns `matrix` after making its arrays read-only: whoever made it keeps nothing that could change it."""
+    for array in _arrays(matrix):
+        array.flags.writeable = False
+    return matrix
+
+
+def _arrays(matrix: csr_array) -> list[NDArray[Any]]:
+    """Returns the arrays of a matrix, and those of which they are views, as scipy leaves them."""
+    parts: list[Any] = [matrix.data, matrix.indices, matrix.indptr]
+    return parts + [part.base for part in parts if isinstance(part.base, np.ndarray)]
+
+
+def _is_settled(matrix: csr_array) -> bool:
+    arrays = _arrays(matrix)
+    fixed = not any(array.flags.writeable for array in arrays)
+    owned = all(array.base is None or any(array.base is other for other in arrays) for array in arrays)
+    return fixed and owned and matrix.dtype == np.float64 and matrix.has_canonical_format and bool(matrix.data.all())
 
 
 def check_weights(
@@ -92,7 +118,7 @@ def check_weights(
                 f"{where}: {line} {first} sums to {sums[line][first]:.12g}, not 1; {which} matrix sums to 1 within "
                 f"{TOLERANCE:g}. {_sum_hint(matrix, line, column_stochastic)}"
             )
-    if directed:
+    if directed or _is_symmetric(flow):
         return
     gaps = csr_array(abs(flow - flow.T))
     if gaps.nnz and gaps.max() > TOLERANCE:
@@ -106,8 +132,33 @@ def check_weights(
         )
 
 
+def _is_symmetric(matrix: csr_array) -> bool:
+    """Whether a canonical matrix is its transpose within the tolerance, entry by entry; False may also mean unsure.
+
+    A full one is compared as the square array that its entries are, without a second one.
+    """
+    n = matrix.shape[0]
+    if matrix.nnz == n * n:
+        square = matrix.data.reshape(n, n)
+        blocks = ((square[at : at + _ROWS, at:], square[at:, at : at + _ROWS].T) for at in range(0, n, _ROWS))
+        return all(float(np.abs(rows - columns).max()) <= TOLERANCE for rows, columns in blocks)
+    turned = csr_array(matrix.T)
+    alike = np.array_equal(matrix.indptr, turned.indptr) and np.array_equal(matrix.indices, turned.indices)
+    return alike and float(np.abs(matrix.data - turned.data).max(initial=0.0)) <= TOLERANCE
+
+
+def _has_hub(matrix: csr_array) -> bool:
+    """Whether some client hears all others, and all others hear it: then each can reach each."""
+    heard = np.diff(matrix.indptr)
+    hub = int(np.argmax(heard))
+    n, own = matrix.shape[0], bool(matrix.diagonal()[hub])
+    return bool(heard[hub] == n - 1 + own and np.count_nonzero(matrix.indices == hub) == n - 1 + own)
+
+
 def check_connected(matrices: Sequence[csr_array], *, name: str) -> None:
     """Raises `TopologyError` where some client cannot reach another over all rounds together."""
+    if len(matrices) == 1 and _has_hub(matrices[0]):
+        return
     from scipy.sparse.csgraph import connected_components
 
     clients = matrices[0].shape[0]

@@ -67,6 +67,8 @@ def second_modulus(matrices: Sequence[csr_array], *, symmetric: bool, law: Vecto
         norm = _dense_norm(matrices, unit) if n <= _DENSE else _sparse_norm(matrices, unit)
         return 0.0 if norm < _ZERO else float(norm ** (1 / len(matrices)))
     matrix = matrices[0]
+    if matrix.nnz == n * n and np.ptp(matrix.data) == 0:
+        return 0.0  # everybody has the same mean at once
     if n <= _DENSE:
         modulus = _dense_modulus(matrix, symmetric)
     elif symmetric:

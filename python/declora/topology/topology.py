@@ -12,7 +12,15 @@ from scipy.sparse import csr_array, eye_array
 from declora.errors import TopologyError, cut
 from declora.notebook import displayed, facts_html
 from declora.plan import edges_of
-from declora.topology.check import TOLERANCE, as_matrix, check_clients, check_connected, check_mixes, check_weights
+from declora.topology.check import (
+    TOLERANCE,
+    as_matrix,
+    check_clients,
+    check_connected,
+    check_mixes,
+    check_weights,
+    settled,
+)
 from declora.topology.rounding import is_coarse, unrounded
 
 if TYPE_CHECKING:
@@ -82,9 +90,7 @@ class Topology:
                         "float64 and scaled so that their sums are 1."
                     )
             check_weights(matrix, name=name, law=self.law, **shape)
-            for part in (matrix.data, matrix.indices, matrix.indptr):
-                part.flags.writeable = False
-            checked.append(matrix)
+            checked.append(settled(matrix))
         check_connected(checked, name=self.name)
         if not several:
             check_mixes(checked[0], name=self.name)

@@ -27,6 +27,7 @@ __all__ = [
     "even_split",
     "keep_law",
     "law_of",
+    "receiving",
     "weigh",
 ]
 
@@ -45,10 +46,21 @@ def adjacency(graph: "nx.Graph[Any]") -> csr_array:
     nodes = ordered_nodes(graph)
     index = {node: client for client, node in enumerate(nodes)}
     ends = np.array([(index[a], index[b]) for a, b in graph.edges() if a != b], dtype=np.int32).reshape(-1, 2)
+    return receiving(ends, len(nodes), directed=graph.is_directed())
+
+
+def receiving(ends: NDArray[np.int32], clients: int, *, directed: bool) -> csr_array:
+    """Returns who receives from whom where edges join `ends [E, 2]`, no client and itself, in either direction.
+
+    Args:
+        ends: (sender, receiver) of each edge; of an edge that is there twice, one counts.
+        clients: Number of clients.
+        directed: Whether an edge goes one way only.
+    """
     senders, receivers = ends.T
-    if not graph.is_directed():
+    if not directed:
         senders, receivers = np.r_[senders, receivers], np.r_[receivers, senders]
-    received = csr_array((np.ones(len(senders)), (receivers, senders)), shape=(len(nodes), len(nodes)))
+    received = csr_array((np.ones(len(senders)), (receivers, senders)), shape=(clients, clients))
     # Parallel edges were summed.
     received.data[:] = 1.0
     return received
@@ -127,7 +139,8 @@ def complete_weights(clients: int, rule: str) -> csr_array:
     data[:: clients + 1] = 1 / 3 + other if rule == "laplacian" else other
     # scipy's own choice of index type for so many entries.
     kind = np.int32 if data.size < np.iinfo(np.int32).max else np.int64
-    columns = np.tile(np.arange(clients, dtype=kind), clients)
+    columns = np.empty(data.size, dtype=kind)  # of its own, and so not copied by who is to keep it
+    columns.reshape(clients, clients)[:] = np.arange(clients, dtype=kind)
     rows = np.arange(0, data.size + 1, clients, dtype=kind)
     return csr_array((data, columns, rows), shape=(clients, clients))
 

@@ -1,0 +1,105 @@
+"""Large graphs: built of arrays as networkx has them, with little memory beside what they are."""
+
+import tracemalloc
+
+import networkx as nx
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from declora.errors import TopologyError
+from declora.topology import Topology, adjacency, server
+from declora.topology.check import as_matrix, check_connected
+from declora.topology.graphs import named_graph
+from declora.topology.names import parse_name
+from declora.topology.weights import complete_weights
+
+
+def grid(clients):
+    rows = next(r for r in range(int(clients**0.5), 0, -1) if clients % r == 0)
+    graph = nx.grid_2d_graph(rows, clients // rows, periodic=True)
+    return nx.relabel_nodes(graph, {(row, column): row * clients // rows + column for row, column in graph})
+
+
+def cube(clients):
+    return nx.from_edgelist((i, i ^ 1 << b) for i in range(clients) for b in range(5) if 1 << b < clients)
+
+
+def hops(clients):
+    far = [1 << j for j in range((clients - 1).bit_length())]
+    return nx.DiGraph([(i, (i + hop) % clients) for i in range(clients) for hop in far])
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "drawn"),
+    [
+        ("ring", [2, 3, 7, 40], nx.cycle_graph),
+        ("path", [2, 3, 7, 40], nx.path_graph),
+        ("star", [2, 3, 7, 40], lambda clients: nx.star_graph(clients - 1)),
+        ("torus", [4, 6, 9, 40], grid),
+        ("hypercube", [2, 4, 32], cube),
+        ("exponential", [2, 3, 7, 40], hops),
+    ],
+)
+def test_graphs_of_arrays_are_those_of_networkx(name, sizes, drawn):
+    for clients in sizes:
+        received, directed = named_graph(parse_name(name), clients, seed=0)
+        graph = drawn(clients)
+        assert directed == graph.is_directed()
+        np.testing.assert_array_equal(received.toarray(), adjacency(graph).toarray())
+
+
+@pytest.mark.parametrize("build", [lambda clients: Topology.build("complete", clients), server])
+def test_a_complete_graph_takes_its_weights_and_messages_and_next_to_nothing_beside(build):
+    clients = 1200
+    build(3).edges(0)  # what is imported then is none of it
+    tracemalloc.start()
+    topology = build(clients)
+    built = tracemalloc.get_traced_memory()[1]
+    edges = topology.edges(0)
+    run = tracemalloc.get_traced_memory()[1]
+    assert topology.slem == 0.0
+    scored = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert built < 1.4 * 12 * clients**2
+    assert run < 1.1 * 20 * clients**2
+    assert scored < 1.1 * 20 * clients**2
+    assert len(edges) == clients * (clients - 1)
+    assert np.all(edges[:, 0] * clients + edges[:, 1] == np.delete(np.arange(clients**2), np.s_[:: clients + 1]))
+
+
+def test_what_its_owner_can_still_change_is_copied_and_what_nobody_can_is_not():
+    given = complete_weights(5, "uniform")
+    topology = Topology("mine", 5, (given,))
+    given.data[:] = 7.0
+    assert topology.weights(0).data.tolist() == [0.2] * 25
+    kept = topology.weights(0)
+    assert as_matrix(kept, name="mine") is kept
+    values = np.full(25, 0.2)
+    view = values[:]
+    view.flags.writeable = False
+    borrowed = csr_array((view, kept.indices, kept.indptr), shape=(5, 5))
+    taken = Topology("mine", 5, (borrowed,))
+    values[:] = 7.0
+    assert taken.weights(0).data.tolist() == [0.2] * 25
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 299), (298, 299), (257, 3)])
+def test_a_full_matrix_that_is_not_symmetric_is_found_wherever_it_is_not(row, column):
+    weights = np.full((300, 300), 1 / 300)
+    third = 100
+    weights[row, column] += 1e-3
+    weights[row, third] -= 1e-3
+    weights[third, third] += 1e-3
+    weights[third, column] -= 1e-3
+    with pytest.raises(TopologyError, match="not symmetric"):
+        Topology.build(weights, 300)
+
+
+def test_a_hub_that_is_only_heard_or_only_hears_joins_nobody():
+    hub = np.eye(4)
+    hub[0] = 0.25
+    for matrix in (hub, hub.T):
+        with pytest.raises(TopologyError, match="not connected"):
+            check_connected([csr_array(matrix)], name="hub")
+    check_connected([csr_array(np.maximum(hub, hub.T))], name="hub")
