@@ -3,8 +3,9 @@
     python benches/many_clients.py --clients 1000 --columns 100000 --rounds 200
     python benches/many_clients.py --clients 100000 --columns 256 --rounds 20
 
-Everything is that of a run (frames, checks, mixing by the graph's weights) but local steps. Memory is the most that the
-process had resident, of which the adapters themselves are clients x columns x 4 bytes.
+Everything is that of a run (frames, checks, mixing by the graph's weights) but local steps. Seconds are by the clock on
+the wall; those of the processors, of all that the process did, are what a machine without other work would take. Memory
+is the most that the process had resident, of which the adapters themselves are clients x columns x 4 bytes.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def main() -> None:
     state = State(torch.randn(options.clients, options.columns, generator=draws), run_id=bytes(16))
     gossip = Gossip(federation, method, layout, state, sent=layout.whole, gamma=None, version="1", seed=0)
     phase = Phase(np.zeros(options.clients, dtype=np.int64), layout.whole)
-    before = state.adapter.double().mean(dim=0)
+    before = state.adapter.numpy().mean(axis=0, dtype=np.float64)
     for t in range(options.rounds):
         start = time.perf_counter()
         plan = Plan(t, (phase,), layout.whole, topology.weights(t), topology.edges(t))
@@ -54,14 +55,16 @@ def main() -> None:
         seconds["faults"] += time.perf_counter() - start
         inbox = gossip.round(plan, state, method)
         seconds.update(inbox.seconds)
-    moved = float((state.adapter.double().mean(dim=0) - before).abs().max())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    moved = float(np.abs(state.adapter.numpy().mean(axis=0, dtype=np.float64) - before).max())
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    peak = used.ru_maxrss / 2**20
     sent = int(inbox.bytes_sent.sum())
     print(f"{options.clients:,} clients on {topology.name}, {options.columns:,} columns, {options.codec}, ", end="")
     print(f"{options.rounds} rounds; a round sends {sent / 2**20:,.0f} MiB; the mean moved by {moved:.1e}")
     for name, took in seconds.items():
         of = f" ({took / options.rounds:.3f} s a round)" if name != "set up" else ""
         print(f"  {name:9} {took:8.2f} s{of}")
+    print(f"  processors{used.ru_utime + used.ru_stime:8.2f} s")
     print(f"  memory    {peak:8.2f} GiB, of which adapters {options.clients * options.columns * 4 / 2**30:.2f}")
 
 
