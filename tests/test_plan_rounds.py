@@ -130,7 +130,12 @@ def test_bytes_are_those_of_the_run_to_the_last(settings):
 
 
 @pytest.mark.parametrize(
-    "unlike", [{"faults": "dropout:p=0.3,rounds=2"}, {"faults": "loss:p=0.3", "codec": "q4+choco"}]
+    "unlike",
+    [
+        {"faults": "dropout:p=0.3,rounds=2"},
+        {"faults": "loss:p=0.3", "codec": "q4+choco"},
+        {"faults": "duplicate:p=0.3,rounds=2+reorder:p=0.3"},
+    ],
 )
 def test_bytes_are_those_of_the_run_where_clients_are_away_and_copies_are_brought_level(settings, unlike):
     plan = declora.plan_rounds(**settings | unlike, bytes="30kB", ratio=2, step_seconds=1, round_seconds=1)

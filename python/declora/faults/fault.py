@@ -54,7 +54,7 @@ class Fault:
 
     @property
     def reach(self) -> int:
-        """For how many rounds after it was due such a frame may come."""
+        """For how many rounds after it was due a frame may come for nothing."""
         return 0
 
     def again(self, t: int, edges: NDArray[np.int32], clients: int) -> NDArray[np.int64]:

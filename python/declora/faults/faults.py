@@ -61,6 +61,9 @@ class Faults:
     overshoot: gossip that is always d rounds late, z^(d+1) = z^d - s l for the eigenvalues l of I - W, which are up to
     2, is stable for every graph iff s <= sin(pi / (2 (2d + 1))). So that is what the weight of a late message is
     multiplied with.
+
+    A message that those of later rounds overtake is one that was lost: its receiver goes by the later ones. Its frame
+    comes all the same, as copies of others do: all that comes is in `Plan.arrivals`, and refused by who gets it.
     """
 
     kinds: tuple[Fault, ...] = ()
