@@ -83,7 +83,7 @@ def test_help_of_the_configuration_says_what_each_setting_means_under_the_headin
 
 
 def test_the_choices_in_the_annotations_are_those_of_the_rooms():
-    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("dtype", DTYPES)):
+    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("dtype", (*DTYPES, "auto"))):
         for choice in known:
             assert SimulationConfig(**{name: choice}).describe()[name] == choice
         with pytest.raises(ConfigError, match=f"Known: {', '.join(sorted(known))}"):

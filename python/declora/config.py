@@ -114,15 +114,15 @@ class SimulationConfig:
     """A `peft.LoraConfig`, or a table of its fields. In a table, lora_alpha defaults to r, so that the scale is 1;
     target_modules to PEFT's choice for the kind of model (query and value; q_proj and v_proj; c_attn ...), or where it
     has none to all linear layers. A list gives each client its own, which may differ in r, at one scale lora_alpha / r;
-    it is kept as `ranks`."""
+    it is kept as `ranks`. Adapters are float32 over any base."""
     ranks: Annotated[Any | None, Wholes(1, 2**16)] = None
     """Each client's own rank ([4, 8, 16, ...]), at the scale lora_alpha / r of `lora`; none: all have `lora`'s r."""
     tokenizer: Annotated[Any | None, Given(Place(), ModelError), LOADED] = None
     """A tokenizer, its path or hub id; none: the model's own."""
     trust_remote_code: Annotated[bool, LOADED] = False
     """Whether Python code that comes with a model or tokenizer may run; false: one that needs it is refused."""
-    dtype: Annotated[Literal["float32", "bfloat16"] | None, LOADED] = None
-    """Of the frozen base: float32 or bfloat16; none: float32, or what a model passed in has. Adapters are float32."""
+    dtype: Annotated[Literal["float32", "bfloat16", "auto"] | None, LOADED] = None
+    """Of the frozen base: float32, bfloat16 or auto, the faster here, measured; none: float32, or a loaded model's."""
     load_in_4bit: Annotated[bool, LOADED] = False
     """Whether the frozen base is held in 4 bits as in QLoRA (needs bitsandbytes): NF4, its scales quantized once more;
     `dtype` is that of its other weights. Adapters and messages are as without."""

@@ -60,6 +60,10 @@ class Material:
 
         return TaskType.SEQ_CLS if self.text.task == "classification" else TaskType.CAUSAL_LM
 
+    def settled(self, config: SimulationConfig) -> SimulationConfig:
+        """Returns the settings of a run with this, its dtype as it was chosen: what its folder keeps."""
+        return config.override(dtype=self.base.storage.kind) if config.dtype == "auto" else config
+
     @property
     def lineage(self) -> "Lineage":
         """What base and data are to the adapters that come of them."""

@@ -76,7 +76,7 @@ class Run:
         planned: tuple[Federation, Stack] | None = None,
         cluster: Cluster | None = None,
     ) -> None:
-        self.config, self.material = config, material
+        self.config, self.material = material.settled(config), material
         own = material.text.preset.metric if material.text.preset else None
         self.metric = choose_metric(config.metric or own, material.text.task)
         if self.metric.name == "exact_match" and material.questions is None:

@@ -67,6 +67,8 @@ def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
     if leads():
         check_reporters(name for config in configs.values() for name in config.report_to or ())
     runs = ready(configs)  # everything is checked before the first run starts
+    chosen = {label: {"dtype": run.config.dtype} for label, run in runs.items() if configs[label].dtype == "auto"}
+    overrides = {label: {**changes, **chosen.get(label, {})} for label, changes in overrides.items()}
     metrics = {label: run.metric.name for label, run in runs.items()}
     if len(set(metrics.values())) > 1:
         found = ", ".join(f"{label} {metric}" for label, metric in metrics.items())
@@ -102,7 +104,7 @@ def ready(configs: Mapping[str, SimulationConfig]) -> dict[str, Run]:
     planned = {label: plan_federation(config) for label, config in configs.items()}
     runs: dict[str, Run] = {}
     for label, config in configs.items():
-        twin = next((run for run in runs.values() if shareable(run.config, config)), None)
+        twin = next((run for other, run in runs.items() if shareable(configs[other], config)), None)
         runs[label] = Run(config, twin.material if twin else prepare(config), planned[label])
     return runs
 

@@ -13,6 +13,7 @@ from declora.errors import ConfigError, ModelError, unknown_name
 from declora.model.borrowed import borrowed
 from declora.model.check import check_task, check_weights
 from declora.model.checkpoint import quiet
+from declora.model.precision import check_choosable, faster_dtype
 from declora.model.quantized import (
     check_readable,
     check_same,
@@ -79,7 +80,8 @@ def load_base(
         task: Which head: sequence classification or next-token prediction.
         label_names: Class names (classification).
         tokenizer: An object, path or hub id; taken from the model's own source where None.
-        dtype: `"float32"` (None) or `"bfloat16"`, of the frozen base; a model passed in must have it already.
+        dtype: `"float32"` (None) or `"bfloat16"`, of the frozen base; a model passed in must have it already. `"auto"`:
+            the faster of both on the device, as it is measured then.
         load_in_4bit: Whether the linear layers of the backbone are held in 4 bits; `dtype` is that of the rest then.
         quantization_config: How: a `BitsAndBytesConfig` or a table of its fields (see `quantization_of`).
         trust_remote_code: Whether Python code that comes with the model or tokenizer may run.
@@ -90,10 +92,14 @@ def load_base(
         ModelError: The model or tokenizer cannot be loaded, or does not fit the task; bitsandbytes is missing.
         ConfigError: Unknown dtype, device or quantization.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
+    if dtype is not None and dtype not in (*DTYPES, "auto"):
+        raise unknown_name("dtype", dtype, (*DTYPES, "auto"))
     target = resolve_device(device)
     quantization = quantization_of(load_in_4bit, quantization_config, target)
+    said: tuple[str, ...] = ()
+    if dtype == "auto":
+        check_choosable(loaded=isinstance(model, PreTrainedModel), quantized=quantization is not None)
+        dtype, *said = faster_dtype(target)
     wanted = Wanted(
         task,
         tuple(label_names),
@@ -130,7 +136,7 @@ def load_base(
     if loaded is not model:  # what is lent is moved for the time of a run
         torch.nn.Module.to(loaded, target)
         loaded.eval()
-    return BaseModel(loaded, own, found.source, target, found.new, notes=found.notes)
+    return BaseModel(loaded, own, found.source, target, found.new, notes=(*found.notes, *said))
 
 
 def resolve_device(device: str) -> torch.device:
