@@ -124,7 +124,8 @@ class Measuring:
         """
         plan, work, inbox, state = struck.plan, report.work, report.inbox, report.state
         honest = [client for client in self.federation.honest if client not in report.lost]
-        trained = [client for client in honest if plan.steps[client]]
+        steps = plan.steps
+        trained = [client for client in honest if steps[client]]
         record: RoundRecord = {
             "round": plan.event + 1,
             "learning_rate": work.learning_rate,

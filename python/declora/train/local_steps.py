@@ -22,7 +22,7 @@ from declora.plan import Phase, Plan
 from declora.state import State
 from declora.train.gradients import Gradients
 from declora.train.optimizer import ClientOptimizer
-from declora.train.order import Order
+from declora.train.order import Order, take
 from declora.train.passes import Passes
 from declora.train.scored import ScoredHead
 from declora.train.tokens import Tokens
@@ -115,10 +115,7 @@ class LocalTrainer:
         with self._passes.training():
             for number, (phase, active) in enumerate(_steps_of(plan)):
                 numbers = self._numbers(plan, done)
-                batches = [
-                    order.batch(int(own)) if takes else _NOTHING
-                    for order, own, takes in zip(self._orders, numbers, active, strict=True)
-                ]
+                batches = take(self._orders, numbers, active)
                 rates = np.where(active, self._optimizer.rates(numbers), 0.0)
                 step = Step(plan, phase, number, self._bank.G, to_device(rates.astype(np.float32), device))
                 compute = partial(self.gradients.compute, step, done, batches, method.per_example)
@@ -184,9 +181,6 @@ def _steps_of(plan: Plan) -> Iterator[tuple[Phase, NDArray[np.bool_]]]:
     for phase in plan.phases:
         for step in range(int(phase.steps.max(initial=0))):
             yield phase, phase.steps > step
-
-
-_NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 @functools.cache

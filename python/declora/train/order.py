@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from declora import seeds
 from declora.federation import Federation
 
-__all__ = ["ClientOrder", "Order", "PoissonOrder", "length_slices", "orders_of", "steps_per_round", "work_in_words"]
+__all__ = [
+    "ClientOrder",
+    "Order",
+    "PoissonOrder",
+    "length_slices",
+    "orders_of",
+    "steps_per_round",
+    "take",
+    "work_in_words",
+]
 
 
 class Order(ABC):
@@ -59,8 +68,7 @@ class ClientOrder(Order):
         self._seed = seed
         self._client = client
         self._whole_epochs = whole_epochs
-        self._epoch = -1
-        self._shuffled = shard
+        self._shuffled: dict[int, NDArray[np.int64]] = {}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -69,24 +77,40 @@ class ClientOrder(Order):
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Returns the sample indices of the client's local step `step` (0-based over the whole run)."""
+        for epoch in self.unshuffled(step):
+            self.shuffle(epoch, seeds.generator(self._seed, "order", self._client, epoch))
         if self._whole_epochs:
             epoch, place = divmod(step, self.steps_per_epoch)
-            return self._order(epoch)[place * self.batch_size :][: self.batch_size]
+            return self._shuffled[epoch][place * self.batch_size :][: self.batch_size]
         parts: list[NDArray[np.int64]] = []
         position, missing = step * self.batch_size, self.batch_size
         while missing:
             epoch, offset = divmod(position, len(self.shard))
-            part = self._order(epoch)[offset : offset + missing]
+            part = self._shuffled[epoch][offset : offset + missing]
             parts.append(part)
             position += len(part)
             missing -= len(part)
         return np.concatenate(parts)
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if epoch != self._epoch:
-            self._shuffled = seeds.generator(self._seed, "order", self._client, epoch).permutation(self.shard)
-            self._epoch = epoch
-        return self._shuffled
+    def unshuffled(self, step: int) -> list[int]:
+        """Returns the epochs of `batch(step)` whose orders are still to be made; forgets those that are over then."""
+        if self._whole_epochs:
+            first = last = step // self.steps_per_epoch
+        else:
+            position, samples = step * self.batch_size, len(self.shard)
+            first, last = position // samples, (position + self.batch_size - 1) // samples
+        found = [epoch for epoch in range(first, last + 1) if epoch not in self._shuffled]
+        if found:
+            self._shuffled = {epoch: order for epoch, order in self._shuffled.items() if first <= epoch <= last}
+        return found
+
+    def seed_of(self, epoch: int) -> int:
+        """Returns the seed of an epoch's order."""
+        return seeds.derive(self._seed, "order", self._client, epoch)
+
+    def shuffle(self, epoch: int, generator: np.random.Generator) -> None:
+        """Makes the order of an epoch, by a generator of its seed."""
+        self._shuffled[epoch] = generator.permutation(self.shard)
 
 
 class PoissonOrder(Order):
@@ -139,6 +163,31 @@ def orders_of(
         ClientOrder(shard, batch_size=federation.batch_size, seed=seed, client=client, whole_epochs=whole_epochs)
         for client, shard in enumerate(shards)
     ]
+
+
+def take(orders: Sequence[Order], steps: NDArray[np.int64], active: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """Returns the sample indices of many clients' local steps: what `batch` returns of each, made together.
+
+    Args:
+        orders: Of each client.
+        steps: `[clients]`: the number over the whole run of each one's step.
+        active: `[clients]`: who takes it; the others get none.
+    """
+    taking = list(zip(orders, steps.tolist(), active.tolist(), strict=True))
+    # All that begin an epoch at once: a generator for each would take ten times as long as its shuffle.
+    begun = [
+        (order, epoch)
+        for order, step, takes in taking
+        if takes and isinstance(order, ClientOrder)
+        for epoch in order.unshuffled(step)
+    ]
+    drawn = seeds.generators(order.seed_of(epoch) for order, epoch in begun)
+    for (order, epoch), generator in zip(begun, drawn, strict=True):
+        order.shuffle(epoch, generator)
+    return [order.batch(step) if takes else _NOTHING for order, step, takes in taking]
+
+
+_NOTHING: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 def steps_per_round(orders: Sequence[Order], *, steps: int | None, epochs: int | None) -> NDArray[np.int64]:

@@ -32,13 +32,14 @@ def client_records(
         digests: Of each client's message and adapter, where a ledger is kept.
         names: What each client is called, where that is not its number.
     """
+    steps = plan.steps
     return [
         {
             "round": plan.event + 1,
             "client": client,
             **({} if names is None else {"name": names[client]}),
-            **({"train_loss": float(work.losses[client])} if plan.steps[client] else {}),
-            "local_steps": int(plan.steps[client]),
+            **({"train_loss": float(work.losses[client])} if steps[client] else {}),
+            "local_steps": int(steps[client]),
             "samples_seen": int(work.samples[client]),
             "bytes_sent": int(sent),
             **({} if inbox.suspected is None else {"suspected_by": int(inbox.suspected[client])}),

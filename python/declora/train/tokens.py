@@ -149,7 +149,7 @@ def tokenize(
         ConfigError: `max_length` leaves no room for a token of each text beside the tokenizer's own.
         DataError: The tokenizer makes no token of a text to classify.
     """
-    columns = [list(data[name]) for name in text_columns]
+    columns = [data[name][:] for name in text_columns]
     texts_of_row = 1 if task == "causal-lm" else len(columns)
     special = tokenizer.num_special_tokens_to_add(pair=texts_of_row == 2)
     if max_length is not None and max_length < special + texts_of_row:
@@ -169,7 +169,7 @@ def tokenize(
     labels = scored = None
     if task == "classification":
         unknown = np.full(len(data), -100)
-        labels = unknown if label_column is None else np.asarray(data[label_column], dtype=np.int64)
+        labels = unknown if label_column is None else np.asarray(data[label_column][:], dtype=np.int64)
         if (bare := np.flatnonzero(np.diff(starts) <= special)).size:
             text = " ".join(column[bare[0]] for column in columns)
             others = f", nor of {bare.size - 1} others" * (bare.size > 1)
