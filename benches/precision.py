@@ -1,4 +1,4 @@
-"""A base in bfloat16 on a CPU beside one in float32, and torch's own switch for products: rounds in turn; keeps a table.
+"""A base in bfloat16 on a CPU beside one in float32, and torch's switch for products: rounds in turn; keeps a table.
 
 Run `python benches/precision.py`. Two models: all-MiniLM-L6-v2 on SST-2 text, and a Llama of four layers with random
 weights and tokens. Each trains 10 clients on the same batches; candidates take turns, a round each, so a busy machine
@@ -92,7 +92,7 @@ def measure(model: str, data: str, batch: int, turns: int) -> list[tuple[str, ..
 
 
 def figures(candidate: Candidate, first: Candidate) -> tuple[str, ...]:
-    """Returns the median of a round, its share of the first candidate's, the range of that, and the losses' distance."""
+    """Returns the median of a round, its share of the first candidate's, the range of that, and how losses differ."""
     shares = [own / other for own, other in zip(candidate.seconds[1:], first.seconds[1:], strict=True)]
     apart = max(abs(own - other) for own, other in zip(candidate.losses, first.losses, strict=True))
     spread = f"{min(shares):.2f} to {max(shares):.2f}"

@@ -94,7 +94,7 @@ impl<T: Real> tiles::Source<T> for Matrix<'_, T> {
         out.copy_from_slice(self.piece(row, first, out.len()));
     }
 
-    fn ahead(&self, row: usize, first: usize, len: usize) {
+    fn ahead(&self, row: usize, first: usize, len: usize, _: &[T]) {
         kernels::prefetch(self.piece(row, first, len));
     }
 }
@@ -107,7 +107,9 @@ impl<T: Real> tiles::Source<T> for Itself {
         out.copy_from_slice(x);
     }
 
-    fn ahead(&self, _: usize, _: usize, _: usize) {}
+    fn ahead(&self, _: usize, _: usize, _: usize, x: &[T]) {
+        kernels::prefetch(x);
+    }
 }
 
 /// What the payloads decode to: zeros where a frame was refused.
@@ -124,7 +126,7 @@ impl tiles::Source<f32> for Messages<'_> {
         }
     }
 
-    fn ahead(&self, row: usize, first: usize, len: usize) {
+    fn ahead(&self, row: usize, first: usize, len: usize, _: &[f32]) {
         let Some(payload) = self.frames.payload(row) else { return };
         for bytes in self.codec.bytes(payload, self.frames.columns(), first..first + len) {
             kernels::prefetch(bytes);

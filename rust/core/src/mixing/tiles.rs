@@ -33,8 +33,8 @@ pub(super) trait Source<T>: Sync {
     /// Writes the columns of row `row` of z from `first` on to `out`; `x` is the same piece of that row of x, not yet
     /// mixed, where x has such a row.
     fn fill(&self, row: usize, first: usize, x: &[T], out: &mut [T]);
-    /// Asks for what [`Source::fill`] will read.
-    fn ahead(&self, row: usize, first: usize, len: usize);
+    /// Asks for what [`Source::fill`] will read of `len` columns, of which `x` is that piece of x.
+    fn ahead(&self, row: usize, first: usize, len: usize, x: &[T]);
 }
 
 /// Mixes all of `x` (`[matrix.local(), columns]`).
@@ -50,6 +50,7 @@ pub(super) fn mix<T: Mixed>(
     let line = LINE_BYTES / size_of::<T>();
     let tiles = Tiles {
         level: Level::current(),
+        far: is_far(slots),
         schedule: &matrix.schedule,
         own: matrix.own().iter().map(|&own| (own, matrix.schedule.slot(own))).collect(),
         terms: Terms::new(matrix),
@@ -71,14 +72,21 @@ pub(super) fn mix<T: Mixed>(
 /// Bytes of each row that are mixed at a time where so many rows of z are held.
 fn piece_bytes(slots: usize) -> usize {
     let (shortest, longest) = PIECE_BYTES.into_inner();
-    match slots * shortest <= MIDDLE_BYTES {
-        true => (NEAR_BYTES / slots).clamp(shortest, longest),
-        false => (FAR_BYTES / slots).clamp(STRIP * size_of::<f64>(), longest),
+    match is_far(slots) {
+        false => (NEAR_BYTES / slots).clamp(shortest, longest),
+        true => (FAR_BYTES / slots).clamp(STRIP * size_of::<f64>(), longest),
     }
+}
+
+/// Whether so many rows of z are more than the second-level cache is used for.
+fn is_far(slots: usize) -> bool {
+    slots * PIECE_BYTES.start() > MIDDLE_BYTES
 }
 
 struct Tiles<'a, T, S> {
     level: Level,
+    /// Whether rows of z are held long, so that one is filled in long before it is mixed.
+    far: bool,
     schedule: &'a Schedule,
     /// For each row to mix its own row of z, and where that is held.
     own: Vec<(usize, u32)>,
@@ -108,9 +116,20 @@ impl<T: Mixed, S: Source<T>> Tiles<'_, T, S> {
                     later if later < n => (later, tile.clone()),
                     later => (later % n, next.clone()),
                 };
-                self.source.ahead(self.own[later].0, first + piece.start, piece.len());
+                self.ahead(rows, first, later, &piece);
                 self.mix_piece(rows, row, tile.clone(), (later, piece), z);
             }
+        }
+    }
+
+    /// Asks for what has to be there before a piece of row `later` is mixed.
+    fn ahead(&self, rows: &[&mut [T]], first: usize, later: usize, piece: &Range<usize>) {
+        let ask = |row, x| self.source.ahead(row, first + piece.start, piece.len(), x);
+        if !self.far {
+            return ask(self.own[later].0, &[]); // x itself is asked for while a row is mixed
+        }
+        for &(held, _) in self.schedule.fills(later) {
+            ask(held, rows.get(held).map_or(&[][..], |x| &x[piece.clone()]));
         }
     }
 

@@ -32,14 +32,17 @@ macro_rules! mix_row {
                 let (x, _) = x.as_chunks_mut::<LANES>();
                 let (own, _) = own.as_chunks::<LANES>();
                 for (g, x) in x.chunks_exact_mut(SUMS).enumerate() {
-                    let own = &own[g * SUMS..][..SUMS];
+                    let mut held = [$set1(0.0); SUMS]; // read once, which the compiler does not see
+                    for (held, own) in held.iter_mut().zip(&own[g * SUMS..]) {
+                        *held = load(own);
+                    }
                     let mut sums = [$set1(0.0); SUMS];
                     for (&weight, &at) in weights.iter().zip(slots) {
                         let Some(other) = row(at) else { return };
                         let (weight, (other, _)) = ($set1(weight), other.as_chunks::<LANES>());
                         let other = &other[g * SUMS..][..SUMS];
                         for v in 0..SUMS {
-                            sums[v] = $add(sums[v], $mul(weight, $sub(load(&other[v]), load(&own[v]))));
+                            sums[v] = $add(sums[v], $mul(weight, $sub(load(&other[v]), held[v])));
                         }
                     }
                     let gamma = $set1(gamma);
