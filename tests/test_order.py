@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from declora import seeds
-from declora.train.order import ClientOrder, length_slices, steps_per_round
+from declora.train.order import ClientOrder, PoissonOrder, length_slices, steps_per_round, take
 
 SHARD = np.arange(100, 160)
 
@@ -36,6 +36,39 @@ def test_the_order_is_what_the_seeds_say():
     """Golden in effect: another order changes every run of a seed."""
     for epoch, found in enumerate(epochs_of(2)):
         assert found.tolist() == seeds.generator(1, "order", 2, epoch).permutation(SHARD).tolist()
+
+
+def test_generators_are_set_to_what_numpy_makes_of_each_seed():
+    """Seeds of one word and of two, at both ends, and such as `derive` gives; draws before leave nothing behind."""
+    derived = [0, 1, 2**32 - 1, 2**32, 2**64 - 1, *(seeds.derive(3, "order", client, 1) for client in range(50))]
+    for seed, found in zip(derived, seeds.generators(derived), strict=True):
+        alone = np.random.Generator(np.random.Philox(seed))
+        assert repr(found.bit_generator.state) == repr(alone.bit_generator.state)
+        assert found.permutation(SHARD).tolist() == alone.permutation(SHARD).tolist()
+        found.integers(0, 9, 3, dtype=np.int32)  # half a word is left over
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_batches_of_all_clients_are_those_of_each(whole):
+    """Shards shorter than a batch, too, in which several epochs begin; clients that wait, and steps taken anew."""
+    settings = {"batch_size": 4, "seed": 1, "whole_epochs": whole}
+    shards = [SHARD[:size] for size in (1, 3, 5, 8)]
+    orders = [ClientOrder(shard, client=client, **settings) for client, shard in enumerate(shards)]
+    orders.append(PoissonOrder(SHARD, rate=0.2, seed=1, client=4))
+    for step in (0, 1, 2, 3, 7, 2):
+        active = np.arange(5) != step % 5
+        found = take(orders, np.full(5, step), active)
+        fresh = [ClientOrder(shard, client=client, **settings) for client, shard in enumerate(shards)]
+        fresh.append(PoissonOrder(SHARD, rate=0.2, seed=1, client=4))
+        wanted = [order.batch(step) if takes else SHARD[:0] for order, takes in zip(fresh, active, strict=True)]
+        assert [batch.tolist() for batch in found] == [batch.tolist() for batch in wanted]
+
+
+def test_an_order_keeps_no_epoch_that_is_over():
+    order = ClientOrder(SHARD[:5], batch_size=4, seed=1, client=0)
+    for step in range(20):
+        order.batch(step)
+        assert len(order._shuffled) <= 2
 
 
 def test_full_batches_go_on_in_the_next_epoch_and_whole_epochs_do_not():

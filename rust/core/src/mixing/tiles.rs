@@ -20,8 +20,8 @@ const PIECE_BYTES: RangeInclusive<usize> = 1 << 10..=1 << 12;
 const NEAR_BYTES: usize = 1 << 16;
 /// ... unless that means short pieces, for which a part of the second-level cache is used ...
 const MIDDLE_BYTES: usize = 1 << 18;
-/// ... and, if they would not even fit that, its share of the third-level cache.
-const FAR_BYTES: usize = 1 << 22;
+/// ... and, if they would not even fit that, what is in and near all of it.
+const FAR_BYTES: usize = 1 << 21;
 /// Rows between the one that is mixed and the one that is asked for from memory.
 const AHEAD: usize = 3;
 /// Panels per thread: what one thread takes at a time, so that the threads end together.
