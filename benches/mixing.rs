@@ -57,6 +57,9 @@ fn ring(criterion: &mut Criterion) {
 fn exponential(criterion: &mut Criterion) {
     let offsets: Vec<usize> = (0..10).map(|power| 1 << power).collect();
     mixing(criterion, "exponential", 1024, 32_771, &offsets);
+    // As many neighbours, but all of them in near caches: what there is to gain by how rows are held.
+    let near: Vec<usize> = (1..=10).collect();
+    mixing(criterion, "near", 1024, 32_771, &near);
 }
 
 criterion_group! {
