@@ -27,6 +27,7 @@ import torch
 from clusters import memory_clusters, run_ranks
 from declora import ConfigError, SimulationConfig
 from declora.cluster import Kind
+from declora.report import Earlier
 from declora.simulation import configs_of, ready
 from forked_ranks import forked, load
 from resumable import OBJECTS, RUNS, SETTINGS, model_of
@@ -91,9 +92,10 @@ def compare() -> None:
         chosen = {**OBJECTS, **SETTINGS, "out": tempfile.gettempdir(), "rounds": 3, "group_size": 1, **more}
         try:
             (run,) = ready(configs_of(SimulationConfig(**{**chosen, "model": model_of()}))).values()
-            whole = run.execute()
+            begun = Earlier.nothing()
+            whole = run.execute(earlier=begun)
             for ranks in (2, 4):
-                _, left = run_ranks(ranks, **{**chosen, "model": model_of()})
+                _, left = run_ranks(ranks, earlier=begun, **{**chosen, "model": model_of()})
                 digests = (left[0].history["state_digest"], whole.history["state_digest"])
                 if not torch.equal(left[0].rows, whole.rows) or list(digests[0]) != list(digests[1]):
                     sys.exit(f"{name}: {ranks} ranks give other bits")

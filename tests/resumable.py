@@ -76,7 +76,6 @@ RUNS = {
     "delay": {"faults": "delay:p=0.5,rounds=3+loss:p=0.1", "codec": "q4+ef", "method": "gradient-tracking"},
     "strays": {"faults": "duplicate:p=0.4,rounds=2+reorder:p=0.3,rounds=1", "codec": "q4+choco"},
     "overlap": {"overlap": True, "codec": "q4+choco", "clock": "lognormal:links=1"},
-    "detect": {"detect": "lazy:below=0.7", "codec": "q4"},
     "lazy": {"attack": "lazy:noise=0.001", "detect": "lazy", "codec": "q4+choco"},
     "kd": {"method": "kd", "codec": "q4+choco", "ranks": [1, 2, 4, 2]},
     "ranks": {"method": "decaf", "ranks": [1, 2, 4, 2]},

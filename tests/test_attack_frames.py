@@ -48,7 +48,7 @@ def attacked(attack, mixer="median", codec="none", **settings):
 def test_forged_frames_are_refused_for_their_content_not_their_checksum(codec, attack):
     core, frames = encoded(codec, rows_of(CLIENTS, COLUMNS, centre=5))
     honest = frames.copy()
-    attack_of(attack).forge([(core, COLUMNS)] * CLIENTS, frames)
+    attack_of(attack).forge(0, [(core, COLUMNS)] * CLIENTS, frames)
     assert np.array_equal(frames[HONEST], honest[HONEST])
     faults = _bridge.check_frames(core, frames, COLUMNS, partial=True, **NAMES).faults
     assert [client for client, _ in faults] == ATTACKERS
@@ -75,7 +75,7 @@ def test_crafted_frames_pass_every_check_with_the_largest_numbers(codec):
     sent = attack.sent(0, rows)
     attack.cut(sent, NAMES["senders"], core.limit(COLUMNS))
     _bridge.encode_frames(core, sent, frames, seed=1, **NAMES)
-    attack.forge([(core, COLUMNS)] * CLIENTS, frames)
+    attack.forge(0, [(core, COLUMNS)] * CLIENTS, frames)
     checked, decoded = _bridge.check_frames(core, frames, COLUMNS, partial=True, **NAMES), np.empty_like(rows)
     assert checked.faults == []
     _bridge.decode_frames(checked, decoded)

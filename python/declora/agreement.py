@@ -59,12 +59,18 @@ def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None
     one, refused = "needs all clients in one process", ""
     if federation.clients == 1:
         refused = f"method={str(method)!r} has one client. Run it in one process"
-    elif federation.attack is not None:
-        refused = f"attack={str(federation.attack)!r} {one}: liars know what others have. Leave it out"
     elif federation.faults.stray:
         refused = (
             f"faults={str(federation.faults)!r} {one}, where frames are kept for as long as they may come. Leave "
             "duplicate and reorder out"
+        )
+    elif federation.attack is not None and federation.attack.equivocates:
+        refused = f"attack={str(federation.attack)!r} {one}: it tells each neighbour something else. Use another"
+    elif federation.attack is not None and federation.attack.forwards:
+        refused = f"attack={str(federation.attack)!r} {one}: liars send messages of others. Leave target out"
+    elif federation.attack is not None and federation.attack.keeps_frames and len(set(federation.ranks)) > 1:
+        refused = (
+            f"attack={str(federation.attack)!r} {one}: with ranks, messages are of unlike lengths. Leave ranks out"
         )
     elif method.reads_public:
         refused = f"method={str(method)!r} {one}, which compute the public texts. Use another method"

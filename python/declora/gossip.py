@@ -79,7 +79,7 @@ class Gossip:
             self._thread = ThreadPoolExecutor(1, "gossip", initializer=_compute_on, initargs=(state.adapter.device,))
         self._layout = method.lifted(layout)
         routes = self._routes = self._exchange.begin(
-            federation.clients, federation.topology.matrices, state.room("attack")
+            federation.clients, federation.topology.matrices, state.room("lies")
         )
         draws = seeds.derive(seed, "codec")
         wire = Wire(

@@ -66,7 +66,7 @@ class Ranks:
         cluster.connect((), patience=patience)
         self._cluster, self._patience, self._rounds = cluster, patience, rounds
         self._clients, self._matrices = federation.clients, federation.topology.matrices
-        self._given, self._apart = sites, apart
+        self._given, self._apart, self._liars = sites, apart, federation.attackers
         least = cluster.least(group_size)
         self.group_size = least if chosen else min(least, max(1, federation.clients // cluster.ranks))
         while self._split():
@@ -118,7 +118,7 @@ class Ranks:
             ConfigError: They have not; names what is different where.
         """
         beginning = self._lead(beginning, agreed()) if self.leads else self._follow(agreed())
-        self._cluster.connect(neighbouring(self._sites, self._matrices), patience=self._patience)
+        self._cluster.connect(neighbouring(self._sites, self._matrices, self._liars), patience=self._patience)
         return beginning
 
     def _lead(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
@@ -203,7 +203,7 @@ class Ranks:
         """Returns the federation whose messages reach clients wherever they are."""
         if federation.exchange.silent:
             return federation
-        exchange = SpreadExchange(self._cluster, self._sites, self._matrices, federation.exchange)
+        exchange = SpreadExchange(self._cluster, self._sites, self._matrices, federation.exchange, self._liars)
         return replace(federation, exchange=exchange)
 
     def started(self, state: State) -> State | None:

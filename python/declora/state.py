@@ -24,7 +24,7 @@ Room: TypeAlias = dict[str, Array]
 _ADAPTER = "adapter"
 HEARD = ("memory", "late", "mixer", "detector")
 """Rooms whose arrays have a row for each client whose messages are known here, not only for those that are here."""
-SHARED = ("clock", "attack")
+SHARED = ("clock",)
 """Rooms whose arrays have no row for each client; of several processes, the first keeps them for all."""
 _DIGEST = 16
 """Bytes of a digest."""

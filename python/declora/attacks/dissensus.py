@@ -1,6 +1,7 @@
 """An attack that tells every neighbour something else."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -25,8 +26,9 @@ class Dissensus(Scaled):
     name = "dissensus"
     equivocates = True
 
-    def start(self, matrices: Sequence[sp.csr_array], past: Past) -> None:
+    def start(self, matrices: Sequence[sp.csr_array], past: Past, **of_process: Any) -> None:
         """Has a private message for each edge from a liar to an honest client, in any round of the period."""
+        super().start(matrices, past, **of_process)
         self._matrices = matrices
         pairs = []
         for matrix in matrices:
@@ -37,6 +39,8 @@ class Dissensus(Scaled):
 
     def sent(self, t: int, rows: Rows) -> Rows:
         """Returns `rows [clients, D]` and below them the private messages of round t, `[clients + P, D]`."""
+        if not self.acting:
+            return rows
         weights = self._matrices[t % len(self._matrices)]
         honest, told = self.honest(len(rows)), self.private[:, 1]
         others = weights[told][:, honest]

@@ -24,13 +24,13 @@ _EDEN_NONCE = 8
 class _Forged(Attack):
     """An attack that changes the payload and seals the frame again."""
 
-    def forge(self, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
+    def forge(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Changes the attackers' payloads and seals their frames again."""
-        for client in self.attackers:
-            frame = frames[client]
+        for message in self._heard_at(self.acting):
+            frame = frames[message]
             length = int(frame[_PAYLOAD_LEN : _PAYLOAD_LEN + 8].view("<u8")[0])
             payload = frame[_bridge.HEADER_BYTES :][:length]
-            self.rewrite(*codecs[client], payload)
+            self.rewrite(*codecs[message], payload)
             _seal(frame, _PAYLOAD_CRC, payload)
             _seal(frame, _HEADER_CRC, frame[:_HEADER_CRC])
 

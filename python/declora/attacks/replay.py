@@ -23,16 +23,30 @@ class _Late(Attack):
         super().__init__(*arguments, **keywords)
         self.delay = delay
 
-    def start(self, matrices: Sequence[sp.csr_array], past: Past) -> None:
+    def start(self, matrices: Sequence[sp.csr_array], past: Past, **of_process: Any) -> None:
         """Begins without a past."""
+        super().start(matrices, past, **of_process)
         self._past = past
 
-    def _since(self, now: NDArray[Any]) -> NDArray[Any]:
-        """Returns what was sent in the last `delay` + 1 rounds, oldest first, with this round's, `now`."""
-        before = self._past.get("sent", now[None][:0])
-        since: NDArray[Any] = np.concatenate([before, now[None]])[-(self.delay + 1) :]
-        self._past["sent"] = since
-        return since
+    def _ago(self, t: int, all_now: NDArray[Any], places: Sequence[int], clients: Sequence[int]) -> NDArray[Any]:
+        """Keeps what some clients send in round t; returns what they sent `delay` rounds ago, or in the first round.
+
+        Args:
+            t: Round, from 0.
+            all_now: What is sent, `[n, ...]`.
+            places: Where the clients are in it.
+            clients: Which they are, of this process.
+        """
+        now, own, slot = all_now[list(places)], self._kept_at(clients), t % (self.delay + 1)
+        sent: NDArray[Any] = self._past.get("sent", np.empty((0, 0)))
+        if slot == t:  # there is no place for it yet: by client, and then by round
+            before, count = sent, len(all_now) if self._here is None else len(self._here)
+            sent = self._past["sent"] = np.zeros((count, t + 1, *now.shape[1:]), dtype=now.dtype)
+            if t:
+                sent[own, :t] = before[own]  # of the others there is nothing, and their memory is not touched
+        sent[own, slot] = now
+        ago: NDArray[Any] = sent[own, (t + 1) % (self.delay + 1) if t >= self.delay else 0]
+        return ago
 
     def __str__(self) -> str:
         return f"{self.name}:delay={self.delay}"
@@ -46,10 +60,14 @@ class Stale(_Late):
 
     name = "stale"
 
-    def lies(self, t: int, rows: Rows) -> NDArray[np.floating]:
-        """Returns the rows of `delay` rounds ago, of the first round where there were fewer."""
-        oldest: Rows = self._since(rows[list(self.attackers)])[0]
-        return oldest
+    def sent(self, t: int, rows: Rows) -> Rows:
+        """Returns `rows [clients, D]`, but of the attackers those of `delay` rounds ago, or of the first round."""
+        ago = self._ago(t, rows, self.acting, self.acting)
+        if not self.acting:
+            return rows
+        changed = rows.copy()
+        changed[list(self.acting)] = ago
+        return changed
 
 
 class Replay(_Late):
@@ -66,6 +84,7 @@ class Replay(_Late):
     """
 
     name = "replay"
+    keeps_frames = True
 
     def __init__(self, *arguments: Any, target: int | None = None, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -78,12 +97,14 @@ class Replay(_Late):
                 "attack='replay:delay=0' sends what it should. Set delay to at least 1, or name a target."
             )
         self.target = target
+        self.forwards = target is not None
 
-    def forge(self, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
+    def forge(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Puts the frames of `delay` rounds ago in the place of the attackers'."""
-        past = self._since(frames[list(self.attackers) if self.target is None else [self.target]])
-        if len(past) > self.delay:
-            frames[list(self.attackers)] = past[0]
+        of = self.acting if self.target is None else (self.target,)
+        ago = self._ago(t, frames, self._heard_at(of), of)
+        if t >= self.delay:
+            frames[self._heard_at(self.acting)] = ago
 
     def __str__(self) -> str:
         """The attack with its options."""
@@ -111,28 +132,33 @@ class Lazy(Attack):
         super().__init__(*arguments, **keywords)
         self.noise = noise
 
-    def start(self, matrices: Sequence[sp.csr_array], past: Past) -> None:
+    def start(self, matrices: Sequence[sp.csr_array], past: Past, **of_process: Any) -> None:
         """Begins without a past."""
+        super().start(matrices, past, **of_process)
         self._matrices, self._past = matrices, past
 
     def hear(self, t: int, public: Callable[[], Rows]) -> None:
-        """Keeps what each attacker heard of the one whom it will copy, `[attackers, D]`; NaN where it heard nobody."""
+        """Keeps what each attacker heard of the one whom it will copy, in its row; NaN where it heard nobody."""
         values, weights = public(), self._matrices[t % len(self._matrices)]
-        copied = np.full((len(self.attackers), values.shape[1]), np.nan, dtype=np.float32)
-        for at, client in enumerate(self.attackers):
+        count = weights.shape[0] if self._here is None else len(self._here)
+        copied = np.zeros((count, values.shape[1]), dtype=np.float32)
+        for client, at in zip(self.acting, self._kept_at(self.acting), strict=True):
             start, stop = weights.indptr[client : client + 2]
             heard = np.setdiff1d(weights.indices[start:stop], self.attackers)
-            if len(heard):
-                chosen = seeds.generator(self.seed, "copied", t, client).integers(len(heard))
-                copied[at] = values[heard[chosen]]
+            if not len(heard):
+                copied[at] = np.nan
+                continue
+            chosen = seeds.generator(self.seed, "copied", t, client).integers(len(heard))
+            copied[at] = values[self._heard_at([int(heard[chosen])])[0]]
         self._past["heard"] = copied
 
     def lies(self, t: int, rows: Rows) -> NDArray[np.floating]:
         """Returns what was copied, with noise that depends on (seed, round, client)."""
-        own = rows[list(self.attackers)]
-        copied = self._past.get("heard", np.full_like(own, np.nan))
+        own = rows[list(self.acting)]
+        heard = self._past.get("heard")
+        copied = np.full_like(own, np.nan) if heard is None else heard[self._kept_at(self.acting)]
         noise = [
-            seeds.generator(self.seed, "attack", t, client).standard_normal(rows.shape[1]) for client in self.attackers
+            seeds.generator(self.seed, "attack", t, client).standard_normal(rows.shape[1]) for client in self.acting
         ]
         lies: NDArray[np.float64] = np.where(np.isnan(copied), own, copied + self.noise * np.stack(noise))
         return lies

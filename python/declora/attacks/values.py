@@ -30,7 +30,7 @@ class SignFlip(Scaled):
 
     def lies(self, t: int, rows: Rows) -> NDArray[np.floating]:
         """Returns -scale x."""
-        lies: Rows = -self.scale * rows[list(self.attackers)]
+        lies: Rows = -self.scale * rows[list(self.acting)]
         return lies
 
 
@@ -81,7 +81,7 @@ class Gaussian(Scaled):
         """Returns noise that depends on (seed, round, client)."""
         noise = [
             self.scale * seeds.generator(self.seed, "attack", t, client).standard_normal(rows.shape[1])
-            for client in self.attackers
+            for client in self.acting
         ]
         return np.stack(noise)
 

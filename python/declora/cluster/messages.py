@@ -36,3 +36,5 @@ class Kind(IntEnum):
     """What they say to that."""
     COPIES = 11
     """What other ranks keep of clients, whole."""
+    ROWS = 12
+    """What clients have, for ranks whose clients lie and know it."""

@@ -73,6 +73,16 @@ class Exchange(ABC):
         """
         return None
 
+    def everyone(self, t: int, rows: Rows, *, after: bool) -> Rows | None:
+        """Returns what all clients of the run have, `[all clients, D]`, where somebody here may know; else None.
+
+        Args:
+            t: Round, from 0.
+            rows: What clients that are known have, `[clients, D]`; only those of clients here count.
+            after: Whether that is after they were mixed; before it, where not.
+        """
+        return rows
+
     def told(self, t: int, rows: Rows) -> Rows:
         """Returns what each message of round t says, `[messages, D]`, where clients have `rows [clients, D]`."""
         return rows
@@ -81,10 +91,11 @@ class Exchange(ABC):
         """Returns what is encoded for `outgoing [messages, D]`, whose magnitudes must stay below `limit`."""
         return outgoing
 
-    def posted(self, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
+    def posted(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Changes `frames [messages, frame bytes]` in place to what their senders really send.
 
         Args:
+            t: Round, from 0.
             codecs: What made the payload of each message, None for a codec that is not of the core, of whose bytes
                 nothing is known; and how many columns it carries.
             frames: Of all messages.

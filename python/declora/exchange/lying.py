@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from declora import _bridge
 from declora.attacks import Attack
 from declora.errors import CodecError, TrainingError
-from declora.exchange.base import Delivery, Exchange
+from declora.exchange.base import Delivery, Exchange, Levelled
 from declora.exchange.routes import Routes
 from declora.plan import Rows
 
@@ -34,22 +34,32 @@ class LyingExchange(Exchange):
 
     def begin(self, clients: int, matrices: Sequence[sp.csr_array], past: dict[str, Any]) -> Routes:
         """Begins a run; an attacker may have a message for each neighbour alone."""
-        self._attack.start(matrices, past)
-        self._routes = Routes(clients, self._attack.private)
+        self._routes = self._exchange.begin(clients, matrices, past)
+        if self._routes.whole:
+            self._attack.start(matrices, past)
+            self._routes = Routes(clients, self._attack.private)
+        else:
+            self._attack.start(matrices, past, known=self._routes.known, here=self._routes.here(self._routes.known))
         return self._routes
+
+    def level(self, t: int, copies: Rows | None) -> Levelled | None:
+        """Has the exchange bring level what clients keep of each other."""
+        return self._exchange.level(t, copies)
 
     def told(self, t: int, rows: Rows) -> Rows:
         """Returns the lies among what others have."""
-        return self._attack.sent(t, rows)
+        everyone = self._exchange.everyone(t, rows, after=False)
+        said = self._attack.sent(t, rows if everyone is None else everyone)
+        return said if self._routes.whole or everyone is None else said[self._routes.known]
 
     def fitted(self, outgoing: Rows, limit: float) -> Rows:
         """Brings lies to what their codec can carry."""
         self._attack.cut(outgoing, self._routes.senders, limit)
         return outgoing
 
-    def posted(self, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
+    def posted(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Forges the attackers' frames."""
-        self._attack.forge(codecs, frames)
+        self._attack.forge(t, codecs, frames)
 
     def deliver(
         self,
@@ -71,8 +81,13 @@ class LyingExchange(Exchange):
         Raises:
             TrainingError: They have not.
         """
-        self._attack.adopt(rows)
-        if not np.isfinite(rows).all():
+        everyone = self._exchange.everyone(t, rows, after=True)
+        if everyone is not None:
+            self._attack.adopt(everyone)
+        here = self._routes.here(rows)
+        if everyone is not None and everyone is not rows:
+            here[:] = everyone[self._routes.here(self._routes.known)]
+        if not np.isfinite(here).all():
             raise self._overcome(t, "clients have values that are not finite.")
 
     @contextmanager

@@ -1,5 +1,6 @@
 """An exchange between ranks: clients here talk to each other in memory, and by messages to those of other ranks."""
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +35,20 @@ class SpreadExchange(Exchange):
         matrices: The mixing matrices of one period.
         exchange: The one that it stands for, which knows what messages cost. What a server would compute of all
             messages, each rank computes for its own clients.
+        liars: Clients that know what all others have: it comes to their ranks.
     """
 
     def __init__(
-        self, cluster: "Cluster", sites: Sequence[Site], matrices: Sequence[sp.csr_array], exchange: Exchange
+        self,
+        cluster: "Cluster",
+        sites: Sequence[Site],
+        matrices: Sequence[sp.csr_array],
+        exchange: Exchange,
+        liars: Sequence[int] = (),
     ) -> None:
         self._cluster, self._sites, self._exchange = cluster, sites, exchange
+        self._knowing = _having(sites, liars)
+        self._everyone = np.empty((0, 0), dtype=np.float32)
         self.served = exchange.served
         own = sites[cluster.rank]
         known = known_to(own, matrices)
@@ -83,6 +92,33 @@ class SpreadExchange(Exchange):
                 copies[theirs] = content.view(np.float32).reshape(len(theirs), -1)
         return Levelled(told, anew)
 
+    def everyone(self, t: int, rows: Rows, *, after: bool) -> Rows | None:
+        """Tells ranks with liars what clients here have, and returns what all have where there is one here.
+
+        Of clients whose rank is lost liars know what they had last.
+
+        Raises:
+            FrameError: A rank sent something else than the rows that are due.
+        """
+        own, number = np.ascontiguousarray(self.routes.here(rows)), 2 * t + after
+        said = own.tobytes()  # of this moment: they will be mixed before all have taken them
+        for rank in self._knowing - {self._cluster.rank}:
+            self._cluster.links[rank].send(Kind.ROWS, number, said)
+        if self._cluster.rank not in self._knowing:
+            return None
+        clients = len(self._rank)
+        if self._everyone.shape != (clients, rows.shape[1]):
+            self._everyone = np.zeros((clients, rows.shape[1]), dtype=np.float32)
+        for rank, site in enumerate(self._sites):
+            content: Any = own if rank == self._cluster.rank else self._cluster.hear(rank, Kind.ROWS, number)
+            if content is None:
+                continue
+            theirs = self._everyone[site.rows]
+            if content.nbytes != theirs.nbytes:
+                raise FrameError(f"rank {rank} sent {content.nbytes} bytes of rows where {theirs.nbytes} are due.")
+            theirs[:] = content.view(np.float32).reshape(theirs.shape)
+        return self._everyone
+
     def deliver(
         self,
         frames: NDArray[np.uint8],
@@ -119,6 +155,13 @@ class SpreadExchange(Exchange):
         return Delivery(frames, self._exchange.spent(sizes, edges), gone)
 
 
+def _having(sites: Sequence[Site], clients: Sequence[int]) -> frozenset[int]:
+    """Returns the sites, by their places, that have some of these clients."""
+    return frozenset(
+        place for place, site in enumerate(sites) if any(site.start <= client < site.stop for client in clients)
+    )
+
+
 def known_to(site: Site, matrices: Sequence[sp.csr_array]) -> NDArray[np.int64]:
     """Returns the clients of a site, and those whom they hear or who hear them in some round: int64, rising."""
     heard = [weights[site.rows].indices for weights in matrices]
@@ -126,11 +169,20 @@ def known_to(site: Site, matrices: Sequence[sp.csr_array]) -> NDArray[np.int64]:
     return np.unique(np.concatenate([site.ids, *heard, *hearing])).astype(np.int64)
 
 
-def neighbouring(sites: Sequence[Site], matrices: Sequence[sp.csr_array]) -> set[tuple[int, int]]:
-    """Returns the pairs of sites, by their places and the smaller first, with neighbours in some round."""
+def neighbouring(
+    sites: Sequence[Site], matrices: Sequence[sp.csr_array], liars: Sequence[int] = ()
+) -> set[tuple[int, int]]:
+    """Returns the pairs of sites that tell each other something, by their places and the smaller first.
+
+    Args:
+        sites: Those of the run.
+        matrices: The mixing matrices of one period: clients who are neighbours in some round do.
+        liars: Clients that know what all others have: these tell it.
+    """
     places = np.repeat(np.arange(len(sites)), [site.stop - site.start for site in sites])
     ends = np.unique(np.concatenate([np.sort(places[np.stack(w.nonzero(), axis=1)], axis=1) for w in matrices]), axis=0)
-    return {(one, other) for one, other in ends.tolist() if one != other}
+    knowing = {(min(pair), max(pair)) for pair in itertools.product(_having(sites, liars), range(len(sites)))}
+    return {(one, other) for one, other in knowing.union(map(tuple, ends.tolist())) if one != other}
 
 
 def _packed(

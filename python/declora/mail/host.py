@@ -94,7 +94,7 @@ class HostMail(Mail[Rows]):
             with self._exchange.explaining(t):
                 chosen = None if carried is None else self._routes.placed(carried)[self._routes.places]
                 frames = self.wire.encode(t, outgoing, columns, chosen)
-            self._exchange.posted(self.wire.codecs(columns), frames)
+            self._exchange.posted(t, self.wire.codecs(columns), frames)
         with timed(seconds, "exchange"):
             sizes, edges = self.wire.sizes(frames, columns), self._routes.edges(plan.edges)
             delivery = self._exchange.deliver(frames, sizes, edges, self._mixer.beside())
