@@ -31,7 +31,7 @@ from resumable import OBJECTS, RUNS, SETTINGS, model_of
 SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
 KINDS = (
     "no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors", "overlap", "delay", "push-sum", "fedavg",
-    "lazy", "median",
+    "lazy", "median", "kd",
 )  # fmt: skip
 """Of ways in which rows of others, numbers drawn for clients and messages of a round may matter; benches/cluster.py has
 all that can be spread."""

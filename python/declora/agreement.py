@@ -39,6 +39,7 @@ def common_to_all(
         "the adapters' columns": layout.digest().hex(),
         "the model's weights": digest_of(material.base.model.state_dict()),
         "the evaluation data": _evaluation(material),
+        **({} if material.public is None else {"the public data": digest_of(replace(material.public, pad_id=0))}),
         "how the model computes": [sharing.together, sharing.unpadding is not None, sharing.head is not None],
     }
 
@@ -72,8 +73,6 @@ def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None
         refused = (
             f"attack={str(federation.attack)!r} {one}: with ranks, messages are of unlike lengths. Leave ranks out"
         )
-    elif method.reads_public:
-        refused = f"method={str(method)!r} {one}, which compute the public texts. Use another method"
     elif ledger:
         refused = f"ledger=True {one}, which signs for them. Leave it out"
     if refused:

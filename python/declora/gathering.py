@@ -32,6 +32,10 @@ class Together:
     def __init__(self, clients: int, group_size: int) -> None:
         self.site, self.group_size = Site.whole(clients), group_size
 
+    def where(self) -> tuple[int, int]:
+        """Returns which client is the first here, and how many are computed together."""
+        return self.site.start, self.group_size
+
     def begin(self, beginning: Beginning, agreed: Callable[[], Mapping[str, object]]) -> Beginning:
         """Returns the beginning."""
         return beginning

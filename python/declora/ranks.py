@@ -107,6 +107,10 @@ class Ranks:
         """Which ranks were lost, when and why, and which came back, in whole sentences."""
         return tuple(self._said)
 
+    def where(self) -> tuple[int, int]:
+        """Returns which client is the first here, and how many are computed together."""
+        return self.site.start, self.group_size
+
     def begin(self, beginning: Beginning, agreed: Callable[[], Mapping[str, object]]) -> Beginning:
         """Begins a run at all ranks as it begins at rank 0.
 

@@ -157,7 +157,7 @@ class Run:
         base = self.material.base
         classes = len(self.material.text.label_names) or base.model.config.get_text_config().vocab_size
         passes = Passes(base.model, self.bank.owners, tokens, base.device, **self._computing)
-        return ModelTexts(passes, self.bank, self.sharing, classes, self.group_size, self.federation.batch_size)
+        return ModelTexts(passes, self.bank, self.sharing, classes, self.gathering.where, self.federation.batch_size)
 
     @property
     def _computing(self) -> dict[str, Any]:

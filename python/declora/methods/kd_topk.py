@@ -137,8 +137,9 @@ class TopWords(Distillation):
         """Pools each client's words with those of its neighbours."""
         weights, public = inbox.heard()
         own, heard = (values.reshape(len(values), 2, -1, self.k) for values in (rows, public))
-        mixed = np.empty_like(own)
-        for client, pairs in enumerate(own):
+        mixed = own.copy()
+        for client in np.arange(len(own))[inbox.here].tolist():
+            pairs = own[client]
             entries = slice(*weights.indptr[client : client + 2])
             others, shares = weights.indices[entries], gamma * weights.data[entries]
             away = others != client

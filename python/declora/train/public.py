@@ -1,6 +1,6 @@
 """Public texts through the model of a run: logits by evaluation's passes, gradients by those of local steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +31,9 @@ class ModelTexts(PublicTexts):
     sharing: Sharing
     """How sequences share the passes of the model."""
     classes: int
-    group_size: int
-    """Clients that are computed together, with as many texts of their own as `batch_size`; fewer with more."""
+    where: Callable[[], tuple[int, int]]
+    """Returns which client of the run is the first here, and how many are computed together, with as many texts of
+    their own as `batch_size`; fewer with more. Whole groups, so that they are computed alike wherever they are."""
     batch_size: int
 
     @property
@@ -43,18 +44,35 @@ class ModelTexts(PublicTexts):
     def summaries(
         self, rows: torch.Tensor, summary: Callable[[torch.Tensor], torch.Tensor], width: int
     ) -> torch.Tensor:
-        """Returns what is to be kept of what models make of the texts, as evaluated."""
-        return summaries(self.passes.model, self.bank, rows, self.passes.tokens, summary, width, self.sharing)
+        """Returns what is to be kept of what models make of the texts, as evaluated, group by group."""
+        model, tokens = self.passes.model, self.passes.tokens
+        _, group_size = self.where()
+        groups = [
+            summaries(model, self.bank, some, tokens, summary, width, self.sharing) for some in rows.split(group_size)
+        ]
+        return torch.cat(groups)
 
     def add_gradients(self, step: Step, texts: NDArray[np.int64], loss: PublicLoss) -> None:
         """Adds the gradient of each client's mean loss over the places of `texts` to G, group by group."""
-        size = max(1, min(self.group_size, self.group_size * self.batch_size // len(texts)))
+        first, group_size = self.where()
+        size = max(1, min(group_size, group_size * self.batch_size // len(texts)))
         places = _APART + step.number * len(texts) + np.arange(len(texts))
-        for start in range(0, self.bank.clients, size):
-            stop = min(start + size, self.bank.clients)
+
+        def of_here(logits: torch.Tensor, clients: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+            return loss(logits, clients - first, places)
+
+        for start, stop in self._parts(group_size, size):
             count = stop - start
-            clients = np.repeat(np.arange(start, stop), len(texts))
-            part = Texts(np.tile(texts, count), clients, np.tile(places, count))
+            owner = np.repeat(np.arange(count), len(texts))
+            part = Texts(np.tile(texts, count), first + start + owner, np.tile(places, count))
             with self.bank.group(start, stop):
-                self.passes.backward(part, clients - start, np.full(count, len(texts)), step, (start, _APART), loss)
+                counts, stream = np.full(count, len(texts)), (first + start, _APART)
+                self.passes.backward(part, owner, counts, step, stream, of_here)
         leave(self.bank.G, step.phase.trained)
+
+    def _parts(self, group_size: int, size: int) -> Iterator[tuple[int, int]]:
+        """Yields the first client and the one after the last of each part of each group, `size` or fewer."""
+        for group in range(0, self.bank.clients, group_size):
+            end = min(group + group_size, self.bank.clients)
+            for start in range(group, end, size):
+                yield start, min(start + size, end)
