@@ -83,9 +83,9 @@ def test_a_record_has_the_digests_of_the_frames_and_of_the_rows(tmp_path, monkey
 
     sent, deliver = [], LocalExchange.deliver
 
-    def watch(exchange, frames, sizes, edges):
+    def watch(exchange, frames, sizes, edges, beside=None):
         sent.append([digest(frame[:size]) for frame, size in zip(frames, sizes, strict=True)])
-        return deliver(exchange, frames, sizes, edges)
+        return deliver(exchange, frames, sizes, edges, beside)
 
     monkeypatch.setattr(LocalExchange, "deliver", watch)
     result = simulate(tmp_path / "run", codec="q2+rans", rounds=2)  # frames of unlike lengths

@@ -31,7 +31,7 @@ from resumable import OBJECTS, RUNS, SETTINGS, model_of
 SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
 KINDS = (
     "no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors", "overlap", "delay", "push-sum", "fedavg",
-    "lazy", "median", "kd",
+    "lazy", "median", "kd", "ledger",
 )  # fmt: skip
 """Of ways in which rows of others, numbers drawn for clients and messages of a round may matter; benches/cluster.py has
 all that can be spread."""
@@ -60,7 +60,7 @@ def measured(outcome):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_ranks_and_four_give_the_bits_and_the_figures_of_one_process(kind, tmp_path):
-    more = {**RUNS[kind], "out": str(tmp_path)}  # nobody writes there, but states are digested
+    more = {**RUNS.get(kind, {kind: True}), "out": str(tmp_path)}  # nobody writes there, but states are digested
     begun = Earlier.nothing()  # one name of the run, which is in its messages, and in what is kept of them
     _, whole = alone(begun, **more)
     for ranks in (2, 4) if kind == "choco" else (2,):

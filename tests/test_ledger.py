@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("cryptography")
 
-from declora.errors import ConfigError, RunFolderError
+from declora.errors import ConfigError, RunFolderError, TrainingError
 from declora.ledger import Keys, Ledger, check_installed, digest, read_chain
 from declora.ledger.digests import canonical, signed_text
 
@@ -63,6 +63,14 @@ def test_a_ledger_is_sound_and_its_head_is_the_hash_of_its_last_record():
     assert (chain.rounds, chain.clients) == (ROUNDS, CLIENTS)
     last = json.loads(LINES[-1])
     assert chain.head == last.pop("hash") == digest(canonical(last))
+
+
+def test_a_round_that_not_all_can_sign_is_no_record():
+    ledger = Ledger(Keys.draw(3), run="0" * 32, origin={})
+    rows = [{"client": client, "message_digest": None, "adapter_digest": digest(b"row")} for client in (0, 2)]
+    with pytest.raises(TrainingError, match="round 1: 1 of 3 clients are lost"):
+        ledger.add({"round": 1, "clients": rows})
+    assert len(ledger.lines) == 1
 
 
 def test_digests_are_blake2b():

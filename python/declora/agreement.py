@@ -51,7 +51,7 @@ def _evaluation(material: Material) -> str:
     return digest_of(replace(material.evaluation, pad_id=0))  # with what rows are filled is no matter
 
 
-def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None:
+def check_spread(federation: Federation, method: Stack) -> None:
     """Checks that a run can be spread over the ranks of a cluster.
 
     Raises:
@@ -73,8 +73,6 @@ def check_spread(federation: Federation, method: Stack, *, ledger: bool) -> None
         refused = (
             f"attack={str(federation.attack)!r} {one}: with ranks, messages are of unlike lengths. Leave ranks out"
         )
-    elif ledger:
-        refused = f"ledger=True {one}, which signs for them. Leave it out"
     if refused:
         raise ConfigError(f"{refused}, or start it without torchrun.")
 

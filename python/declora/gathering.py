@@ -83,7 +83,7 @@ def gathering_of(
     """
     if cluster is None:
         return Together(federation.clients, group_size)
-    check_spread(federation, method, ledger=config.ledger)
+    check_spread(federation, method)
     own = names_files(config.data)
     return Ranks(
         cluster,

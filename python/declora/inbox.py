@@ -35,7 +35,7 @@ class Inbox:
     refused: Mask | None = None
     """`[messages]`: which were refused by all who got them."""
     digests: tuple[str | None, ...] | None = None
-    """`[clients]`, of what each sent, None of one whom nobody heard; None where nobody asked for them."""
+    """`[clients here]`, of what each sent, None of one whom nobody heard; None where nobody asked for them."""
     tolerated: Mask | None = None
     """`[clients]`, who had a message refused; None where every message is taken or the run ends."""
     suspected: NDArray[np.int64] | None = None

@@ -53,6 +53,8 @@ class RoundReport:
     """Clients of whom nothing is known any more."""
     digests: NDArray[np.uint8] | None = None
     """Of the rows of each client after the round, `[clients, 16]`, where a record has the digest of the state."""
+    entries: Sequence[Mapping[str, str | None]] | None = None
+    """Of each client, what a ledger holds of the round; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,11 @@ class Measuring:
     def complete(self, report: RoundReport, state: State) -> None:
         """Adds to `report` what is to be known of each client in `state`.
 
-        That is the digest of its rows, where the round's record has one of the state; and where an evaluation is due,
-        what its own model scores.
+        That is the digest of its rows, where the round's record has one of the state; what a ledger holds of it; and
+        where an evaluation is due, what its own model scores.
         """
+        if self.ledger:
+            report.entries = client_digests(report.inbox.digests, state.adapter.cpu().numpy())
         if self.named:
             report.digests = state.row_digests()
         if self.due(state.event):
@@ -145,10 +149,7 @@ class Measuring:
             record["state_digest"] = f"{DIGEST}:{here.digest(report.digests)}"  # no number, whatever its digits
         if state is not None and self.due(plan.event + 1):
             self._evaluate(record, state, honest, report)
-        digests = None
-        if self.ledger and state is not None:
-            digests = client_digests(inbox.digests, state.adapter.cpu().numpy())
-        clients = client_records(plan, work, inbox, report.scores, digests, self.federation.topology.names)
+        clients = client_records(plan, work, inbox, report.scores, report.entries, self.federation.topology.names)
         record["clients"] = [own for own in clients if own["client"] not in report.lost]
         return record
 

@@ -37,6 +37,7 @@ def pack_report(report: RoundReport, arrays: Mapping[str, NDArray[Any]]) -> byte
         "learning_rate": report.work.learning_rate,
         "seconds": report.seconds,
         "seconds_evaluate": report.seconds_evaluate,
+        "entries": report.entries,
         "scores": [[client, asdict(score)] for client, score in report.scores.items()],
     }
     inbox = {name: getattr(report.inbox, name) for name in ("bytes_sent", "tolerated", "suspected")}
@@ -64,5 +65,6 @@ def unpack_report(content: NDArray[np.uint8]) -> tuple[RoundReport, dict[str, ND
         {client: Score(**score) for client, score in about["scores"]},
         about["seconds_evaluate"],
         digests=arrays.get("digests"),
+        entries=about["entries"],
     )
     return report, {name.removeprefix("state/"): array for name, array in arrays.items() if name.startswith("state/")}

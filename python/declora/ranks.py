@@ -322,6 +322,14 @@ class Ranks:
         digests = None
         if own.digests is not None:
             digests = rows({rank: part.digests for rank, part in reports.items()})  # type: ignore[misc]
+        entries = None
+        if own.entries is not None:
+            nothing: Mapping[str, str | None] = {}
+            parts = [
+                reports[rank].entries or () if rank in reports else [nothing] * (site.stop - site.start)
+                for rank, site in enumerate(self._sites)
+            ]
+            entries = [entry for part in parts for entry in part]
         if whole:
             self._state = self._whole({rank: arrays for rank, (_, arrays) in found.items()}, own)
         lost = frozenset(client for rank in self._lost for client in self._sites[rank].ids.tolist())
@@ -342,6 +350,7 @@ class Ranks:
             self._state if whole else None,
             lost,
             digests,
+            entries,
         )
 
     def _whole(self, found: Mapping[int, Mapping[str, NDArray[Any]]], own: RoundReport) -> State:

@@ -80,7 +80,7 @@ def share_out(
         steps = steps_per_round(orders, steps=config.local_steps, epochs=epochs)
         evaluated = tuple(_sizes(material.text.evaluation_shards or ()))
         return Shares(federation, partition, tokens, orders, steps, int(tokens.lengths.max()), evaluated)
-    check_spread(federation, method, ledger=config.ledger)
+    check_spread(federation, method)
     first = host.site.start
     with host.telling():
         shards = material.text.shards or ()

@@ -34,8 +34,8 @@ def check_installed(asked: str) -> None:
 class Keys:
     """The private key of every client.
 
-    In a simulation one process holds them all, so a signature says which client's entry it is and that nobody without
-    the keys has changed it; it says nothing against whoever holds the file of the keys.
+    One process holds them all, of several ranks the first, so a signature says which client's entry it is and that
+    nobody without the keys has changed it; it says nothing against whoever holds the file of the keys.
 
     Args:
         private: Of each client.
@@ -76,6 +76,10 @@ class Keys:
         """Returns the content of their file: JSON, each key as the 64 hex digits of its 32 bytes."""
         keys = [key.private_bytes_raw().hex() for key in self._private]
         return (json.dumps({"format": _FORMAT, "version": _VERSION, "clients": keys}, indent=1) + "\n").encode()
+
+    def __len__(self) -> int:
+        """How many clients there are."""
+        return len(self._private)
 
     @property
     def public(self) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from declora.errors import TrainingError
 from declora.ledger.digests import canonical, digest, signed_text
 from declora.ledger.keys import Keys
 
@@ -40,8 +41,16 @@ class Ledger:
         Args:
             record: Of the round: its number, `round`, and a row of each client under `clients` with the digests of the
                 message that it sent (none where nobody heard one) and of its adapter after the round.
+
+        Raises:
+            TrainingError: Some clients are lost, so that not all can sign.
         """
         number, previous = record["round"], self.head
+        if len(record["clients"]) < len(self.keys):
+            raise TrainingError(
+                f"round {number}: {len(self.keys) - len(record['clients'])} of {len(self.keys)} clients are lost, but "
+                "all sign each round of a ledger. Go on from the last checkpoint with all ranks: declora resume."
+            )
         entries = []
         for row in record["clients"]:
             entry = {"message": row.get("message_digest"), "adapter": row["adapter_digest"]}

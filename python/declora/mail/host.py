@@ -201,11 +201,11 @@ class HostMail(Mail[Rows]):
     def _digests(
         self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]
     ) -> tuple[str | None, ...]:
-        """Returns the digest of the frames of each client that somebody hears, one after the other."""
+        """Returns the digest of the frames of each client here that somebody hears, one after the other."""
         told: dict[int, list[NDArray[np.uint8]]] = {client: [] for client in self._routes.senders.tolist()}
         for message in np.unique(edges[:, 0]).tolist():
             told[int(self._routes.senders[message])].append(frames[message, : sizes[message]])
-        return tuple(digest(*own) if own else None for own in told.values())
+        return tuple(digest(*own) if own else None for own in list(told.values())[self._here])
 
     def _beyond(self, t: int, public: Rows) -> Mask:
         """Returns which messages would move their public values, `[messages, D]`, out of the finite numbers.
