@@ -114,10 +114,10 @@ def load():
 
 
 def main():
-    """Runs one process, four ranks of which one is killed and another stopped, and three of which one comes back."""
+    """Runs one process, four ranks of which one is killed and another stopped, and two of which one comes back."""
     alone = load()
     lost = forked(4, os.path.join(sys.argv[1], "said.json"), {2: ("SIGKILL", 4), 3: ("SIGSTOP", 6)})
-    back = forked(3, os.path.join(sys.argv[1], "back.json"), {2: ("SIGKILL", 2)}, again=4, clients=3)
+    back = forked(2, os.path.join(sys.argv[1], "back.json"), {1: ("SIGKILL", 2)}, again=4, clients=2)
     print(json.dumps({"alone": alone, "lost": lost, "back": back}))
 
 

@@ -337,7 +337,7 @@ def test_processes_give_the_bits_of_one_and_go_on_without_those_that_are_killed_
     tmp_path,
 ):
     script = Path(__file__).with_name("forked_ranks.py")
-    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=360)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     lost = found["lost"]
@@ -350,10 +350,11 @@ def test_processes_give_the_bits_of_one_and_go_on_without_those_that_are_killed_
     assert re.search("Rank 2 with clients 2 to 2 was lost in round [45]: its connection was closed", lost["notes"])
     assert re.search("Rank 3 with clients 3 to 3 was lost in round [67]: it was silent for 3 s", lost["notes"])
     back = found["back"]
-    assert back["exits"] == [0, 0, 0]
-    # Rank 0 waits before the messages of round 5, while others may have begun theirs.
-    assert re.search("Rank 2 with clients 2 to 2 came back in round [56] with what", back["notes"])
-    assert (back["clients_lost"][0], *back["clients_lost"][5:]) == (None, None, None, None)
+    assert back["exits"] == [0, 0]
+    assert (
+        "Rank 1 with clients 1 to 1 came back in round 5 with what" in back["notes"]
+    )  # before whose messages rank 0 waits
+    assert back["clients_lost"] in ([None, 1, 1, 1, *[None] * 4], [None, None, 1, 1, *[None] * 4])
 
 
 @pytest.mark.parametrize(
