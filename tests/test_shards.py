@@ -236,8 +236,9 @@ def test_between_evaluations_rank_0_hears_digests_and_no_state(tmp_path):
         [tmp_path / "run"] * 2, clusters, **OBJECTS, **{**SPREAD, "rounds": 4, "eval_every": 2, "checkpoint_every": 1}
     )
     state = sum(path.stat().st_size for path in (tmp_path / "run").rglob("event-00000004.rank-0001.safetensors"))
-    assert sizes[1] == sizes[3] < 1000 < state
-    assert sizes[2] == sizes[4] > state - 1000
+    # The seconds in a report are written with as many digits as they happen to have.
+    assert max(sizes[1], sizes[3]) < 1000 < state
+    assert min(sizes[2], sizes[4]) > state - 1000
 
 
 def test_a_digest_of_parts_is_that_of_the_whole_and_tells_every_number_apart():
