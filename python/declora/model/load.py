@@ -99,7 +99,8 @@ def load_base(
     said: tuple[str, ...] = ()
     if dtype == "auto":
         check_choosable(loaded=isinstance(model, PreTrainedModel), quantized=quantization is not None)
-        dtype, *said = faster_dtype(target)
+        dtype, note = faster_dtype(target)
+        said = (note,)
     wanted = Wanted(
         task,
         tuple(label_names),
