@@ -18,8 +18,8 @@ from declora.data import load
 from declora.data.client_files import ClientFiles, client_files, names_files
 from declora.data.partitions import kept_apart
 from declora.hosts import Host
-from declora.prepare import shareable
 from declora.ranks import Beginning, Ranks
+from declora.settings import shareable
 from declora.simulation import configs_of, ready
 from declora.topology import Topology
 from federations import federation_of

@@ -3,14 +3,14 @@
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from declora import process
 from declora.attacks import parse_attack
 from declora.clock import Clock, parse_clock
 from declora.codec import RunCodec, parse_codec
-from declora.config import SETTINGS, SimulationConfig
-from declora.data.client_files import client_files, names_files
+from declora.config import SimulationConfig
+from declora.data.client_files import client_files
 from declora.detection import parse_detector
 from declora.errors import ConfigError, TopologyError, shown
 from declora.faults import Faults, parse_faults
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # what loads data and models takes seconds to be loaded itsel
     from declora.train.exact_match import Questions
     from declora.train.tokens import Tokens
 
-__all__ = ["Material", "check_nodes", "divide", "plan_federation", "prepare", "shareable"]
+__all__ = ["Material", "check_nodes", "divide", "plan_federation", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -178,22 +178,6 @@ def _check_task(config: SimulationConfig, text: "TextData") -> None:
             f"max_new_tokens={config.max_new_tokens}: there is nothing to answer in {text.task} data without prompts. "
             "Name a completion_column (or give conversations), or leave it out."
         )
-
-
-def shareable(a: SimulationConfig, b: SimulationConfig) -> bool:
-    """Returns whether two runs can use the same material."""
-    if names_files(a.data) and (a.clients, a.group_size) != (b.clients, b.group_size):  # other clients may be here
-        return False
-    return all(_same(getattr(a, name), getattr(b, name)) for name, setting in SETTINGS.items() if setting.loaded)
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Returns whether two values are one object, or plain values that are equal."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_same, a, b))
-    return a is b or (isinstance(a, str | int | float | bool | None) and a == b)
 
 
 def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:

@@ -24,6 +24,7 @@ __all__ = [
     "parse_overrides",
     "parse_pair",
     "parse_setting",
+    "shareable",
     "to_toml",
 ]
 
@@ -255,3 +256,19 @@ def _parse_run(run: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         changes["method"] = words.pop(0)
     changes |= dict(parse_pair(word) for word in words)
     return str(run), changes
+
+
+def shareable(a: SimulationConfig, b: SimulationConfig) -> bool:
+    """Returns whether two runs can use the same material."""
+    if names_files(a.data) and (a.clients, a.group_size) != (b.clients, b.group_size):  # other clients may be here
+        return False
+    return all(_same(getattr(a, name), getattr(b, name)) for name, setting in SETTINGS.items() if setting.loaded)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Returns whether two values are one object, or plain values that are equal."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return a is b or (isinstance(a, str | int | float | bool | None) and a == b)

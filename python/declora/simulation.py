@@ -25,14 +25,14 @@ from declora.ledger import check_installed
 from declora.model.held import held
 from declora.origin import environment
 from declora.outputs import folder_names, keeping, write_comparison, write_run
-from declora.prepare import plan_federation, prepare, shareable
+from declora.prepare import plan_federation, prepare
 from declora.recording import recording_of
 from declora.report import Earlier, Progress, RunFolder, announce
 from declora.report.messages import say
 from declora.report.trackers import trackers_of
 from declora.result import Comparison, SimulationResult
 from declora.run import RoundRecord, Run
-from declora.settings import parse_overrides
+from declora.settings import parse_overrides, shareable
 from declora.shards import Contributing
 
 __all__ = ["computing", "configs_of", "ready", "run_all"]

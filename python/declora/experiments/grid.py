@@ -7,9 +7,10 @@ from declora.experiments.plan import Job, Plan
 from declora.experiments.progress import GridProgress
 from declora.experiments.store import Finished, Store
 from declora.origin import environment
-from declora.prepare import Material, prepare, shareable
+from declora.prepare import Material, prepare
 from declora.result import SimulationResult
 from declora.run import RoundRecord, Run
+from declora.settings import shareable
 
 __all__ = ["run_grid"]
 
