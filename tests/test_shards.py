@@ -298,12 +298,15 @@ def test_digests_of_an_earlier_form_are_not_compared_which_is_said(home):
     assert found.notes == ("dec-lora: digests of the state in 1 of 2 rounds are of an earlier form: not compared.",)
 
 
-@pytest.mark.parametrize("disks", [1, 2])
-def test_a_rank_that_comes_back_has_what_is_in_its_part_of_the_last_checkpoint(disks, tmp_path):
+@pytest.mark.parametrize(("disks", "resumed"), [(1, False), (2, True)])
+def test_a_rank_that_comes_back_has_what_is_in_its_part_of_the_last_checkpoint(disks, resumed, tmp_path):
     clusters = memory_clusters(2, HashStore())
     falls = Noting(clusters, dies=2, waits=3)
     outs = [tmp_path / f"run{rank % disks}" for rank in range(2)]
-    more = {**OBJECTS, **SPREAD, "rounds": 5, "checkpoint_every": 1, "method": falls, "learning_rate": 1e-2}
+    more = {**OBJECTS, **SPREAD, "checkpoint_every": 1, "learning_rate": 1e-2, "method": falls, "rounds": 5}
+    if resumed:
+        write_ranks(outs, **{**more, "method": Noting([]), "rounds": 1})
+        more = {"resume": {**OBJECTS, "method": falls}, "rounds": 5}
     with pytest.warns(UserWarning, match="came back in round 4 with what these clients had after round 2"):
         result = write_ranks(outs, clusters, again={1}, **more)
     assert result.history["clients_lost"].fillna(0).tolist() == [0, 0, 2, 0, 0]
