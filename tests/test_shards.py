@@ -254,7 +254,7 @@ def test_a_digest_of_parts_is_that_of_the_whole_and_tells_every_number_apart():
             found.room(name)["x"] = values[known if name == "memory" else rows].copy()
         if rows.start == 0:
             found.room("clock")["done"] = rng.random(5)
-            found.room("attack")["sent"] = rng.random((2, 3))
+            found.room("clock")["sent"] = rng.random((2, 3))
         return found
 
     whole = state()
@@ -262,7 +262,7 @@ def test_a_digest_of_parts_is_that_of_the_whole_and_tells_every_number_apart():
     digests = np.concatenate([part.row_digests() for part in parts])
     assert np.array_equal(digests, whole.row_digests())
     assert parts[0].digest(digests) == whole.digest()
-    for name in ("adapter/adapter", "dp/x", "memory/x", "dis-pfl/x", "clock/done", "attack/sent"):
+    for name in ("adapter/adapter", "dp/x", "memory/x", "dis-pfl/x", "clock/done", "clock/sent"):
         other = state()
         values = other.rooms[name.partition("/")[0]][name.partition("/")[2]]
         values[-1:] = ~values[-1:] if values.dtype == np.bool_ else values[-1:] + 1
