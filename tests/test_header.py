@@ -129,6 +129,10 @@ def test_the_environment_gives_defaults_of_every_command_that_runs_something(com
     cli.main([command, *asked, "--config", str(tmp_path / "run.toml")])
     assert (caught[0].clients, caught[0].rounds) == (6, 8)
     assert "Settings of the environment: clients" in capsys.readouterr().err
+    shell = types.SimpleNamespace(kernel=object())  # where somebody looks
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    cli.main([command, *asked, "-q"])
+    assert capsys.readouterr().err == ""
 
 
 def test_the_environment_is_validated_with_the_file(monkeypatch, capsys, tmp_path):

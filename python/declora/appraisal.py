@@ -1,7 +1,6 @@
 """What an adapter does on samples that each rank alone has: rank 0 asks, the others answer with sums."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -9,12 +8,12 @@ import numpy as np
 import torch
 
 from declora.cluster import Cluster, Kind
-from declora.train.evaluate import Tally
+from declora.train.evaluate import Tally, Tallying
 
 __all__ = ["answer", "ask"]
 
 
-def ask(cluster: Cluster, event: int, row: torch.Tensor, average: Callable[[torch.Tensor], list[Tally]]) -> list[Tally]:
+def ask(cluster: Cluster, event: int, row: torch.Tensor, average: Tallying) -> list[Tally]:
     """Returns what an adapter does on the samples of each client that is not lost, in their order.
 
     Args:
@@ -23,8 +22,9 @@ def ask(cluster: Cluster, event: int, row: torch.Tensor, average: Callable[[torc
         row: The adapter, float32 `[D]`.
         average: Returns what it does on the samples here.
     """
+    said = row.cpu().numpy().tobytes()
     for link in cluster.links.values():
-        link.send(Kind.AVERAGE, event + 1, row.cpu().numpy().tobytes())
+        link.send(Kind.AVERAGE, event + 1, said)
     found = average(row)
     for rank in range(1, cluster.ranks):
         content = cluster.hear(rank, Kind.TALLIES, event + 1)
@@ -33,7 +33,7 @@ def ask(cluster: Cluster, event: int, row: torch.Tensor, average: Callable[[torc
     return found
 
 
-def answer(cluster: Cluster, event: int, average: Callable[[torch.Tensor], list[Tally]]) -> None:
+def answer(cluster: Cluster, event: int, average: Tallying) -> None:
     """Tells rank 0 what its adapter does on the samples here; nothing where rank 0 is lost.
 
     Args:

@@ -13,7 +13,7 @@ from declora.measuring import RoundReport
 from declora.methods import Stack
 from declora.ranks import Beginning, Ranks
 from declora.state import State
-from declora.train.evaluate import Tally
+from declora.train.evaluate import Tally, Tallying
 
 __all__ = ["Beginning", "Together", "gathering_of"]
 
@@ -52,11 +52,11 @@ class Together:
         """Returns the report."""
         return report
 
-    def appraise(self, event: int, row: torch.Tensor, average: Callable[[torch.Tensor], list[Tally]]) -> list[Tally]:
+    def appraise(self, event: int, row: torch.Tensor, average: Tallying) -> list[Tally]:
         """Returns what an adapter does on the samples, all of which are here."""
         return average(row)
 
-    def answer(self, event: int, average: Callable[[torch.Tensor], list[Tally]]) -> None:
+    def answer(self, event: int, average: Tallying) -> None:
         """Has nobody to answer to."""
 
 

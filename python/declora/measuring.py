@@ -20,7 +20,7 @@ from declora.metrics import Metric
 from declora.model import AdapterBank, Layout
 from declora.prepare import Material
 from declora.state import State
-from declora.train.evaluate import Score, Tally
+from declora.train.evaluate import Score, Tally, Tallying
 from declora.train.evaluator import Evaluator, drawn_texts
 from declora.train.local_steps import LocalRound
 from declora.train.records import RoundRecord, client_records
@@ -28,7 +28,7 @@ from declora.train.sharing import Sharing
 
 __all__ = ["DIGEST", "Appraise", "Measuring", "RoundReport", "evaluator_of"]
 
-Appraise: TypeAlias = Callable[[int, torch.Tensor, Callable[[torch.Tensor], list[Tally]]], list[Tally]]
+Appraise: TypeAlias = Callable[[int, torch.Tensor, Tallying], list[Tally]]
 """Returns what an adapter does on all samples, wherever they are: of a round, from 0; the adapter, float32 `[D]`; and
 what says what it does on those here."""
 DIGEST = "blake2b-rows"

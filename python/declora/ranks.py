@@ -19,7 +19,7 @@ from declora.inbox import Inbox
 from declora.measuring import RoundReport
 from declora.parcels import pack, pack_report, unpack, unpack_report
 from declora.state import HEARD, SHARED, State
-from declora.train.evaluate import Tally
+from declora.train.evaluate import Tally, Tallying
 from declora.train.local_steps import LocalRound
 
 __all__ = ["Beginning", "Ranks"]
@@ -262,7 +262,7 @@ class Ranks:
                 self._lose(rank, event)
         return self._merged(found, report, whole)
 
-    def appraise(self, event: int, row: torch.Tensor, average: Callable[[torch.Tensor], list[Tally]]) -> list[Tally]:
+    def appraise(self, event: int, row: torch.Tensor, average: Tallying) -> list[Tally]:
         """Returns what an adapter does on the samples of all clients, at rank 0.
 
         Args:
@@ -272,7 +272,7 @@ class Ranks:
         """
         return ask(self._cluster, event, row, average) if self._apart else average(row)
 
-    def answer(self, event: int, average: Callable[[torch.Tensor], list[Tally]]) -> None:
+    def answer(self, event: int, average: Tallying) -> None:
         """Tells rank 0 what its adapter does on the samples here, where it has not all of them; see `appraise`."""
         if self._apart:
             answer(self._cluster, event, average)

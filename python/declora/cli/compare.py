@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> None:
     rates = None if options.rates is None else _numbers(options.rates)
     check_runs(config.override(**dict(given)), parse_overrides(options.methods))
     with notes_on_stderr(options):
-        say_environment(found)
+        say_environment(found, progress_of(options, None))
         result = declora.compare(
             options.methods,
             config=config,

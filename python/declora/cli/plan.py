@@ -7,7 +7,7 @@ from typing import Any
 import declora
 from declora.cli.checks import check_runs
 from declora.cli.environment import of_environment, say_environment
-from declora.cli.notes import add_verbosity, notes_on_stderr
+from declora.cli.notes import add_verbosity, notes_on_stderr, progress_of
 from declora.kinds import Bytes, Real
 from declora.settings import from_file, parse_pair
 
@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace) -> None:
     size = None if options.bytes is None else Bytes().read("bytes", options.bytes)
     check_runs(config.override(**dict(given)), {"": {}})
     with notes_on_stderr(options):
-        say_environment(found)
+        say_environment(found, progress_of(options, None))
         plan = declora.plan_rounds(config, bytes=size, **numbers, **dict(given))
     print(plan)
     words = ["declora", "simulate", *(() if options.config is None else ("--config", options.config))]

@@ -68,20 +68,20 @@ class TextData:
         """
         if len(train) == self.train.num_rows and len(evaluation) == self.evaluation.num_rows:
             return self
-        kept = {"train": _kept(self.shards, train), "evaluation": _kept(self.evaluation_shards, evaluation)}
+        kept = {"data": _kept(self.shards, train), "eval_data": _kept(self.evaluation_shards, evaluation)}
         empty = [(name, i) for name, shards in kept.items() for i, shard in enumerate(shards or ()) if len(shard) == 0]
         if empty or not len(train) or not len(evaluation):
             where = "the training data" if not len(train) else "the evaluation data"
             if empty:
                 name, client = empty[0]
-                where = f"{'data' if name == 'train' else 'eval_data'}[{self.first + client}]"
+                where = f"{name}[{self.first + client}]"
             raise DataError(f"{where} has no row left with a token to predict. Raise max_length, or check the texts.")
         return replace(
             self,
             train=self.train.select(train),
             evaluation=self.evaluation.select(evaluation),
-            shards=kept["train"],
-            evaluation_shards=kept["evaluation"],
+            shards=kept["data"],
+            evaluation_shards=kept["eval_data"],
         )
 
     def labels(self) -> NDArray[np.int64] | None:

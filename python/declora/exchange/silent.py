@@ -3,22 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from declora.exchange.base import Delivery, Exchange
+from declora.exchange.local import LocalExchange
 
 __all__ = ["SilentExchange"]
 
 
-class SilentExchange(Exchange):
+class SilentExchange(LocalExchange):
     """Nobody sends anything, so there is nothing to mix."""
 
     silent = True
 
-    def deliver(
-        self,
-        frames: NDArray[np.uint8],
-        sizes: NDArray[np.int64],
-        edges: NDArray[np.int32],
-        beside: NDArray[np.float64] | None = None,
-    ) -> Delivery:
-        """Returns the frames, which went nowhere."""
-        return Delivery(frames, np.zeros(len(frames), dtype=np.int64))
+    def spent(self, sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Returns zeros: no frame goes anywhere."""
+        return np.zeros(len(sizes), dtype=np.int64)

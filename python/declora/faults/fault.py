@@ -182,13 +182,9 @@ class Delay(_ForRounds):
         return np.floor(self._in_parts(t, len(edges), self._p, self._rounds)).astype(np.int64) + 1
 
 
-class Duplicate(_ForRounds):
-    """Each message that comes does so again with probability p: in the same round or up to `rounds` later, as likely.
+class _Stray(_ForRounds):
+    """What has frames come for nothing, some of them in later rounds."""
 
-    Its sender, to whom it seemed lost, sends it once more.
-    """
-
-    name = "duplicate"
     stray = True
     options: ClassVar[Mapping[str, Option]] = {
         "p": _P,
@@ -197,15 +193,24 @@ class Duplicate(_ForRounds):
 
     @property
     def reach(self) -> int:
-        """For how many rounds after the message came its copy may come."""
+        """For how many rounds after it was due a frame may come."""
         return self._rounds
+
+
+class Duplicate(_Stray):
+    """Each message that comes does so again with probability p: in the same round or up to `rounds` later, as likely.
+
+    Its sender, to whom it seemed lost, sends it once more.
+    """
+
+    name = "duplicate"
 
     def again(self, t: int, edges: NDArray[np.int32], clients: int) -> NDArray[np.int64]:
         """Returns 0 to `rounds` for the messages that drew a number below p: the lower, the less."""
         return np.floor(self._in_parts(t, len(edges), self._p, self._rounds + 1)).astype(np.int64)
 
 
-class Reorder(_ForRounds):
+class Reorder(_Stray):
     """Each message is overtaken with probability p: by others of its round, or by those of the next 1 to `rounds`.
 
     Within a round that changes nothing. A receiver that has heard a sender's later message does not go back: the one
@@ -213,16 +218,6 @@ class Reorder(_ForRounds):
     """
 
     name = "reorder"
-    stray = True
-    options: ClassVar[Mapping[str, Option]] = {
-        "p": _P,
-        "rounds": Option(whole=True, least=0, most=_SOME_ROUNDS, default=1),
-    }
-
-    @property
-    def reach(self) -> int:
-        """For how many rounds after it was due a message may come."""
-        return self._rounds
 
     def overtaken(self, t: int, edges: NDArray[np.int32], clients: int) -> NDArray[np.float64]:
         """Returns 0 to `rounds` + 1 for the messages that drew a number below p: the lower, the less."""

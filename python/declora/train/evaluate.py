@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from declora.train.packing import unpadded_batch
 from declora.train.sharing import Sharing
 from declora.train.tokens import Batch, Tokens
 
-__all__ = ["Score", "Tally", "evaluate", "of_classes", "sample_texts", "summaries", "tallies", "total"]
+__all__ = ["Score", "Tally", "Tallying", "evaluate", "of_classes", "sample_texts", "summaries", "tallies", "total"]
 
 # Tokens of one evaluation batch: enough to keep the machine busy, few enough to stay in its caches.
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
@@ -66,6 +66,10 @@ class Tally:
         found = _of_text(mean) if self.confusion is None else of_classes(self.confusion)
         asked = {} if self.right is None else {"exact_match": self.right / max(1, self.texts)}
         return Score(mean, {**found, **asked}, metric.name)
+
+
+Tallying: TypeAlias = Callable[[torch.Tensor], list[Tally]]
+"""Returns what an adapter, float32 `[D]`, does on the texts here, part by part."""
 
 
 def total(tallies: Sequence[Tally]) -> Tally:
