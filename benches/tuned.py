@@ -4,8 +4,9 @@ What benches/results.py runs by name.
 
 Each page is a comparison by `declora.compare`, which keeps what has finished: interrupted, it goes on when called
 again. Sizes are for two cores: all-MiniLM-L6-v2, five clients on a ring (label skew: as many as it has rows), 20 rounds
-of 5 steps of 4 texts, one seed, three rates; MRPC, and SST-2 where labels are rare at a client, have 40 rounds, as
-they learn later. Pages held against pooled data have three seeds.
+of 5 steps of 4 texts, one seed, three rates. MRPC, and SST-2 where labels are rare at a client, learn later and have 40
+rounds; what takes twice as long has fewer methods, and of MRPC, whose pairs are long, two rates and fewer evaluations.
+Pages held against pooled data have three seeds.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ _METHODS = (
     "dec-lora", "tad-lora:interval=5", "decaf", "lora-fair", "fedrot", "hafl", "gradient-tracking", "dfed-salt",
     "fedavg",
 )  # fmt: skip
+_FEWER = ("dec-lora", "decaf", "fedrot", "gradient-tracking", "dfed-salt", "fedavg")
 _OF_RANKS = ("dec-lora", "decaf", "hetlora", "hafl")
 # What pooling the data would reach, a server, and the methods that came closest on one seed: the differences between
 # seeds are as large as what is asked for, so these have three, and SST-2's rounds last until most has been learnt.
@@ -38,7 +40,7 @@ _ROUNDS = {"sst2": 40, "mrpc": 40, "ag_news": 20}
 _DIVISIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "iid": ({}, _METHODS),
     # As in the page `methods`: counted alike, most of what is averaged would be of one label.
-    "dirichlet": ({"partition": "dirichlet:0.1", "weights": "samples"}, _METHODS),
+    "dirichlet": ({"partition": "dirichlet:0.1", "weights": "samples"}, _FEWER),
     "skew": ({}, _METHODS),
     "ranks": (_MIXED, _OF_RANKS),
     "pooled": (_OF_SEEDS, _TO_POOLED),
@@ -65,6 +67,9 @@ def tuned(page: str, data: str | Path, out: str | Path, **smaller: Any) -> Metho
         settings = {**settings, "eval_every": _ROUNDS[task]}
     if division in ("pooled", "dirichlet") or task == "mrpc":
         settings = {**settings, "rounds": _ROUNDS[task]}
+    if task == "mrpc" and division != "pooled":
+        methods = tuple(name for name in methods if name in _FEWER or division == "ranks")
+        settings = {**settings, "rates": [2e-3, 5e-3], "eval_every": _ROUNDS[task], "client_eval_samples": 50}
     rows: Mapping[str, Mapping[str, Any]] = {name: {"method": name} for name in smaller.pop("methods", methods)}
     usual = {"seeds": 1, "rates": [2e-3, 5e-3, 1e-2], "data": f"{task}={Path(data) / task}"}
     return declora.compare(rows, out=Path(out) / page, **{**_BASE, **usual, **settings, **smaller})
