@@ -4,6 +4,7 @@
     python benches/cluster.py --kills 50 --again       # and are started again: all end the run
     python benches/cluster.py --equal                  # every kind of run that can be spread, over 2 and 4 ranks
     python benches/cluster.py --bytes                  # what a rank tells rank 0 in a round, where checkpoints are kept
+    python benches/cluster.py --rate                   # how fast frames go from one process to another of this machine
 
 Tiny models and made-up texts (`tests/resumable.py`). The ranks of the first are processes over gloo, those of the
 second threads. Ends with an error where anything is not as it should be.
@@ -23,10 +24,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
+from torch.distributed import TCPStore
 
 from clusters import memory_clusters, run_ranks
 from declora import ConfigError, SimulationConfig
-from declora.cluster import Kind
+from declora.cluster import Cluster, Kind
+from declora.codec import parse_codec
 from declora.report import Earlier
 from declora.simulation import configs_of, ready
 from forked_ranks import forked, load
@@ -42,9 +45,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--equal", action="store_true", help="compare bits instead")
     parser.add_argument("--bytes", action="store_true", help="weigh what a rank tells rank 0 instead")
+    parser.add_argument("--rate", action="store_true", help="time frames from process to process instead")
     options = parser.parse_args()
     if options.equal:
         compare()
+    elif options.rate:
+        send()
     elif options.bytes:
         weigh()
     else:
@@ -125,6 +131,43 @@ def weigh() -> None:
         f"a rank with 4 clients of {left[0].rows.shape[1]:,} numbers tells rank 0 {sizes[1]:,} bytes of a round, and "
         f"{sizes[2]:,} of one with an evaluation"
     )
+
+
+def send(clients: int = 128, numbers: int = 591_362, turns: int = 7) -> None:
+    """Times a round between two processes: each sends the other a frame of each of its clients.
+
+    Args:
+        clients: Of each process.
+        numbers: Of an adapter; those of rank 16 on query and value of BERT-base by default.
+        turns: How often each is timed, in turn with a copy of as many bytes.
+    """
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    child = os.fork()
+    if child:
+        link = Cluster(0, 2, store).reach(1)
+    else:
+        link = Cluster(1, 2, TCPStore("127.0.0.1", store.port, is_master=False)).reach(0)
+    for codec in ("q4", "none"):
+        size = parse_codec(codec).payload_bytes(numbers)
+        frames, seconds = np.ones(clients * size, dtype=np.uint8), []
+        for turn in range(turns):
+            start = time.perf_counter()
+            copied = frames.copy()
+            middle = time.perf_counter()
+            link.send(Kind.FRAMES, turn, copied)
+            came = link.receive(Kind.FRAMES, turn)
+            link.send(Kind.TAKEN, turn)
+            link.receive(Kind.TAKEN, turn)
+            seconds.append((middle - start, time.perf_counter() - middle))
+            assert came.nbytes == frames.nbytes
+        copy, both = np.median(seconds, axis=0)
+        if child:
+            what, speed = f"{clients} frames of {size:,} bytes", 2 * len(frames) / both / 1e9
+            print(f"{codec}: {what} each way in {both:.3f} s, {speed:.2f} GB/s; copied {copy:.3f} s")
+    link.end()
+    if not child:
+        os._exit(0)  # what is to be done at the end of a process, its parent does
+    os.waitpid(child, 0)
 
 
 if __name__ == "__main__":
