@@ -121,8 +121,8 @@ class SimulationConfig:
     """A tokenizer, its path or hub id; none: the model's own."""
     trust_remote_code: Annotated[bool, LOADED] = False
     """Whether Python code that comes with a model or tokenizer may run; false: one that needs it is refused."""
-    dtype: Annotated[Literal["float32", "bfloat16", "auto"] | None, LOADED] = None
-    """Of the frozen base: float32, bfloat16 or auto, the faster here, measured; none: float32, or a loaded model's."""
+    dtype: Annotated[Literal["float32", "bfloat16", "float16", "auto"] | None, LOADED] = None
+    """Of the frozen base; auto: float32 or bfloat16, the faster here, measured; none: float32, or a loaded model's."""
     load_in_4bit: Annotated[bool, LOADED] = False
     """Whether the frozen base is held in 4 bits as in QLoRA (needs bitsandbytes): NF4, its scales quantized once more;
     `dtype` is that of its other weights. Adapters and messages are as without."""

@@ -31,7 +31,7 @@ class Settings(TypedDict, total=False):
     ranks: Any
     tokenizer: Any
     trust_remote_code: bool
-    dtype: Literal["float32", "bfloat16", "auto"] | None
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] | None
     load_in_4bit: bool
     quantization_config: Any
     device: str

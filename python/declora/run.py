@@ -248,6 +248,7 @@ class Run:
                 batch_size=federation.batch_size,
             ),
             first=site.start,
+            room=self.state.room("loss_scale"),
             **self._computing,
         )
         self._gossip = Gossip(

@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from declora.cuda import to_device
 from declora.model.layout import Layout
+from declora.model.loss_scale import LossScale
 from declora.model.owners import RowOwners
 from declora.model.surgery import Slot
 
@@ -20,11 +24,13 @@ class AdapterBank:
         G: float32 `[clients, D]`; gradients, same columns.
         layout: Names the columns.
         owners: Whose rows the next forward pass computes.
+        loss_scale: What losses are multiplied by on the way back; None: nothing.
     """
 
     def __init__(self, layout: Layout, slots: list[Slot], owners: RowOwners) -> None:
         self.layout = layout
         self.owners = owners
+        self.loss_scale: LossScale | None = None
         self._slots = slots
         self.P = torch.empty(0, layout.columns, dtype=torch.float32)
         self.G = torch.empty(0, layout.columns, dtype=torch.float32)
@@ -54,31 +60,50 @@ class AdapterBank:
             setattr(slot.layer, slot.attribute, leaf)
 
     @contextmanager
-    def group(self, start: int, stop: int) -> Iterator[None]:
-        """Binds rows `start:stop` of `P` and `G` for training."""
+    def group(self, start: int, stop: int) -> Iterator[NDArray[np.float32] | None]:
+        """Binds rows `start:stop` of `P` and `G` for training.
+
+        Yields:
+            What is meanwhile in `G` multiplied with, float32 `[stop - start]`, and so what losses are to be; or None.
+        """
         self.bind(self.P[start:stop], self.G[start:stop])
         try:
-            yield
+            with self._scaled(self.G[start:stop], np.arange(start, stop)) as scales:
+                yield scales
         finally:
             self.bind(self.P[start:stop])
 
     @contextmanager
-    def examples(self, clients: torch.Tensor) -> Iterator[torch.Tensor]:
+    def examples(self, clients: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, NDArray[np.float32] | None]]:
         """Binds a row for each of some examples, a copy of its client's, so that each has a gradient of its own.
 
         Args:
             clients: int64 `[n]`: whose each example is.
 
         Yields:
-            Their gradients, float32 `[n, D]`, which `backward` accumulates into; 0 so far.
+            Their gradients, float32 `[n, D]`, which `backward` accumulates into; 0 so far. And what these are meanwhile
+            multiplied with, as of `group`.
         """
-        values = self.P.index_select(0, clients)
+        values = self.P.index_select(0, to_device(clients, self.P.device))
         gradients = torch.zeros_like(values)
         self.bind(values, gradients)
         try:
-            yield gradients
+            with self._scaled(gradients, clients) as scales:
+                yield gradients, scales
         finally:
             self.bind(self.P[:1])
+
+    @contextmanager
+    def _scaled(self, gradients: torch.Tensor, clients: NDArray[np.int64]) -> Iterator[NDArray[np.float32] | None]:
+        """Multiplies `gradients [n, D]` by the scales of whose they are, which are powers of two, and divides again."""
+        if self.loss_scale is None:
+            yield None
+            return
+        scales = self.loss_scale.scales[clients]
+        column = to_device(scales, gradients.device).unsqueeze(1)
+        gradients.mul_(column)
+        yield scales
+        gradients.div_(column)
 
     def rows_of(self, clients: Sequence[int]) -> torch.Tensor:
         """Returns the rows of `clients`, float32 `[C, D]`: P itself, not a copy, for all of them."""

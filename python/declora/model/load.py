@@ -28,7 +28,7 @@ from declora.model.tokenizer import find_tokenizer
 
 __all__ = ["DTYPES", "BaseModel", "load_base"]
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def load_base(
         task: Which head: sequence classification or next-token prediction.
         label_names: Class names (classification).
         tokenizer: An object, path or hub id; taken from the model's own source where None.
-        dtype: `"float32"` (None) or `"bfloat16"`, of the frozen base; a model passed in must have it already. `"auto"`:
-            the faster of both on the device, as it is measured then.
+        dtype: `"float32"` (None), `"bfloat16"` or `"float16"`, of the frozen base; a model passed in must have it
+            already. `"auto"`: the faster of the first two on the device, as it is measured then.
         load_in_4bit: Whether the linear layers of the backbone are held in 4 bits; `dtype` is that of the rest then.
         quantization_config: How: a `BitsAndBytesConfig` or a table of its fields (see `quantization_of`).
         trust_remote_code: Whether Python code that comes with the model or tokenizer may run.

@@ -56,7 +56,8 @@ def quantization_of(load_in_4bit: bool, fields: Any, device: torch.device) -> Bi
     Args:
         load_in_4bit: Whether it is; `fields` alone says so, too.
         fields: A `BitsAndBytesConfig`, taken as it is, or a table of its fields. What a table leaves out is as in
-            QLoRA: NF4, scales quantized once more, products in bfloat16 on a GPU and in float32 on a CPU.
+            QLoRA: NF4, scales quantized once more, products in bfloat16 on a GPU (in float16 where it has no such) and
+            in float32 on a CPU.
         device: Where the base will be.
 
     Raises:
@@ -103,7 +104,7 @@ def _from_table(table: dict[str, Any], device: torch.device) -> BitsAndBytesConf
         "load_in_4bit": not table.get("load_in_8bit"),
         "bnb_4bit_quant_type": "nf4",
         "bnb_4bit_use_double_quant": True,
-        "bnb_4bit_compute_dtype": "bfloat16" if device.type == "cuda" else "float32",
+        "bnb_4bit_compute_dtype": _dtype_of_products(device),
     }
     try:
         return BitsAndBytesConfig(**{**usual, **table})
@@ -111,6 +112,12 @@ def _from_table(table: dict[str, Any], device: torch.device) -> BitsAndBytesConf
         raise ConfigError(
             f"quantization_config={table!r}: {error}. Its fields are those of transformers.BitsAndBytesConfig."
         ) from error
+
+
+def _dtype_of_products(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
 
 
 def is_quantized(model: nn.Module) -> bool:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from declora.cuda import to_device
 from declora.errors import out_of_memory
 from declora.methods import Step
 from declora.model.bank import AdapterBank
@@ -85,6 +84,15 @@ class Gradients:
             Each client's loss, float32 `[clients]`: the mean over its batch; with `change`, the sum over its examples
             by the mean size of its batches.
         """
+        scaling = self._bank.loss_scale
+        if scaling is None:
+            return self._computed(step, done, batches, change)
+        return scaling.settled(self._bank.G, lambda: self._computed(step, done, batches, change))
+
+    def _computed(
+        self, step: Step, done: NDArray[np.int64], batches: Sequence[NDArray[np.int64]], change: Change | None
+    ) -> torch.Tensor:
+        """Computes the gradients, in smaller groups where memory runs out."""
         losses = None
         try:
             losses = self._all_groups(step, done, batches, change)
@@ -122,9 +130,9 @@ class Gradients:
 
     def _of_clients(self, start: int, texts: Texts, counts: NDArray[np.int64], step: Step) -> torch.Tensor:
         """Accumulates the gradients of the clients from `start` on into G; returns the losses of `texts`."""
-        with self._bank.group(start, start + len(counts)):
+        with self._bank.group(start, start + len(counts)) as scales:
             owner, stream = texts.clients - self._first - start, (self._first + start, 0)
-            return self._passes.backward(texts, owner, counts, step, stream)
+            return self._passes.backward(texts, owner, counts, step, stream, scales=scales)
 
     def _of_examples(self, start: int, texts: Texts, step: Step, change: Change) -> torch.Tensor:
         """Adds the gradients of `texts`, changed, to their clients' rows of G; returns their losses."""
@@ -132,9 +140,9 @@ class Gradients:
         for at in range(0, len(texts), self._examples):
             part = texts[at : at + self._examples]
             rows, owner = np.arange(len(part)), part.clients - self._first
-            with self._bank.examples(to_device(owner, self._bank.P.device)) as gradients:
+            with self._bank.examples(owner) as (gradients, scales):
                 stream = (self._first + start, at)
-                losses.append(self._passes.backward(part, rows, np.ones_like(rows), step, stream))
+                losses.append(self._passes.backward(part, rows, np.ones_like(rows), step, stream, scales=scales))
             leave(gradients, step.phase.trained)
             change(gradients)
             for row, gradient in zip(owner.tolist(), gradients, strict=True):

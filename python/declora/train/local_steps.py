@@ -16,10 +16,11 @@ from declora.cuda import to_device
 from declora.errors import TrainingError
 from declora.methods import Stack, Step
 from declora.model.bank import AdapterBank
+from declora.model.loss_scale import LossScale, computes_in_half
 from declora.model.recompute import Recomputation
 from declora.model.unpad import Unpadding
 from declora.plan import Phase, Plan
-from declora.state import State
+from declora.state import Room, State
 from declora.train.gradients import Gradients
 from declora.train.optimizer import ClientOptimizer
 from declora.train.order import Order, take
@@ -71,13 +72,14 @@ class LocalTrainer:
         recomputation: Recomputation | None = None,
         seed: int = 0,
         first: int = 0,
+        room: Room | None = None,
     ) -> None:
         """Takes each client's local `steps` of a round, int64 `[clients]`, beside model, bank, optimizer and data.
 
         Of clients, `group_size` are computed together; of examples with gradients of their own, so many `examples`.
         With `unpadding` (of that model), sequences follow each other and `sort_by_length` has no effect; with `head`, a
         causal LM scores targets alone; with `recomputation`, blocks keep nothing of a step but what goes into them.
-        The first client has the number `first` in the run.
+        The first client has the number `first` in the run. What is remembered of a base in float16 is kept in `room`.
         """
         self._model = model
         self._bank = bank
@@ -86,6 +88,7 @@ class LocalTrainer:
         self._orders = orders
         self._steps = steps
         self._first = first
+        bank.loss_scale = LossScale({} if room is None else room, bank.clients) if computes_in_half(model) else None
         self._passes = Passes(
             model,
             bank.owners,
@@ -143,6 +146,8 @@ class LocalTrainer:
             for name, weight in self._model.named_parameters()
             if weight.is_floating_point() and not torch.isfinite(weight).all()
         ]
+        if not broken and self._bank.loss_scale is not None:
+            return "Numbers of float16 end at 65,504: use dtype='bfloat16' or 'float32', or lower learning_rate."
         if not broken:
             return "Lower learning_rate, or check its data."
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""

@@ -84,6 +84,8 @@ class Passes:
         step: Step,
         stream: tuple[int, int],
         loss: "PublicLoss | None" = None,
+        *,
+        scales: NDArray[np.float32] | None = None,
     ) -> torch.Tensor:
         """Accumulates the gradient of each bound row's mean loss.
 
@@ -97,6 +99,7 @@ class Passes:
             step: Of which this is a part.
             stream: Names the pass among those of the step: the base's own dropout is drawn by it.
             loss: What is learned of logits; None: the cross-entropy of the texts' own labels, or next tokens.
+            scales: `[rows]`: what the gradient of each is multiplied with; None: nothing.
 
         Returns:
             What each text adds to its row's mean loss, float32 `[R]`.
@@ -124,7 +127,10 @@ class Passes:
                 else:
                     found = place_losses(self.model, batch, self.head, self._of_places(texts[rows], loss))
                 weighted = found * to_device(weights[rows], self.device)
-                weighted.sum().backward()
+                if scales is None:
+                    weighted.sum().backward()
+                else:
+                    (weighted * to_device(scales[owner[rows]], self.device)).sum().backward()
             losses.index_copy_(0, to_device(rows, self.device), weighted.detach())
         return losses
 

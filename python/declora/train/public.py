@@ -54,6 +54,19 @@ class ModelTexts(PublicTexts):
 
     def add_gradients(self, step: Step, texts: NDArray[np.int64], loss: PublicLoss) -> None:
         """Adds the gradient of each client's mean loss over the places of `texts` to G, group by group."""
+        scaling, gradients = self.bank.loss_scale, self.bank.G
+        if scaling is None:
+            self._add(step, texts, loss)
+            return
+        before = gradients.clone()
+
+        def anew() -> None:
+            gradients.copy_(before)
+            self._add(step, texts, loss)
+
+        scaling.settled(gradients, anew)
+
+    def _add(self, step: Step, texts: NDArray[np.int64], loss: PublicLoss) -> None:
         first, group_size = self.where()
         size = max(1, min(group_size, group_size * self.batch_size // len(texts)))
         places = _APART + step.number * len(texts) + np.arange(len(texts))
@@ -65,9 +78,9 @@ class ModelTexts(PublicTexts):
             count = stop - start
             owner = np.repeat(np.arange(count), len(texts))
             part = Texts(np.tile(texts, count), first + start + owner, np.tile(places, count))
-            with self.bank.group(start, stop):
+            with self.bank.group(start, stop) as scales:
                 counts, stream = np.full(count, len(texts)), (first + start, _APART)
-                self.passes.backward(part, owner, counts, step, stream, of_here)
+                self.passes.backward(part, owner, counts, step, stream, of_here, scales=scales)
         leave(self.bank.G, step.phase.trained)
 
     def _parts(self, group_size: int, size: int) -> Iterator[tuple[int, int]]:

@@ -24,6 +24,9 @@ PlaceLoss: TypeAlias = Callable[[torch.Tensor, slice], torch.Tensor]
 
 # Bytes of the logits of a chunk in float32. On a CPU as many as make the product of a chunk no slower than that of all.
 _CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}
+_AHEAD = 1024.0
+"""What gradients are multiplied with in float16, of which the smallest numbers are near 6e-8, until the scale is known
+that their client's losses are multiplied with."""
 
 
 class ScoredHead:
@@ -140,19 +143,22 @@ class _ChunkedLosses(torch.autograd.Function):
     ) -> torch.Tensor:
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        ahead = _AHEAD if hidden.dtype == torch.float16 else 1.0
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             with torch.set_grad_enabled(gradient is not None):
                 states = hidden[part].detach().requires_grad_(gradient is not None)
                 found = loss(logits_of(states).float(), part)
                 if gradient is not None:
-                    (gradient[part],) = torch.autograd.grad(found.sum(), states)
+                    (gradient[part],) = torch.autograd.grad(found.sum() * ahead, states)
             losses[part] = found.detach()
         ctx.gradient = gradient
         return losses
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        if ctx.gradient.dtype == torch.float16:
+            return (ctx.gradient.float() * (grad / _AHEAD).unsqueeze(1)).half(), None, None, None
         return ctx.gradient * grad.unsqueeze(1).to(ctx.gradient.dtype), None, None, None
 
 
