@@ -154,9 +154,9 @@ def test_clients_of_a_group_share_its_passes(tokenizer, monkeypatch):
     """One at a time they would take as many passes as there are clients, which takes longer than the work itself."""
     sizes, original = [], Passes.backward
 
-    def watched(self, texts, *arguments):
+    def watched(self, texts, *arguments, **named):
         sizes.append(len(texts))
-        return original(self, texts, *arguments)
+        return original(self, texts, *arguments, **named)
 
     monkeypatch.setattr(Passes, "backward", watched)
     Computed(tokenizer, examples=4).of(BATCHES)
