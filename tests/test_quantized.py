@@ -166,6 +166,13 @@ def test_tables_mean_qlora_unless_they_say_otherwise_and_objects_are_taken_as_th
     assert quantization_of(False, None, CPU) is None
 
 
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16)], ids=str)
+def test_a_card_without_bfloat16_multiplies_in_float16(capability, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert quantization_of(True, None, torch.device("cuda")).bnb_4bit_compute_dtype == dtype
+
+
 def test_flags_files_and_comparisons_carry_the_setting(run, tokenizer, tmp_path, monkeypatch):
     file = tmp_path / "run.toml"
     file.write_text('[quantization_config]\nbnb_4bit_quant_type = "fp4"\n')

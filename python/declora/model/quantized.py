@@ -117,7 +117,8 @@ def _from_table(table: dict[str, Any], device: torch.device) -> BitsAndBytesConf
 def _dtype_of_products(device: torch.device) -> str:
     if device.type != "cuda":
         return "float32"
-    return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+    lacks = torch.cuda.is_available() and torch.cuda.get_device_capability(device) < (8, 0)
+    return "float16" if lacks else "bfloat16"
 
 
 def is_quantized(model: nn.Module) -> bool:
