@@ -72,7 +72,7 @@ def test_a_run_ends_with_the_adapters_and_scores_of_the_same_run_on_a_cpu(name, 
         np.testing.assert_allclose(found.history[column], expected.history[column], rtol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_same_run_twice_gives_the_same_bits(name, dtype, run_on):
     settings = {"optimizer": "adamw", "codec": "q4", "lora": {"r": 4, "lora_dropout": 0.1}, "base_dropout": True}
@@ -100,12 +100,15 @@ def test_clients_together_train_as_each_would_alone_with_peft_on_a_cpu(name, tar
     assert apart(found.outcome.rows, found.alone(model), found.start) < CLOSE
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("targets", [None, "all-linear"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_in_bfloat16_clients_together_are_as_near_to_exact_as_each_alone_with_peft(name, targets, tokenizer):
+def test_in_half_precision_clients_together_are_as_near_to_exact_as_each_alone_with_peft(
+    name, targets, dtype, tokenizer
+):
     """Exact is float32 over the same weights. Rounding differs, but should not be more: it may be twice as much."""
     kind, task, sizes = FAMILIES[name]
-    model = tiny_model(kind, task, **sizes).to(torch.bfloat16)
+    model = tiny_model(kind, task, **sizes).to(dtype)
     found = together(copy.deepcopy(model), tokenizer, task, targets, device=DEVICE)
     assert found.run.sharing.unpadding is not None
     exact = found.alone(copy.deepcopy(model).float())
