@@ -33,7 +33,7 @@ from declora.codec import parse_codec
 from declora.report import Earlier
 from declora.simulation import configs_of, ready
 from forked_ranks import forked, load
-from resumable import OBJECTS, RUNS, SETTINGS, model_of
+from resumable import OBJECTS, SETTINGS, SPREAD_RUNS, model_of
 from tiny import tiny_bert
 
 
@@ -94,7 +94,7 @@ def kill(runs: int, ranks: int, draws: np.random.Generator, *, again: bool) -> N
 def compare() -> None:
     """Runs every kind over two ranks and four, and in one process."""
     start, equal = time.perf_counter(), 0
-    for name, more in RUNS.items():
+    for name, more in SPREAD_RUNS.items():
         chosen = {**OBJECTS, **SETTINGS, "out": tempfile.gettempdir(), "rounds": 3, "group_size": 1, **more}
         try:
             (run,) = ready(configs_of(SimulationConfig(**{**chosen, "model": model_of()}))).values()

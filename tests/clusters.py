@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 
+import declora
 from declora import Part, SimulationConfig
 from declora.cluster import Cluster, Kind, LinkLost
 from declora.prepare import prepare
@@ -24,14 +25,17 @@ class MemoryLink:
     def __init__(self) -> None:
         self.incoming = {kind: queue.Queue() for kind in Kind}
         self.other: MemoryLink
-        self.why = ""
+        self.why = self.failed = ""
         self.patience = _WAIT
         self.bytes_sent = 0
 
     def send(self, kind, number, content=b""):
         """Sends a message."""
         payload = content if isinstance(content, bytes) else content.tobytes()
-        if not self.why:
+        if kind is Kind.FAILED:
+            self.other.failed = payload.decode()
+            self.other.wake("the run could not go on there")
+        elif not self.why:
             self.bytes_sent += 24 + len(payload)
             self.other.incoming[kind].put((number, payload))
 
@@ -47,9 +51,13 @@ class MemoryLink:
     def lose(self, why="its connection was closed"):
         """Loses the link, on both sides."""
         for side in (self, self.other):
-            side.why = side.why or why
-            for waiting in side.incoming.values():
-                waiting.put(None)
+            side.wake(why)
+
+    def wake(self, why):
+        """Has whoever waits here know that nothing will come."""
+        self.why = self.why or why
+        for waiting in self.incoming.values():
+            waiting.put(None)
 
     def end(self):
         """Ends the link, on both sides."""
@@ -286,6 +294,42 @@ def write_ranks(outs, clusters=None, /, *, resume=None, falling=(), again=(), **
     if raised:
         raise raised[0]
     return left[0]
+
+
+def compare_ranks(outs, monkeypatch, clusters=None, /, *, resume=False, falling=(), **settings):
+    """Has ranks run one comparison, or go on with one, and write what they write of it.
+
+    Args:
+        outs: Where each writes.
+        monkeypatch: Has each thread be a rank.
+        clusters: Theirs; made here where None.
+        resume: Whether it goes on.
+        falling: The errors of which a rank dies, and the test does not.
+        **settings: Of the comparison; of one that goes on, the objects, and what is other now.
+
+    Returns:
+        What each rank leaves, the error of one that fell.
+    """
+    clusters, here, left, raised = clusters or memory_clusters(len(outs)), threading.local(), [None] * len(outs), []
+    for where in ("cluster.cluster", "simulation", "run"):
+        monkeypatch.setattr(f"declora.{where}.of_environment", lambda: getattr(here, "cluster", None))
+
+    def work(rank):
+        here.cluster = clusters[rank]
+        own = {**settings, "model": copy.deepcopy(settings["model"])}
+        try:
+            left[rank] = declora.resume(outs[rank], **own) if resume else declora.simulate(**own, out=str(outs[rank]))
+        except BaseException as error:
+            for link in clusters[rank].links.values():
+                link.lose("its connection was closed")
+            left[rank] = error
+            raised.extend([] if isinstance(error, falling) else [error])
+
+    together(work, len(outs))
+    leave(clusters)
+    if raised:
+        raise raised[0]
+    return left
 
 
 def run_hosts(settings, clusters=None, again=None):

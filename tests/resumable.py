@@ -82,6 +82,30 @@ RUNS = {
     "ranks of factors": {"ranks": [4, 2, 1, 2], "codec": "q2+choco"},
 }  # fmt: skip
 
+SPREAD_RUNS = {
+    **RUNS,
+    "late strays": {
+        "faults": "duplicate:p=0.5,rounds=2+reorder:p=0.5,rounds=2+delay:p=0.4,rounds=2+dropout:p=0.1",
+        "codec": "q4+ef",
+    },
+    "strays of push-sum": {
+        "faults": "duplicate:p=0.5+reorder:p=0.5", "codec": "none", "mixer": "push-sum", "topology": "exponential",
+    },
+    "unlike strays": {
+        "faults": "duplicate:p=0.5+reorder:p=0.5", "codec": "q4", "mixer": "median", "topology": "complete",
+        "attack": "replay", "ranks": [1, 2, 4, 2],
+    },
+    "different lies": {
+        "attack": "dissensus", "attackers": [1, 4], "mixer": "clipped", "topology": "erdos-renyi:0.7", "clients": 6,
+        "faults": "loss:p=0.1+duplicate:p=0.3,rounds=0", "detect": "lazy", "codec": "q4+rans", "ledger": True,
+    },
+    "another's message": {
+        "attack": "replay:delay=1,target=0", "attackers": [1, 3], "mixer": "median", "topology": "complete",
+        "ranks": [4, 2, 1, 2], "codec": "q4",
+    },
+}  # fmt: skip
+"""Also what may only go wrong where clients are divided over ranks."""
+
 
 def write_adapters(folder, result, label, log):
     """Of what a run leaves, the adapters alone: in place of `declora.simulation.write_run`."""

@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import networkx
@@ -16,7 +17,8 @@ import torch
 
 import declora
 from clusters import MemoryCluster, memory_clusters, run_ranks, together
-from declora import ConfigError, SimulationConfig
+from declora import CodecError, ConfigError, DecloraError, SimulationConfig, TrainingError
+from declora.agreement import agree
 from declora.cli import main
 from declora.cluster import Cluster, Kind, LinkLost, Site, divide
 from declora.exchange import LocalExchange, SpreadExchange, known_to, neighbouring
@@ -26,12 +28,12 @@ from declora.run import Run
 from declora.simulation import configs_of, ready
 from declora.store import Checkpoint
 from declora.topology import Topology
-from resumable import OBJECTS, RUNS, SETTINGS, model_of
+from resumable import OBJECTS, SETTINGS, SPREAD_RUNS, model_of
 
 SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
 KINDS = (
     "no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors", "overlap", "delay", "push-sum", "fedavg",
-    "lazy", "median", "kd", "ledger",
+    "lazy", "median", "kd", "ledger", "late strays", "unlike strays", "another's message", "different lies",
 )  # fmt: skip
 """Of ways in which rows of others, numbers drawn for clients and messages of a round may matter; benches/cluster.py has
 all that can be spread."""
@@ -60,7 +62,7 @@ def measured(outcome):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_ranks_and_four_give_the_bits_and_the_figures_of_one_process(kind, tmp_path):
-    more = {**RUNS.get(kind, {kind: True}), "out": str(tmp_path)}  # nobody writes there, but states are digested
+    more = {**SPREAD_RUNS.get(kind, {kind: True}), "out": str(tmp_path)}  # nobody writes there, but states are digested
     begun = Earlier.nothing()  # one name of the run, which is in its messages, and in what is kept of them
     _, whole = alone(begun, **more)
     for ranks in (2, 4) if kind == "choco" else (2,):
@@ -276,10 +278,11 @@ def test_a_run_of_one_process_goes_on_in_two_ranks_and_theirs_in_one(tmp_path):
     ("more", "why"),
     [
         ({"method": "centralized"}, "has one client"),
-        ({"faults": "duplicate:p=0.5,rounds=0"}, "Leave duplicate and reorder out"),
-        ({"attack": "dissensus"}, "tells each neighbour something else"),
-        ({"attack": "replay:target=1", "attackers": [0]}, "liars send messages of others"),
-        ({"attack": "replay", "ranks": [1, 2, 2, 2]}, "of unlike lengths"),
+        ({"attack": "dissensus", "codec": "q4+choco"}, r"keeps each message.* Use codec='q4:"),
+        (
+            {"attack": "dissensus", "faults": "duplicate:p=0.1"},
+            "faults='duplicate:p=0.1,rounds=1' keeps each m.* Set rounds=0",
+        ),
     ],
 )
 def test_what_needs_all_clients_in_one_process_is_refused_with_the_reason(more, why):
@@ -310,6 +313,93 @@ def test_ranks_with_other_settings_or_weights_are_refused_by_name_at_both(own, s
     together(work, 2)
     assert raised[0] == raised[1]
     assert raised[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("own", "resumes", "said"),
+    [
+        (({"checkpoint_every": 2}, {"checkpoint_every": 3}), (), "checkpoint_every: 2 at rank 0, but 3 at rank 1."),
+        (({}, {"checkpoint_every": 3}), (), "checkpoint_every: None at rank 0, but 3 at rank 1."),
+        (({}, {}), (1,), "resume: False at rank 0, but True at rank 1."),
+        (({"rounds": 3}, {"rounds": 4}), (), "rounds: 3 at rank 0, but 4 at rank 1."),
+        (({"compare": ["dec-lora"]}, {"compare": ["dec-lora", "local"]}), (), "compare: ['dec-lora'] at rank 0, but ["),
+    ],
+)
+def test_ranks_that_were_not_started_alike_hear_what_is_different_before_anything_is_loaded(own, resumes, said):
+    clusters, raised = memory_clusters(3), [None] * 3
+    configs = [SimulationConfig(out="run", **more) for more in (*own, own[0])]
+
+    def work(rank):
+        with pytest.raises(ConfigError) as caught:
+            agree(clusters[rank], configs[rank], resume=rank in resumes)
+        raised[rank] = str(caught.value)
+
+    together(work, 3)
+    assert len(set(raised)) == 1
+    assert raised[0].startswith(said)
+    assert raised[0].endswith("Start all ranks with the same command and settings.")
+
+
+def test_ranks_that_were_started_alike_may_write_elsewhere_and_find_things_elsewhere():
+    clusters = memory_clusters(2)
+    own = [{"out": f"run{rank}", "data": f"{rank}.csv", "progress": bool(rank)} for rank in range(2)]
+    configs = [SimulationConfig(**more, compare={"a": {"data": more["data"]}}) for more in own]
+    together(lambda rank: agree(clusters[rank], configs[rank], resume=False), 2)
+    assert len(clusters[0].said) == 1
+
+
+class Breaks(declora.Part):
+    """Some clients leave the finite numbers in a round."""
+
+    name = "breaks"
+
+    def __init__(self, clients, event):
+        self.broken, self.event = clients, event
+
+    def before_round(self, state, plan):
+        for row in np.flatnonzero(np.isin(state.clients, self.broken)) if plan.event == self.event else ():
+            state.adapter[row] = math.nan
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"method": Breaks([1, 2], 1)}, r"loss of client [12] is nan in round 2 \("),
+        ({"method": [Breaks([2], 1), "local"]}, r"loss of client 2 is nan in round 2 \("),
+        ({"method": Breaks([0], 1), "overlap": True}, r"loss of client 0 is nan in round 2 \("),
+        ({"attack": "crafted", "attackers": [2], "codec": "none"}, r"loss of client [01] is .* attack='crafted'"),
+    ],
+)
+def test_where_the_run_cannot_go_on_at_one_rank_it_ends_at_all_with_what_is_wrong_with_whom(more, said):
+    more = {"clients": 3, "checkpoint_every": None, "rounds": 4, **more}
+    _, left = run_ranks(3, falling=TrainingError, **settings(**more))
+    assert all(isinstance(error, TrainingError) for error in left)
+    assert len({str(error) for error in left}) == 1
+    assert re.match(said, str(left[0]))
+
+
+def test_over_gloo_all_hear_in_seconds_what_ended_the_run_and_no_other_begins_with_these_links():
+    store, said, clusters = torch.distributed.HashStore(), [], [None] * 3
+
+    def work(rank):
+        cluster = clusters[rank] = Cluster(rank, 3, store)
+        cluster.connect({(1, 2)}, patience=30.0)
+        try:
+            with cluster.telling():
+                if rank == 1:
+                    raise CodecError("client 1 has no numbers left")
+                assert cluster.hear(1, Kind.FRAMES, 0) is None
+        except DecloraError as error:
+            said.append((type(error), str(error)))
+        with pytest.raises(ConfigError, match="did not begin the run: the run could not go on there"):
+            cluster.share(None)
+
+    start = time.monotonic()
+    together(work, 3)
+    together(lambda rank: clusters[rank].end(), 3)
+    assert time.monotonic() - start < 15
+    kinds = [(kind, "client 1 has no numbers left") for kind in (TrainingError, TrainingError, CodecError)]
+    assert sorted(said, key=str) == sorted(kinds, key=str)
 
 
 def test_a_rank_that_ends_before_all_are_linked_is_an_error_in_a_line(monkeypatch):

@@ -14,6 +14,7 @@ from declora.cluster import Kind, LinkLost
 from resumable import OBJECTS, SETTINGS, model_of
 
 LAST = 6
+STRAYS = "+duplicate:p=0.5,rounds=2+reorder:p=0.3,rounds=1"
 SPREAD = {
     **OBJECTS,
     **SETTINGS,
@@ -33,7 +34,7 @@ def settings(**more):
     return {**SPREAD, "model": model_of(), **more}
 
 
-@pytest.mark.parametrize("more", [{"codec": "q4+choco"}, {"codec": "none", "faults": "delay:p=0.5,rounds=3"}])
+@pytest.mark.parametrize("more", [{"codec": "q4+choco"}, {"codec": "none", "faults": f"delay:p=0.5,rounds=3{STRAYS}"}])
 def test_a_rank_that_comes_back_goes_on_from_what_rank_0_knew_and_the_mean_of_all_is_kept_again(more):
     clusters = memory_clusters(3, HashStore())
     falls = Noting(clusters, waits=4)

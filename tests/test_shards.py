@@ -13,10 +13,9 @@ import torch
 from torch.distributed import HashStore
 
 import declora
-from clusters import Noting, memory_clusters, together, write_ranks
-from declora import ConfigError, RunFolderError, SimulationConfig
+from clusters import Noting, compare_ranks, memory_clusters, write_ranks
+from declora import ConfigError, RunFolderError
 from declora.cluster import Kind
-from declora.disks import agree
 from declora.report.belongings import new_beside
 from declora.shards import Collecting
 from declora.state import State
@@ -117,6 +116,32 @@ def test_ranks_with_disks_of_their_own_go_on_each_with_its_own_shard_and_name_on
         RunFolderError, match=r"event-00000004: .* at rank 1: rank 1's .* has 40 bytes .* event-00000002"
     ):
         write_ranks(outs, resume=OBJECTS, falling=ConfigError)
+
+
+def test_a_comparison_over_disks_of_their_own_goes_on_with_the_run_that_was_stopped(tmp_path, whole, monkeypatch):
+    outs, stops = [tmp_path / "disk0", tmp_path / "disk1"], []
+    monkeypatch.setattr("declora.simulation.write_comparison", lambda folder, comparison: None)
+
+    class Stops(declora.Callback):
+        def on_round(self, run, record):
+            if run.label == "b" and record["round"] == 3 and not stops:
+                stops.append(record["round"])
+                raise RuntimeError("no power")
+
+    more = {**OBJECTS, "callbacks": [Stops()]}
+    more |= {"compare": {"a": {"learning_rate": 1e-3}, "b": {}}}
+    left = compare_ranks(outs, monkeypatch, falling=declora.DecloraError, **{**more, **SPREAD, "rounds": 4})
+    assert isinstance(left[0], declora.CallbackError)
+    assert [names(outs[1] / run)[-1] for run in "ab"] == [
+        f"event-0000000{event}.rank-0001.safetensors" for event in (4, 2)
+    ]
+    before = (outs[0] / "a" / "metrics.jsonl").read_bytes()
+    left = compare_ranks(outs, monkeypatch, resume=True, **more)
+    assert (outs[0] / "a" / "metrics.jsonl").read_bytes() == before  # nothing of it was run again
+    assert states(outs[0] / "b") == states(whole)
+    assert [list(one.results) for one in left] == [["a", "b"]] * 2
+    assert torch.equal(left[0].results["b"]._outcome.rows[2:], left[1].results["b"]._outcome.rows)
+    assert names(outs[1] / "b")[-1] == "event-00000004.rank-0001.safetensors"
 
 
 def test_ranks_of_one_host_share_a_disk_and_an_earlier_run_there_stays_until_the_end(tmp_path):
@@ -274,19 +299,6 @@ def test_a_digest_of_parts_is_that_of_the_whole_and_tells_every_number_apart():
     other = state()
     other.rooms["again"] = other.rooms.pop("dp")
     assert other.digest() != whole.digest()
-
-
-def test_ranks_that_were_not_started_alike_end_with_what_is_different(tmp_path):
-    clusters, said = memory_clusters(2), [None, None]
-    configs = [SimulationConfig(out=tmp_path, checkpoint_every=every) for every in (2, 3)]
-
-    def work(rank):
-        with pytest.raises(ConfigError) as caught:
-            agree(clusters[rank], configs[rank], resume=False)
-        said[rank] = str(caught.value)
-
-    together(work, 2)
-    assert said == ["checkpoint_every: 2 at rank 0, but 3 at rank 1. Start all ranks with the same command."] * 2
 
 
 def test_digests_of_an_earlier_form_are_not_compared_which_is_said(home):

@@ -1,18 +1,51 @@
 """What ranks must agree in before they run a federation together, and what cannot be spread over them."""
 
+import json
 from dataclasses import replace
 from importlib.metadata import version
 
+from declora.cluster import Cluster
+from declora.codec import NoMemory
 from declora.config import OUTPUT, SimulationConfig
 from declora.digests import digest_of
-from declora.errors import ConfigError
+from declora.errors import ConfigError, shown
 from declora.federation import Federation
 from declora.methods import Stack
 from declora.model import Layout
 from declora.prepare import Material
+from declora.settings import parse_overrides
 from declora.train.sharing import Sharing
 
-__all__ = ["check_spread", "common_to_all"]
+__all__ = ["agree", "check_spread", "common_to_all"]
+
+
+def agree(cluster: Cluster, config: SimulationConfig, *, resume: bool) -> None:
+    """Makes sure that all ranks were started to do the same, before anything is loaded; they call it alike.
+
+    Args:
+        cluster: The ranks.
+        config: The settings of this one, of a comparison those of all its runs.
+        resume: Whether there is a part of it, after which it goes on.
+
+    Raises:
+        ConfigError: They were not; names what is different where. Or one is lost.
+    """
+    cluster.connect((), patience=config.peer_timeout if cluster.returning else cluster.patience)
+    runs = None if config.compare is None else list(parse_overrides(config.compare))  # each compares its own settings
+    own = {"resume": resume, **_in_common(config), "checkpoint_every": config.checkpoint_every, "compare": runs}
+    said = cluster.share(json.loads(json.dumps(own, sort_keys=True)))
+    for rank, theirs in enumerate(said):
+        for name in own:
+            if theirs[name] != said[0][name]:
+                raise ConfigError(
+                    f"{name}: {shown(said[0][name])} at rank 0, but {shown(theirs[name])} at rank {rank}. Start all "
+                    "ranks with the same command and settings."
+                )
+
+
+def _in_common(config: SimulationConfig) -> dict[str, object]:
+    """Returns the settings that must say the same at all ranks."""
+    return {name: value for name, value in config.describe().items() if name not in OUTPUT | _OWN}
 
 
 def common_to_all(
@@ -31,9 +64,8 @@ def common_to_all(
         material: Data and model.
         sharing: How sequences share the passes of the model.
     """
-    settings = config.describe().items()
     return {
-        **{name: value for name, value in settings if name not in OUTPUT | _OWN},
+        **_in_common(config),
         "version": {name: version(name) for name in ("declora", "torch", "transformers", "peft")},
         "clients' samples": federation.samples.tolist(),
         "the adapters' columns": layout.digest().hex(),
@@ -60,19 +92,15 @@ def check_spread(federation: Federation, method: Stack) -> None:
     one, refused = "needs all clients in one process", ""
     if federation.clients == 1:
         refused = f"method={str(method)!r} has one client. Run it in one process"
-    elif federation.faults.stray:
-        refused = (
-            f"faults={str(federation.faults)!r} {one}, where frames are kept for as long as they may come. Leave "
-            "duplicate and reorder out"
-        )
     elif federation.attack is not None and federation.attack.equivocates:
-        refused = f"attack={str(federation.attack)!r} {one}: it tells each neighbour something else. Use another"
-    elif federation.attack is not None and federation.attack.forwards:
-        refused = f"attack={str(federation.attack)!r} {one}: liars send messages of others. Leave target out"
-    elif federation.attack is not None and federation.attack.keeps_frames and len(set(federation.ranks)) > 1:
-        refused = (
-            f"attack={str(federation.attack)!r} {one}: with ranks, messages are of unlike lengths. Leave ranks out"
-        )
+        what = fix = ""
+        if federation.codec.memory is not NoMemory:
+            what, fix = f"codec={federation.codec.name!r}", f"Use codec={federation.codec.plain!r}"
+        elif federation.faults.stray and federation.faults.reach:
+            what, fix = f"faults={str(federation.faults)!r}", "Set rounds=0 for duplicate and reorder"
+        if what:
+            liars = "liars have one for each neighbour"
+            refused = f"attack={str(federation.attack)!r} {one}: {what} keeps each message, and {liars}. {fix}"
     if refused:
         raise ConfigError(f"{refused}, or start it without torchrun.")
 

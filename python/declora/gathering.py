@@ -1,6 +1,7 @@
 """Where the clients of a run are: in one process, or divided over ranks."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -47,6 +48,10 @@ class Together:
     def started(self, state: State) -> State:
         """Returns the state, which is that of all clients."""
         return state
+
+    def telling(self) -> AbstractContextManager[None]:
+        """Has nobody to tell that a run cannot go on."""
+        return nullcontext()
 
     def gather(self, event: int, report: RoundReport, *, whole: bool) -> RoundReport:
         """Returns the report."""

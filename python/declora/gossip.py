@@ -97,7 +97,7 @@ class Gossip:
             seed=draws,
             ranks=federation.ranks or None,
             units=method.units(layout),
-            own=routes.own,
+            sent=routes.sent,
         )
         self.mail: Mail[Any]
         if not digested and stays_on_card(federation, method, state.adapter.device):

@@ -38,6 +38,7 @@ def pack_report(report: RoundReport, arrays: Mapping[str, NDArray[Any]]) -> byte
         "seconds": report.seconds,
         "seconds_evaluate": report.seconds_evaluate,
         "entries": report.entries,
+        "unused": dict(report.inbox.unused),
         "scores": [[client, asdict(score)] for client, score in report.scores.items()],
     }
     inbox = {name: getattr(report.inbox, name) for name in ("bytes_sent", "tolerated", "suspected")}
@@ -60,6 +61,7 @@ def unpack_report(content: NDArray[np.uint8]) -> tuple[RoundReport, dict[str, ND
             arrays["inbox/bytes_sent"],
             tolerated=arrays.get("inbox/tolerated"),
             suspected=arrays.get("inbox/suspected"),
+            unused=about["unused"],
         ),
         about["seconds"],
         {client: Score(**score) for client, score in about["scores"]},

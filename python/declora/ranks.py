@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -239,6 +240,10 @@ class Ranks:
                 parts[name] = np.ascontiguousarray(array[heard if room in HEARD else site.rows])
         return parts
 
+    def telling(self) -> AbstractContextManager[None]:
+        """Ends the run at all ranks, with one error, where it cannot go on at this one."""
+        return self._cluster.telling()
+
     def gather(self, event: int, report: RoundReport, *, whole: bool) -> RoundReport | None:
         """Returns the report of a round of all clients at rank 0, None at the others, who send it theirs.
 
@@ -249,6 +254,7 @@ class Ranks:
         """
         self._cluster.returns.enter(event)  # where nobody talks, no message has
         if not self.leads:
+            self._cluster.heed(0)  # from which it may hear nothing else
             self._cluster.links[0].send(Kind.REPORT, event + 1, pack_report(report, self._arrays(report, whole)))
             return None
         found = {0: (report, self._arrays(report, whole))}
@@ -343,6 +349,7 @@ class Ranks:
                 rows({rank: part.inbox.bytes_sent for rank, part in reports.items()}),
                 tolerated=tolerated,
                 suspected=np.sum(suspected, axis=0) if suspected else None,
+                unused={n: sum(part.inbox.unused[n] for part in reports.values()) for n in own.inbox.unused},
             ),
             {name: max(part.seconds.get(name, 0.0) for part in reports.values()) for name in own.seconds},
             {client: score for rank in sorted(reports) for client, score in reports[rank].scores.items()},

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from declora.disks import agree
+from declora.disks import Disk
 from declora.errors import RunFolderError
 from declora.ledger import KEYS, LEDGER, Keys, Ledger
 from declora.origin import describe_origin, differences, keep_groups
@@ -135,23 +135,23 @@ class Recording:
             )
 
 
-def recording_of(run: Run, folder: RunFolder | None, *, resume: bool) -> Recording | Contributing | None:
+def recording_of(
+    run: Run, folder: RunFolder | None, *, resume: bool, within: Disk | None = None
+) -> Recording | Contributing | None:
     """Returns what this process writes of a run while it goes on, None where that is nothing; all ranks call it alike.
 
     Args:
         run: The run, which is not begun.
         folder: Its folder, at rank 0 or in a run of one process, where one is wanted.
         resume: Whether the folder holds a part of it, after which it goes on.
+        within: Where this process writes the comparison that the run is of.
 
     Raises:
         RunFolderError: The run cannot go on as it began, or a rank cannot write.
-        ConfigError: Ranks were started to do other things than rank 0.
     """
     ranks = run.gathering if isinstance(run.gathering, Ranks) else None
-    if ranks is not None:
-        agree(ranks.cluster, run.config, resume=resume)
     if folder is not None:
         return Recording(run, folder, resume=resume)
     if ranks is not None and not ranks.leads and run.config.checkpoint_every is not None:
-        return Contributing(run, resume=resume)
+        return Contributing(run, resume=resume, within=within)
     return None

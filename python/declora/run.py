@@ -346,7 +346,8 @@ class Run:
             try:
                 self._begin(earlier)
                 for event in range(self.state.event, self.config.rounds):
-                    record = self._round(event, record)
+                    with self.gathering.telling():
+                        record = self._round(event, record)
                     yield record
             except Exception as error:
                 if not out_of_memory(error):

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 
 from declora.cluster import Kind
-from declora.disks import meet
+from declora.disks import Disk, meet
 from declora.errors import RunFolderError
 from declora.parcels import pack, unpack
 from declora.ranks import Ranks
@@ -125,6 +125,7 @@ class Contributing:
     Args:
         run: The run, which is not begun.
         resume: Whether there is a part of it, after which it goes on: then rank 0 may ask for what is here of that.
+        within: Where this rank writes the comparison that the run is of.
 
     Attributes:
         earlier: What this rank knows of that part, which is nothing: rank 0 tells it with the beginning.
@@ -137,10 +138,11 @@ class Contributing:
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, run: Run, *, resume: bool) -> None:
+    def __init__(self, run: Run, *, resume: bool, within: Disk | None = None) -> None:
         assert isinstance(run.gathering, Ranks)
         self._run, self._cluster = run, run.gathering.cluster
-        self._work, self._folder = meet(self._cluster, run.config, resume=resume)
+        disk = meet(self._cluster, run.config, resume=resume, within=within)
+        self._work, self._folder = disk.work, disk.folder
         self.earlier = Earlier.nothing()
         run.gathering.read_own = self._read
         if resume and not self._cluster.returning:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 
 from declora import process
+from declora.agreement import agree
 from declora.callbacks import Calling, RunFacts, check_reporters
-from declora.cluster import leads
+from declora.cluster import leads, of_environment
 from declora.config import SETTINGS, SimulationConfig
+from declora.disks import Disk, meet
 from declora.errors import (
     CallbackError,
     ConfigError,
@@ -48,6 +50,10 @@ def run_all(base: SimulationConfig, *, resume: bool = False) -> SimulationResult
     Raises:
         DecloraError: As `simulate`.
     """
+    if base.compare is not None and base.out is not None and base.checkpoint_every is None:
+        base = base.override(checkpoint_every=base.rounds)  # a run that has finished is then kept by `resume`
+    if (cluster := of_environment()) is not None:
+        agree(cluster, base, resume=resume)
     with computing(base):
         return _run_one(base, resume) if base.compare is None else _run_several(base, resume)
 
@@ -61,8 +67,6 @@ def _run_one(config: SimulationConfig, resume: bool) -> SimulationResult:
 
 def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
     _check_out(base, resume)
-    if base.out is not None and base.checkpoint_every is None:
-        base = base.override(checkpoint_every=base.rounds)  # a run that has finished is then kept by `resume`
     configs, overrides = configs_of(base), parse_overrides(base.compare or ())
     if leads():
         check_reporters(name for config in configs.values() for name in config.report_to or ())
@@ -75,14 +79,13 @@ def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
         raise ConfigError(f"compare mixes metrics: {found}. Set metric, the same for all runs.")
     notes = dict.fromkeys(note for run in runs.values() for note in run.notes)
     announce(notes, _shown(base))
-    folder = _open_folder(base, resume)
+    disk = _disk_of(base.override(compare=overrides), resume)
+    folder = None if disk is None else disk.folder
     with closing(folder) if folder is not None else nullcontext():
-        if folder is not None:
-            folder.write_json("config.json", base.override(compare=overrides).describe())
         results: dict[str, SimulationResult] = {}
         for label in configs:
             try:
-                results[label] = _execute(runs.pop(label), label, resume, within=folder)
+                results[label] = _execute(runs.pop(label), label, resume, within=disk)
             except (RunFolderError, CallbackError) as error:
                 finished = results if error.result is None else {**results, label: error.result}
                 error.result = Comparison(finished) if finished else None
@@ -90,7 +93,8 @@ def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
         comparison = Comparison(results)
         if folder is not None:
             with keeping(comparison, folder):
-                write_comparison(folder, comparison)
+                if leads():
+                    write_comparison(folder, comparison)
                 folder.finish()
     return comparison
 
@@ -159,16 +163,30 @@ def _check_out(config: SimulationConfig, resume: bool) -> None:
         RunFolder.check(config.out, overwrite=config.overwrite)
 
 
-def _open_folder(config: SimulationConfig, resume: bool, within: RunFolder | None = None) -> RunFolder | None:
+def _disk_of(base: SimulationConfig, resume: bool) -> Disk | None:
+    """Returns where this process writes a comparison, None where it writes nothing; all ranks call it alike."""
+    folder, cluster = _open_folder(base, resume), of_environment()
+    with ExitStack() as failing:
+        if folder is not None:
+            failing.callback(folder.close)
+            folder.write_json("config.json", base.describe())
+        disk = None if folder is None else Disk(folder.work, folder)
+        if cluster is not None and base.checkpoint_every is not None:
+            disk = meet(cluster, base, resume=resume, folder=folder)
+        failing.pop_all()
+    return disk
+
+
+def _open_folder(config: SimulationConfig, resume: bool, within: Disk | None = None) -> RunFolder | None:
     """Returns the folder of a run, None where none is wanted; `within` is that of the comparison it belongs to."""
     if config.out is None or not leads():
         return None
-    if within is not None:
-        return within.inner(os.path.basename(config.out), resume=resume)
+    if within is not None and within.folder is not None:
+        return within.folder.inner(os.path.basename(config.out), resume=resume)
     return RunFolder(config.out, overwrite=config.overwrite, resume=resume)
 
 
-def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None) -> SimulationResult:
+def _execute(run: Run, label: str, resume: bool, within: Disk | None = None) -> SimulationResult:
     """Runs all rounds, with progress and callbacks; where there is a folder, its metrics grow by a line a round."""
     config = run.config
     calling = Calling([*trackers_of(config.report_to or ()), *(config.callbacks or ())] if leads() else ())
@@ -178,7 +196,7 @@ def _execute(run: Run, label: str, resume: bool, within: RunFolder | None = None
     return result
 
 
-def _finished(run: Run, label: str, resume: bool, within: RunFolder | None, calling: Calling) -> SimulationResult:
+def _finished(run: Run, label: str, resume: bool, within: Disk | None, calling: Calling) -> SimulationResult:
     """Returns the result of all rounds, of which `calling` tells; its folder is complete and nobody's any more."""
     config = run.config
     with ExitStack() as stack:
@@ -186,7 +204,7 @@ def _finished(run: Run, label: str, resume: bool, within: RunFolder | None, call
         folder = _open_folder(config, resume, within) if run.gathering.leads else None
         if folder is not None:
             stack.callback(folder.close)
-        recording = recording_of(run, folder, resume=resume)
+        recording = recording_of(run, folder, resume=resume, within=within)
         if recording is not None:
             stack.callback(recording.close)
         earlier = Earlier.nothing() if recording is None else recording.earlier

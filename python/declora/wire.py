@@ -34,7 +34,7 @@ class Channel:
 
     def of(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Returns the channel's own of a round's `frames`: these themselves where it carries all."""
-        if len(self.messages) == len(frames):
+        if frames.shape == self.frames.shape:
             return frames
         return np.ascontiguousarray(frames[self.messages, : self.frames.shape[1]])
 
@@ -106,7 +106,7 @@ class Wire:
         ranks: Each client's; beyond it a message carries nothing. None: all have that of the layout.
         units: int64 `[columns of the layout]`, as `MaskedCodec` takes them, where each sender chooses its columns anew
             in each round. None: nobody chooses.
-        own: Which messages are sent from here, and so encoded; None: all.
+        sent: Which messages are sent from here, and so encoded; None: all.
     """
 
     def __init__(
@@ -120,9 +120,9 @@ class Wire:
         seed: int,
         ranks: Sequence[int] | None = None,
         units: NDArray[np.int64] | None = None,
-        own: slice | None = None,
+        sent: Sequence[slice] | None = None,
     ) -> None:
-        self._own = slice(0, len(senders)) if own is None else own
+        self._sent = (slice(0, len(senders)),) if sent is None else tuple(sent)
         self._codec = codec
         self._layout = layout
         self._seed = seed
@@ -133,7 +133,9 @@ class Wire:
             "senders": senders,
         }
         self._ranks = np.full(len(senders), -1) if ranks is None else np.array(ranks)[senders]
+        self._elsewhere = sorted(set(() if ranks is None else ranks) - set(self._ranks.tolist()))
         self._channels: dict[Columns, tuple[Channel, ...]] = {}
+        self._widths: dict[Columns, int] = {}
         self._codecs: dict[Columns, list[tuple[_bridge.Codec | None, int]]] = {}
 
     def channels(self, columns: Columns) -> tuple[Channel, ...]:
@@ -170,7 +172,7 @@ class Wire:
     def encode(
         self, t: int, rows: Rows, columns: Columns, carried: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        """Returns the frames of round t for `rows [messages, columns]`, uint8 `[messages, most frame bytes]`.
+        """Returns the frames of round t for `rows [messages, columns]`, uint8 `[messages, width]`.
 
         Rows of messages that are sent from elsewhere are not read, and whatever is in their frames stays there.
 
@@ -188,18 +190,17 @@ class Wire:
         for channel in channels:
             if not channel.frames.flags.writeable:  # somebody still holds what was checked of it
                 channel.frames = np.empty_like(channel.frames)
-            here = _within(channel.messages, self._own)
-            messages = channel.messages[here]
-            if not len(messages):
-                continue
-            whole = len(messages) == len(rows) and len(channel.columns) == rows.shape[1]
-            index = ... if whole else np.ix_(messages, channel.columns)
-            chosen = {} if carried is None else {"carried": carried[index]}
-            said = {**self._said(t, channel), "senders": self._names["senders"][messages]}
-            channel.codec.encode_frames(rows[index], channel.frames[here], seed=self._seed, **chosen, **said)
-        if len(channels) == 1:
+            for here in self._sent_of(channel):
+                messages = channel.messages[here]
+                whole = len(messages) == len(rows) and len(channel.columns) == rows.shape[1]
+                index = ... if whole else np.ix_(messages, channel.columns)
+                chosen = {} if carried is None else {"carried": carried[index]}
+                said = {**self._said(t, channel), "senders": self._names["senders"][messages]}
+                channel.codec.encode_frames(rows[index], channel.frames[here], seed=self._seed, **chosen, **said)
+        most = self.width(columns)
+        if len(channels) == 1 and channels[0].frames.shape[1] == most:
             return channels[0].frames
-        frames = np.zeros((len(rows), max(channel.frames.shape[1] for channel in channels)), dtype=np.uint8)
+        frames = np.zeros((len(rows), most), dtype=np.uint8)
         for channel in channels:
             frames[channel.messages, : channel.frames.shape[1]] = channel.frames
         return frames
@@ -210,6 +211,13 @@ class Wire:
         for channel in self.channels(columns):
             sizes[channel.messages] = channel.frames.shape[1]
         return sizes
+
+    def width(self, columns: Columns) -> int:
+        """Returns how many bytes the longest message of the run has, header included, wherever its sender is."""
+        if columns not in self._widths:
+            others = [self._channel(columns, rank) for rank in self._elsewhere]
+            self._widths[columns] = max(channel.frames.shape[1] for channel in (*self.channels(columns), *others))
+        return self._widths[columns]
 
     def whole_bytes(self, columns: Columns) -> NDArray[np.int64]:
         """Returns how many bytes each message has, header included, that brings all its numbers in float32."""
@@ -222,9 +230,9 @@ class Wire:
         """Returns how many bytes of each row of `frames` are the message, int64 `[messages]`; else 0."""
         sizes = np.zeros(len(frames), dtype=np.int64)
         for channel in self.channels(columns):
-            here = _within(channel.messages, self._own)
-            own = channel.of(frames)[here]
-            sizes[channel.messages[here]] = channel.codec.frame_sizes(own, len(channel.columns))
+            for here in self._sent_of(channel):
+                own = channel.of(frames)[here]
+                sizes[channel.messages[here]] = channel.codec.frame_sizes(own, len(channel.columns))
         return sizes
 
     def check(self, t: int, frames: NDArray[np.uint8], columns: Columns) -> CheckedRound:
@@ -235,12 +243,11 @@ class Wire:
         )
         return CheckedRound(tuple(parts), columns.count)
 
+    def _sent_of(self, channel: Channel) -> list[slice]:
+        """Returns which messages of a channel are sent from here, as they follow each other in it."""
+        edges = [np.searchsorted(channel.messages, [sent.start, sent.stop]).tolist() for sent in self._sent]
+        return [slice(first, stop) for first, stop in edges if first < stop]
+
     def _said(self, t: int, channel: Channel) -> dict[str, Any]:
         """Returns what the headers of a channel say in round t, and what a receiver expects of them."""
         return {**self._names, "senders": self._names["senders"][channel.messages], "round": t}
-
-
-def _within(messages: NDArray[np.int64], own: slice) -> slice:
-    """Returns which of `messages`, rising, are among `own`."""
-    first, stop = np.searchsorted(messages, [own.start, own.stop]).tolist()
-    return slice(first, stop)

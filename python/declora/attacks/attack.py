@@ -31,10 +31,8 @@ class Attack:
     name: ClassVar[str]
     equivocates: ClassVar[bool] = False
     """Whether it tells different neighbours different things, which needs neighbours: a server is told one."""
-    keeps_frames: ClassVar[bool] = False
-    """Whether it keeps frames of earlier rounds."""
-    forwards: bool = False
-    """Whether it sends the frames of another client, which may be elsewhere."""
+    forwards: int | None = None
+    """The client, which may be elsewhere, whose frames attackers send for their own; None: nobody's."""
     repeats: ClassVar[bool] = False
     """Whether it sends again what was sent in an earlier round, so that rounds have to send the same columns."""
     private: NDArray[np.int32] = np.empty((0, 2), dtype=np.int32)
@@ -106,7 +104,24 @@ class Attack:
         most = np.nextafter(np.float32(limit), np.float32(0))
         outgoing[lying] = np.clip(np.nan_to_num(outgoing[lying], nan=0.0), -most, most)
 
-    def forge(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
+    def lent(self, t: int, frames: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """Returns the frame, uint8 `[bytes]`, that attackers send for theirs in round t, of a client of this process.
+
+        None where there is none yet, where the client is elsewhere, or where the attack makes frames of its own.
+
+        Args:
+            t: Round, from 0.
+            frames: Of all messages that are known, `[messages, bytes]`.
+        """
+        return None
+
+    def forge(
+        self,
+        t: int,
+        codecs: Sequence[tuple[_bridge.Codec | None, int]],
+        frames: NDArray[np.uint8],
+        lent: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Changes the encoded `frames [messages, bytes]` of the attackers here in place; most attacks do not.
 
         Args:
@@ -114,6 +129,7 @@ class Attack:
             codecs: What made the payload of each message, None for a codec that is not of the core, of whose bytes
                 nothing is known; and how many columns it carries.
             frames: Of all messages that are known.
+            lent: What `lent` returned, in this process or another.
         """
         return
 

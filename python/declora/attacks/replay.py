@@ -84,7 +84,6 @@ class Replay(_Late):
     """
 
     name = "replay"
-    keeps_frames = True
 
     def __init__(self, *arguments: Any, target: int | None = None, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -96,19 +95,35 @@ class Replay(_Late):
             raise ConfigError(
                 "attack='replay:delay=0' sends what it should. Set delay to at least 1, or name a target."
             )
-        self.target = target
-        self.forwards = target is not None
+        self.forwards = target
 
-    def forge(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
-        """Puts the frames of `delay` rounds ago in the place of the attackers'."""
-        of = self.acting if self.target is None else (self.target,)
+    def lent(self, t: int, frames: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """Returns the target's frame of `delay` rounds ago, where the target is here and there is one."""
+        if self.forwards is None:
+            return None
+        of = (self.forwards,) if self._here is None or self.forwards in self._here else ()
         ago = self._ago(t, frames, self._heard_at(of), of)
+        return ago[0] if of and t >= self.delay else None
+
+    def forge(
+        self,
+        t: int,
+        codecs: Sequence[tuple[_bridge.Codec | None, int]],
+        frames: NDArray[np.uint8],
+        lent: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Puts their own frames of `delay` rounds ago in the place of the attackers', or the one that is lent."""
+        if self.forwards is not None:
+            if lent is not None:
+                frames[self._heard_at(self.acting)] = lent
+            return
+        ago = self._ago(t, frames, self._heard_at(self.acting), self.acting)
         if t >= self.delay:
             frames[self._heard_at(self.acting)] = ago
 
     def __str__(self) -> str:
         """The attack with its options."""
-        return super().__str__() + ("" if self.target is None else f",target={self.target}")
+        return super().__str__() + ("" if self.forwards is None else f",target={self.forwards}")
 
 
 class Lazy(Attack):

@@ -5,7 +5,8 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from declora.cluster.doorman import Doorman
 from declora.cluster.link import Link, NoLink
 from declora.cluster.messages import Kind, LinkLost
 from declora.cluster.returns import Returns
-from declora.errors import ConfigError, cut, translated
+from declora.errors import CodecError, ConfigError, TrainingError, cut, translated
 
 __all__ = ["Cluster", "leads", "of_environment"]
 
@@ -117,7 +118,48 @@ class Cluster:
         self.returns.begin(event)
 
     def hear(self, rank: int, kind: Kind, number: int) -> NDArray[np.uint8] | None:
-        """Returns the next message of a rank, uint8 `[n]`; None where it is lost."""
+        """Returns the next message of a rank, uint8 `[n]`; None where it is lost.
+
+        Raises:
+            TrainingError: The run cannot go on there.
+        """
+        content = self._heard(rank, kind, number)
+        if content is None:
+            self.heed(rank)
+        return content
+
+    def heed(self, rank: int) -> None:
+        """Ends the run here, too, where it cannot go on at another rank.
+
+        Raises:
+            TrainingError: It cannot; says what that rank says.
+        """
+        if failed := self.links[rank].failed:
+            raise TrainingError(failed)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Ends the run at all ranks where it cannot go on at this one: with what rank 0 has found out first.
+
+        Raises:
+            TrainingError: It cannot go on here, or at another rank.
+            CodecError: It cannot go on here: a message cannot be made, or is not what it should be.
+        """
+        try:
+            yield
+        except (TrainingError, CodecError) as error:
+            why = str(error)
+            for link in self.links.values():
+                link.send(Kind.FAILED, 0, why.encode())
+            if self.rank:
+                with suppress(LinkLost):
+                    self.links[0].receive(Kind.FAILED, 0)  # which ends the link
+                why = self.links[0].failed or why
+            if why == str(error):
+                raise
+            raise TrainingError(why) from error
+
+    def _heard(self, rank: int, kind: Kind, number: int) -> NDArray[np.uint8] | None:
         try:
             return self.links[rank].receive(kind, number)
         except LinkLost:
@@ -146,12 +188,12 @@ class Cluster:
         """Returns what all ranks say, through rank 0."""
         if self.rank:
             self.links[0].send(Kind.REPORT, -1, json.dumps(fact).encode())
-            content = self.hear(0, Kind.START, -1)
+            content = self._heard(0, Kind.START, -1)
             said = {"absent": self.absence(0)} if content is None else json.loads(bytes(content))
         else:
             facts, absent = [fact], ""
             for rank in range(1, self.ranks):
-                heard = self.hear(rank, Kind.REPORT, -1)
+                heard = self._heard(rank, Kind.REPORT, -1)
                 facts.append(None if heard is None else json.loads(bytes(heard)))
                 absent = absent or ("" if heard is not None else self.absence(rank))
             said = {"facts": facts, "absent": absent}

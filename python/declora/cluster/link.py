@@ -45,6 +45,8 @@ class Link:
         self._outgoing = queue.SimpleQueue[tuple[Kind, int, torch.Tensor]]()
         self.why = ""
         """Why the link is lost; empty while it is not."""
+        self.failed = ""
+        """Why the run cannot go on at the other rank, where that has said so."""
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._read, self._write)]
         for thread in self._threads:
             thread.start()
@@ -58,7 +60,7 @@ class Link:
             content: Bytes, or uint8 `[n]`, which nobody may change before the other has taken it.
         """
         values = np.frombuffer(bytearray(content), dtype=np.uint8) if isinstance(content, bytes) else content
-        if not self.why or kind is Kind.END:  # an end is answered with one, else the other would wait for it
+        if not self.why or kind in (Kind.END, Kind.FAILED):  # which are answered, else the other would wait for it
             self._outgoing.put((kind, number, torch.from_numpy(values)))
 
     def receive(self, kind: Kind, number: int) -> NDArray[np.uint8]:
@@ -95,7 +97,10 @@ class Link:
                 if kind is Kind.END:
                     self._lose("it has ended")
                     return
-                if kind is not Kind.ALIVE:
+                if kind is Kind.FAILED:
+                    self.failed = bytes(content.numpy()).decode(errors="replace")
+                    self._lose("the run could not go on there")
+                elif kind is not Kind.ALIVE:
                     self._incoming[kind].put((number, content.numpy()))
         except (RuntimeError, ValueError, MemoryError) as error:
             self._lose(_reason(error, self.patience))
@@ -140,7 +145,7 @@ class NoLink(Link):
     """
 
     def __init__(self, why: str, *, patience: float) -> None:
-        self.why, self.patience = why, patience
+        self.why, self.patience, self.failed = why, patience, ""
 
     def send(self, kind: Kind, number: int, content: bytes | NDArray[np.uint8] = b"") -> None:
         """Sends nothing."""

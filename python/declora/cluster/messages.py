@@ -38,3 +38,7 @@ class Kind(IntEnum):
     """What other ranks keep of clients, whole."""
     ROWS = 12
     """What clients have, for ranks whose clients lie and know it."""
+    LENT = 13
+    """A frame that clients elsewhere send for their own."""
+    FAILED = 14
+    """Why the run cannot go on at a rank, and so ends at all."""

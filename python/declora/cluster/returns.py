@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from declora.cluster.link import Link, NoLink
@@ -99,15 +100,16 @@ class Returns:
     def _listen(self) -> None:
         """Does what rank 0 says, until it is lost."""
         cluster = self._cluster
-        while (content := cluster.hear(0, Kind.CALL, 0)) is not None:
-            call = json.loads(bytes(content))
-            if call["what"] == "link":
-                if call["rank"] in self.neighbours:
-                    self.made(call["rank"], cluster.reach_again(call["rank"], call["attempt"]))
-            elif call["what"] == "ask":
-                cluster.links[0].send(Kind.ANSWER, 0, json.dumps(self.ask()).encode())
-            else:
-                self.decide(call["rank"], call["event"])
+        with suppress(LinkLost):
+            while True:
+                call = json.loads(bytes(cluster.links[0].receive(Kind.CALL, 0)))
+                if call["what"] == "link":
+                    if call["rank"] in self.neighbours:
+                        self.made(call["rank"], cluster.reach_again(call["rank"], call["attempt"]))
+                elif call["what"] == "ask":
+                    cluster.links[0].send(Kind.ANSWER, 0, json.dumps(self.ask()).encode())
+                else:
+                    self.decide(call["rank"], call["event"])
         for rank in list(self._made):  # nobody will say when
             self.decide(rank, None)
         with self._changed:

@@ -60,6 +60,15 @@ class Exchange(ABC):
         """
         return Routes(clients)
 
+    def tell_apart(self, clients: int, private: NDArray[np.int32]) -> Routes:
+        """Returns who hears which message where some clients tell neighbours different things.
+
+        Args:
+            clients: Number of clients.
+            private: int32 `[P, 2]`, sorted: (sender, receiver) of each message that one client alone hears.
+        """
+        return Routes(clients, private)
+
     def level(self, t: int, copies: Rows | None) -> Levelled | None:
         """Brings level, before round t, what clients keep of each other, where some have missed rounds.
 
@@ -86,6 +95,19 @@ class Exchange(ABC):
     def told(self, t: int, rows: Rows) -> Rows:
         """Returns what each message of round t says, `[messages, D]`, where clients have `rows [clients, D]`."""
         return rows
+
+    def lend(
+        self, t: int, client: int, frames: NDArray[np.uint8], lent: NDArray[np.uint8] | None
+    ) -> NDArray[np.uint8] | None:
+        """Returns the frame that liars here send for their own in round t, uint8 `[frame bytes]`; None: theirs.
+
+        Args:
+            t: Round, from 0.
+            client: Whose it is.
+            frames: Of all messages, `[messages, frame bytes]`.
+            lent: The frame, where the client is here and there is one.
+        """
+        return lent
 
     def fitted(self, outgoing: Rows, limit: float) -> Rows:
         """Returns what is encoded for `outgoing [messages, D]`, whose magnitudes must stay below `limit`."""

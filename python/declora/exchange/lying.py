@@ -34,12 +34,10 @@ class LyingExchange(Exchange):
 
     def begin(self, clients: int, matrices: Sequence[sp.csr_array], past: dict[str, Any]) -> Routes:
         """Begins a run; an attacker may have a message for each neighbour alone."""
-        self._routes = self._exchange.begin(clients, matrices, past)
-        if self._routes.whole:
-            self._attack.start(matrices, past)
-            self._routes = Routes(clients, self._attack.private)
-        else:
-            self._attack.start(matrices, past, known=self._routes.known, here=self._routes.here(self._routes.known))
+        routes = self._exchange.begin(clients, matrices, past)
+        some = {} if routes.whole else {"known": routes.known, "here": routes.here(routes.known)}
+        self._attack.start(matrices, past, **some)
+        self._routes = self._exchange.tell_apart(clients, self._attack.private)
         return self._routes
 
     def level(self, t: int, copies: Rows | None) -> Levelled | None:
@@ -49,8 +47,10 @@ class LyingExchange(Exchange):
     def told(self, t: int, rows: Rows) -> Rows:
         """Returns the lies among what others have."""
         everyone = self._exchange.everyone(t, rows, after=False)
-        said = self._attack.sent(t, rows if everyone is None else everyone)
-        return said if self._routes.whole or everyone is None else said[self._routes.known]
+        if everyone is None:
+            return self._routes.spread(self._attack.sent(t, rows))
+        said = self._attack.sent(t, everyone)
+        return said if self._routes.whole else said[self._routes.said]
 
     def fitted(self, outgoing: Rows, limit: float) -> Rows:
         """Brings lies to what their codec can carry."""
@@ -58,8 +58,11 @@ class LyingExchange(Exchange):
         return outgoing
 
     def posted(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
-        """Forges the attackers' frames."""
-        self._attack.forge(t, codecs, frames)
+        """Forges the attackers' frames, for which another client may lend its own without knowing it."""
+        lent, client = self._attack.lent(t, frames), self._attack.forwards
+        if client is not None:
+            lent = self._exchange.lend(t, client, frames, lent)
+        self._attack.forge(t, codecs, frames, lent)
 
     def deliver(
         self,

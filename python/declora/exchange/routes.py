@@ -18,13 +18,14 @@ class Routes:
     a message is a client.
 
     Where a process has some clients of the run, it knows their messages and those that they hear, in the order of the
-    clients. Gossip is computed of all that are known; of those that are elsewhere nothing changes by it.
+    clients: message i is then what known client i sends, and of the private ones those are known that clients here send
+    or hear. Gossip is computed of all that are known; of those that are elsewhere nothing changes by it.
 
     Args:
         clients: Number of clients.
         private: int32 `[P, 2]`, (sender, receiver) of message `clients + p`, sorted; none where None.
-        known: int64 `[messages]`, whose messages are known, rising; None: all.
-        own: Which of these are of clients here; None: all.
+        known: int64, rising: whose messages are known; None: all.
+        own: Which of these clients are here; None: all.
     """
 
     def __init__(
@@ -36,36 +37,43 @@ class Routes:
         own: slice | None = None,
     ) -> None:
         self._clients = clients
-        self._private = np.empty((0, 2), dtype=np.int32) if private is None else private
         self.whole = known is None
         """Whether all clients are here."""
         self.known = np.arange(clients) if known is None else known
         """int64, the clients whose messages are known."""
-        self.senders = np.r_[self.known, self._private[:, 0]].astype(np.uint32)
-        """uint32 `[messages]`, who sends each."""
-        self.places = np.r_[np.arange(len(self.known)), self._private[:, 0]]
-        """`[messages]`, the place among the known of who sends each."""
-        self.own = slice(0, len(self.senders)) if own is None else own
-        """The messages that clients here send."""
+        self.own = slice(0, len(self.known)) if own is None else own
+        """Which of these are here."""
         self._place = np.full(clients, -1, dtype=np.int32)
         self._place[self.known] = np.arange(len(self.known))
+        pairs = np.empty((0, 2), dtype=np.int32) if private is None else private
+        here = self.known[self.own]
+        heard = np.flatnonzero(np.isin(pairs, here).any(axis=1))
+        self._private = pairs[heard]
+        self.said = np.r_[self.known, clients + heard]
+        """`[messages]`, where each is among those of all clients, and behind them all private ones."""
+        self.senders = np.r_[self.known, self._private[:, 0]].astype(np.uint32)
+        """uint32 `[messages]`, who sends each."""
+        self.places = np.r_[np.arange(len(self.known)), self._place[self._private[:, 0]]]
+        """`[messages]`, the place among the known of who sends each."""
+        first, stop = (len(self.known) + np.searchsorted(self._private[:, 0], [here[0], here[-1] + 1])).tolist()
+        self.sent = (slice(0, len(self.senders)),) if self.whole else (self.own, slice(first, stop))
+        """The messages that clients here send, some that follow each other and then some private ones."""
 
     def edges(self, edges: NDArray[np.int32]) -> NDArray[np.int32]:
         """Returns the (message, receiver) pairs of a round whose (sender, receiver) pairs are `edges [E, 2]`.
 
         Those of messages that are not known here are left out.
         """
-        if not self.whole:
-            places = self._place[edges[:, 0]]
-            return np.stack([places, edges[:, 1]], axis=1)[places >= 0]
-        if not len(self._private):
+        if self.whole and not len(self._private):
             return edges
-        numbers, wanted = (
-            pairs[:, 0].astype(np.int64) * self._clients + pairs[:, 1] for pairs in (self._private, edges)
-        )
-        at = np.minimum(np.searchsorted(numbers, wanted), len(numbers) - 1)
-        messages = np.where(numbers[at] == wanted, self._clients + at, edges[:, 0])
-        return np.stack([messages.astype(np.int32), edges[:, 1]], axis=1)
+        messages = self._place[edges[:, 0]]
+        if len(self._private):
+            numbers, wanted = (
+                pairs[:, 0].astype(np.int64) * self._clients + pairs[:, 1] for pairs in (self._private, edges)
+            )
+            at = np.minimum(np.searchsorted(numbers, wanted), len(numbers) - 1)
+            messages = np.where(numbers[at] == wanted, len(self.known) + at, messages).astype(np.int32)
+        return np.stack([messages, edges[:, 1]], axis=1)[messages >= 0]
 
     def weights(self, weights: sp.csr_array, *, shares: bool = False) -> sp.csr_array:
         """Returns the matrix `[clients, messages]` in which a receiver gives a sender's weight to what it heard.
@@ -88,9 +96,12 @@ class Routes:
                 np.add.at(given, senders[here], entries.data[here])
             places = (np.r_[receivers[here], others], np.r_[senders[here], others])
             values = np.r_[entries.data[here], 1.0 - given[others]]
-            square = sp.csr_array((values, places), shape=entries.shape)
-            square.sort_indices()
-            return square
+            if len(self._private):
+                heard = self.edges(np.stack([self.known[place] for place in places[::-1]], axis=1).astype(np.int32))
+                places = (places[0], heard[:, 0])
+            matrix = sp.csr_array((values, places), shape=(len(self.known), len(self.senders)))
+            matrix.sort_indices()
+            return matrix
         if not len(self._private):
             return weights
         entries = weights.tocoo()
@@ -133,13 +144,12 @@ class Routes:
         if self.whole:
             return rows
         found = public.copy()
-        found[self.own] = rows[self.own]
+        for own in self.sent:
+            found[own] = rows[own]
         return found
 
     def by_client(self, values: NDArray[np.generic]) -> NDArray[np.int64]:
         """Returns the sums over each client's messages of `values [messages]`, int64 `[clients here]`."""
-        if not self.whole:
-            return values[self.own].astype(np.int64)
-        sums = values[: self._clients].astype(np.int64)
-        np.add.at(sums, self._private[:, 0], values[self._clients :])
-        return sums
+        sums = values[: len(self.known)].astype(np.int64)
+        np.add.at(sums, self.places[len(self.known) :], values[len(self.known) :])
+        return sums[self.own]

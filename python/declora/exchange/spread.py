@@ -62,6 +62,11 @@ class SpreadExchange(Exchange):
         """Returns which messages are known here."""
         return self.routes
 
+    def tell_apart(self, clients: int, private: NDArray[np.int32]) -> Routes:
+        """Returns which messages are known here, among those that one client alone hears, too."""
+        self.routes = Routes(clients, private, known=self.routes.known, own=self.routes.own)
+        return self.routes
+
     def level(self, t: int, copies: Rows | None) -> Levelled | None:
         """Tells ranks that take part again from round t what is kept of clients here, and hears that of theirs.
 
@@ -118,6 +123,24 @@ class SpreadExchange(Exchange):
                 raise FrameError(f"rank {rank} sent {content.nbytes} bytes of rows where {theirs.nbytes} are due.")
             theirs[:] = content.view(np.float32).reshape(theirs.shape)
         return self._everyone
+
+    def lend(
+        self, t: int, client: int, frames: NDArray[np.uint8], lent: NDArray[np.uint8] | None
+    ) -> NDArray[np.uint8] | None:
+        """Tells ranks with liars the frame of a client here, and returns it where there is one here.
+
+        Raises:
+            FrameError: A rank sent something else than a frame.
+        """
+        origin, own = int(self._rank[client]), self._cluster.rank
+        if origin == own:
+            for rank in self._knowing - {own}:
+                self._cluster.links[rank].send(Kind.LENT, t, b"" if lent is None else lent.tobytes())
+        elif own in self._knowing and (content := self._cluster.hear(origin, Kind.LENT, t)) is not None:
+            if len(content) not in (0, frames.shape[1]):
+                raise FrameError(f"rank {origin} sent {len(content)} bytes where a frame or nothing is due.")
+            return content if len(content) else None
+        return lent
 
     def deliver(
         self,

@@ -85,8 +85,10 @@ class HostMail(Mail[Rows]):
         """Sends `rows [clients, sent columns]` in frames, and returns what arrived of them, checked."""
         t, columns, seconds = plan.event, plan.sent, dict[str, float]()
         levelled = self._exchange.level(t, self.memory.state if self.memory.needs_static_graph else None)
-        if levelled is not None and self._longest:
-            self._past["sent"][levelled.anew] = np.nan
+        if levelled is not None:
+            self._reception.forget(t, levelled.anew)
+            if self._longest:
+                self._past["sent"][levelled.anew] = np.nan
         with timed(seconds, "encode"):
             with np.errstate(over="ignore"):  # what leaves the numbers here is cut, or named by the codec
                 outgoing = self.memory.outgoing(self._exchange.told(t, self._mixer.sent(rows)), columns)
@@ -101,7 +103,7 @@ class HostMail(Mail[Rows]):
         with timed(seconds, "mix"):
             checked, silent = self.wire.check(t, delivery.frames, columns), self._silent(delivery, edges)
             self._refuse(t, {message: why for message, why in checked.faults.items() if not silent[message]})
-            received = self._reception.take(plan, frames, checked)
+            received = self._reception.take(plan, frames, checked, gone=delivery.gone, silent=silent)
             inbox = Inbox(
                 self._routes.by_client(delivery.bytes_sent + (0 if received is None else received.bytes_again)),
                 self._routes.weights(self._reached(plan, delivery, received), shares=self._mixer.shares),
@@ -158,18 +160,18 @@ class HostMail(Mail[Rows]):
             heard = edges[np.isin(edges[:, 1], self._routes.here(self._routes.known)), 0]
             silent = np.bincount(heard, minlength=len(silent)) == 0
             if delivery.gone is not None:
-                silent |= delivery.gone[self._routes.known]
-            silent[self._routes.own] = False
+                silent |= delivery.gone[self._routes.senders]
+            for own in self._routes.sent:
+                silent[own] = False
         return silent
 
     def _reached(self, plan: Plan, delivery: Delivery, received: Taken | None) -> sp.csr_array:
         """Returns the mixing matrix `[clients, clients]` of those who can be reached, and of what was taken of them."""
-        if received is not None:
-            return received.heard(plan.weights, 0)
-        if delivery.gone is None:
-            return plan.weights
-        missing = np.any(delivery.gone[plan.edges], axis=1)
-        return without(plan.weights, plan.edges, missing, least=self._mixer.least, to_sender=self._mixer.shares)
+        weights = plan.weights
+        if delivery.gone is not None:
+            missing, shares = np.any(delivery.gone[plan.edges], axis=1), self._mixer.shares
+            weights = without(weights, plan.edges, missing, least=self._mixer.least, to_sender=shares)
+        return weights if received is None else received.heard(weights, 0)
 
     def _unheard(self, plan: Plan) -> Mask:
         """Returns which messages nobody has, bool `[messages]`, of those that had somewhere to go."""
