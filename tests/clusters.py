@@ -160,6 +160,10 @@ class Falls(Part):
 
             cluster.returns.decide = decide
 
+    def __deepcopy__(self, memo):
+        """Returns itself: one for all ranks."""
+        return self
+
     def begin(self, state, layout):
         """Waits for the others, where the rank comes back."""
         while self.died and self.awaited:
@@ -308,7 +312,7 @@ def compare_ranks(outs, monkeypatch, clusters=None, /, *, resume=False, falling=
         **settings: Of the comparison; of one that goes on, the objects, and what is other now.
 
     Returns:
-        What each rank leaves, the error of one that fell.
+        What each rank leaves, the error of one that fell; one that died as `Fallen` is started again.
     """
     clusters, here, left, raised = clusters or memory_clusters(len(outs)), threading.local(), [None] * len(outs), []
     for where in ("cluster.cluster", "simulation", "run"):
@@ -323,7 +327,11 @@ def compare_ranks(outs, monkeypatch, clusters=None, /, *, resume=False, falling=
             for link in clusters[rank].links.values():
                 link.lose("its connection was closed")
             left[rank] = error
-            raised.extend([] if isinstance(error, falling) else [error])
+            if isinstance(error, Fallen):
+                clusters[rank] = clusters[rank].again()
+                work(rank)
+            elif not isinstance(error, falling):
+                raised.append(error)
 
     together(work, len(outs))
     leave(clusters)

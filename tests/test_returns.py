@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributed import HashStore
 
-from clusters import Fallen, Falls, MemoryCluster, Noting, memory_clusters, run_ranks
+from clusters import Fallen, Falls, MemoryCluster, Noting, compare_ranks, memory_clusters, run_ranks
 from declora import ConfigError
 from declora._bridge import HEADER_BYTES
 from declora.cluster import Kind, LinkLost
@@ -123,6 +123,22 @@ def test_a_rank_that_comes_back_with_other_settings_is_refused_by_name_and_the_o
     assert left[0].history["clients_lost"].fillna(0).tolist() == [0, 2, 2, 2, 2, 2]
 
 
+def test_a_rank_comes_back_into_a_later_run_of_a_comparison_and_leaves_out_those_that_are_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("declora.simulation.write_comparison", lambda folder, comparison: None)
+    monkeypatch.setattr("declora.simulation.write_run", lambda folder, result, label, log: log.complete())
+    clusters = memory_clusters(2, HashStore())
+    more = {"clients": 4, "rounds": 4, "topology": "complete", "client_eval_samples": 0}
+    runs = {"a": {"rounds": 2, "topology": "ring"}, "b": {"method": Noting(clusters, waits=2)}, "c": {"rounds": 1}}
+    with pytest.warns(UserWarning, match="came back in round 3 with what these clients had after round 1"):
+        left = compare_ranks([tmp_path / "0", tmp_path / "1"], monkeypatch, clusters, compare=runs, **settings(**more))
+    assert [list(one.results) for one in left] == [["a", "b", "c"], ["b", "c"]]
+    assert left[0].results["b"].history["clients_lost"].fillna(0).tolist() == [0, 2, 0, 0]
+    assert "clients_lost" not in left[0].results["c"].history
+    assert not any("came back" in note for note in left[0].results["c"].notes)
+    for run in "bc":
+        assert torch.equal(left[0].results[run]._outcome.rows[2:], left[1].results[run]._outcome.rows)
+
+
 def test_who_is_no_lost_rank_of_the_first_run_is_not_let_in():
     clusters = memory_clusters(2, HashStore())
     clusters[0].connect((), patience=0.1)
@@ -133,8 +149,8 @@ def test_who_is_no_lost_rank_of_the_first_run_is_not_let_in():
     with pytest.raises(ConfigError, match="RANK=5 is none of the 2 ranks of the run"):
         stranger.connect((), patience=0.1)
     clusters[0].links[1].lose()
-    clusters[0].begin(0, lambda rank, link: True, 3)
-    with pytest.raises(ConfigError, match="rank 0 is in run 2 of its process"):
+    clusters[0].calls = 2
+    with pytest.raises(ConfigError, match="the process of rank 0 has called simulate 2 times"):
         clusters[1].again().connect((), patience=0.1)
 
 

@@ -30,6 +30,7 @@ def agree(cluster: Cluster, config: SimulationConfig, *, resume: bool) -> None:
     Raises:
         ConfigError: They were not; names what is different where. Or one is lost.
     """
+    cluster.calls += 1
     cluster.connect((), patience=config.peer_timeout if cluster.returning else cluster.patience)
     runs = None if config.compare is None else list(parse_overrides(config.compare))  # each compares its own settings
     own = {"resume": resume, **_in_common(config), "checkpoint_every": config.checkpoint_every, "compare": runs}

@@ -123,6 +123,7 @@ class Ranks:
             ConfigError: They have not; names what is different where.
         """
         beginning = self._lead(beginning, agreed()) if self.leads else self._follow(agreed())
+        self._cluster.returns.neighbours = frozenset()  # of an earlier run's graph
         self._cluster.connect(neighbouring(self._sites, self._matrices, self._liars), patience=self._patience)
         return beginning
 

@@ -150,6 +150,8 @@ def recording_of(
         RunFolderError: The run cannot go on as it began, or a rank cannot write.
     """
     ranks = run.gathering if isinstance(run.gathering, Ranks) else None
+    if ranks is not None:
+        ranks.cluster.turn()
     if folder is not None:
         return Recording(run, folder, resume=resume)
     if ranks is not None and not ranks.leads and run.config.checkpoint_every is not None:

@@ -83,9 +83,13 @@ def _run_several(base: SimulationConfig, resume: bool) -> Comparison:
     folder = None if disk is None else disk.folder
     with closing(folder) if folder is not None else nullcontext():
         results: dict[str, SimulationResult] = {}
-        for label in configs:
+        cluster = of_environment()
+        for number, label in enumerate(configs, start=1):
+            run = runs.pop(label)
+            if cluster is not None and number < cluster.joins:
+                continue  # it was over when this rank came back
             try:
-                results[label] = _execute(runs.pop(label), label, resume, within=disk)
+                results[label] = _execute(run, label, resume, within=disk)
             except (RunFolderError, CallbackError) as error:
                 finished = results if error.result is None else {**results, label: error.result}
                 error.result = Comparison(finished) if finished else None

@@ -50,7 +50,12 @@ class Cluster:
         self.patience = _START.total_seconds()
         """Seconds of silence after which a rank is lost."""
         self.said: list[Any] = []
-        """At rank 0, what all ranks told each other before the rounds."""
+        """At rank 0, what ranks told each other before the rounds: of all runs, and then of the one that goes on."""
+        self.calls = 0
+        """How often this process was asked for a run, or several."""
+        self.joins = 1
+        """The first of these runs, from 1, in which this rank takes part: a later one where it came back into that."""
+        self._runs, self._before = 0, 0
         self.returns = Returns(self)
         """Of ranks that were lost."""
         self._doorman = Doorman(self, store) if store is not None and not rank else None
@@ -105,6 +110,13 @@ class Cluster:
         except RuntimeError as error:
             return NoLink(f"it could not be linked ({cut(error)})", patience=self.patience)
 
+    def turn(self) -> None:
+        """Turns to the next of the runs that are ready; all ranks call it alike."""
+        self._runs += 1
+        if self._runs == 1:
+            self._before = len(self.said)
+        del self.said[self._before :]  # of the run before
+
     def begin(self, event: int, greet: Callable[[int, Link], bool], rounds: int) -> None:
         """Begins the rounds of a run, into which ranks that are lost may come back.
 
@@ -113,9 +125,9 @@ class Cluster:
             greet: As `Doorman.open` takes it.
             rounds: Of the run.
         """
+        self.returns.begin(event)
         if self._doorman is not None:
             self._doorman.open(greet, rounds)
-        self.returns.begin(event)
 
     def hear(self, rank: int, kind: Kind, number: int) -> NDArray[np.uint8] | None:
         """Returns the next message of a rank, uint8 `[n]`; None where it is lost.

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from declora.cluster.link import Link
 from declora.cluster.messages import Kind, LinkLost
@@ -31,7 +31,8 @@ class Doorman:
 
     def __init__(self, cluster: "Cluster", store: "Store") -> None:
         self._cluster, self._store = cluster, store
-        self._deciding, self._runs, self._closed = threading.Lock(), 0, False
+        self._deciding, self._closed = threading.Lock(), False
+        self._runs: list[tuple[Callable[[int, Link], bool], int]] = []
 
     def open(self, greet: Callable[[int, Link], bool], rounds: int) -> None:
         """Begins a run.
@@ -41,15 +42,15 @@ class Doorman:
                 it may not; returns whether it may.
             rounds: Of the run.
         """
-        self._runs += 1
-        if self._runs == 1:
-            threading.Thread(target=self._watch, args=(greet, rounds), name="doorman", daemon=True).start()
+        self._runs.append((greet, rounds))
+        if len(self._runs) == 1:
+            threading.Thread(target=self._watch, name="doorman", daemon=True).start()
 
     def close(self) -> None:
         """Lets nobody in any more."""
         self._closed = True
 
-    def _watch(self, greet: Callable[[int, Link], bool], rounds: int) -> None:
+    def _watch(self) -> None:
         seen = 0
         with suppress(RuntimeError):  # the store has ended
             while not self._closed:
@@ -58,20 +59,21 @@ class Doorman:
                     continue
                 seen += 1
                 rank = int(self._store.get(f"knock/{seen}"))
-                threading.Thread(target=self._serve, args=(rank, seen, greet, rounds), daemon=True).start()
+                threading.Thread(target=self._serve, args=(rank, seen), daemon=True).start()
 
-    def _serve(self, rank: int, attempt: int, greet: Callable[[int, Link], bool], rounds: int) -> None:
-        refused = self._refused(rank)
-        self._store.set(f"answer/{attempt}", refused)
+    def _serve(self, rank: int, attempt: int) -> None:
+        refused, number, told = self._refused(rank), len(self._runs), list(self._cluster.said)
+        self._store.set(f"answer/{attempt}", json.dumps({"refused": refused, "run": number}))
         if refused:
             return
+        greet, rounds = self._runs[number - 1]
         link, back = self._cluster.reach_again(rank, attempt), False
         try:
-            if self._repeat(rank, link) and greet(rank, link):
+            if self._repeat(rank, link, told) and greet(rank, link):
                 had = int(json.loads(bytes(link.receive(Kind.ANSWER, 0))))  # it has loaded everything
                 with self._deciding:
                     self._cluster.returns.had[rank] = had
-                    back = self._let_in(rank, link, attempt, rounds)
+                    back = self._let_in(rank, link, attempt, number, rounds)
         except LinkLost:
             pass
         finally:
@@ -92,16 +94,17 @@ class Doorman:
                     "start this one with the RANK of the one that was lost."
                 )
             time.sleep(_POLL)
-        if self._runs > 1:
+        if self._cluster.calls > 1:
             return (
-                f"rank {rank} cannot come back: rank 0 is in run {self._runs} of its process, and ranks come back only "
-                "into the first. Start each run by itself, or wait until all have ended."
+                f"rank {rank} cannot come back: the process of rank 0 has called simulate {self._cluster.calls} times, "
+                "and ranks come back only into what the first call runs, which is where they begin. Start a process "
+                "for each call, or name all runs in one, by compare."
             )
         return ""
 
-    def _repeat(self, rank: int, link: Link) -> bool:
+    def _repeat(self, rank: int, link: Link, told: Sequence[Any]) -> bool:
         """Tells a rank what all ranks told each other before the run; returns whether it says of itself what it did."""
-        for said in self._cluster.said:
+        for said in told:
             now, then = json.loads(bytes(link.receive(Kind.REPORT, -1))), said["facts"][rank]
             if now["apart"] != then["apart"] or (now["apart"] and now != then):
                 why = f"rank {rank} has other data than when the run began. Give it what it had, or resume the run."
@@ -110,8 +113,15 @@ class Doorman:
             link.send(Kind.START, -1, json.dumps(said).encode())
         return True
 
-    def _let_in(self, rank: int, link: Link, attempt: int, rounds: int) -> bool:
+    def _let_in(self, rank: int, link: Link, attempt: int, number: int, rounds: int) -> bool:
         """Has a rank that is ready linked with its neighbours, and all take it back from the same round on.
+
+        Args:
+            rank: Which.
+            link: To it.
+            attempt: By which its neighbours are linked with it.
+            number: Of the run, from 1.
+            rounds: Of that.
 
         Returns:
             Whether there is such a round.
@@ -124,7 +134,7 @@ class Doorman:
             _tell([*others, link], what="link", rank=rank, attempt=attempt, there=there)
             link.receive(Kind.ANSWER, 0)  # it has linked with those who can be reached
             latest = self._latest(others)
-            if latest + 1 < rounds and self._runs == 1:
+            if latest + 1 < rounds and len(self._runs) == number:
                 event = latest + 1
         finally:
             _tell([*others, link], what="join", rank=rank, event=event)

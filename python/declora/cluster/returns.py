@@ -45,9 +45,11 @@ class Returns:
         self._fresh = frozenset[int]()
 
     def begin(self, event: int) -> None:
-        """Notes that the rounds begin with this one, from 0; from now on, does what rank 0 says."""
+        """Notes that the rounds of a run begin with this one, from 0; from now on, does what rank 0 says."""
         with self._changed:
             self._entered = event - 1
+            self.since.clear()  # of the run before
+            self.had.clear()
         if self._cluster.rank and self._cluster.store is not None and not self._listening:
             self._listening = True
             threading.Thread(target=self._listen, name="returns", daemon=True).start()
@@ -126,8 +128,10 @@ class Returns:
         assert store is not None
         attempt = store.add("knocks", 1)
         store.set(f"knock/{attempt}", str(self._cluster.rank))
-        if refused := store.get(f"answer/{attempt}").decode():
-            raise ConfigError(refused)
+        answer = json.loads(store.get(f"answer/{attempt}"))
+        if answer["refused"]:
+            raise ConfigError(answer["refused"])
+        self._cluster.joins = answer["run"]
         return self._cluster.reach(0, attempt)
 
     def rejoin(self, event: int) -> int:
