@@ -37,11 +37,9 @@ def agree(cluster: Cluster, config: SimulationConfig, *, resume: bool) -> None:
     said = cluster.share(json.loads(json.dumps(own, sort_keys=True)))
     for rank, theirs in enumerate(said):
         for name in own:
-            if theirs[name] != said[0][name]:
-                raise ConfigError(
-                    f"{name}: {shown(said[0][name])} at rank 0, but {shown(theirs[name])} at rank {rank}. Start all "
-                    "ranks with the same command and settings."
-                )
+            if theirs.get(name) != said[0].get(name):  # of another version it may be none
+                values = f"{shown(said[0].get(name))} at rank 0, but {shown(theirs.get(name))} at rank {rank}"
+                raise ConfigError(f"{name}: {values}. Start all ranks with the same command and settings.")
 
 
 def _in_common(config: SimulationConfig) -> dict[str, object]:

@@ -49,11 +49,8 @@ def meet(
         ConfigError: One is lost.
     """
     out = Path(str(config.out)) if within is None else within.work / os.path.basename(str(config.out))
-    tokens, own, why = (
-        cluster.share(None if folder is None else folder.token),
-        folder,
-        f"out={str(out)!r} is not there.",
-    )
+    tokens = cluster.share(None if folder is None else folder.token)
+    own, why = folder, f"out={str(out)!r} is not there."
     work = _seen(out, tokens) if own is None else own.work
     if work is None and (within is None or within.folder is not None):
         try:
