@@ -201,9 +201,10 @@ class SimulationConfig:
     tf32: bool = False
     """Whether a GPU rounds what it multiplies in float32 to TensorFloat-32, which is faster and has 10 bits after the
     point; also what other threads multiply meanwhile. On a CPU it has no effect."""
+    compile: bool = False
+    """Whether torch compiles the blocks of the base for training, which takes a minute: faster on a GPU, other bits."""
     unpad: bool = True
-    """Whether the blocks of a model compute sequences without their padding, one token after another, in training and
-    evaluation, where the model allows it (which is measured)."""
+    """Whether blocks compute sequences without their padding, in training and evaluation, where the model allows it."""
     sort_by_length: bool = True
     """Whether, where padding stays, a group's sequences are sorted by length across clients and computed in slices."""
 

@@ -57,6 +57,7 @@ class Settings(TypedDict, total=False):
     group_size: int | None
     activation_checkpointing: bool | None
     tf32: bool
+    compile: bool
     unpad: bool
     sort_by_length: bool
     codec: Any

@@ -17,8 +17,9 @@ from declora.run import Run
 __all__ = ["brief", "describe_origin", "differences", "environment", "keep_groups"]
 
 _PACKAGES = ("declora", "torch", "transformers", "peft", "numpy")
-_BINDING = (*_PACKAGES, "device", "processor", "group size", "padding")
-"""What of the environment changes results. On a CPU its instruction set does, in the last bits; threads do not."""
+_BINDING = (*_PACKAGES, "device", "processor", "group size", "padding", "blocks")
+"""What of the environment changes results. On a CPU its instruction set does, in the last bits; threads do not, but
+for compiled blocks."""
 _LONGEST = 200
 """Characters of a setting that is kept whole."""
 _FREE = OUTPUT | {"compare", "peer_timeout"}
@@ -37,6 +38,7 @@ def environment(run: Run) -> dict[str, str]:
         "group size": str(run.group_size),
         "padding": "kept" if run.sharing.unpadding is None else "left out",
         "activations": "kept" if run.sharing.recomputation is None else "computed again",
+        "blocks": "as written" if run.sharing.compilation is None else f"compiled, {torch.get_num_threads()} threads",
         "seed": str(run.config.seed),
     }
 

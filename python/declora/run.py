@@ -143,6 +143,7 @@ class Run:
             unpad=config.unpad,
             base_dropout=config.base_dropout,
             recompute=recompute,
+            compile=config.compile,
             group_size=config.group_size,
         )
         return group_size

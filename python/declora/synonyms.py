@@ -28,6 +28,7 @@ _WORDS = {
     "warmup": "warmup_ratio warmup_steps",
     "clip_norm": "max_grad_norm gradient_clip_val clip_grad_norm",
     "activation_checkpointing": "gradient_checkpointing",
+    "compile": "torch_compile",
     "codec": "compression compressor quantizer",
     "mixer": "aggregator aggregation",
     "gamma": "consensus_step_size",

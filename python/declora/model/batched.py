@@ -3,6 +3,7 @@
 Shape suffixes: R rows (sequences) of a forward pass, T tokens, I inputs, O outputs, r rank, C clients of a group.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -13,6 +14,7 @@ from declora import seeds
 from declora.errors import ModelError
 from declora.model.dropout import row_masks, token_masks
 from declora.model.grouped import by_torch, grouped_linear, grouped_lora
+from declora.model.outside import call
 from declora.model.owners import RowOwners
 from declora.model.unpadded import Unpadded
 
@@ -69,6 +71,8 @@ class BatchedLora(PerClient):
         self.dropout_seed = seeds.derive(seed, "lora-dropout", name)
         self.lora_a: torch.Tensor  # [C, r, I]
         self.lora_b: torch.Tensor  # [C, O, r]
+        self.number: torch.Tensor
+        """By which programs find this layer."""
 
     @property
     def weight(self) -> torch.Tensor:
@@ -84,8 +88,32 @@ class BatchedLora(PerClient):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[..., O]` in the base's dtype; the LoRA part is float32, but for what `grouped_lora` says."""
         y: torch.Tensor = self.base(x)
-        if self.owners.inside is not None:
-            return self._unpadded(y, x, self.owners.inside)
+        if torch.compiler.is_compiling():
+            return call(self.number, y, [x], y.shape, [float(self.owners.inside is not None)])
+        return self._adapted(y, x, self.owners.inside)
+
+    @property
+    def leaves(self) -> Sequence[torch.Tensor]:
+        """The factors that are bound."""
+        return self.lora_a, self.lora_b
+
+    def outside(
+        self, base: torch.Tensor | None, inputs: Sequence[torch.Tensor], options: Sequence[float]
+    ) -> torch.Tensor:
+        """Returns what `forward` does, for programs.
+
+        Args:
+            base: What the base makes of `x`.
+            inputs: `x`.
+            options: Whether it is of unpadded tokens: on the way back hooks no longer say which are inside.
+        """
+        batch = self.owners.unpadded
+        assert base is not None
+        return self._adapted(base, *inputs, batch.tokens if batch is not None and options[0] else None)
+
+    def _adapted(self, y: torch.Tensor, x: torch.Tensor, inside: Unpadded | None) -> torch.Tensor:
+        if inside is not None:
+            return self._unpadded(y, x, inside)
         h = x.float()
         if self.dropout and self.owners.training:
             h = self._dropped(h)

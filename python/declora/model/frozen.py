@@ -67,6 +67,8 @@ class FrozenLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns float32 `[..., O]` for float32 `x [..., I]`."""
         weight, bias = self._matrix(), None if self.bias is None else self.bias.detach()
+        if torch.compiler.is_compiling():
+            return _operator(x, weight, bias)
         if not x.numel():
             return functional.linear(x, weight, bias)
         # Views are taken outside of `_Product`: torch forbids to change a view in place that a Function made.
@@ -75,6 +77,33 @@ class FrozenLinear(nn.Module):
             full = torch.cat([flat, x.new_zeros(spare, x.shape[-1])])
             return _product(full, weight, bias)[: len(flat)].view(*x.shape[:-1], -1)
         return _product(flat, weight, bias).view(*x.shape[:-1], -1)
+
+
+@torch.library.custom_op("declora::frozen_product", mutates_args=())
+def _operator(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """What programs have in place of `FrozenLinear.forward`: in how many rows it is made is not looked into."""
+    if not x.numel():
+        return functional.linear(x, weight, bias)
+    flat = x.reshape(-1, x.shape[-1])
+    found = _onednn(functional.pad(flat, (0, 0, 0, product_rows(len(flat)) - len(flat))), weight, bias)
+    return found[: len(flat)].reshape(*x.shape[:-1], -1)
+
+
+@_operator.register_fake
+def _operator_shape(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return x.new_empty(*x.shape[:-1], len(weight))
+
+
+def _keep_weight(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.save_for_backward(inputs[1])
+
+
+def _operator_back(ctx: Any, grad: torch.Tensor) -> Any:
+    (weight,) = ctx.saved_tensors
+    return _operator(grad, weight.t(), None), None, None
+
+
+_operator.register_autograd(_operator_back, setup_context=_keep_weight)
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from declora.model.forwards import computing_by
 from declora.model.owners import RowOwners
 from declora.model.unpad import Unpadding, blocks_of
 
@@ -46,18 +47,9 @@ class Recomputation:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Has the blocks compute so. What hooks do around a block stays outside: it happens once."""
-        own = [vars(block).get("forward") for block in self._blocks]  # some libraries put one into an instance
-        for block in self._blocks:
-            block.forward = partial(self._forward, block.forward)
-        try:
+        """Has the blocks compute so. What hooks do around a block happens once."""
+        with computing_by(list(self._blocks), lambda block: partial(self._forward, block.forward)):
             yield
-        finally:
-            for block, before in zip(self._blocks, own, strict=True):
-                if before is None:
-                    del block.forward
-                else:
-                    block.forward = before
 
     def _forward(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():

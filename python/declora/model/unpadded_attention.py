@@ -6,6 +6,7 @@ are put into rows that a few share (Krell et al. 2021, arXiv 2107.02027), for at
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv
 
 from declora.cuda import to_device
+from declora.model.outside import call, numbered
 
 __all__ = ["ATTENTION", "AttentionRows", "Sequences", "UnpaddedMask"]
 
@@ -109,6 +111,23 @@ class UnpaddedMask:
         self._by_heads: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.windows: set[int | None] = set()
         """Those that attention was asked for."""
+        self.number = numbered(self)
+        """By which programs find this mask."""
+        self.leaves = ()
+        """Of what is trained it has nothing."""
+
+    def outside(
+        self, base: torch.Tensor | None, inputs: Sequence[torch.Tensor], options: Sequence[float]
+    ) -> torch.Tensor:
+        """Returns what `attend` does, for programs.
+
+        Args:
+            base: Nothing.
+            inputs: Query, key and value.
+            options: Scaling, window and softcap; 0 where there is no such.
+        """
+        scaling, window, softcap = options
+        return self.attend(*inputs, scaling=scaling, window=int(window) or None, softcap=softcap or None)
 
     def attend(
         self,
@@ -123,7 +142,8 @@ class UnpaddedMask:
     ) -> torch.Tensor:
         """Returns the attention `[1, M, heads, d]` of query, key and value `[1, heads, M, d]`.
 
-        The first N of M are tokens; the others, nobody's, find zeros.
+        The first N of M are tokens; the others, nobody's, find zeros. Of key and value there may be fewer heads, each
+        for several of the query's.
 
         Args:
             query: What looks.
@@ -134,6 +154,8 @@ class UnpaddedMask:
             window: Tokens see those that are less than so many places away; None: all.
             softcap: Scores s become softcap * tanh(s / softcap); None: they stay (Gemma 2, arXiv 2408.00118).
         """
+        sharing = query.shape[1] // key.shape[1]
+        key, value = repeat_kv(key, sharing), repeat_kv(value, sharing)
         self.windows.add(window)
         if window is not None and window >= self._sequences.longest:
             window = None  # nothing is so far away
@@ -307,9 +329,11 @@ def _attention(
     wanted = [name for name in ("s_aux", "position_bias") if others.get(name) is not None]
     if wanted:
         raise ValueError(f"unpadded attention does not do {', '.join(wanted)}")
-    groups = query.shape[1] // key.shape[1]
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if torch.compiler.is_compiling() and not dropout:
+        shape = (*(query.shape[axis] for axis in (0, 2, 1)), value.shape[3])
+        options = (scaling, float(sliding_window or 0), softcap or 0.0)
+        return call(attention_mask.number, None, [query, key, value], shape, options), None
     found = attention_mask.attend(
         query, key, value, scaling=scaling, dropout=dropout, window=sliding_window, softcap=softcap
     )

@@ -27,6 +27,7 @@ def find_groups(
     base_dropout: bool,
     recompute: bool | None,
     group_size: int | None,
+    compile: bool = False,
 ) -> tuple[Sharing, int]:
     """Returns how sequences share the passes of `model`, and how many clients are computed together.
 
@@ -42,6 +43,7 @@ def find_groups(
         base_dropout: Whether the base's own dropout is on in training.
         recompute: Whether activations are computed again; None: on a GPU, where one client's would not fit.
         group_size: How many clients, where that was said; None: as a rule or a measurement says.
+        compile: Whether torch is to make programs of the blocks.
 
     Raises:
         ModelError: As `find_sharing`.
@@ -55,6 +57,7 @@ def find_groups(
         special=special,
         unpad=unpad,
         base_dropout=base_dropout,
+        compile=compile,
     )
     sharing = find(recompute=bool(recompute))
     if model.device.type != "cuda":

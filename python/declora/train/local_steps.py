@@ -16,6 +16,7 @@ from declora.cuda import to_device
 from declora.errors import TrainingError
 from declora.methods import Stack, Step
 from declora.model.bank import AdapterBank
+from declora.model.compilation import Compilation
 from declora.model.loss_scale import LossScale, computes_in_half
 from declora.model.recompute import Recomputation
 from declora.model.unpad import Unpadding
@@ -70,6 +71,7 @@ class LocalTrainer:
         unpadding: Unpadding | None = None,
         head: ScoredHead | None = None,
         recomputation: Recomputation | None = None,
+        compilation: Compilation | None = None,
         seed: int = 0,
         first: int = 0,
         room: Room | None = None,
@@ -78,8 +80,9 @@ class LocalTrainer:
 
         Of clients, `group_size` are computed together; of examples with gradients of their own, so many `examples`.
         With `unpadding` (of that model), sequences follow each other and `sort_by_length` has no effect; with `head`, a
-        causal LM scores targets alone; with `recomputation`, blocks keep nothing of a step but what goes into them.
-        The first client has the number `first` in the run. What is remembered of a base in float16 is kept in `room`.
+        causal LM scores targets alone; with `recomputation`, blocks keep nothing of a step but what goes into them;
+        with `compilation`, they are programs. The first client has the number `first` in the run. What is remembered of
+        a base in float16 is kept in `room`.
         """
         self._model = model
         self._bank = bank
@@ -99,6 +102,7 @@ class LocalTrainer:
             unpadding=unpadding,
             head=head,
             recomputation=recomputation,
+            compilation=compilation,
             seed=seed,
         )
         self.gradients = Gradients(self._passes, bank, orders, group_size=group_size, examples=examples, first=first)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from declora import process, seeds
 from declora.cuda import to_device
 from declora.methods import PublicLoss, Step
+from declora.model.compilation import Compilation
 from declora.model.owners import RowOwners
 from declora.model.recompute import Recomputation
 from declora.model.unpad import Unpadding
@@ -60,6 +61,7 @@ class Passes:
     unpadding: Unpadding | None = None
     head: ScoredHead | None = None
     recomputation: Recomputation | None = None
+    compilation: Compilation | None = None
     seed: int = 0
     """Of the base's own dropout."""
 
@@ -69,7 +71,7 @@ class Passes:
         self.model.train(self.base_dropout)
         try:
             with ExitStack() as installed:
-                for way in (self.unpadding, self.recomputation):
+                for way in (self.unpadding, self.compilation, self.recomputation):
                     if way is not None:
                         installed.enter_context(way.installed())
                 yield

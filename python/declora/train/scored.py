@@ -6,7 +6,6 @@ than all else that is computed of it. Half of the tokens may be padding or promp
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from declora.model.batched import PerClient
+from declora.model.forwards import computing_by
 from declora.train.tokens import Batch
 
 __all__ = ["PlaceLoss", "ScoredHead", "by_row"]
@@ -97,7 +97,8 @@ class ScoredHead:
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Returns the logits `[n, vocabulary]` of hidden states `[n, H]`, by the model's own code."""
         ids = torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
-        with _gives(self._decoder, self._around(last_hidden_state=hidden.unsqueeze(0))):
+        output = self._around(last_hidden_state=hidden.unsqueeze(0))
+        with computing_by([self._decoder], lambda decoder: lambda *args, **kwargs: output):
             logits: torch.Tensor = self._model(input_ids=ids, use_cache=False).logits
         return logits[0]
 
@@ -160,17 +161,3 @@ class _ChunkedLosses(torch.autograd.Function):
         if ctx.gradient.dtype == torch.float16:
             return (ctx.gradient.float() * (grad / _AHEAD).unsqueeze(1)).half(), None, None, None
         return ctx.gradient * grad.unsqueeze(1).to(ctx.gradient.dtype), None, None, None
-
-
-@contextmanager
-def _gives(module: nn.Module, output: object) -> Iterator[None]:
-    """Has `module` return `output`, whatever it is called with."""
-    own = vars(module).get("forward")  # some libraries put one into an instance
-    module.forward = lambda *args, **kwargs: output
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own

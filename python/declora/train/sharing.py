@@ -15,10 +15,11 @@ import torch
 from transformers import PreTrainedModel
 
 from declora import process
-from declora.errors import ModelError, TrainingError, out_of_memory, translated
+from declora.errors import ConfigError, ModelError, TrainingError, out_of_memory, translated
 from declora.model.bank import AdapterBank
 from declora.model.batched import BatchedLora
 from declora.model.checkpoint import reason
+from declora.model.compilation import Compilation, check_compiler
 from declora.model.recompute import Recomputation
 from declora.model.row_axes import learning_row_axes, per_client
 from declora.model.unpad import Unpadding
@@ -41,13 +42,16 @@ class Sharing:
     """What scores the targets of a causal LM alone; None where every token is scored."""
     recomputation: Recomputation | None = None
     """What keeps less of a step, and computes it again; None where all is kept."""
+    compilation: Compilation | None = None
+    """What has torch make programs of the blocks; None where they compute as they are written."""
     notes: tuple[str, ...] = ()
     """What is worth knowing of it, in whole sentences."""
 
     @property
     def computing(self) -> dict[str, Any]:
         """What a `LocalTrainer` computes steps by."""
-        return {"unpadding": self.unpadding, "head": self.head, "recomputation": self.recomputation}
+        names = ("unpadding", "head", "recomputation", "compilation")
+        return {name: getattr(self, name) for name in names}
 
 
 def find_sharing(
@@ -60,6 +64,7 @@ def find_sharing(
     unpad: bool,
     base_dropout: bool,
     recompute: bool = False,
+    compile: bool = False,
 ) -> Sharing:
     """Returns how sequences can share the passes of `model`: without padding, with it, or one client's batch alone.
 
@@ -72,11 +77,20 @@ def find_sharing(
         unpad: Whether padding is to be left out, where the model allows it.
         base_dropout: Whether the base's own dropout is on in training.
         recompute: Whether blocks are to keep nothing of a step but what goes into them.
+        compile: Whether torch is to make programs of them.
 
     Raises:
+        ConfigError: Nothing here makes programs, or the base's own dropout would be on in them.
         ModelError: The model does not train even with one client alone, not twice alike, or no adapter of it; or it is
             to continue text and sees what follows.
     """
+    if compile and base_dropout:
+        raise ConfigError(
+            "compile=True and base_dropout=True contradict each other: of one seed, compiled blocks would draw other "
+            "masks. Leave one of them out."
+        )
+    if compile:
+        check_compiler(model.device)
     with process.seeded(0, model.device):  # some models draw numbers whenever they compute
         trial = Trial(model, bank, tokens, special)
         _check_computes(model, trial)
@@ -95,11 +109,34 @@ def find_sharing(
     if recompute and found.recomputation is None:
         kept = f"{_kind(model)} has no blocks whose activations could be computed again, or does that by itself."
         found = replace(found, notes=(*found.notes, kept))
+    if compile:
+        with process.seeded(0, model.device):
+            found = _compiled(model, trial, found)
     return replace(found, notes=(*found.notes, *_idle_adapters(model, trial)))
 
 
 def _recomputation(model: PreTrainedModel, bank: AdapterBank, way: Sharing, base_dropout: bool) -> Recomputation | None:
     return Recomputation.of(model, bank.owners, way.unpadding, random=base_dropout)
+
+
+def _compiled(model: PreTrainedModel, trial: Trial, way: Sharing) -> Sharing:
+    """Returns `way` with programs of the blocks, where these can be made and compute the same; else it says why not."""
+    found, options = replace(way, compilation=Compilation.of(model)), {"together": way.together, "watched": False}
+    why = "it has no equal blocks without hooks"
+    if found.compilation is not None:
+        try:
+            expected, compiled = (trial.gradients(trial.tokens, **options, **w.computing) for w in (way, found))
+        except TrainingError:
+            return found  # not finite before anything is learned: the first step says whose, and where
+        except Exception as error:  # whatever torch makes of code that it was not written for
+            if out_of_memory(error):
+                raise
+            why = f"torch cannot ({reason(error).rstrip('.')})"
+        else:
+            if _close(expected, compiled, _same_shapes(model)):
+                return found
+            why = "its gradients would be others"
+    return replace(way, notes=(*way.notes, f"The blocks of {_kind(model)} are not compiled: {why}."))
 
 
 def _check_computes(model: PreTrainedModel, trial: Trial) -> None:

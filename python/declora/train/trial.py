@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from declora.methods import build_method
 from declora.model.bank import AdapterBank
 from declora.model.batched import PerClient
+from declora.model.compilation import Compilation
 from declora.model.recompute import Recomputation
 from declora.model.row_axes import per_client
 from declora.model.unpad import Unpadding
@@ -72,11 +73,12 @@ class Trial:
         with torch.no_grad(), self._bank.owners.computing(len(tokens)):
             return forward(self._model, batch).float()
 
-    def gradients(self, tokens: Tokens, **options: Any) -> list[torch.Tensor]:
+    def gradients(self, tokens: Tokens, *, watched: bool = True, **options: Any) -> list[torch.Tensor]:
         """Returns each client's gradient on its own `tokens`, in one pass of all of them or in a pass for each.
 
         Args:
             tokens: Some of this trial.
+            watched: Whether `reached` is told, by hooks in the layers.
             **options: Those of `one_step`.
 
         Returns:
@@ -86,7 +88,7 @@ class Trial:
             TrainingError: A loss or gradient is not finite.
         """
         with ExitStack() as hooks:
-            for layer in per_client(self._model):
+            for layer in per_client(self._model) if watched else ():
                 hooks.callback(layer.register_forward_hook(self._watch).remove)
             one_step(self._model, self._bank, tokens, _SHARDS, **options)
         bank = self._bank
@@ -119,6 +121,7 @@ def one_step(
     unpadding: Unpadding | None = None,
     head: ScoredHead | None = None,
     recomputation: Recomputation | None = None,
+    compilation: Compilation | None = None,
     base_dropout: bool = False,
 ) -> None:
     """Computes the gradients of a local step, after which they are in G; nobody moves.
@@ -132,6 +135,7 @@ def one_step(
         unpadding: Of the model.
         head: Of the model.
         recomputation: Of the model.
+        compilation: Of the model.
         base_dropout: Whether the base's own dropout is on.
 
     Raises:
@@ -157,6 +161,7 @@ def one_step(
         unpadding=unpadding,
         head=head,
         recomputation=recomputation,
+        compilation=compilation,
     )
     plan = Plan.of_clients(bank.layout.columns, steps)
     trainer.run(plan, State(bank.P), build_method("local"))
