@@ -77,8 +77,8 @@ class Compilation:
             if type(error).__name__ not in _TOO_MANY:
                 raise
             warnings.warn(
-                "torch has made as many programs of the blocks as it may, so where it would need others they now compute "
-                "as they are written, which is slower. Leave compile out for this model.",
+                "torch has made as many programs of the blocks as it may. From now on they compute as they are written "
+                "where it would need others, which is slower: leave compile out for this model.",
                 stacklevel=2,
             )
             self._programs[mode] = _computed

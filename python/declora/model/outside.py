@@ -1,9 +1,10 @@
 """What compiled code calls and does not look into: code whose work is another in each pass, though tensors are alike.
 
-A program holds for all passes of which its guards are true. Whose tokens a pass computes, which of these see each other,
-and with which factors, is known to Python objects that every pass fills anew: guards on these would fail each time. So a
-program has two operators in their place, for the way there and the way back, and a number by which these find the
-object. Nothing is kept of the way there: on the way back the same code computes again, and autograd its gradient.
+A program holds for all passes of which its guards are true. Whose tokens a pass computes, which of these see each
+other, and with which factors, is known to Python objects that every pass fills anew: guards on these would fail each
+time. So a program has two operators in their place, for the way there and the way back, and a number by which these
+find the object. Nothing is kept of the way there: on the way back the same code computes again, and autograd its
+gradient.
 """
 
 import itertools

@@ -122,7 +122,7 @@ def _recomputation(model: PreTrainedModel, bank: AdapterBank, way: Sharing, base
 def _compiled(model: PreTrainedModel, trial: Trial, way: Sharing) -> Sharing:
     """Returns `way` with programs of the blocks, where these can be made and compute the same; else it says why not."""
     found, options = replace(way, compilation=Compilation.of(model)), {"together": way.together, "watched": False}
-    why = "it has no equal blocks without hooks"
+    why = "it has no equal blocks without hooks inside"
     if found.compilation is not None:
         try:
             expected, compiled = (trial.gradients(trial.tokens, **options, **w.computing) for w in (way, found))
