@@ -111,7 +111,7 @@ def of_declora(run: Run, timing: Timing) -> Figures:
         found,
         gossip_percent=100 * statistics.median(gossip[1:]),
         rest_percent=100 * statistics.median(rest[1:]),
-        by=f"declora, {way}, {run.group_size:,} at once",
+        by=f"declora, {way}, {run.group_size:,} at once" + ", compiled" * (run.sharing.compilation is not None),
     )
 
 

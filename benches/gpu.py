@@ -8,8 +8,10 @@ steps of AdamW, 4-bit messages over a ring, as `Run` has it for users. The first
 share of a round in which messages are encoded, exchanged and mixed, as its record says, and "not training" that of all
 but local steps. PEFT trains one client after another from the same adapter on the same batches, so its rate is that of
 any number of clients and is measured on a few; "loss off by" is by how much the loss of any of them differs from ours
-in the first round. FLOP are those of the frozen blocks: two for each weight and token forward, two backward; what
-adapters, attention, head and recomputation take is not in them. Goals are those of an H100, whatever the card.
+in the first round. Rows that are "compiled" are of runs with `compile=True`: "times as written" is their rate over that
+of the row above, and what compiling takes is in neither. FLOP are those of the frozen blocks: two for each weight and
+token forward, two backward; what adapters, attention, head and recomputation take is not in them. Goals are those of an
+H100, whatever the card.
 """
 
 import argparse
@@ -40,7 +42,7 @@ EPOCH = 4
 """Batches that a client has texts for."""
 FORMS = {
     "sequences/s": ",.1f", "tokens/s": ",.0f", "TFLOP/s": ".1f", "s a round": ".3f", "times PEFT": ",.1f",
-    "loss off by": ".1e", "peak, GiB": ".1f", "gossip, %": ".1f", "not training, %": ".1f",
+    "times as written": ",.2f", "loss off by": ".1e", "peak, GiB": ".1f", "gossip, %": ".1f", "not training, %": ".1f",
 }  # fmt: skip
 """By column that is a figure: how it is written."""
 COLUMNS = ("base", "clients x batch", "by", *FORMS, "goals")
@@ -78,6 +80,8 @@ class Part:
     """Clients that PEFT trains; 0: none."""
     tf32: bool = False
     four_bits: bool = False
+    compiled: tuple[int, ...] = ()
+    """Numbers of clients that are measured with compiled blocks, too."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of the run, besides those that all have."""
 
@@ -100,9 +104,11 @@ PARTS = {
         "BERT-base, bfloat16", BERT, SST2, 8,
         {10: (), 64: (GOSSIP,),
          256: (Goal("sequences/s", 25_000), Goal("times PEFT", 100), GOSSIP), 1024: (GOSSIP,)}, peft=5,
+        compiled=(10, 256),
     ),
     "llama-1b": Part(
-        "Llama 1.1B, bfloat16", LLAMA_1B, GSM8K, 4, {8: (GOSSIP,), 32: (Goal("tokens/s", 70_000), GOSSIP)}
+        "Llama 1.1B, bfloat16", LLAMA_1B, GSM8K, 4, {8: (GOSSIP,), 32: (Goal("tokens/s", 70_000), GOSSIP)},
+        compiled=(8, 32),
     ),
     "llama-7b": Part(
         "Llama 7B, bfloat16", LLAMA_7B, GSM8K, 2,
@@ -130,11 +136,14 @@ def small(part: Part) -> Part:
     config = type(part.config)(**sizes, num_key_value_heads=2, vocab_size=300)
     lengths = replace(part.lengths, shortest=4, longest=12)
     clients = {min(count, 3): goals for count, goals in part.sizes.items()}
-    return replace(part, config=config, lengths=lengths, batch=2, sizes=clients, peft=min(part.peft, 2))
+    compiled = tuple({min(count, 3) for count in part.compiled})
+    return replace(
+        part, config=config, lengths=lengths, batch=2, sizes=clients, peft=min(part.peft, 2), compiled=compiled
+    )
 
 
 def measure(part: Part, timing: Timing) -> Iterator[tuple[str, ...]]:
-    """Yields the rows of a part as they are measured: PEFT, then each number of clients."""
+    """Yields the rows of a part as they are measured: PEFT, then each number of clients, as written and compiled."""
     model = random_model(part.config, part.dtype, timing.device)
     flop = 4.0 * block_parameters(model)
     if part.four_bits:
@@ -147,33 +156,50 @@ def measure(part: Part, timing: Timing) -> Iterator[tuple[str, ...]]:
             alone = of_peft(run, part.peft, timing)
             release(timing.device)
             yield row(part, 1, alone, None, flop)
-        yield row(part, clients, of_declora(run, timing), alone, flop, goals)
+        written = of_declora(run, timing)
+        yield row(part, clients, written, alone, flop, goals)
         del run
         release(timing.device)
+        if clients in part.compiled:
+            run = run_of(part, model, timing, clients, compile=True)
+            yield row(part, clients, of_declora(run, timing), alone, flop, written=written)
+            del run
+            release(timing.device)
 
 
-def run_of(part: Part, model: PreTrainedModel, timing: Timing, clients: int) -> Run:
+def run_of(part: Part, model: PreTrainedModel, timing: Timing, clients: int, *, compile: bool = False) -> Run:
     """Returns a run that evaluates nothing before its last round, which is never run."""
     rounds = timing.turns + 2
     targets = ["query", "value"] if part.config.model_type == "bert" else ["q_proj", "v_proj"]
     config = SimulationConfig(
         clients=clients, local_steps=STEPS, batch_size=part.batch, rounds=rounds, eval_every=rounds, partition="iid",
         learning_rate=RATE, schedule="constant", warmup=0.0, client_eval_samples=0, max_length=part.lengths.longest,
-        lora={"r": RANK, "target_modules": targets}, progress=False, **part.settings,
+        lora={"r": RANK, "target_modules": targets}, progress=False, compile=compile,
+        **part.settings,
     )  # fmt: skip
     return Run(config, random_material(model, part.lengths, clients * part.batch * EPOCH, timing.device))
 
 
 def row(
-    part: Part, clients: int, found: Figures, alone: Figures | None, flop: float, goals: tuple[Goal, ...] = ()
+    part: Part,
+    clients: int,
+    found: Figures,
+    alone: Figures | None,
+    flop: float,
+    goals: tuple[Goal, ...] = (),
+    written: Figures | None = None,
 ) -> tuple[str, ...]:
-    """Returns a line of the table: of declora, beside PEFT `alone` where that was measured; of PEFT itself else."""
+    """Returns a line of the table: of declora, beside PEFT `alone` where that was measured; of PEFT itself else.
+
+    Of compiled blocks it is beside those that compute as they are `written`.
+    """
     figures = {
         "sequences/s": found.sequences_per_s,
         "tokens/s": found.tokens_per_s,
         "TFLOP/s": flop * found.tokens_per_s / 1e12,
         "s a round": found.seconds,
         "times PEFT": None,
+        "times as written": None if written is None else found.tokens_per_s / written.tokens_per_s,
         "loss off by": None,
         "peak, GiB": found.peak_gib,
         "gossip, %": found.gossip_percent,

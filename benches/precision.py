@@ -1,11 +1,12 @@
-"""A base in bfloat16 on a CPU beside one in float32, and torch's switch for products: rounds in turn; keeps a table.
+"""A base in bfloat16 on a CPU beside one in float32, torch's switch for products, and compiled blocks; keeps a table.
 
 Run `python benches/precision.py`. Two models: all-MiniLM-L6-v2 on SST-2 text, and a Llama of four layers with random
 weights and tokens. Each trains 10 clients on the same batches; candidates take turns, a round each, so a busy machine
 meets all of them, and the ratios of rounds that follow each other are what counts. The first round is not counted.
 
 "bf16 products" is float32 throughout, with `torch.backends.mkldnn.matmul.fp32_precision = "bf16"`, by which oneDNN may
-multiply in bfloat16 what comes in float32. `ONEDNN_MAX_CPU_ISA=AVX2` shows a CPU that does not multiply bfloat16.
+multiply in bfloat16 what comes in float32. "float32, compiled" is with `compile=True`; what compiling takes is not
+counted. `ONEDNN_MAX_CPU_ISA=AVX2` shows a CPU that does not multiply bfloat16.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import copy
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ LLAMA = LlamaConfig(
     intermediate_size=1408,
 )  # fmt: skip
 LENGTHS = Lengths(20, 80, scored=0.6)
+MODELS = ("MiniLM", "Llama, 4 x 512")
+LABELS = ("float32, bf16 products", "bfloat16", "float32, compiled")
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Candidate:
 
     dtype: torch.dtype = torch.float32
     products: str = "ieee"
+    compile: bool = False
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
@@ -65,8 +69,8 @@ def material_of(model: str, data: str, batch: int, turns: int) -> Material:
     return random_material(random_model(LLAMA, torch.float32, device), LENGTHS, CLIENTS * batch * 4, device)
 
 
-def measure(model: str, data: str, batch: int, turns: int) -> list[tuple[str, ...]]:
-    """Returns the rows of one model and batch size."""
+def measure(model: str, data: str, batch: int, turns: int, labels: Sequence[str] = LABELS) -> list[tuple[str, ...]]:
+    """Returns the rows of one model and batch size: of float32, and of the candidates with these labels."""
     material = material_of(model, data, batch, turns)
     config = settings(data, batch, turns)
     config = config.override(lora={"r": 8}, **({} if model == "MiniLM" else {"local_steps": 2}))
@@ -74,11 +78,14 @@ def measure(model: str, data: str, batch: int, turns: int) -> list[tuple[str, ..
         "float32": Candidate(),
         "float32, bf16 products": Candidate(products="bf16"),
         "bfloat16": Candidate(torch.bfloat16),
+        "float32, compiled": Candidate(compile=True),
     }
+    candidates = {label: candidate for label, candidate in candidates.items() if label in ("float32", *labels)}
     rounds = {}
     for label, candidate in candidates.items():
         own = copy.deepcopy(material.base.model).to(candidate.dtype)
-        rounds[label] = Run(config, replace(material, base=replace(material.base, model=own))).rounds()
+        of_candidate = config.override(compile=candidate.compile)
+        rounds[label] = Run(of_candidate, replace(material, base=replace(material.base, model=own))).rounds()
     for _ in range(turns + 1):
         for label, candidate in candidates.items():
             with multiplying(candidate.products):
@@ -103,6 +110,8 @@ def main() -> None:
     """Measures, prints and writes a page of results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[4, 16], help="batch sizes of a client's step")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="bases")
+    parser.add_argument("--beside", nargs="+", choices=LABELS, default=LABELS, help="what float32 is beside")
     parser.add_argument("--turns", type=int, default=5, help="counted rounds of each candidate")
     parser.add_argument("--data", default=str(SST2) if SST2.is_dir() else "stdlib-docstrings", help="what MiniLM reads")
     options = parser.parse_args()
@@ -111,9 +120,9 @@ def main() -> None:
     facts["ONEDNN_MAX_CPU_ISA"] = os.environ.get("ONEDNN_MAX_CPU_ISA", "not set")
     table = [
         row
-        for model in ("MiniLM", "Llama, 4 x 512")
+        for model in options.models
         for batch in options.batch
-        for row in measure(model, options.data, batch, options.turns)
+        for row in measure(model, options.data, batch, options.turns, options.beside)
     ]
     facts['what dtype="auto" says'] = faster_dtype(torch.device("cpu"))[1]
     facts["load after"] = " ".join(f"{load:.2f}" for load in os.getloadavg())

@@ -17,20 +17,25 @@ def bench(monkeypatch):
     return gpu
 
 
-def test_every_kind_of_part_is_measured_beside_peft_and_has_a_page(bench, tmp_path, capsys):
+def test_every_kind_of_part_is_measured_beside_peft_and_has_a_page(bench, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("declora.model.compilation.BACKEND", "eager")
     parts = "bert-tf32,llama-1b,llama-7b-recomputed"
     assert bench.main(["--device", "cpu", "--smoke", "--turns", "1", "--only", parts, "--out", str(tmp_path)]) == 0
     (page,) = tmp_path.iterdir()
     lines = [line.strip("| ").split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
     assert lines[0] == list(bench.COLUMNS)
     rows = [dict(zip(bench.COLUMNS, line, strict=True)) for line in lines[1:]]
-    assert [row["by"].split(",")[0] for row in rows] == ["PEFT", "declora", "PEFT", "declora", "declora"]
+    assert [row["by"].split(",")[0] for row in rows] == ["PEFT", "declora", "PEFT", *["declora"] * 3]
+    compiled = [row["by"].endswith(", compiled") for row in rows]
+    assert compiled == [row["times as written"] != "-" for row in rows] == [False] * 4 + [True, False]
     shown = capsys.readouterr().out
     assert all(shown.index(f"| {' | '.join(line)} |") < shown.index("# Speed on a card") for line in lines)
     assert all(float(row["sequences/s"]) > 0 for row in rows)
     # The same work, but for the order of sums: of losses of about 1, and of ln 300, of which bfloat16 keeps 8 bits.
     assert float(rows[1]["loss off by"]) < 1e-5
     assert float(rows[3]["loss off by"]) < 0.03
+    assert rows[4]["loss off by"] == rows[3]["loss off by"]
+    assert float(rows[4]["times as written"]) > 0
     assert rows[3]["goals"].startswith("tokens/s >= 70,000: missed; gossip, % <= 3: ")
 
 
