@@ -113,9 +113,9 @@ def test_a_stopped_run_goes_on_compiled_but_not_with_other_threads(tmp_path, pro
 class Branching(transformers.models.bert.modeling_bert.BertLayer):
     """What no program can hold: which way it goes is in the numbers."""
 
-    def forward(self, hidden_states, attention_mask=None, **kwargs):
+    def forward(self, hidden_states, attention_mask=None, *others, **kwargs):
         far = float(hidden_states.detach().sum()) > 1e9
-        return super().forward(2 * hidden_states if far else hidden_states, attention_mask, **kwargs)
+        return super().forward(2 * hidden_states if far else hidden_states, attention_mask, *others, **kwargs)
 
 
 def branching():

@@ -202,7 +202,7 @@ class SimulationConfig:
     """Whether a GPU rounds what it multiplies in float32 to TensorFloat-32, which is faster and has 10 bits after the
     point; also what other threads multiply meanwhile. On a CPU it has no effect."""
     compile: bool = False
-    """Whether torch compiles the blocks of the base for training, which takes a minute: faster on a GPU, other bits."""
+    """Whether torch compiles the base's blocks for training: fewer kernels on a GPU, after a minute; other bits."""
     unpad: bool = True
     """Whether blocks compute sequences without their padding, in training and evaluation, where the model allows it."""
     sort_by_length: bool = True
