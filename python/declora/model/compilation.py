@@ -1,7 +1,7 @@
-"""Compilation: torch makes one program of what a transformer block computes, where it would launch a kernel a step.
+"""Compilation: torch makes a program of what a transformer block computes, with fewer kernels and less written between.
 
-It is made once for all blocks that are alike, and for all texts: numbers of tokens and of clients are sizes that it
-leaves open, and what belongs to clients is outside of it (`model/outside.py`).
+It is made once for all blocks that are alike, and for all texts: numbers of tokens are sizes that it leaves open, and
+what belongs to clients is outside of it (`model/outside.py`).
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ from declora.model.unpad import blocks_of
 
 __all__ = ["Compilation", "check_compiler"]
 
-BACKEND = "inductor"
+BACKEND: str | Callable[..., Any] = "inductor"
 """Of `torch.compile`: what makes the programs."""
 _TOO_MANY = ("FailOnRecompileLimitHit", "FailOnCacheLimitHit")
 """What torch raises where code has its most programs, by the names of its releases."""
@@ -50,10 +50,10 @@ class Compilation:
                 layer.number = numbered(layer, trained=True)
 
     @classmethod
-    def of(cls, model: PreTrainedModel, backend: str | Callable[..., Any] | None = None) -> "Compilation | None":
+    def of(cls, model: PreTrainedModel) -> "Compilation | None":
         """Returns that of `model`, None where no program could be made of its blocks."""
         blocks = [block for block in blocks_of(model) or () if _plain(block)]
-        return cls(blocks, backend or BACKEND) if blocks else None
+        return cls(blocks, BACKEND) if blocks else None
 
     @contextmanager
     def installed(self) -> Iterator[None]:

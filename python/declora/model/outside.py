@@ -83,7 +83,13 @@ def _back(
         found = thing.outside(grad if based else None, own, options)
         sought = [x for x in (*own, *thing.leaves) if x.requires_grad]
         torch.autograd.backward(found, grad.contiguous(), inputs=sought)
-    return [torch.zeros_like(number), *(x.new_empty(0) if x.grad is None else x.grad.contiguous() for x in own)]
+    return [torch.zeros_like(number), *map(_gradient, own)]
+
+
+def _gradient(x: torch.Tensor) -> torch.Tensor:
+    if not x.requires_grad:
+        return x.new_empty(0)
+    return x.new_zeros(x.shape) if x.grad is None else x.grad.contiguous()
 
 
 def _like_there(
