@@ -71,7 +71,10 @@ def common_to_all(
         "the model's weights": digest_of(material.base.model.state_dict()),
         "the evaluation data": _evaluation(material),
         **({} if material.public is None else {"the public data": digest_of(replace(material.public, pad_id=0))}),
-        "how the model computes": [sharing.together, sharing.unpadding is not None, sharing.head is not None],
+        "how the model computes": [
+            sharing.together,
+            *(way is not None for way in (sharing.unpadding, sharing.head, sharing.compilation)),
+        ],
     }
 
 

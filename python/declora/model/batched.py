@@ -107,9 +107,9 @@ class BatchedLora(PerClient):
             inputs: `x`.
             options: Whether it is of unpadded tokens: on the way back hooks no longer say which are inside.
         """
-        batch = self.owners.unpadded
+        batch, (x,) = self.owners.unpadded, inputs
         assert base is not None
-        return self._adapted(base, *inputs, batch.tokens if batch is not None and options[0] else None)
+        return self._adapted(base, x, batch.tokens if batch is not None and options[0] else None)
 
     def _adapted(self, y: torch.Tensor, x: torch.Tensor, inside: Unpadded | None) -> torch.Tensor:
         if inside is not None:

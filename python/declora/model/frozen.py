@@ -68,7 +68,8 @@ class FrozenLinear(nn.Module):
         """Returns float32 `[..., O]` for float32 `x [..., I]`."""
         weight, bias = self._matrix(), None if self.bias is None else self.bias.detach()
         if torch.compiler.is_compiling():
-            return _operator(x, weight, bias)
+            found: torch.Tensor = _operator(x, weight, bias)
+            return found
         if not x.numel():
             return functional.linear(x, weight, bias)
         # Views are taken outside of `_Product`: torch forbids to change a view in place that a Function made.
