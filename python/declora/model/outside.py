@@ -43,7 +43,7 @@ def numbered(thing: Outside, *, trained: bool = False) -> torch.Tensor:
     """
     number = next(_numbers)
     _known[number] = thing
-    return torch.tensor(float(number), dtype=torch.float64, requires_grad=trained)
+    return torch.tensor(float(number), dtype=torch.float64, device="cpu", requires_grad=trained)
 
 
 def call(
