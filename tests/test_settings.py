@@ -104,7 +104,7 @@ def test_numpy_values_and_paths_are_written_as_what_they_are(tmp_path):
         {"codec": "q44"}, {"codec": "topk"}, {"mixer": "medain"}, {"topology": "rnig"}, {"topology": "base:x"},
         {"partition": "dirichlet:x"}, {"partition": "labels:[["}, {"method": "fedagv"}, {"attack": "alei"},
         {"attack": "nan", "attackers": 10}, {"metric": "acuracy"}, {"task": "regression"}, {"schedule": "lineer"},
-        {"optimizer": "adam"}, {"weights": "metropolys"}, {"device": "mps"}, {"dtype": "float16"},
+        {"optimizer": "adam"}, {"weights": "metropolys"}, {"device": "mps"}, {"dtype": "float64"},
         {"prompt_template": "{a!r}"}, {"compare": ["lcal"]}, {"codec": "q4", "compare": ["local codec=q44"]},
         {"lora": {"r": "x"}},
     ],
