@@ -30,6 +30,7 @@ _METHODS = (
     "fedavg",
 )  # fmt: skip
 _FEWER = ("dec-lora", "decaf", "fedrot", "gradient-tracking", "dfed-salt", "fedavg")
+_FEWEST = ("dec-lora", "fedrot", "gradient-tracking", "fedavg")
 _OF_RANKS = ("dec-lora", "decaf", "hetlora", "hafl")
 # What pooling the data would reach, a server, and the methods that came closest on one seed: the differences between
 # seeds are as large as what is asked for, so these have three, and SST-2's rounds last until most has been learnt.
@@ -68,7 +69,8 @@ def tuned(page: str, data: str | Path, out: str | Path, **smaller: Any) -> Metho
     if division in ("pooled", "dirichlet") or task == "mrpc":
         settings = {**settings, "rounds": _ROUNDS[task]}
     if task == "mrpc" and division != "pooled":
-        methods = tuple(name for name in methods if name in _FEWER or division == "ranks")
+        kept = {"ranks": _OF_RANKS, "dirichlet": _FEWEST}.get(division, _FEWER)
+        methods = tuple(name for name in methods if name in kept)
         settings = {**settings, "rates": [2e-3, 5e-3], "eval_every": _ROUNDS[task], "client_eval_samples": 50}
     rows: Mapping[str, Mapping[str, Any]] = {name: {"method": name} for name in smaller.pop("methods", methods)}
     usual = {"seeds": 1, "rates": [2e-3, 5e-3, 1e-2], "data": f"{task}={Path(data) / task}"}
