@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Stack"]
 
 Given = TypeVar("Given")
-RESERVED = ("adapter", "optimizer", "lies", "memory", "mixer", "clock", "late", "detector")
+RESERVED = ("adapter", "optimizer", "lies", "memory", "mixer", "clock", "late", "detector", "loss_scale")
 """Rooms that the state of every run has, which no part may be called like."""
 _SPACE = ("lifted", "units", "carried", "origin", "lift", "mix", "refit")
 
