@@ -184,6 +184,30 @@ def test_where_torch_would_need_too_many_programs_blocks_compute_as_they_are_wri
     assert len(programs) == 1
 
 
+class Masked(nn.Module):
+    def forward(self, x, attention_mask=None):
+        return x.tanh() if attention_mask is None or x.sum() > 0 else x
+
+
+def test_what_torch_cannot_compile_in_a_run_computes_as_it_is_written_and_in_the_trial_is_an_error(programs):
+    x, mask = torch.ones(3, 4), torch.ones(3)
+    tried, new = (Compilation([Masked()], compilation.BACKEND) for _ in range(2))
+    tried.tried = True
+    for blocks in (tried, new):
+        (block,) = blocks._blocks
+        with blocks.installed():
+            assert torch.equal(block(x), x.tanh())
+            if blocks is new:
+                with pytest.raises(torch._dynamo.exc.TorchDynamoException):
+                    block(x, attention_mask=mask)
+                continue
+            with pytest.warns(UserWarning, match=r"torch cannot compile the blocks for all .*: leave compile out"):
+                found = block(x, attention_mask=mask)
+            assert torch.equal(found, x.tanh())
+            assert torch.equal(block(x, attention_mask=mask), x.tanh())
+    assert len(programs) == 2
+
+
 def test_without_gradients_nothing_is_compiled(programs):
     block = Block()
     with Compilation([block], compilation.BACKEND).installed(), torch.no_grad():

@@ -15,12 +15,13 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch._dynamo
+import torch._dynamo.exc
 from torch import nn
 from transformers import PreTrainedModel
 
 from declora.errors import ConfigError
 from declora.model.batched import BatchedLora, PerClient
+from declora.model.checkpoint import reason
 from declora.model.forwards import computing_by
 from declora.model.outside import numbered
 from declora.model.unpad import blocks_of
@@ -30,7 +31,7 @@ __all__ = ["Compilation", "check_compiler"]
 BACKEND: str | Callable[..., Any] = "inductor"
 """Of `torch.compile`: what makes the programs."""
 _TOO_MANY = ("FailOnRecompileLimitHit", "FailOnCacheLimitHit")
-"""What torch raises where code has its most programs, by the names of its releases."""
+"""What torch raises where code has its most programs, by the names of its releases; no errors of its compiler."""
 
 
 class Compilation:
@@ -39,11 +40,16 @@ class Compilation:
     Args:
         blocks: With batched layers in place.
         backend: Of `torch.compile`.
+
+    Attributes:
+        tried: Whether programs were made of the blocks, and compute the same: what torch then cannot compile computes
+            as it is written. Before, its error is raised.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], backend: str | Callable[..., Any]) -> None:
         self._blocks = blocks
         self._backend = backend
+        self.tried = False
         self._programs: dict[tuple[bool, ...], Callable[..., Any]] = {}
         for layer in (module for block in blocks for module in block.modules()):
             if isinstance(layer, BatchedLora):
@@ -74,11 +80,14 @@ class Compilation:
         try:
             return self._programs[mode](block, *args, **kwargs)
         except Exception as error:
+            why = "torch has made as many programs of the blocks as it may"
             if type(error).__name__ not in _TOO_MANY:
-                raise
+                if not self.tried or not isinstance(error, torch._dynamo.exc.TorchDynamoException):
+                    raise
+                why = f"torch cannot compile the blocks for all that they compute ({reason(error).rstrip('.')})"
             warnings.warn(
-                "torch has made as many programs of the blocks as it may. From now on they compute as they are written "
-                "where it would need others, which is slower: leave compile out for this model.",
+                f"{why}. From now on they compute as they are written where it would need others, which is slower: "
+                "leave compile out for this model.",
                 stacklevel=2,
             )
             self._programs[mode] = _computed

@@ -134,6 +134,7 @@ def _compiled(model: PreTrainedModel, trial: Trial, way: Sharing) -> Sharing:
             why = f"torch cannot ({reason(error).rstrip('.')})"
         else:
             if _close(expected, compiled, _other_shapes(model)):
+                found.compilation.tried = True
                 return found
             why = "its gradients would be others"
     return replace(way, notes=(*way.notes, f"The blocks of {_kind(model)} are not compiled: {why}."))
