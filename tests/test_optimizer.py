@@ -6,6 +6,7 @@ import torch
 import transformers
 
 from declora.errors import ConfigError
+from declora.plan import Columns
 from declora.train.optimizer import ClientOptimizer
 
 PLAIN = {
@@ -175,3 +176,18 @@ def test_a_client_is_updated_to_the_same_bits_whoever_is_beside_it(name, columns
     together = trained(range(7))
     for rows in ([0], [0, 1, 2], [3, 4], [6]):
         assert torch.equal(trained(rows), together[rows])
+
+
+def test_how_old_blocks_are_is_known_without_asking_a_gpu_again():
+    """Whoever steps, with whichever blocks: leaves are cut where blocks of another age begin."""
+    columns, draw = 6, np.random.default_rng(0)
+    room, settings = {}, {**PLAIN, "name": "adamw", "weight_decay": np.zeros(columns)}
+    values, gradients = torch.zeros(3, columns), torch.ones(3, columns)
+    optimizer = ClientOptimizer(values, gradients, steps=np.full(3, 9), edges=(0, 2, 3), room=room, **settings)
+    for spans in ([(0, 6)], [(2, 6)], [(2, 6)], [(0, 2)], [(0, 6)], [(0, 2), (3, 6)], [(0, 6)]):
+        active = draw.random(3) < 0.7
+        optimizer.step(optimizer.gradient_norms(), active, np.full(3, 0.1), Columns.of(columns, spans))
+        np.testing.assert_array_equal(optimizer._ages, room["ages"])
+    optimizer.reset_moments(Columns.of(columns, [(2, 3)]))
+    np.testing.assert_array_equal(optimizer._ages, room["ages"])
+    assert len(np.unique(room["ages"])) > 2

@@ -77,3 +77,13 @@ def test_one_client_or_one_common_adapter_has_none(texts, tokenizer):
     for more in ({"method": "centralized"}, {"topology": "complete", "weights": "uniform"}):
         distance = declora.simulate(**settings, **more, lora={"r": 2}).history["product_distance"].iloc[-1]
         assert distance < 1e-7  # rows of a complete graph differ in the last bits of float32
+
+
+def test_of_all_clients_nothing_is_copied_on_a_card(monkeypatch):
+    rows, given = torch.zeros(3, 5), []
+    monkeypatch.setattr(cuda, "there", lambda device: True)
+    monkeypatch.setattr(cuda, "product_distance", lambda x, *more: given.append(x) or 0.0)
+    for clients in (range(3), [0, 2]):
+        means.product_distance(rows, clients, layout_of(1, 1, 1).factors, SCALINGS)
+    assert given[0] is rows
+    assert len(given[1]) == 2

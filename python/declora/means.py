@@ -34,7 +34,7 @@ def product_distance(
         scalings: float64 `[L]`, s of each layer.
     """
     if cuda.there(x.device):
-        return cuda.product_distance(x, layers, scalings, clients)
+        return cuda.product_distance(_of(x, clients), layers, scalings)
     return _bridge.product_distance(cuda.to_host(_of(x, clients)), layers, scalings)
 
 

@@ -116,17 +116,17 @@ class State:
         Raises:
             RunFolderError: An array is missing, is unknown, or has another shape or dtype; nothing has changed.
         """
-        own = self.arrays()
+        own = {name: _form(array) for name, array in self._named()}
         filled = {name for name in arrays if self.rooms.get(name.partition("/")[0]) != {}}
         if odd := sorted(own.keys() ^ filled):
             lacks = "lacks" if odd[0] in own else "has, unlike this run,"
             raise RunFolderError(f"the stored state {lacks} {odd[0]!r}, so it is of other settings or another version.")
-        for name, now in own.items():
+        for name, (dtype, shape) in own.items():
             then = arrays[name]
-            if (then.dtype, then.shape) != (now.dtype, now.shape):
+            if (then.dtype, then.shape) != (dtype, shape):
                 raise RunFolderError(
-                    f"{name!r} of the stored state is {then.dtype} {list(then.shape)}, but this run's is {now.dtype} "
-                    f"{list(now.shape)}: it is of other settings or another version."
+                    f"{name!r} of the stored state is {then.dtype} {list(then.shape)}, but this run's is {dtype} "
+                    f"{list(shape)}: it is of other settings or another version."
                 )
         for name, array in arrays.items():
             room, _, key = name.partition("/")
@@ -167,6 +167,11 @@ class State:
 def _bytes_of(array: NDArray[Any], rows: int) -> NDArray[np.uint8]:
     """Returns what an array holds, uint8 `[rows, n]`."""
     return np.ascontiguousarray(array).reshape(rows, -1).view(np.uint8)
+
+
+def _form(array: Array) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Returns the dtype that an array has on the CPU, and its shape; its values stay where they are."""
+    return _on_cpu(array[:0]).dtype, tuple(array.shape)
 
 
 def _on_cpu(array: Array) -> NDArray[Any]:

@@ -136,8 +136,8 @@ class DisPfl(Part):
         """Computes the gradients, and keeps each client's last ones where they say what is to grow."""
         losses = compute()
         if self._dense is not None:
-            took = step.gradients.any(dim=1)
-            self._dense[took] = step.gradients[took].abs()
+            took = step.gradients.any(dim=1, keepdim=True)
+            self._dense.copy_(step.gradients.abs().where(took, self._dense))
         return losses
 
     def after_step(self, state: State, step: Step) -> None:

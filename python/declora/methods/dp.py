@@ -216,7 +216,7 @@ class DifferentialPrivacy(Part):
         Raises:
             ConfigError: Another part computes a second gradient in this step, which would spend more.
         """
-        import torch
+        from declora.cuda import to_device
 
         if step.number == self._computed:
             raise ConfigError(
@@ -230,7 +230,7 @@ class DifferentialPrivacy(Part):
             if not (scale := self._scales[client]):
                 continue
             draws = seeds.generator(self._seed, "dp", client, step.plan.event, step.number)
-            noise = torch.from_numpy(draws.standard_normal(columns, dtype=np.float32)).to(step.gradients.device)
+            noise = to_device(draws.standard_normal(columns, dtype=np.float32), step.gradients.device)
             for start, stop in step.phase.trained.spans:
                 step.gradients[row, start:stop].add_(noise[start:stop], alpha=scale)
         return losses

@@ -139,12 +139,14 @@ class Hafl(Part):
     def gradient(self, compute: Callable[[], torch.Tensor], state: State, step: Step) -> torch.Tensor:
         """Computes the gradients, takes the scores from them, and leaves out those of what is frozen."""
         losses = compute()
-        took = step.gradients.any(dim=1)
-        importance = (state.adapter * step.gradients).abs_()[took]
+        waits = ~step.gradients.any(dim=1, keepdim=True)  # to take their rows out, a GPU would be asked how many
+        importance = (state.adapter * step.gradients).abs_()
         sensitivity, uncertainty = self._smoothed(state)
-        sensitivity[took] = self.b1 * sensitivity[took] + (1 - self.b1) * importance
-        importance.sub_(sensitivity[took]).abs_()
-        uncertainty[took] = self.b2 * uncertainty[took] + (1 - self.b2) * importance
+        moved = self.b1 * sensitivity + (1 - self.b1) * importance
+        sensitivity.copy_(sensitivity.where(waits, moved))
+        importance.sub_(sensitivity).abs_()
+        moved = self.b2 * uncertainty + (1 - self.b2) * importance
+        uncertainty.copy_(uncertainty.where(waits, moved))
         step.gradients.masked_fill_(self._frozen, 0.0)
         return losses
 

@@ -141,8 +141,10 @@ class HetLora(Part):
         """Returns the sum over layers of ||B_t|| ||A_t||, `[clients]`, and its gradient, `[clients, D]`."""
         import torch
 
+        from declora.cuda import to_device
+
         ranks, view, x = self._ranks(state), self._layout.view, state.adapter
-        first, stop = (torch.from_numpy(edge).to(x.device)[:, None] for edge in (self._kept(ranks), ranks))
+        first, stop = (to_device(edge, x.device)[:, None] for edge in (self._kept(ranks), ranks))
         size, pull = x.new_zeros(len(x)), torch.zeros_like(x)
         for b, a in self._layout.pairs:
             place = torch.arange(a.shape[0], device=x.device)

@@ -4,9 +4,11 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig
 
+from declora.cuda import to_device
 from declora.errors import ModelError
 from declora.model.layout import Layout
 
@@ -35,8 +37,9 @@ def at_rank(lora: LoraConfig, rank: int) -> LoraConfig:
 def beyond(layout: Layout, ranks: Sequence[int], device: torch.device) -> torch.Tensor:
     """Returns which columns each client lacks, bool `[clients, D]`: B's columns and A's rows beyond its rank."""
     found = torch.zeros(len(ranks), layout.columns, dtype=torch.bool, device=device)
+    own = to_device(np.array(ranks, dtype=np.int64), device)[:, None]
     for b, a in layout.pairs:
-        missing = torch.arange(a.shape[0], device=device) >= torch.tensor(ranks, device=device)[:, None]
+        missing = torch.arange(a.shape[0], device=device) >= own
         layout.view(found, b.name)[:] = missing[:, None, :]
         layout.view(found, a.name)[:] = missing[:, :, None]
     return found

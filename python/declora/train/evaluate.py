@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from declora import metrics, seeds
+from declora.cuda import to_device
 from declora.metrics import Metric
 from declora.model.bank import AdapterBank
 from declora.train.loss import batch_losses, forward, place_logits, row_losses
@@ -177,7 +178,7 @@ def summaries(
 
     def keep(adapters: slice, part: NDArray[np.int64], batch: Batch) -> None:
         found = torch.cat([summary(logits) for logits in place_logits(model, batch, sharing.head)])
-        places = torch.from_numpy(tokens.places_of(part))
+        places = to_device(tokens.places_of(part), out.device)
         out[adapters, places] = found.view(-1, len(places), width)
 
     _compute(bank, values, tokens, np.arange(len(tokens)), sharing, keep)

@@ -160,7 +160,7 @@ def _tried(model: PreTrainedModel, tokens: Tokens, texts: NDArray[np.int64], dev
         )
 
     # Not in inference mode: a 4-bit layer casts its bias in its first pass, for good.
-    with torch.no_grad(), process.seeded(0), translated(refusal):
+    with torch.no_grad(), process.seeded(0, device), translated(refusal):
         found: Any = forward(model, tokens.batch(texts, device))
     if not isinstance(found, torch.Tensor):
         raise ModelError(f"model={kind} gives {type(found).__name__} as logits. Use a classifier or a decoder.")

@@ -99,6 +99,7 @@ class ClientOptimizer:
         self._leaves: dict[tuple[tuple[int, ...], bytes], list[_Leaves]] = {}
         self._moments = kept
         self._unlike: set[int] | None = None
+        self._ages: NDArray[np.float32] | None = None
 
     def rates(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns the rate of step `numbers[i]`, counted over the whole run, of each client i."""
@@ -144,6 +145,8 @@ class ClientOptimizer:
             if self._name == "adamw":
                 self._room["ages"][:, self._blocks(start, stop)] = 0.0
                 self._unlike = None
+                if self._ages is not None:
+                    self._ages[:, self._blocks(start, stop)] = 0.0
 
     def _blocks(self, start: int, stop: int) -> slice:
         return slice(*np.searchsorted(self._edges, [start, stop]).tolist())
@@ -163,13 +166,16 @@ class ClientOptimizer:
         return tuple(cuts)
 
     def _unlike_ages(self) -> set[int]:
-        """Returns where blocks of another age begin. As long as all are trained, these stay: a GPU is asked once."""
+        """Returns where blocks of another age begin; as long as all are trained, these stay."""
         if self._name != "adamw" or len(self._edges) == 1:
             return set()
-        if self._unlike is None:
+        if self._ages is None:  # a GPU is asked once: from here on it is known how they grow
             ages = self._room["ages"]
             assert isinstance(ages, torch.Tensor)
-            self._unlike = set(self._edges[1:][(ages[:, 1:] != ages[:, :-1]).any(dim=0).cpu().numpy()].tolist())
+            self._ages = np.array(ages.cpu())
+        if self._unlike is None:
+            differ = (self._ages[:, 1:] != self._ages[:, :-1]).any(axis=0)
+            self._unlike = set(self._edges[1:][differ].tolist())
         return self._unlike
 
     def _leaves_of(self, cuts: tuple[int, ...], members: NDArray[np.int64]) -> list[_Leaves]:
@@ -226,6 +232,8 @@ class ClientOptimizer:
         stepped = to_device(np.flatnonzero(active), ages.device)
         for start, stop in zip(cuts[::2], cuts[1::2], strict=True):
             blocks = self._blocks(start, stop)
+            if self._ages is not None:
+                self._ages[active, blocks] += 1
             if blocks.stop - blocks.start > 1:
                 ages[stepped, blocks] = ages[stepped, blocks.start].unsqueeze(1)
 
