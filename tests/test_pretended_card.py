@@ -12,6 +12,7 @@ import resumable
 import tiny
 from declora import cuda, resume, simulate
 from declora.config import SimulationConfig
+from declora.model.load import resolve_device
 from declora.prepare import prepare
 from declora.run import Run
 from declora.train.local_steps import LocalTrainer
@@ -132,3 +133,14 @@ def test_what_a_gpu_refuses_or_waits_for_is_found(monkeypatch):
         pinned.fill_(2.0)
         with pytest.raises(Misplaced, match="before its copy"):
             x.cpu()
+
+
+def test_ranks_of_a_machine_take_a_card_each(monkeypatch):
+    with pretended(monkeypatch, kernels=False):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        assert [str(resolve_device(name)) for name in ("auto", "cuda", "cuda:1")] == ["cuda", "cuda", "cuda:1"]
+        monkeypatch.setenv("WORLD_SIZE", "4")
+        for rank, card in enumerate(["cuda", "cuda:1", "cuda", "cuda:1"]):
+            monkeypatch.setenv("LOCAL_RANK", str(rank))
+            assert [str(resolve_device(name)) for name in ("auto", "cuda")] == [card] * 2
+        assert [str(resolve_device(name)) for name in ("cuda:0", "cpu")] == ["cuda:0", "cpu"]

@@ -19,7 +19,7 @@ from declora.errors import ConfigError, shown
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["alone", "memory", "ranks", "seeded", "tensor_float_32", "usual_torch"]
+__all__ = ["alone", "local_rank", "memory", "ranks", "seeded", "tensor_float_32", "usual_torch"]
 
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 """It warns whoever imports PEFT that one fast kernel of many is not there, which concerns nobody here."""
@@ -48,6 +48,12 @@ def ranks() -> int:
     if not said.isdecimal():
         raise ConfigError(f"WORLD_SIZE={shown(said)} must be the number of ranks. Set it, or unset it to run alone.")
     return max(1, int(said))
+
+
+def local_rank() -> int:
+    """Returns which of the ranks of its machine this one is, from 0, as torchrun says; 0 where nobody says it."""
+    said = os.environ.get("LOCAL_RANK") or ""
+    return int(said) if said.isdecimal() and ranks() > 1 else 0
 
 
 def memory() -> int:

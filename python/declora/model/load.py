@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from declora import process
 from declora.errors import ConfigError, ModelError, unknown_name
 from declora.model.borrowed import borrowed
 from declora.model.check import check_task, check_weights
@@ -141,9 +142,15 @@ def load_base(
 
 
 def resolve_device(device: str) -> torch.device:
-    """Returns the torch device of a setting; `"auto"` is the first GPU, else the CPU."""
+    """Returns the torch device of a setting; `"auto"` is a GPU, else the CPU.
+
+    Of several GPUs, a rank takes the one of its number on its machine where none is named; else it is the first.
+    """
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        number = process.local_rank() % torch.cuda.device_count()
+        return torch.device("cuda", number) if number else torch.device("cuda")  # as who runs alone calls it
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         found = torch.device(device)
     except RuntimeError as error:
