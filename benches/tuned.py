@@ -69,8 +69,7 @@ def tuned(page: str, data: str | Path, out: str | Path, **smaller: Any) -> Metho
     if division in ("pooled", "dirichlet") or task == "mrpc":
         settings = {**settings, "rounds": _ROUNDS[task]}
     if task == "mrpc" and division != "pooled":
-        kept = {"ranks": _OF_RANKS, "dirichlet": _FEWEST}.get(division, _FEWER)
-        methods = tuple(name for name in methods if name in kept)
+        methods = {"ranks": _OF_RANKS, "dirichlet": _FEWEST}.get(division, _FEWER)
         settings = {**settings, "rates": [2e-3, 5e-3], "eval_every": _ROUNDS[task], "client_eval_samples": 50}
     rows: Mapping[str, Mapping[str, Any]] = {name: {"method": name} for name in smaller.pop("methods", methods)}
     usual = {"seeds": 1, "rates": [2e-3, 5e-3, 1e-2], "data": f"{task}={Path(data) / task}"}

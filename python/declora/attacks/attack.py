@@ -105,9 +105,9 @@ class Attack:
         outgoing[lying] = np.clip(np.nan_to_num(outgoing[lying], nan=0.0), -most, most)
 
     def lent(self, t: int, frames: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-        """Returns the frame, uint8 `[bytes]`, that attackers send for theirs in round t, of a client of this process.
+        """Returns the frame, uint8 `[bytes]`, that attackers send for theirs in round t, where it `forwards` any.
 
-        None where there is none yet, where the client is elsewhere, or where the attack makes frames of its own.
+        None where there is none yet, or where its client is elsewhere.
 
         Args:
             t: Round, from 0.
@@ -115,13 +115,11 @@ class Attack:
         """
         return None
 
-    def forge(
-        self,
-        t: int,
-        codecs: Sequence[tuple[_bridge.Codec | None, int]],
-        frames: NDArray[np.uint8],
-        lent: NDArray[np.uint8] | None = None,
-    ) -> None:
+    def forward(self, frames: NDArray[np.uint8], lent: NDArray[np.uint8]) -> None:
+        """Puts the frame that is lent in the place of the attackers' here, in `frames [messages, bytes]`."""
+        frames[self._heard_at(self.acting)] = lent
+
+    def forge(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Changes the encoded `frames [messages, bytes]` of the attackers here in place; most attacks do not.
 
         Args:
@@ -129,7 +127,6 @@ class Attack:
             codecs: What made the payload of each message, None for a codec that is not of the core, of whose bytes
                 nothing is known; and how many columns it carries.
             frames: Of all messages that are known.
-            lent: What `lent` returned, in this process or another.
         """
         return
 

@@ -24,13 +24,7 @@ _EDEN_NONCE = 8
 class _Forged(Attack):
     """An attack that changes the payload and seals the frame again."""
 
-    def forge(
-        self,
-        t: int,
-        codecs: Sequence[tuple[_bridge.Codec | None, int]],
-        frames: NDArray[np.uint8],
-        lent: NDArray[np.uint8] | None = None,
-    ) -> None:
+    def forge(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
         """Changes the attackers' payloads and seals their frames again."""
         for message in self._heard_at(self.acting):
             frame = frames[message]

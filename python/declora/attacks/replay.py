@@ -99,24 +99,13 @@ class Replay(_Late):
 
     def lent(self, t: int, frames: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """Returns the target's frame of `delay` rounds ago, where the target is here and there is one."""
-        if self.forwards is None:
-            return None
-        of = (self.forwards,) if self._here is None or self.forwards in self._here else ()
+        target, here = self.forwards, self._here
+        of = () if target is None or (here is not None and target not in here) else (target,)
         ago = self._ago(t, frames, self._heard_at(of), of)
         return ago[0] if of and t >= self.delay else None
 
-    def forge(
-        self,
-        t: int,
-        codecs: Sequence[tuple[_bridge.Codec | None, int]],
-        frames: NDArray[np.uint8],
-        lent: NDArray[np.uint8] | None = None,
-    ) -> None:
-        """Puts their own frames of `delay` rounds ago in the place of the attackers', or the one that is lent."""
-        if self.forwards is not None:
-            if lent is not None:
-                frames[self._heard_at(self.acting)] = lent
-            return
+    def forge(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
+        """Puts their own frames of `delay` rounds ago in the place of the attackers'."""
         ago = self._ago(t, frames, self._heard_at(self.acting), self.acting)
         if t >= self.delay:
             frames[self._heard_at(self.acting)] = ago

@@ -58,11 +58,14 @@ class LyingExchange(Exchange):
         return outgoing
 
     def posted(self, t: int, codecs: Sequence[tuple[_bridge.Codec | None, int]], frames: NDArray[np.uint8]) -> None:
-        """Forges the attackers' frames, for which another client may lend its own without knowing it."""
-        lent, client = self._attack.lent(t, frames), self._attack.forwards
-        if client is not None:
-            lent = self._exchange.lend(t, client, frames, lent)
-        self._attack.forge(t, codecs, frames, lent)
+        """Forges the attackers' frames, or puts one there that another client lends without knowing it."""
+        client = self._attack.forwards
+        if client is None:
+            self._attack.forge(t, codecs, frames)
+            return
+        lent = self._exchange.lend(t, client, frames, self._attack.lent(t, frames))
+        if lent is not None:
+            self._attack.forward(frames, lent)
 
     def deliver(
         self,

@@ -129,10 +129,8 @@ class Passes:
                 else:
                     found = place_losses(self.model, batch, self.head, self._of_places(texts[rows], loss))
                 weighted = found * to_device(weights[rows], self.device)
-                if scales is None:
-                    weighted.sum().backward()
-                else:
-                    (weighted * to_device(scales[owner[rows]], self.device)).sum().backward()
+                scaled = weighted if scales is None else weighted * to_device(scales[owner[rows]], self.device)
+                scaled.sum().backward()
             losses.index_copy_(0, to_device(rows, self.device), weighted.detach())
         return losses
 
