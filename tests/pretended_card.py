@@ -10,7 +10,7 @@ have another order, and they know shapes and dtypes that these refuse, and the o
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -269,6 +269,15 @@ def in_this_thread() -> Iterator[Card]:
         yield _here.card
 
 
+def _stay() -> None:
+    """Has a card in this thread until it ends.
+
+    Nothing leaves it: a context would do so when it is collected, which may be in another thread, whose card it takes.
+    """
+    _Operations().__enter__()
+    _Calls().__enter__()
+
+
 def _launch(kernel: Any, programs: int, x: torch.Tensor, *arguments: Any, **options: Any) -> None:
     """Starts a kernel under the interpreter, whose tensors must all be on the card."""
     for argument in (x, *arguments):
@@ -318,8 +327,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch, *, kernels: bool) -> Iterator[Car
     launch._works.cache_clear()
     if not kernels:
         monkeypatch.setattr(cuda, "there", lambda device: False)
-    entered = ExitStack()  # a thread of gossip ends with its run
-    monkeypatch.setattr(gossip, "_compute_on", lambda device: entered.enter_context(in_this_thread()))
+    monkeypatch.setattr(gossip, "_compute_on", lambda device: _stay())
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)  # weights stay the objects that they are
     try:

@@ -172,7 +172,7 @@ class ClientOptimizer:
         if self._ages is None:  # a GPU is asked once: from here on it is known how they grow
             ages = self._room["ages"]
             assert isinstance(ages, torch.Tensor)
-            self._ages = np.array(ages.cpu())
+            self._ages = ages.cpu().numpy().copy()
         if self._unlike is None:
             differ = (self._ages[:, 1:] != self._ages[:, :-1]).any(axis=0)
             self._unlike = set(self._edges[1:][differ].tolist())
