@@ -50,7 +50,7 @@ def main() -> None:
     before = state.adapter.numpy().mean(axis=0, dtype=np.float64)
     for t in range(options.rounds):
         start = time.perf_counter()
-        plan = Plan(t, (phase,), layout.whole, topology.weights(t), topology.edges(t))
+        plan = Plan(t, (phase,), layout.whole, topology.round(t))
         plan = federation.faults.strike(plan).plan
         seconds["faults"] += time.perf_counter() - start
         inbox = gossip.round(plan, state, method)

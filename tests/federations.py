@@ -86,7 +86,7 @@ class GossipAlone:
         """Round t without local steps, as the method has it."""
         topology, whole = self.federation.topology, self.layout.whole
         phase = Phase(np.zeros(self.federation.clients, dtype=np.int64), whole)
-        plan = Plan(t, (phase,), whole, topology.weights(t), topology.edges(t))
+        plan = Plan(t, (phase,), whole, topology.round(t))
         return self.federation.faults.strike(self.method.plan(plan, self.layout)).plan
 
 
@@ -126,5 +126,5 @@ class Recorded(LocalExchange):
 
     def deliver(self, frames, sizes, edges, beside=None) -> Delivery:
         self.frames.append(frames.copy())
-        self.edges.append(np.array(edges))
+        self.edges.append(np.array(edges.pairs))
         return super().deliver(frames, sizes, edges)

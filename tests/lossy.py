@@ -16,7 +16,7 @@ def plan_of(topology, t) -> Plan:
     """Round t in which nothing goes wrong."""
     whole = Columns.all(COLUMNS)
     phase = Phase(np.full(topology.clients, STEPS), whole)
-    return Plan(t, (phase,), whole, topology.weights(t), topology.edges(t))
+    return Plan(t, (phase,), whole, topology.round(t))
 
 
 def pairs(edges) -> set[tuple[int, int]]:

@@ -57,7 +57,7 @@ def events(codec, count, *, topology="erdos-renyi:0.6"):
     method.arrange(federation)  # what was planned had no steps
     state, whole = alone.state, alone.layout.whole
     for t in range(count):
-        usual = Plan(t, (Phase(np.ones(CLIENTS, dtype=np.int64), whole),), whole, graph.weights(t), graph.edges(t))
+        usual = Plan(t, (Phase(np.ones(CLIENTS, dtype=np.int64), whole),), whole, graph.round(t))
         plan = method.plan(usual, alone.layout)
         (done,) = np.flatnonzero(plan.steps)
         before = state.adapter.double().numpy()

@@ -37,7 +37,7 @@ class Rounds:
     def plan(self, event):
         topology, whole = self.federation.topology, Columns.all(COLUMNS)
         steps = np.full(self.federation.clients, self.local)
-        plan = Plan(event, (Phase(steps, whole),), whole, topology.weights(event), topology.edges(event))
+        plan = Plan(event, (Phase(steps, whole),), whole, topology.round(event))
         return self.method.plan(plan, self.layout)
 
     def run(self, rounds, rate=RATE, after=lambda state: None):

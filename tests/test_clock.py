@@ -7,6 +7,7 @@ from declora.clock import parse_clock
 from declora.clock.speeds import Drawn
 from declora.errors import ConfigError
 from declora.plan import Columns, Phase, Plan
+from declora.round_graph import RoundGraph
 from declora.topology import Topology
 
 BYTES, STEPS = 1000, 5
@@ -21,7 +22,7 @@ def rounds_of(clock, topology, rounds=3, *, steps=None, lost=None, away=None, se
     for t in range(rounds):
         edges = graph.edges(t)
         sent = np.full(6, 2 * BYTES) if served else np.bincount(edges[:, 0], minlength=6) * BYTES
-        plan = Plan(t, (phase,), whole, graph.weights(t), edges, lost=lost)
+        plan = Plan(t, (phase,), whole, RoundGraph(graph.weights(t), edges), lost=lost)
         total = clock.round(room, plan, sent, away, served=served, overlap=overlap)
         assert total == room["done"].max()
         found.append(room["done"].copy())
@@ -55,7 +56,7 @@ def test_who_never_talks_waits_for_nobody_and_who_is_away_is_as_late_as_the_othe
     clock, graph = parse_clock("lognormal:step=1"), Topology.build("ring", 6)
     whole = Columns.all(1)
     room, steps = {}, np.array([3, 1, 1, 1, 1, 0])
-    plan = Plan(0, (Phase(steps, whole),), whole, graph.weights(0), graph.edges(0))
+    plan = Plan(0, (Phase(steps, whole),), whole, graph.round(0))
     clock.round(room, plan, np.zeros(6, dtype=np.int64), None, served=False)
     assert room["done"].tolist() == steps.tolist()
     clock.round(room, plan, np.zeros(6, dtype=np.int64), np.arange(6) == 5, served=False)

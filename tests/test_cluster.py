@@ -24,6 +24,7 @@ from declora.cluster import Cluster, Kind, LinkLost, Site, divide
 from declora.exchange import LocalExchange, SpreadExchange, known_to, neighbouring
 from declora.prepare import prepare
 from declora.report import Earlier
+from declora.round_graph import Audience
 from declora.run import Run
 from declora.simulation import configs_of, ready
 from declora.store import Checkpoint
@@ -128,7 +129,7 @@ def deliver_all(clusters, exchanges, frames, sizes, edges):
         routes = exchanges[rank].routes
         own = np.zeros((len(routes.known), frames.shape[1]), dtype=np.uint8)
         own[routes.own] = frames[routes.known][routes.own]
-        found[rank] = exchanges[rank].deliver(own, sizes[routes.known], routes.edges(edges))
+        found[rank] = exchanges[rank].deliver(own, sizes[routes.known], Audience.of(routes.edges(edges), len(own)))
 
     together(work, len(clusters))
     return found

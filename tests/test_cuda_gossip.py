@@ -72,7 +72,7 @@ def test_columns_that_are_not_sent_stay(both):
         gossip.state.rooms["adapter"]["adapter"] = rows
         topology, sent = gossip.federation.topology, layout.of_kinds("A")
         phase = Phase(np.zeros(CLIENTS, dtype=np.int64), layout.whole)
-        plan = Plan(0, (phase,), sent, topology.weights(0), topology.edges(0))
+        plan = Plan(0, (phase,), sent, topology.round(0))
         inbox = gossip.gossip.round(plan, gossip.state, gossip.method)
         return rows.cpu(), inbox.bytes_sent.tolist()
 

@@ -132,7 +132,7 @@ def test_a_part_that_sends_only_some_columns_is_refused():
     of = layout()
     plan = Plan.of_clients(of.columns, np.ones(3, dtype=np.int64))
     assert build_method("decaf").plan(plan, of).fresh == of.of_kinds("A", "B")
-    part = Plan(0, plan.phases, of.of_kinds("B", "head"), plan.weights, plan.edges)
+    part = Plan(0, plan.phases, of.of_kinds("B", "head"), plan.graph)
     with pytest.raises(ConfigError, match="another part of the method sends only"):
         build_method("decaf").plan(part, of)
 

@@ -346,7 +346,7 @@ def test_what_would_spend_more_than_is_accounted_for_is_refused(run):
         name = "longer"
 
         def plan(self, plan, layout):
-            return Plan(plan.event, plan.phases * 2, plan.sent, plan.weights, plan.edges)
+            return Plan(plan.event, plan.phases * 2, plan.sent, plan.graph)
 
     with pytest.raises(
         ConfigError, match="found its noise for 2 local steps a round, but another part of the method plans"

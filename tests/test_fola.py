@@ -13,6 +13,7 @@ from declora.methods import Step, build_method
 from declora.mixer import Linear
 from declora.model import Block, Layout
 from declora.plan import Plan
+from declora.round_graph import RoundGraph
 from declora.state import State
 from declora.topology import Topology
 from federations import federation_of, gossip_of, rows_of
@@ -24,7 +25,7 @@ LAYOUT = Layout([Block("x", (COLUMNS,), "A", 0)])
 
 def pooled(weights, public, rows, *, gamma=1.0, floor=1e-6):
     """Pools `rows [clients, 2 n]`, means and precisions, in place with the messages `public`."""
-    inbox = Inbox(np.zeros(len(rows), dtype=np.int64), weights, values=public)
+    inbox = Inbox(np.zeros(len(rows), dtype=np.int64), RoundGraph(weights), values=public)
     build_method(f"fola:floor={floor}").mix(Linear(), inbox, rows, layout=LAYOUT, gamma=gamma)
 
 

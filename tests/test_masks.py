@@ -114,7 +114,7 @@ def test_columns_that_are_not_sent_have_no_bits():
     alone.state.adapter.copy_(rows)
     ring, nothing = Topology.build("ring", CLIENTS), Phase(np.zeros(CLIENTS, dtype=np.int64), LAYOUT.whole)
     before = rows.clone()
-    inbox = alone.gossip.round(Plan(0, (nothing,), first, ring.weights(0), ring.edges(0)), alone.state, alone.method)
+    inbox = alone.gossip.round(Plan(0, (nothing,), first, ring.round(0)), alone.state, alone.method)
     rows = alone.state.adapter
     assert inbox.bytes_sent.tolist() == (2 * (96 + 2 + 4 * carried[:, :15].sum(axis=1))).tolist()
     assert torch.equal(rows[:, 15:], before[:, 15:])

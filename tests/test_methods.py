@@ -338,7 +338,7 @@ def test_phases_of_one_round_train_what_each_says_in_the_order_of_the_data(run):
         def plan(self, plan, layout):
             one = np.ones_like(plan.steps)
             parts = [Phase(one, layout.of_kinds("B", "head")), Phase(one, layout.of_kinds("A"))]
-            return Plan(plan.event, tuple(parts), plan.sent, plan.weights, plan.edges)
+            return Plan(plan.event, tuple(parts), plan.sent, plan.graph)
 
     twofold, plain = run(method=Twofold(), rounds=2), run(rounds=2)
     assert twofold.history["samples_seen"].tolist() == plain.history["samples_seen"].tolist()

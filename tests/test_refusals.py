@@ -181,7 +181,7 @@ def test_the_manifest_tells_apart_sites_that_agreed_on_something_else():
 
 @pytest.mark.parametrize("codec", ["none", "none+choco"])
 def test_where_lies_drive_the_honest_out_of_the_numbers_the_error_names_attack_and_mixer(codec):
-    federation = federation_of("complete", codec=codec, attack="crafted", attackers=[1, 2, 3, 4])
+    federation = federation_of("exponential", codec=codec, attack="crafted", attackers=[1, 2, 3, 4])
     gossip, rows = gossip_of(federation, start(0.0)), rows_of(CLIENTS, COLUMNS)
 
     def play():

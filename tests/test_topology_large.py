@@ -1,6 +1,8 @@
 """Large graphs: built of arrays as networkx has them, with little memory beside what they are."""
 
+import pickle
 import tracemalloc
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -8,11 +10,13 @@ import pytest
 from scipy.sparse import csr_array
 
 from declora.errors import TopologyError
+from declora.round_graph import CompleteGraph, RoundGraph
 from declora.topology import Topology, adjacency, server
 from declora.topology.check import as_matrix, check_connected
 from declora.topology.graphs import named_graph
 from declora.topology.names import parse_name
-from declora.topology.weights import complete_weights
+from declora.topology.summary import describe
+from declora.topology.weights import complete
 
 
 def grid(clients):
@@ -50,26 +54,66 @@ def test_graphs_of_arrays_are_those_of_networkx(name, sizes, drawn):
 
 
 @pytest.mark.parametrize("build", [lambda clients: Topology.build("complete", clients), server])
-def test_a_complete_graph_takes_its_weights_and_messages_and_next_to_nothing_beside(build):
+def test_a_complete_graph_has_weights_and_messages_where_they_are_read_and_next_to_nothing_beside(build):
     clients = 1200
-    build(3).edges(0)  # what is imported then is none of it
+    describe(build(3))  # what is imported then is none of it
     tracemalloc.start()
     topology = build(clients)
+    assert (topology.slem, topology.messages(0)) == (0.0, clients * (clients - 1))
+    assert topology.neighbours(0, 7) == [client for client in range(clients) if client != 7]
+    described = describe(topology)
     built = tracemalloc.get_traced_memory()[1]
     edges = topology.edges(0)
-    run = tracemalloc.get_traced_memory()[1]
-    assert topology.slem == 0.0
-    scored = tracemalloc.get_traced_memory()[1]
+    read = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert built < 1.4 * 12 * clients**2
-    assert run < 1.1 * 20 * clients**2
-    assert scored < 1.1 * 20 * clients**2
+    assert built < 100 * clients
+    assert read < 1.2 * 20 * clients**2
     assert len(edges) == clients * (clients - 1)
     assert np.all(edges[:, 0] * clients + edges[:, 1] == np.delete(np.arange(clients**2), np.s_[:: clients + 1]))
+    assert "undirected" in described
+    assert "1.4388e+06 a round" in described
+
+
+@pytest.mark.parametrize(
+    "everybody",
+    [
+        Topology.build("complete", 7),
+        Topology.build("complete", 7, weights="laplacian"),
+        Topology.build("complete", 1),
+        Topology.build("complete", 1, weights="laplacian"),
+        server(7, [1, 2, 3, 4, 5, 6, 7]),
+    ],
+    ids=lambda topology: f"{topology.rule}-{topology.clients}",
+)
+def test_a_complete_graph_is_what_its_matrix_is(everybody):
+    assert isinstance(everybody.round(0), CompleteGraph)
+    matrix = everybody.weights(0)
+    given = Topology(everybody.name, everybody.clients, (matrix,), law=everybody.law, rule=everybody.rule)
+    graph, plain = everybody.round(3), given.round(3)
+    assert type(plain) is RoundGraph
+    assert matrix.has_canonical_format
+    np.testing.assert_allclose(matrix.sum(axis=1), 1.0, rtol=1e-15)
+    for name in ("edges", "degrees", "own", "values"):
+        np.testing.assert_array_equal(getattr(graph, name), getattr(plain, name))
+    assert (graph.clients, graph.messages) == (plain.clients, plain.messages)
+    for client in range(everybody.clients):
+        np.testing.assert_array_equal(graph.senders(client), plain.senders(client))
+        np.testing.assert_array_equal(graph.receivers(client), plain.receivers(client))
+    for audience in (graph.audience, plain.audience):
+        np.testing.assert_array_equal(audience.pairs, plain.edges)
+        np.testing.assert_array_equal(audience.counts, np.bincount(plain.edges[:, 0], minlength=everybody.clients))
+    assert everybody.slem == pytest.approx(given.slem, abs=1e-12)
+    assert everybody.symmetric == given.symmetric
+    if everybody.symmetric:
+        assert everybody.least_eigenvalue == pytest.approx(given.least_eigenvalue, abs=1e-12)
+    assert describe(everybody) == describe(given)
+    again = replace(everybody, name="mine")
+    assert again.round(0) is graph
+    assert pickle.loads(pickle.dumps(everybody)).weights(0).toarray().tolist() == matrix.toarray().tolist()
 
 
 def test_what_its_owner_can_still_change_is_copied_and_what_nobody_can_is_not():
-    given = complete_weights(5, "uniform")
+    given = complete(5, "uniform").weights.copy()
     topology = Topology("mine", 5, (given,))
     given.data[:] = 7.0
     assert topology.weights(0).data.tolist() == [0.2] * 25

@@ -4,14 +4,15 @@ import time
 
 import pytest
 
+from declora import SimulationConfig
 from declora.errors import TopologyError
+from declora.prepare import plan_federation
 from declora.topology import Topology, server
 
 
 @pytest.mark.parametrize(
     ("spec", "clients", "size"),
     [
-        ("complete", 10**6, "20,000,000,000,000 bytes"),
         ("base:2147483647", 10**6, "55,999,944,000,000 bytes"),
         ("erdos-renyi:0.5", 10**6, "89,999,910,000,000 bytes"),
         ("random-regular:500000", 10**6, "90,000,000,000,000 bytes"),
@@ -28,10 +29,22 @@ def test_a_topology_beyond_all_memory_is_refused_with_its_bytes_at_once(spec, cl
     assert time.perf_counter() - start < 5.0
 
 
-def test_a_server_of_too_many_clients_is_refused(monkeypatch):
+@pytest.mark.parametrize(
+    "needing",
+    [
+        {"mixer": "median"}, {"mixer": "push-sum"}, {"faults": "loss:0.1"}, {"clock": "lognormal:step=1,latency=0.1"},
+        {"attack": "sign-flip", "attackers": [1]}, {"detect": "lazy"},
+    ],
+)  # fmt: skip
+def test_what_needs_a_weight_for_each_pair_of_all_is_refused_where_these_do_not_fit(needing, monkeypatch):
     monkeypatch.setattr("declora.process.memory", lambda: 10**9)
+    settings = {"clients": 10_000, "model": "tiny", "topology": "complete"}
+    assert plan_federation(SimulationConfig(**settings))[0].topology.messages(0) == 99_990_000
     with pytest.raises(TopologyError, match=r"topology='complete' of 10,000 clients needs 2,000,000,000 bytes"):
-        server(10_000)
+        plan_federation(SimulationConfig(**settings, **needing))
+    for everybody in (Topology.build("complete", 10_000), server(10_000)):
+        with pytest.raises(TopologyError, match=r"topology='complete' of 10,000 clients needs 2,000,000,000 bytes"):
+            everybody.weights(0)
 
 
 @pytest.mark.parametrize("clients", [2**31, 10**4000])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from declora import _core  # noqa: TID251 (this is the one place)
 from declora._core import (  # noqa: TID251
     HEADER_BYTES,
+    Average,
     CheckedFrames,
     Codec,
     MixingMatrix,
@@ -30,6 +31,7 @@ Array: TypeAlias = Union[NDArray[Any], "torch.Tensor"]
 __all__ = [
     "HEADER_BYTES",
     "Array",
+    "Average",
     "CheckedFrames",
     "Codec",
     "MixingMatrix",

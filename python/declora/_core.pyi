@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "HEADER_BYTES",
+    "Average",
     "CheckedFrames",
     "Codec",
     "MixingMatrix",
@@ -265,6 +266,48 @@ class MixingMatrix:
         Raises:
             FrameError: A frame that was refused has a weight, or is that of a row with neighbours. `x` is then as it
                 was; give the weight to somebody else first.
+        """
+
+@final
+class Average:
+    """The mixing matrix `1 w^T + home I` of one round, in which all clients apply the same row: w, checked once.
+
+    Mixing is `x_i += gamma * (m - s z_i)` with `m = sum over j of w_j z_j` and s the sum of w: the difference form of
+    `MixingMatrix`, at the cost of its rows, not of its n^2 weights. The sum is in float64 in the order of j, m is
+    rounded to float32 once for all, and the step is taken in float64. So without `home`, and with z = x and gamma 1,
+    all rows become m, to the bit.
+
+    Args:
+        weights: float64 `[known]`, not negative: what each client's values count, one's own among them.
+        home: What each keeps for itself besides; the weights sum to 1 with it within 1e-9.
+
+    Raises:
+        TopologyError: Weights that are not that.
+    """
+
+    def __new__(cls, weights: NDArray[np.float64], home: float = 0.0) -> Average: ...
+    @property
+    def known(self) -> int:
+        """Number of weights: the clients whose values are known here."""
+
+    def mix(self, z: NDArray[np.float32], x: NDArray[np.float32], gamma: float, first: int = 0) -> None:
+        """Mixes `x [local, D]` in place by `z [known, D]`.
+
+        Args:
+            z: float32: what all holders take the rows to be.
+            x: float32: the rows of known clients that follow each other, changed.
+            gamma: Consensus step size, finite; float32 is made of it.
+            first: The place of the first of these among the known.
+        """
+
+    def mix_frames(self, frames: CheckedFrames, x: NDArray[np.float32], gamma: float, first: int = 0) -> None:
+        """Decodes `frames`, one of each known client, and mixes `x [local, D]`.
+
+        The same bits as `decode_frames` to z, then `mix(z, x, gamma, first)`.
+
+        Raises:
+            FrameError: A frame that was refused has a weight, or is that of a row of `x`. `x` is then as it was; give
+                the weight to somebody else first.
         """
 
 @final

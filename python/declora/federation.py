@@ -134,14 +134,22 @@ class Federation:
         )
         return {"simulated_seconds": seconds}
 
+    @property
+    def pairwise(self) -> bool:
+        """Whether something looks at each pair of clients that talk, even if all apply the same weights."""
+        looked_at = (self.attack, self.detector, self.clock)
+        return not self.mixer.averages or bool(self.faults.kinds) or any(part is not None for part in looked_at)
+
     def check(self) -> None:
-        """Checks that the mixer means something on the graph.
+        """Checks that the mixer means something on the graph, and that what it needs of the graph fits memory.
 
         Raises:
             ConfigError: It does not; names the graph, the client and the fix.
         """
         if not self.exchange.silent:
             self.mixer.check(self.topology)
+            if self.pairwise:
+                self.topology.check_pairs()
 
     def alone(self) -> "Federation":
         """Returns the same clients, who never talk."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from declora.mixer import Mixer
 from declora.mixer.refusals import sit_out
 from declora.plan import Columns, Mask, Rows
+from declora.round_graph import CompleteGraph, RoundGraph
 from declora.wire import CheckedRound
 
 __all__ = ["Inbox"]
@@ -21,8 +22,8 @@ class Inbox:
 
     bytes_sent: NDArray[np.int64]
     """`[clients]`, bytes on each client's link, from the real frames."""
-    weights: sp.csr_array | None = None
-    """`[clients, messages]`: row i is what client i applies to what it heard; None where nobody talks."""
+    graph: RoundGraph | None = None
+    """Who heard which message, `[clients, messages]`, and what it applies to it; None where nobody talks."""
     frames: CheckedRound | None = None
     """The messages, where frames were made of them."""
     values: Rows | None = None
@@ -57,6 +58,16 @@ class Inbox:
             | ({} if self.suspected is None else {"clients_suspected": int((self.suspected > 0).sum())})
         )
 
+    @property
+    def weights(self) -> sp.csr_array | None:
+        """`[clients, messages]`: row i is what client i applies to what it heard; None where nobody talks."""
+        return None if self.graph is None else self.graph.weights
+
+    def everybody(self, mixer: Mixer) -> CompleteGraph | None:
+        """Returns the graph where a rule needs no weight for each pair: all hear all, and nothing was refused."""
+        plain = mixer.averages and (self.refused is None or not self.refused.any())
+        return self.graph if plain and isinstance(self.graph, CompleteGraph) else None
+
     def public(self) -> Rows:
         """Returns z, what every holder of a message reconstructs from it, `[messages, columns]`."""
         if self.values is None and self.frames is not None:
@@ -81,21 +92,30 @@ class Inbox:
             gamma: Consensus step size.
             weights: `[clients, messages]`, in the place of those that `heard` returns.
         """
-        matrix, public = self.heard()
-        if columns.count:
-            mixed = columns.take(rows)
-            mixer.mix(matrix if weights is None else weights, columns.take(public), mixed, gamma=gamma)
-            columns.put(rows, mixed)
+        if not columns.count:
+            return
+        mixed, public = columns.take(rows), columns.take(self.public())
+        everybody = self.everybody(mixer) if weights is None else None
+        if everybody is not None:
+            mixer.average(everybody, public, mixed[self.here], gamma=gamma, first=self.here.start or 0)
+        else:
+            mixer.mix(self.heard()[0] if weights is None else weights, public, mixed, gamma=gamma)
+        columns.put(rows, mixed)
 
     def mix(self, mixer: Mixer, rows: Rows, *, gamma: float) -> None:
         """Mixes `rows [clients, columns]` in place by a rule, decoding in the same pass where z is not needed."""
-        assert self.weights is not None
+        assert self.graph is not None
+        whole = None if self.values is not None or self.frames is None else self.frames.whole
+        everybody = self.everybody(mixer)
         if self.carried is not None:
             z = self.public()
-            mixer.mix_carried(self.weights, z, self.carried, rows, gamma=gamma, refused=self.refused)
-        elif self.values is None and self.frames is not None and self.frames.whole is not None:
-            mixer.mix_frames(self.weights, self.frames.whole, rows, gamma=gamma)
+            mixer.mix_carried(self.graph.weights, z, self.carried, rows, gamma=gamma, refused=self.refused)
+        elif everybody is not None:
+            heard = self.public() if whole is None else whole
+            mixer.average(everybody, heard, rows[self.here], gamma=gamma, first=self.here.start or 0)
+        elif whole is not None:
+            mixer.mix_frames(self.graph.weights, whole, rows, gamma=gamma)
         else:
-            mixer.mix(self.weights, self.public(), rows, gamma=gamma, refused=self.refused)
+            mixer.mix(self.graph.weights, self.public(), rows, gamma=gamma, refused=self.refused)
         for weights, values in self.late:
             mixer.mix(weights, values, rows, gamma=gamma)

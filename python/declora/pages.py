@@ -29,12 +29,12 @@ def run_summary(result: SimulationResult, title: str) -> report.RunSummary:
     says = {"Labels by client": words.of_labels(result.partition.counts)}
     if not result.federation.exchange.silent:
         topology = result.federation.topology
-        rounds = [topology.edges(t) for t in range(min(topology.period, _ROUNDS))]
+        rounds = [topology.round(t) for t in range(min(topology.period, _ROUNDS))]
         several = len(rounds) > 1
         draw = report.schedule_figure(topology.clients, rounds) if several else None
         figures.insert(0, ("Who talks to whom", draw or report.topology_figure(topology.clients, rounds[0])))
         says["Who talks to whom"] = words.of_graph(
-            topology.name, topology.clients, topology.edges(0), topology.period, topology.spectral_gap
+            topology.name, rounds[0].degrees, topology.period, topology.spectral_gap
         )
     usual, asked, config = SimulationConfig().describe(), result.config.describe(), result.settings
     del config["out"]  # which is where the page is

@@ -10,7 +10,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["Arrivals", "Columns", "Mask", "Phase", "Plan", "Rows", "edges_of"]
+from declora.round_graph import RoundGraph
+
+__all__ = ["Arrivals", "Columns", "Mask", "Phase", "Plan", "Rows"]
 
 Rows = NDArray[np.float32]
 """A row of each client or message, `[n, columns]`."""
@@ -122,10 +124,8 @@ class Plan:
     phases: tuple[Phase, ...]
     sent: Columns
     """Of what the method lifts, which is the adapter unless its part that combines says otherwise."""
-    weights: sp.csr_array
-    """Mixing matrix `[clients, clients]`; row i is what client i applies."""
-    edges: NDArray[np.int32]
-    """`[E, 2]`, (sender, receiver) of each message: `edges_of(weights)`."""
+    graph: RoundGraph
+    """Who hears whom, with which weights."""
     fresh: Columns = field(default=Columns(0, ()))
     """Of the adapter: columns whose moments are forgotten before the first step."""
     lost: NDArray[np.int32] | None = None
@@ -146,35 +146,27 @@ class Plan:
     def of_clients(cls, width: int, steps: NDArray[np.int64], event: int = 0) -> "Plan":
         """Returns a round of local `steps [clients]` on all of `width` columns, and clients that never talk."""
         whole, alone = Columns.all(width), sp.csr_array(sp.eye_array(len(steps), format="csr"))
-        return cls(event, (Phase(steps, whole),), whole, alone, np.empty((0, 2), dtype=np.int32))
+        return cls(event, (Phase(steps, whole),), whole, RoundGraph(alone))
 
     def at(self, rows: slice) -> "Plan":
         """Returns the round of the clients at `rows`: their steps, and who talks to whom among all."""
-        if rows == slice(0, self.weights.shape[0]):
+        if rows == slice(0, self.graph.clients):
             return self
         phases = tuple(Phase(phase.steps[rows], phase.trained) for phase in self.phases)
         return replace(self, phases=phases)
+
+    @property
+    def weights(self) -> sp.csr_array:
+        """Mixing matrix `[clients, clients]`; row i is what client i applies."""
+        return self.graph.weights
+
+    @property
+    def edges(self) -> NDArray[np.int32]:
+        """`[E, 2]`, (sender, receiver) of each message."""
+        return self.graph.edges
 
     @property
     def steps(self) -> NDArray[np.int64]:
         """`[clients]`: local steps of each client in all phases."""
         total: NDArray[np.int64] = np.sum([phase.steps for phase in self.phases], axis=0)
         return total
-
-
-def edges_of(weights: sp.csr_array) -> NDArray[np.int32]:
-    """Returns the messages (sender, receiver) that a mixing matrix needs, int32 `[E, 2]`, sorted, read-only."""
-    clients = weights.shape[0]
-    if clients > 1 and weights.nnz == clients**2:  # then the entries in their order are those of a square, in place
-        pairs: NDArray[np.int32] = np.empty((clients * (clients - 1), 2), dtype=np.int32)
-        pairs.reshape(clients, clients - 1, 2)[:, :, 0] = np.arange(clients, dtype=np.int32)[:, None]
-        beside = weights.indices[1:].reshape(clients - 1, clients + 1)[:, :-1]  # the diagonal is each first of n + 1
-        pairs.reshape(clients - 1, clients, 2)[:, :, 1] = beside
-    else:
-        present = np.ones(weights.nnz, dtype=np.int8)  # a copy by columns of the weights themselves would be larger
-        by_sender = sp.csr_array((present, weights.indices, weights.indptr), shape=weights.shape).tocsc()
-        senders = np.repeat(np.arange(clients, dtype=np.int32), np.diff(by_sender.indptr))
-        others = senders != by_sender.indices
-        pairs = np.stack([senders[others], by_sender.indices[others]], axis=1, dtype=np.int32)
-    pairs.flags.writeable = False
-    return pairs

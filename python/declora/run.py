@@ -381,8 +381,7 @@ class Run:
             event,
             (Phase(self.local_steps, self.layout.whole),),
             self.layout.whole,
-            topology.weights(event),
-            topology.edges(event),
+            topology.round(event),
             fresh=self.layout.whole if self.config.reset_moments else self.layout.of_kinds(),
         )
         return self.method.plan(usual, self.layout)

@@ -37,6 +37,14 @@ class CheckedFrames(ABC):
             FrameError: One that was refused has a weight.
         """
 
+    @abstractmethod
+    def average(self, mean: _bridge.Average, rows: Rows, gamma: float, first: int) -> None:
+        """Mixes `rows [local, D]` in place by them: the same bits as `decode`, then `mean.mix(z, rows, gamma, first)`.
+
+        Raises:
+            FrameError: One that was refused has a weight.
+        """
+
 
 class CoreFrames(CheckedFrames):
     """Those of a codec of the core, which decodes and mixes in one pass."""
@@ -52,6 +60,10 @@ class CoreFrames(CheckedFrames):
     def mix(self, matrix: _bridge.MixingMatrix, rows: Rows, gamma: float) -> None:
         """Mixes `rows [local, D]` in place by them."""
         matrix.mix_frames(self._proof, rows, gamma)
+
+    def average(self, mean: _bridge.Average, rows: Rows, gamma: float, first: int) -> None:
+        """Mixes `rows [local, D]` in place by them."""
+        mean.mix_frames(self._proof, rows, gamma, first)
 
 
 class DecodedFrames(CheckedFrames):
@@ -75,3 +87,7 @@ class DecodedFrames(CheckedFrames):
     def mix(self, matrix: _bridge.MixingMatrix, rows: Rows, gamma: float) -> None:
         """Mixes `rows [local, D]` in place by them."""
         matrix.mix(self._values, rows, gamma)
+
+    def average(self, mean: _bridge.Average, rows: Rows, gamma: float, first: int) -> None:
+        """Mixes `rows [local, D]` in place by them."""
+        mean.mix(self._values, rows, gamma, first)

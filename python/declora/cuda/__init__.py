@@ -6,12 +6,13 @@ What has no function here is the core's alone. The kernels are Triton's, which i
 from declora.cuda.codec import Codec, Payloads
 from declora.cuda.dropout import dropout_mask
 from declora.cuda.launch import there
-from declora.cuda.matrix import MixingMatrix
+from declora.cuda.matrix import Average, MixingMatrix
 from declora.cuda.products import product_distance
 from declora.cuda.rows import consensus_distance, weighted_mean
 from declora.cuda.transfer import to_device, to_host
 
 __all__ = [
+    "Average",
     "Codec",
     "MixingMatrix",
     "Payloads",

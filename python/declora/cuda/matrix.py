@@ -1,4 +1,4 @@
-"""The mixing matrix on a GPU."""
+"""The mixing matrix on a GPU: sparse rows, or one that all rows are."""
 
 from typing import Any
 
@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from declora import _bridge
 from declora.cuda.codec import Codec, Payloads
 from declora.cuda.launch import check_rows, launch, tiles_for
 from declora.cuda.transfer import to_device
 from declora.errors import ConfigError
 
-__all__ = ["MixingMatrix"]
+__all__ = ["Average", "MixingMatrix"]
 
 
 class MixingMatrix:
@@ -77,4 +78,53 @@ class MixingMatrix:
         launch(
             mixing.mix, self.local * tiles, z, z.stride(0), x, x.stride(0), self._starts, self._places, self._weights,
             self._own, float(gamma), x.shape[1], self.local, **constants,
+        )  # fmt: skip
+
+
+class Average:
+    """The mixing matrix `1 w^T + home I` of one round, as the core's class of this name has it.
+
+    Args:
+        weights: float64 `[known]`, what each client's values count for everybody.
+        home: What each keeps for itself besides.
+        device: Where it mixes.
+    """
+
+    def __init__(self, weights: NDArray[np.float64], home: float = 0.0, *, device: torch.device) -> None:
+        _bridge.Average(weights, home)  # checks them
+        self.known, self._share = len(weights), 1.0 - home
+        self._weights = to_device(weights, device)
+
+    def mix(self, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
+        """Mixes `x [known, D]` in place by `z [known, D]`, float32, their rows contiguous; they share no memory.
+
+        Raises:
+            ConfigError: They are something else.
+        """
+        check_rows("z", z, (self.known, x.shape[-1]), self._weights.device)
+        self._mix(Codec(torch.float32), z, x, gamma)
+
+    def mix_frames(self, frames: Payloads, x: torch.Tensor, gamma: float) -> None:
+        """Decodes `frames`, one of each client, and mixes `x [known, D]`: the bits of decoding to z, then `mix`.
+
+        Raises:
+            ConfigError: `x` is something else, or there are more or fewer frames.
+        """
+        if len(frames.words) != self.known:
+            raise ConfigError(f"frames are of {len(frames.words)} clients, but there are {self.known} weights.")
+        check_rows("x", x, (self.known, frames.columns), self._weights.device)
+        self._mix(frames.codec, frames.words, x, gamma)
+
+    def _mix(self, codec: Codec, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
+        from declora.cuda.kernels import mixing
+
+        check_rows("x", x, (self.known, x.shape[-1]), self._weights.device)
+        constants, columns = codec.constants, x.shape[1]
+        tiles = tiles_for(columns, constants["SPANS"] * constants["SPAN"])
+        steps = to_device(np.array([self._share, np.float32(gamma)], dtype=np.float64), x.device)
+        mean = torch.empty(columns, dtype=torch.float32, device=x.device)
+        launch(mixing.mean, tiles, z, z.stride(0), self._weights, mean, columns, self.known, **constants)
+        launch(
+            mixing.move, self.known * tiles, z, z.stride(0), steps, mean, x, x.stride(0), columns, self.known,
+            **constants,
         )  # fmt: skip

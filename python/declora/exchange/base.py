@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from declora import _bridge
 from declora.exchange.routes import Routes
 from declora.plan import Mask, Rows
+from declora.round_graph import Audience
 
 __all__ = ["Delivery", "Exchange", "Levelled"]
 
@@ -124,29 +125,29 @@ class Exchange(ABC):
         """
         return
 
-    def spent(self, sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> NDArray[np.int64]:
+    def spent(self, sizes: NDArray[np.int64], audience: Audience) -> NDArray[np.int64]:
         """Returns how many bytes each message puts on its sender's own link, int64 `[messages]`.
 
         Args:
             sizes: `[messages]`, of each.
-            edges: int32 `[E, 2]`, the (message, receiver) pairs of the round.
+            audience: Who hears each message of the round.
         """
-        return np.bincount(edges[:, 0], minlength=len(sizes)) * sizes
+        return audience.counts * sizes
 
     @abstractmethod
     def deliver(
         self,
         frames: NDArray[np.uint8],
         sizes: NDArray[np.int64],
-        edges: NDArray[np.int32],
+        audience: Audience,
         beside: NDArray[np.float64] | None = None,
     ) -> Delivery:
-        """Returns what the receivers hold after every frame went along its edges.
+        """Returns what the receivers hold after every frame went to its audience.
 
         Args:
             frames: `[messages, frame bytes]`; see `Routes` for what a message is: of honest clients, one of each.
             sizes: `[messages]`: bytes of each row that are the message, and are carried.
-            edges: int32 `[E, 2]`, the (message, receiver) pairs of the round.
+            audience: Who hears each message of the round.
             beside: `[messages]`, a number that goes with each message; those that come from elsewhere are written to
                 it. None: none do.
         """

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora.exchange.base import Delivery, Exchange
+from declora.round_graph import Audience
 
 __all__ = ["LocalExchange", "StarExchange"]
 
@@ -15,11 +16,11 @@ class LocalExchange(Exchange):
         self,
         frames: NDArray[np.uint8],
         sizes: NDArray[np.int64],
-        edges: NDArray[np.int32],
+        audience: Audience,
         beside: NDArray[np.float64] | None = None,
     ) -> Delivery:
         """Returns the same frames; a client pays for what leaves it."""
-        return Delivery(frames, self.spent(sizes, edges))
+        return Delivery(frames, self.spent(sizes, audience))
 
 
 class StarExchange(LocalExchange):
@@ -27,6 +28,6 @@ class StarExchange(LocalExchange):
 
     served = True
 
-    def spent(self, sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> NDArray[np.int64]:
+    def spent(self, sizes: NDArray[np.int64], audience: Audience) -> NDArray[np.int64]:
         """Returns the sizes twice: each client's link carries one frame up and one down."""
         return 2 * sizes

@@ -14,6 +14,7 @@ from declora.errors import CodecError, TrainingError
 from declora.exchange.base import Delivery, Exchange, Levelled
 from declora.exchange.routes import Routes
 from declora.plan import Rows
+from declora.round_graph import Audience
 
 __all__ = ["LyingExchange"]
 
@@ -71,11 +72,11 @@ class LyingExchange(Exchange):
         self,
         frames: NDArray[np.uint8],
         sizes: NDArray[np.int64],
-        edges: NDArray[np.int32],
+        audience: Audience,
         beside: NDArray[np.float64] | None = None,
     ) -> Delivery:
         """Returns what the exchange delivers."""
-        return self._exchange.deliver(frames, sizes, edges, beside)
+        return self._exchange.deliver(frames, sizes, audience, beside)
 
     def heard(self, t: int, public: Callable[[], Rows]) -> None:
         """Lets the attackers remember what they heard."""

@@ -7,6 +7,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from declora.round_graph import Audience, CompleteGraph, RoundGraph
+
 __all__ = ["Routes"]
 
 
@@ -74,6 +76,23 @@ class Routes:
             at = np.minimum(np.searchsorted(numbers, wanted), len(numbers) - 1)
             messages = np.where(numbers[at] == wanted, len(self.known) + at, messages).astype(np.int32)
         return np.stack([messages, edges[:, 1]], axis=1)[messages >= 0]
+
+    def audience(self, graph: RoundGraph) -> Audience:
+        """Returns who hears each message of a round of those that are known here."""
+        if self.whole and not len(self._private):
+            return graph.audience
+        return Audience.of(self.edges(graph.edges), len(self.senders))
+
+    def graph(self, graph: RoundGraph, *, shares: bool = False) -> RoundGraph:
+        """Returns the graph `[clients, messages]` of a round as `weights` has it.
+
+        One on which everybody hears everybody stays one where all clients' messages are known, and each has one.
+        """
+        if self.whole and not len(self._private):
+            return graph
+        if isinstance(graph, CompleteGraph) and len(self.senders) == self._clients:
+            return CompleteGraph(graph.row, graph.home, lambda: self.weights(graph.weights, shares=shares))
+        return RoundGraph(self.weights(graph.weights, shares=shares))
 
     def weights(self, weights: sp.csr_array, *, shares: bool = False) -> sp.csr_array:
         """Returns the matrix `[clients, messages]` in which a receiver gives a sender's weight to what it heard.

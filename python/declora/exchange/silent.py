@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from declora.exchange.local import LocalExchange
+from declora.round_graph import Audience
 
 __all__ = ["SilentExchange"]
 
@@ -13,6 +14,6 @@ class SilentExchange(LocalExchange):
 
     silent = True
 
-    def spent(self, sizes: NDArray[np.int64], edges: NDArray[np.int32]) -> NDArray[np.int64]:
+    def spent(self, sizes: NDArray[np.int64], audience: Audience) -> NDArray[np.int64]:
         """Returns zeros: no frame goes anywhere."""
         return np.zeros(len(sizes), dtype=np.int64)

@@ -12,7 +12,8 @@ from declora.cluster import Kind, Site
 from declora.errors import FrameError
 from declora.exchange.base import Delivery, Exchange, Levelled
 from declora.exchange.routes import Routes
-from declora.plan import Rows, edges_of
+from declora.plan import Rows
+from declora.round_graph import Audience, RoundGraph
 
 if TYPE_CHECKING:
     from declora.cluster import Cluster
@@ -81,7 +82,8 @@ class SpreadExchange(Exchange):
         told, anew = np.zeros(len(senders), dtype=np.int64), np.isin(senders, list(back))
         if copies is None:
             return Levelled(told, anew)
-        edges = self.routes.edges(np.unique(np.concatenate([edges_of(weights) for weights in self._matrices]), axis=0))
+        talking = np.concatenate([RoundGraph(weights).edges for weights in self._matrices])
+        edges = self.routes.edges(np.unique(talking, axis=0))
         ends = np.stack([senders[edges[:, 0]], self._rank[edges[:, 1]]], axis=1)
         others = sorted(back - {self._cluster.rank})
         for rank in others:
@@ -146,7 +148,7 @@ class SpreadExchange(Exchange):
         self,
         frames: NDArray[np.uint8],
         sizes: NDArray[np.int64],
-        edges: NDArray[np.int32],
+        audience: Audience,
         beside: NDArray[np.float64] | None = None,
     ) -> Delivery:
         """Sends the frames of clients here, and writes those that they hear to the same array.
@@ -155,9 +157,10 @@ class SpreadExchange(Exchange):
             FrameError: A rank sent something else than the frames that are due.
         """
         cluster, number = self._cluster, self._t
-        senders, receivers = self._rank[self.routes.senders[edges[:, 0]]], self._rank[edges[:, 1]]
-        there = {rank: np.unique(edges[(senders == cluster.rank) & (receivers == rank), 0]) for rank in cluster.links}
-        back = {rank: np.unique(edges[(senders == rank) & (receivers == cluster.rank), 0]) for rank in cluster.links}
+        messages, receivers = audience.pairs.T
+        senders, receivers = self._rank[self.routes.senders[messages]], self._rank[receivers]
+        there = {rank: np.unique(messages[(senders == cluster.rank) & (receivers == rank)]) for rank in cluster.links}
+        back = {rank: np.unique(messages[(senders == rank) & (receivers == cluster.rank)]) for rank in cluster.links}
         for rank, messages in there.items():
             if len(messages):
                 cluster.links[rank].send(Kind.FRAMES, number, _packed(frames, sizes, messages, beside))
@@ -175,7 +178,7 @@ class SpreadExchange(Exchange):
             if len(messages) and not lost[rank]:
                 lost[rank] = cluster.hear(rank, Kind.TAKEN, number) is None
         gone = np.repeat(lost, [site.stop - site.start for site in self._sites]) if lost.any() else None
-        return Delivery(frames, self._exchange.spent(sizes, edges), gone)
+        return Delivery(frames, self._exchange.spent(sizes, audience), gone)
 
 
 def _having(sites: Sequence[Site], clients: Sequence[int]) -> frozenset[int]:

@@ -173,7 +173,7 @@ class Messages:
         for event in itertools.count():
             plan = federation.faults.strike(self._run.plan(event)).plan
             sizes = self._wire.most_bytes(plan.sent)
-            most = int(federation.exchange.deliver(unread, sizes, plan.edges).bytes_sent.sum())
+            most = int(federation.exchange.deliver(unread, sizes, plan.graph.audience).bytes_sent.sum())
             if plan.arrivals is not None:
                 most += int(sizes[plan.arrivals.edges[plan.arrivals.again, 0]].sum())
             if plan.behind is not None and federation.codec.memory.needs_static_graph:

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from declora.data import Partition
 from declora.experiments.plan import Plan
 from declora.experiments.store import Finished
 from declora.report import CARD, house_style, plot_topology, schedule_figure, topology_figure, words
+from declora.report.graph import Edges
 from declora.report.panels import plot_consensus, plot_quality, plot_quality_by_bytes
 from declora.report.plots import Panel
 from declora.report.records import column, metric_of
@@ -151,13 +151,13 @@ def _shares(plan: Plan, runs: Mapping[str, Finished]) -> dict[tuple[str, object]
     return shares
 
 
-def _rounds(run: Finished) -> list[NDArray[np.integer]]:
+def _rounds(run: Finished) -> Sequence[Edges]:
     """Returns who talks to whom in the first rounds of a graph that changes, or in any round of one that does not."""
     name, clients = run.facts["graph"], run.facts["clients"]
     if name.partition(":")[0] not in _TURNS:
         return [np.asarray(run.facts["links"], dtype=np.int64).reshape(-1, 2)]
     topology = Topology.build(name, clients)
-    return [topology.edges(t) for t in range(min(topology.period, _ROUNDS))]
+    return [topology.round(t) for t in range(min(topology.period, _ROUNDS))]
 
 
 def _graphs(runs: Mapping[str, Finished]) -> Figure:

@@ -94,7 +94,7 @@ class Recorder:
 def _facts(result: SimulationResult) -> dict[str, Any]:
     federation = result.federation
     talks = not federation.exchange.silent
-    links, count = choose_links(federation.topology.edges(0) if talks else [])
+    links, count = choose_links(federation.topology.round(0) if talks else [])
     return {
         "format": FORMAT,
         "clients": federation.clients,

@@ -12,6 +12,7 @@ from declora.faults.fates import Fates
 from declora.faults.fault import Fault
 from declora.mixer.refusals import at_home, without
 from declora.plan import Arrivals, Mask, Phase, Plan
+from declora.round_graph import RoundGraph
 
 __all__ = ["Faults", "Struck"]
 
@@ -88,8 +89,7 @@ class Faults:
         struck = replace(
             plan,
             phases=tuple(Phase(np.where(away, 0, phase.steps), phase.trained) for phase in plan.phases),
-            weights=weights,
-            edges=edges[sent],
+            graph=RoundGraph(weights, edges[sent]),
             lost=edges[sent & lost],
             delayed=edges[delayed],
             late=tuple(self._late(plan, away)),
@@ -149,7 +149,7 @@ class Faults:
         """Returns what becomes of round t, whose messages go along the edges of `plan`."""
         found = self._drawn.get(t)
         if found is None or found.edges is not plan.edges:
-            found = self._drawn[t] = Fates.of(self.kinds, t, plan.edges, plan.weights.shape[0])
+            found = self._drawn[t] = Fates.of(self.kinds, t, plan.edges, plan.graph.clients)
         return found
 
     def _forget(self, t: int) -> None:

@@ -59,12 +59,14 @@ class CardInbox(Inbox):
 
     def mix(self, mixer: Mixer, rows: Any, *, gamma: float) -> None:
         """Mixes `rows [clients, columns]`, a tensor, in place by the linear rule, decoding in the same pass."""
+        device = self.payloads.words.device
+        if (everybody := self.everybody(mixer)) is not None:
+            cuda.Average(everybody.row, everybody.home, device=device).mix_frames(self.payloads, rows, gamma)
+            return
         weights = self.weights
         assert weights is not None
         core_matrix(weights)  # checks it
-        matrix = cuda.MixingMatrix(
-            weights.indptr, weights.indices, weights.data, weights.shape[1], device=self.payloads.words.device
-        )
+        matrix = cuda.MixingMatrix(weights.indptr, weights.indices, weights.data, weights.shape[1], device=device)
         matrix.mix_frames(self.payloads, rows, gamma)
 
 
@@ -104,9 +106,9 @@ class CardMail(Mail[torch.Tensor]):
         with timed(seconds, "exchange"):
             unread: NDArray[np.uint8] = np.empty((len(rows), 0), dtype=np.uint8)
             sizes = np.full(len(rows), self._frame_bytes(plan.sent.count))
-            delivery = self._exchange.deliver(unread, sizes, plan.edges)
+            delivery = self._exchange.deliver(unread, sizes, plan.graph.audience)
         nobody = np.zeros(len(rows), dtype=np.bool_)
-        return CardInbox(delivery.bytes_sent, plan.weights, refused=nobody, seconds=seconds, payloads=payloads)
+        return CardInbox(delivery.bytes_sent, plan.graph, refused=nobody, seconds=seconds, payloads=payloads)
 
     def put(self, lifted: torch.Tensor, columns: Columns, rows: torch.Tensor) -> None:
         """Writes the rows back where they are not `lifted` itself, and waits, so that times are those of the work."""

@@ -15,6 +15,7 @@ from declora.mail.base import Mail, give_back, taken, timed
 from declora.mail.reception import Reception, Taken
 from declora.mixer.refusals import sit_out, without
 from declora.plan import Columns, Mask, Plan, Rows
+from declora.round_graph import Audience, RoundGraph
 from declora.state import State
 from declora.wire import Wire
 
@@ -98,15 +99,15 @@ class HostMail(Mail[Rows]):
                 frames = self.wire.encode(t, outgoing, columns, chosen)
             self._exchange.posted(t, self.wire.codecs(columns), frames)
         with timed(seconds, "exchange"):
-            sizes, edges = self.wire.sizes(frames, columns), self._routes.edges(plan.edges)
-            delivery = self._exchange.deliver(frames, sizes, edges, self._mixer.beside())
+            sizes, audience = self.wire.sizes(frames, columns), self._routes.audience(plan.graph)
+            delivery = self._exchange.deliver(frames, sizes, audience, self._mixer.beside())
         with timed(seconds, "mix"):
-            checked, silent = self.wire.check(t, delivery.frames, columns), self._silent(delivery, edges)
+            checked, silent = self.wire.check(t, delivery.frames, columns), self._silent(delivery, audience)
             self._refuse(t, {message: why for message, why in checked.faults.items() if not silent[message]})
             received = self._reception.take(plan, frames, checked, gone=delivery.gone, silent=silent)
             inbox = Inbox(
                 self._routes.by_client(delivery.bytes_sent + (0 if received is None else received.bytes_again)),
-                self._routes.weights(self._reached(plan, delivery, received), shares=self._mixer.shares),
+                self._routes.graph(self._reached(plan, delivery, received), shares=self._mixer.shares),
                 checked,
                 carried=checked.carried(),
                 unused={} if received is None else received.counts,
@@ -123,7 +124,7 @@ class HostMail(Mail[Rows]):
             inbox.late = self._late(plan, inbox, silent, received)
             inbox.refused = refused
             if self._digested:
-                inbox.digests = self._digests(frames, sizes, edges)
+                inbox.digests = self._digests(frames, sizes, audience)
             if self._tolerant:
                 inbox.tolerated = self._routes.by_client(refused) > 0
         self._exchange.heard(t, inbox.public)
@@ -153,11 +154,11 @@ class HostMail(Mail[Rows]):
         now[silent] = np.nan
         return tuple(late)
 
-    def _silent(self, delivery: Delivery, edges: NDArray[np.int32]) -> Mask:
+    def _silent(self, delivery: Delivery, audience: Audience) -> Mask:
         """Returns which messages of clients elsewhere did not come here, bool `[messages]`."""
         silent: Mask = np.zeros(len(self._routes.senders), dtype=np.bool_)
         if not self._routes.whole:
-            heard = edges[np.isin(edges[:, 1], self._routes.here(self._routes.known)), 0]
+            heard = audience.pairs[np.isin(audience.pairs[:, 1], self._routes.here(self._routes.known)), 0]
             silent = np.bincount(heard, minlength=len(silent)) == 0
             if delivery.gone is not None:
                 silent |= delivery.gone[self._routes.senders]
@@ -165,13 +166,15 @@ class HostMail(Mail[Rows]):
                 silent[own] = False
         return silent
 
-    def _reached(self, plan: Plan, delivery: Delivery, received: Taken | None) -> sp.csr_array:
-        """Returns the mixing matrix `[clients, clients]` of those who can be reached, and of what was taken of them."""
+    def _reached(self, plan: Plan, delivery: Delivery, received: Taken | None) -> RoundGraph:
+        """Returns the graph of those who can be reached, and of what was taken of them."""
+        if delivery.gone is None and received is None:
+            return plan.graph
         weights = plan.weights
         if delivery.gone is not None:
             missing, shares = np.any(delivery.gone[plan.edges], axis=1), self._mixer.shares
             weights = without(weights, plan.edges, missing, least=self._mixer.least, to_sender=shares)
-        return weights if received is None else received.heard(weights, 0)
+        return RoundGraph(weights if received is None else received.heard(weights, 0))
 
     def _unheard(self, plan: Plan) -> Mask:
         """Returns which messages nobody has, bool `[messages]`, of those that had somewhere to go."""
@@ -201,11 +204,11 @@ class HostMail(Mail[Rows]):
         return self._routes.by_client(sent)
 
     def _digests(
-        self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], edges: NDArray[np.int32]
+        self, frames: NDArray[np.uint8], sizes: NDArray[np.int64], audience: Audience
     ) -> tuple[str | None, ...]:
         """Returns the digest of the frames of each client here that somebody hears, one after the other."""
         told: dict[int, list[NDArray[np.uint8]]] = {client: [] for client in self._routes.senders.tolist()}
-        for message in np.unique(edges[:, 0]).tolist():
+        for message in np.flatnonzero(audience.counts).tolist():
             told[int(self._routes.senders[message])].append(frames[message, : sizes[message]])
         return tuple(digest(*own) if own else None for own in list(told.values())[self._here])
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from declora.exchange import Exchange, Routes
 from declora.faults import Faults
 from declora.mixer.refusals import at_home
-from declora.plan import Arrivals, Columns, Mask, Plan, edges_of
+from declora.plan import Arrivals, Columns, Mask, Plan
+from declora.round_graph import Audience, RoundGraph
 from declora.state import Room
 from declora.wire import CheckedRound, Wire
 
@@ -117,7 +118,9 @@ class Reception:
             if (copies := now & arrivals.again).any():
                 edges = np.stack([messages, arrivals.edges[:, 1]], axis=1)[copies]
                 sent = sent if self._routes.whole else sent.copy()  # of what was checked nobody may change a byte
-                delivery = self._exchange.deliver(sent, self._wire.sizes(sent, plan.sent), edges)
+                delivery = self._exchange.deliver(
+                    sent, self._wire.sizes(sent, plan.sent), Audience.of(edges, len(sent))
+                )
                 sent, again = delivery.frames, again + delivery.bytes_sent
             for which, t in ((now & ~awaited, plan.event), (now & awaited, plan.event - ago)):
                 if which.any():
@@ -125,7 +128,7 @@ class Reception:
                     proper[which] = ~expected.refused[messages[which]]
         self._keep(plan.event, frames, silent)
         due = np.where(awaited, arrivals.ago, 0)
-        place = (due * len(frames) + messages) * plan.weights.shape[0] + receivers
+        place = (due * len(frames) + messages) * plan.graph.clients + receivers
         first = np.flatnonzero(proper)[np.unique(place[proper], return_index=True)[1]]
         dealt = np.r_[first, np.flatnonzero(~proper & (arrivals.ago == 0))]
         here = np.isin(receivers, self._routes.here(self._routes.known))
@@ -145,9 +148,9 @@ class Reception:
     def _awaited(self, plan: Plan, arrivals: Arrivals) -> Mask:
         """Returns which of the frames that come are of messages of earlier rounds that their receivers await."""
         awaited: Mask = np.zeros(len(arrivals.ago), dtype=np.bool_)
-        pairs = _numbered(arrivals.edges, plan.weights.shape[0])
+        pairs = _numbered(arrivals.edges, plan.graph.clients)
         for ago, weights in plan.late:
-            awaited |= (arrivals.ago == ago) & np.isin(pairs, _numbered(edges_of(weights), weights.shape[0]))
+            awaited |= (arrivals.ago == ago) & np.isin(pairs, _numbered(RoundGraph(weights).edges, weights.shape[0]))
         return awaited
 
     def _sent(self, t: int) -> NDArray[np.uint8]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from declora import seeds
 from declora.errors import ConfigError
 from declora.methods.combining import Combining, check_one_hears
-from declora.plan import Phase, Plan, edges_of
+from declora.plan import Phase, Plan
+from declora.round_graph import RoundGraph
 
 if TYPE_CHECKING:
     import torch
@@ -75,15 +76,14 @@ class AdPsgd(Combining):
         if self._turns is None:
             self._turns = Turns(plan.steps, self._seed, self._clock)
         client, seconds = self._turns.at(plan.event)
-        alone = np.arange(plan.weights.shape[0]) == client
+        alone = np.arange(plan.graph.clients) == client
         phases = tuple(Phase(np.where(alone, phase.steps, 0), phase.trained) for phase in plan.phases)
-        neighbours = self._topology.edges(plan.event)
-        neighbours = neighbours[neighbours[:, 0] == client, 1]
+        neighbours = self._topology.round(plan.event).receivers(client)
         pair = [client]
         if len(neighbours):
             pair.append(int(seeds.generator(self._seed, "partner", plan.event).choice(neighbours)))
         weights = _averaged(pair, len(alone))
-        return replace(plan, phases=phases, weights=weights, edges=edges_of(weights), seconds=seconds)
+        return replace(plan, phases=phases, graph=RoundGraph(weights), seconds=seconds)
 
     def extra(self, state: State, layout: Layout) -> Mapping[str, Array]:
         """Returns y, what each client had when it began the steps that it is at."""

@@ -152,9 +152,9 @@ def _messages(method: str) -> tuple[tuple[int, int], str, bool]:
     counts, edges = [], []
     for event in range(_ROUNDS):
         steps = Phase(np.full(federation.clients, _STEPS), layout.whole)
-        plan = Plan(event, (steps,), layout.whole, topology.weights(event), topology.edges(event))
+        plan = Plan(event, (steps,), layout.whole, topology.round(event))
         plan = stack.plan(plan, layout)
         counts.append(plan.sent.count)
-        edges.append(len(plan.edges))
+        edges.append(plan.graph.messages)
     way = "to a server and back" if isinstance(federation.exchange, StarExchange) else "to each neighbour"
     return (min(counts), max(counts)), "of one client to one neighbour" if max(edges) == 1 else way, federation.choosing

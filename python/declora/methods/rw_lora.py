@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from declora import seeds
 from declora.methods.combining import Combining, check_one_hears
 from declora.mixer import Mixer
-from declora.plan import Phase, Plan, edges_of
+from declora.plan import Phase, Plan
+from declora.round_graph import RoundGraph
 
 if TYPE_CHECKING:
     import torch
@@ -62,13 +63,13 @@ class RwLora(Combining):
     def plan(self, plan: Plan, layout: Layout) -> Plan:
         """Returns the round in which the holder trains, and the next one hears it."""
         holder, following = self._walk.place(plan.event), self._walk.place(plan.event + 1)
-        clients = plan.weights.shape[0]
+        clients = plan.graph.clients
         alone = np.arange(clients) == holder
         phases = tuple(Phase(np.where(alone, phase.steps, 0), phase.trained) for phase in plan.phases)
         heard = np.arange(clients)
         heard[following] = holder
         weights = sp.csr_array((np.ones(clients), (np.arange(clients), heard)), shape=(clients, clients))
-        return replace(plan, phases=phases, weights=weights, edges=edges_of(weights), fresh=layout.whole)
+        return replace(plan, phases=phases, graph=RoundGraph(weights), fresh=layout.whole)
 
     def mix(self, mixer: Mixer, inbox: Inbox, rows: NDArray[np.float32], *, layout: Layout, gamma: float) -> None:
         """Puts what the next holder hears in the place of its own."""
@@ -99,9 +100,8 @@ class Walk:
         return self._places[t]
 
     def _step(self, t: int) -> int:
-        here, edges = self._places[t], self._topology.edges(t)
-        degrees = np.bincount(edges[:, 0], minlength=self._topology.clients)
-        neighbours = edges[edges[:, 0] == here, 1]
+        here, graph = self._places[t], self._topology.round(t)
+        degrees, neighbours = graph.audience.counts, graph.receivers(here)
         chances = np.minimum(1 / degrees[here], 1 / degrees[neighbours]) if len(neighbours) else np.empty(0)
         drawn = seeds.generator(self._seed, "walk", t).random()
         at = int(np.searchsorted(np.cumsum(chances), drawn, side="right"))

@@ -11,6 +11,7 @@ from declora.codec import CheckedFrames
 from declora.errors import ConfigError, TrainingError
 from declora.mixer.refusals import sit_out
 from declora.plan import Mask, Rows
+from declora.round_graph import CompleteGraph
 from declora.spec import described, spelled
 from declora.topology import Topology
 
@@ -45,6 +46,8 @@ class Mixer:
     lost stays with its sender."""
     bears_gaps: ClassVar[bool] = False
     """Whether it combines messages that lack columns of their senders' choice: `mix_carried`."""
+    averages: ClassVar[bool] = False
+    """Whether `average` does what `mix` does, without a weight for each pair of clients."""
 
     @property
     def least(self) -> int:
@@ -163,6 +166,20 @@ class Mixer:
             rows: The clients' adapters.
             gamma: Consensus step size.
             refused: Messages that were refused by all who got them.
+        """
+        raise NotImplementedError
+
+    def average(
+        self, graph: CompleteGraph, public: Rows | CheckedFrames, rows: Rows, *, gamma: float = 1.0, first: int = 0
+    ) -> None:
+        """Mixes `rows [clients here, D]` in place where everybody hears everybody, and all apply the same weights.
+
+        Args:
+            graph: Of the round.
+            public: z `[clients, D]`, or the frames that it is decoded from in the same pass, none of them refused.
+            rows: The adapters of clients that follow each other.
+            gamma: Consensus step size.
+            first: The first of these clients.
         """
         raise NotImplementedError
 

@@ -43,8 +43,8 @@ class PushSum(Mixer):
                 "mixer='push-sum' finds the plain mean, not one weighted by samples. Use mixer='linear', or "
                 "weights='uniform' with method='fedavg'."
             )
-        for t, weights in enumerate(topology.matrices):
-            empty = np.flatnonzero(weights.diagonal() <= 0)
+        for t in range(topology.period):
+            empty = np.flatnonzero(topology.round(t).own <= 0)
             if empty.size:
                 raise ConfigError(
                     f"mixer='push-sum' needs a self weight above 0 at each client, but in topology={topology.name!r} "

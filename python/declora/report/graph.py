@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from declora.report.style import CARD, INK, MUTED, ON_BLUE, PAPER, SERIES, house_style
+from declora.round_graph import CompleteGraph, RoundGraph
 
 __all__ = ["Edges", "choose_links", "plot_topology", "schedule_figure", "topology_figure"]
 
-Edges = Iterable[tuple[int, int]] | NDArray[np.integer]
-"""Pairs (sender, receiver), or an array of them, `[edges, 2]`."""
+Edges = Iterable[tuple[int, int]] | NDArray[np.integer] | RoundGraph
+"""Pairs (sender, receiver), or an array of them, `[edges, 2]`, or the graph of a round."""
 
 _LABELLED = 32
 """More clients than this are drawn as dots without their numbers."""
@@ -28,14 +29,33 @@ def choose_links(edges: Edges) -> tuple[NDArray[np.int64], int]:
 
     The two directions of a pair are one link, and a loop is none. Of many links a sample is drawn, always the same.
     """
+    if isinstance(edges, CompleteGraph):
+        return _among_all(edges.clients)
+    if isinstance(edges, RoundGraph):
+        edges = edges.edges
     pairs = np.asarray(edges if isinstance(edges, np.ndarray) else list(edges), dtype=np.int64).reshape(-1, 2)
     low, high = pairs.min(axis=1), pairs.max(axis=1)
     base = 1 + high.max(initial=0)
     codes = np.unique((low * base + high)[low < high])
     count = len(codes)
     if count > _LINKS:
-        codes = np.sort(np.random.default_rng(0).choice(codes, _LINKS, replace=False))
+        codes = codes[_drawn(count)]
     return np.stack(np.divmod(codes, base), axis=1), count
+
+
+def _among_all(clients: int) -> tuple[NDArray[np.int64], int]:
+    """Returns what `choose_links` does where all are linked, from the places of the pairs among all."""
+    each = np.arange(clients - 1, -1, -1)  # pairs of client i with those after it
+    stops = np.cumsum(each)
+    count = int(stops[-1])
+    codes = np.arange(count) if count <= _LINKS else _drawn(count)
+    low = np.searchsorted(stops, codes, side="right")
+    return np.stack([low, codes - (stops - each)[low] + low + 1], axis=1), count
+
+
+def _drawn(count: int) -> NDArray[np.int64]:
+    """Returns which of so many links are drawn, by their places in order."""
+    return np.sort(np.random.default_rng(0).choice(count, _LINKS, replace=False))
 
 
 def plot_topology(ax: Axes, clients: int, edges: Edges, *, links: int | None = None, title: str = "") -> None:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from declora.metrics import METRICS, Metric
 from declora.report.beside import Beside
-from declora.report.graph import Edges
 from declora.report.records import (
     best_measured,
     column,
@@ -218,21 +218,19 @@ def of_labels(counts: pd.DataFrame) -> str:
     return f"{text}; a client's largest class is {largest:.0%} of its data on average."
 
 
-def of_graph(name: str, clients: int, edges: Edges, period: int, gap: float) -> str:
+def of_graph(name: str, heard: NDArray[np.integer], period: int, gap: float) -> str:
     """Returns how many each client hears in a round, and how fast values spread.
 
     Args:
         name: of the graph.
-        clients: how many.
-        edges: who sends to whom in the first round.
+        heard: `[clients]`, how many others each hears in the first round.
         period: rounds after which the graphs come again.
         gap: the spectral gap.
     """
-    heard = np.bincount(np.asarray(edges, dtype=np.int64).reshape(-1, 2)[:, 1], minlength=clients)
     low, high = int(heard.min()), int(heard.max())
     each = f"{low}" if low == high else f"{low} to {high}"
     turns = f"; {period} graphs take turns" if period > 1 else ""
-    return f"{clients:,} clients on {name}: each hears {each} of the others a round{turns}; spectral gap {gap:.3f}."
+    return f"{len(heard):,} clients on {name}: each hears {each} of the others a round{turns}; spectral gap {gap:.3f}."
 
 
 def _list(what: str, values: Mapping[str, str]) -> str:

@@ -11,23 +11,25 @@ from scipy.sparse import csr_array, issparse
 
 from declora import seeds
 from declora.errors import TopologyError, shown
+from declora.round_graph import Matrices, RoundGraph
 from declora.topology import schedules
 from declora.topology.check import as_matrix, check_clients, check_connected, settled
 from declora.topology.files import read_file
 from declora.topology.given import GraphSchedule, as_schedule
 from declora.topology.labels import label_notes, ordered_nodes
 from declora.topology.names import TopologyName, is_file, parse_name
-from declora.topology.size import check_dense, check_fits
+from declora.topology.size import check_fits
 from declora.topology.topology import Topology
 from declora.topology.weights import (
     EVEN_SPLIT,
     SAMPLES,
     adjacency,
     check_rule,
-    complete_weights,
+    complete,
     even_split,
     keep_law,
     law_of,
+    of_row,
     weigh,
 )
 
@@ -108,15 +110,14 @@ def server(clients: int, samples: ArrayLike | None = None, nodes: tuple[Hashable
         nodes: What the clients are called.
 
     Raises:
-        TopologyError: `samples` are not a whole number of at least 1 for each client, or its weights do not fit memory.
+        TopologyError: `samples` are not a whole number of at least 1 for each client.
     """
-    check_dense("complete", clients)
     law = None if samples is None else law_of(samples, clients)
     if law is None:
-        everybody = settled(complete_weights(clients, "uniform"))
-        return Topology("complete", clients, (everybody,), rule="uniform", nodes=nodes)
-    everybody = csr_array(np.tile(law, (clients, 1)))
-    return Topology("complete", clients, (everybody,), law=law, rule=SAMPLES, nodes=nodes, notes=_law_notes(law))
+        return Topology("complete", clients, Matrices([complete(clients, "uniform")]), rule="uniform", nodes=nodes)
+    return Topology(
+        "complete", clients, Matrices([of_row(law)]), law=law, rule=SAMPLES, nodes=nodes, notes=_law_notes(law)
+    )
 
 
 def _from_name(name: TopologyName, clients: int, rule: str, seed: int, law: Law) -> Topology:
@@ -125,8 +126,9 @@ def _from_name(name: TopologyName, clients: int, rule: str, seed: int, law: Law)
     check_fits(name, clients)
     if name.name == "complete":
         plain = {EVEN_SPLIT: "uniform", SAMPLES: "metropolis"}.get(rule, rule)  # which is the same split
-        matrix = keep_law(complete_weights(clients, plain), law)
-        return Topology(str(name), clients, (settled(matrix),), law=law, rule=rule, notes=_law_notes(law))
+        graph = complete(clients, plain)
+        matrices = Matrices([graph if law is None else RoundGraph(settled(keep_law(graph.weights, law)))])
+        return Topology(str(name), clients, matrices, law=law, rule=rule, notes=_law_notes(law))
     if not is_static(name):
         _refuse_weights(str(name), rule)
         if clients == 1:

@@ -33,15 +33,15 @@ def facts(topology: Topology, payload_bytes: int | None = None) -> dict[str, str
         payload_bytes: bytes of one message as it travels; adds what a round costs.
     """
     rounds = range(topology.period)
-    matrices = topology.matrices
-    degrees = np.concatenate([np.diff(w.indptr) - (w.diagonal() != 0) for w in matrices])
+    graphs = [topology.round(t) for t in rounds]
+    degrees = np.concatenate([graph.degrees for graph in graphs])
     messages = [topology.messages(t) for t in rounds]
     period = "1 round (the same graph in every round)" if topology.period == 1 else f"{topology.period} rounds"
     found = {
         "links": "directed" if topology.directed and not topology.symmetric else "undirected",
         "period": period,
         "degree": _range(degrees.tolist(), "a round" if topology.period > 1 else ""),
-        "self weight": _range([value for w in matrices for value in w.diagonal().tolist()]),
+        "self weight": _range([value for graph in graphs for value in graph.own.tolist()]),
         "slem": f"{topology.slem:.6g}",
         "spectral gap": f"{topology.spectral_gap:.6g}",
         "disagreement": _decay(topology),
@@ -77,7 +77,8 @@ def _bytes(count: float) -> str:
 
 def _weights(topology: Topology) -> list[str]:
     if topology.clients > _SHOWN:
-        parts = sorted({round(float(v), 6) for w in topology.matrices for v in np.unique(w.data).tolist()})
+        rounds = [topology.round(t) for t in range(topology.period)]
+        parts = sorted({round(value, 6) for graph in rounds for value in graph.values.tolist()})
         listed = ", ".join(f"{value:.4g}" for value in parts[:8]) + (", ..." if len(parts) > 8 else "")
         return [f"weights: {listed} (the matrix is shown up to {_SHOWN} clients)"]
     if topology.period == 1:

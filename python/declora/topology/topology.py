@@ -1,6 +1,6 @@
 """Holds the topology of a run: who mixes with whom in round t, and with which weights."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from scipy.sparse import csr_array, eye_array
 
 from declora.errors import TopologyError, cut
 from declora.notebook import displayed, facts_html
-from declora.plan import edges_of
+from declora.round_graph import CompleteGraph, Matrices, RoundGraph
 from declora.topology.check import (
     TOLERANCE,
     as_matrix,
@@ -22,6 +22,7 @@ from declora.topology.check import (
     settled,
 )
 from declora.topology.rounding import is_coarse, unrounded
+from declora.topology.size import check_dense
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -49,9 +50,10 @@ class Topology:
     """What it was built from: a name with its parameters, "graph" or "matrix"."""
     clients: int
     """Number of clients n; clients are 0..n-1."""
-    matrices: tuple[csr_array, ...]
+    matrices: Sequence[csr_array]
     """Mixing matrices of one period, float64 `[n, n]`, sorted CSR, read-only. Row i is what client i applies
-    to what it receives; w_ij > 0 with j != i means that j sends to i."""
+    to what it receives; w_ij > 0 with j != i means that j sends to i. That of a complete graph is made when it is
+    read."""
     directed: bool = False
     """Whether w_ij may differ from w_ji."""
     column_stochastic: bool = False
@@ -71,8 +73,12 @@ class Topology:
         if not self.matrices:
             raise TopologyError(f"topology={self.name!r}: matrices={self.matrices!r} must hold at least one matrix.")
         several = len(self.matrices) > 1
-        checked, notes = [], []
-        for phase, values in enumerate(self.matrices):
+        rounds, notes = list[RoundGraph](), []
+        for phase, values in enumerate(self.matrices.rounds if isinstance(self.matrices, Matrices) else self.matrices):
+            if isinstance(values, CompleteGraph):  # right as it was made
+                rounds.append(values)
+                continue
+            values = values.weights if isinstance(values, RoundGraph) else values
             name = f"{self.name}, matrix {phase}" if several else self.name
             matrix = as_matrix(values, name=name)
             if matrix.shape[0] != self.clients:
@@ -90,11 +96,12 @@ class Topology:
                         "float64 and scaled so that their sums are 1."
                     )
             check_weights(matrix, name=name, law=self.law, **shape)
-            checked.append(settled(matrix))
-        check_connected(checked, name=self.name)
-        if not several:
-            check_mixes(checked[0], name=self.name)
-        object.__setattr__(self, "matrices", tuple(checked))
+            rounds.append(RoundGraph(settled(matrix)))
+        if not any(isinstance(graph, CompleteGraph) for graph in rounds):
+            check_connected([graph.weights for graph in rounds], name=self.name)
+            if not several:
+                check_mixes(rounds[0].weights, name=self.name)
+        object.__setattr__(self, "matrices", Matrices(rounds))
         object.__setattr__(self, "notes", (*self.notes, *notes))
 
     @staticmethod
@@ -181,6 +188,8 @@ class Topology:
         """
         from declora.topology.spectrum import second_modulus
 
+        if isinstance(graph := self.round(0), CompleteGraph):
+            return graph.home if self.clients > 1 else 0.0
         reversible = self.symmetric if self.law is None else not self.directed
         return second_modulus(self.matrices, symmetric=reversible, law=self.law)
 
@@ -189,6 +198,8 @@ class Topology:
         """Smallest eigenvalue of the mixing matrix, where there is one for all rounds, and it is symmetric."""
         from declora.topology.spectrum import largest_eigenvalue
 
+        if isinstance(graph := self.round(0), CompleteGraph):
+            return graph.home if self.clients > 1 else 1.0
         (matrix,) = self.matrices
         return 1.0 - largest_eigenvalue(csr_array(eye_array(self.clients) - matrix))
 
@@ -218,31 +229,34 @@ class Topology:
 
         return facts_html(f"Topology: {self.name}, {self.clients:,} clients", facts(self))
 
+    def check_pairs(self) -> None:
+        """Raises `TopologyError` where a weight for each pair of clients that talk does not fit memory."""
+        if isinstance(self.round(0), CompleteGraph):
+            check_dense(self.name, self.clients)
+
+    def round(self, t: int) -> RoundGraph:
+        """Returns who hears whom in round t (counted from 0), with which weights."""
+        assert isinstance(self.matrices, Matrices)
+        return self.matrices.rounds[t % self.period]
+
     def weights(self, t: int) -> csr_array:
         """Returns the mixing matrix of round t (counted from 0)."""
-        return self.matrices[t % self.period]
+        return self.round(t).weights
 
     def neighbours(self, t: int, i: int) -> list[int]:
         """Returns the clients whose values client i receives in round t, ascending, without i itself."""
         if not 0 <= i < self.clients:
             raise TopologyError(f"client i={i} is not in topology={self.name!r}; clients are 0..{self.clients - 1}.")
-        matrix = self.weights(t)
-        row = matrix.indices[matrix.indptr[i] : matrix.indptr[i + 1]]
-        return [int(j) for j in row if j != i]
+        neighbours: list[int] = self.round(t).senders(i).tolist()
+        return neighbours
 
     def edges(self, t: int) -> NDArray[np.int32]:
         """Returns the messages (sender, receiver) of round t, int32 `[E, 2]`, sorted; an undirected edge gives two."""
-        return self._edges[t % self.period]
-
-    @cached_property
-    def _edges(self) -> tuple[NDArray[np.int32], ...]:
-        """Keeps those of all rounds of the period: a dense graph has as many as weights, too many to find anew."""
-        return tuple(map(edges_of, self.matrices))
+        return self.round(t).edges
 
     def messages(self, t: int) -> int:
         """Returns how many messages round t sends: its directed edges."""
-        matrix = self.weights(t)
-        return int(matrix.nnz - np.count_nonzero(matrix.diagonal()))
+        return self.round(t).messages
 
     def graph(self, t: int = 0) -> "nx.Graph[Any]":
         """Returns the graph of round t on nodes 0..n-1 with edge attribute `weight`, without self loops.

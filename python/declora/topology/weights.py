@@ -5,6 +5,7 @@ client j, with an empty diagonal. Mixing matrices have the same orientation.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, diags_array
 
 from declora.errors import TopologyError, shown, unknown_name
+from declora.round_graph import CompleteGraph
+from declora.topology.check import settled
 from declora.topology.labels import ordered_nodes
+from declora.topology.size import check_dense
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -23,10 +27,11 @@ __all__ = [
     "WEIGHT_RULES",
     "adjacency",
     "check_rule",
-    "complete_weights",
+    "complete",
     "even_split",
     "keep_law",
     "law_of",
+    "of_row",
     "receiving",
     "weigh",
 ]
@@ -128,21 +133,31 @@ def keep_law(mixing: csr_array, law: NDArray[np.float64] | None) -> csr_array:
     return _with_self_weights(csr_array((weights, (receivers, senders)), shape=mixing.shape))
 
 
-def complete_weights(clients: int, rule: str) -> csr_array:
-    """Returns the mixing matrix of the complete graph in closed form.
-
-    Its n^2 weights are the answer's own size; a graph object with as many edges would be ten times that.
-    """
+def complete(clients: int, rule: str) -> CompleteGraph:
+    """Returns the complete graph under a weight rule, in closed form."""
     check_rule(rule)
-    other = 2 / (3 * clients) if rule == "laplacian" else 1 / clients
-    data = np.full(clients * clients, other)
-    data[:: clients + 1] = 1 / 3 + other if rule == "laplacian" else other
+    home, other = (1 / 3, 2 / (3 * clients)) if rule == "laplacian" else (0.0, 1 / clients)
+    return of_row(np.full(clients, other), home)
+
+
+def of_row(row: NDArray[np.float64], home: float = 0.0) -> CompleteGraph:
+    """Returns the complete graph on which all clients apply the same `row [clients]`, and keep `home` besides."""
+    row.flags.writeable = False
+    return CompleteGraph(row, home, partial(_entries, row, home))
+
+
+def _entries(row: NDArray[np.float64], home: float) -> csr_array:
+    """Returns the n^2 weights, read-only."""
+    clients = len(row)
+    check_dense("complete", clients)
+    data = np.tile(row, clients)
+    data[:: clients + 1] = row + home
     # scipy's own choice of index type for so many entries.
     kind = np.int32 if data.size < np.iinfo(np.int32).max else np.int64
     columns = np.empty(data.size, dtype=kind)  # of its own, and so not copied by who is to keep it
     columns.reshape(clients, clients)[:] = np.arange(clients, dtype=kind)
     rows = np.arange(0, data.size + 1, clients, dtype=kind)
-    return csr_array((data, columns, rows), shape=(clients, clients))
+    return settled(csr_array((data, columns, rows), shape=(clients, clients)))
 
 
 def even_split(received: csr_array) -> csr_array:

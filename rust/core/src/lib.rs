@@ -62,7 +62,7 @@ pub use foreign::{Foreign, open_frames, seal_frames, sealed_lens};
 pub use kernels::with_level;
 pub use kernels::{Level, Mixed};
 pub use lora::{GroupedLora, LoraGradients};
-pub use mixing::MixingMatrix;
+pub use mixing::{Average, MixingMatrix};
 pub use philox::{Stream, philox4x32_10};
 pub use products::{Factors, product_distance};
 pub use quantizer::Norm;

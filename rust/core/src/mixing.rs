@@ -9,10 +9,12 @@
 //! x <- W x (Xiao and Boyd 2004, "Fast linear iterations for distributed averaging"). Each element's terms
 //! are added in the order of j, with every product and sum rounded, so tiles and threads change nothing.
 
+mod average;
 mod matrix;
 mod schedule;
 mod tiles;
 
+pub use average::Average;
 pub use matrix::MixingMatrix;
 pub(crate) use matrix::checked_own;
 

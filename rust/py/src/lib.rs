@@ -38,7 +38,7 @@ mod _core {
     #[pymodule_export]
     use crate::lora::{lora_backward, lora_forward};
     #[pymodule_export]
-    use crate::mixing::MixingMatrix;
+    use crate::mixing::{Average, MixingMatrix};
     #[pymodule_export]
     use crate::robust::{clipped, clipped_beyond, krum, median, nearest, push, trimmed_mean};
     #[pymodule_export]

@@ -1,11 +1,11 @@
-//! The class `MixingMatrix`.
+//! The classes `MixingMatrix` and `Average`.
 
 use declora_core::Mixed;
 use numpy::{Element, Ix1, Ix2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::{apart, input, integer, is_f64, output};
-use crate::error::raise;
+use crate::error::{ConfigError, raise};
 use crate::frames::CheckedFrames;
 use crate::threads::run;
 
@@ -103,5 +103,65 @@ impl MixingMatrix {
         let py = x.py();
         let x = x.as_slice_mut()?;
         run(py, || self.0.mix_in_place(x, gamma))
+    }
+}
+
+#[pyclass(frozen, module = "declora._core")]
+pub(crate) struct Average(declora_core::Average);
+
+#[pymethods]
+impl Average {
+    #[new]
+    #[pyo3(signature = (weights, home=0.0))]
+    fn new(weights: &Bound<'_, PyAny>, home: f64) -> PyResult<Self> {
+        let weights = input::<f64, Ix1>("weights", weights)?;
+        declora_core::Average::new(weights.as_slice()?, home).map(Self).map_err(raise)
+    }
+
+    #[getter]
+    fn known(&self) -> usize {
+        self.0.known()
+    }
+
+    #[pyo3(signature = (z, x, gamma, first=None))]
+    fn mix(
+        &self,
+        z: &Bound<'_, PyAny>,
+        x: &Bound<'_, PyAny>,
+        gamma: f64,
+        first: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let first = first.map_or(Ok(0), |first| integer("first", first))?;
+        let (z, mut x) = (input::<f32, Ix2>("z", z)?, output::<f32, Ix2>("x", x)?);
+        apart(("z", &z), ("x", &x))?;
+        let (have, need) = (x.shape()[1], z.shape()[1]);
+        if have != need {
+            return Err(ConfigError::new_err(format!("x has {have} columns, but z has {need}.")));
+        }
+        let py = x.py();
+        let (z, x) = (z.as_slice()?, x.as_slice_mut()?);
+        run(py, || self.0.mix_into(z, x, first, gamma))
+    }
+
+    #[pyo3(signature = (frames, x, gamma, first=None))]
+    fn mix_frames(
+        &self,
+        frames: &Bound<'_, CheckedFrames>,
+        x: &Bound<'_, PyAny>,
+        gamma: f64,
+        first: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let first = first.map_or(Ok(0), |first| integer("first", first))?;
+        let (checked, py) = (frames.get(), frames.py());
+        let (bytes, mut x) = (checked.bytes(py)?, output::<f32, Ix2>("x", x)?);
+        apart(("frames", &bytes), ("x", &x))?;
+        checked.check_columns("x", x.shape()[1])?;
+        let frames = checked.again(bytes.as_slice()?)?;
+        let x = x.as_slice_mut()?;
+        run(py, || self.0.mix_frames(&frames, x, first, gamma))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Average(known={})", self.0.known())
     }
 }

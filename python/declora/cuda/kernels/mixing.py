@@ -6,7 +6,7 @@ A program has `SPANS * SPAN` numbers of one row, of which each `SPAN` share a sc
 import triton
 import triton.language as tl
 
-__all__ = ["decode", "mix"]
+__all__ = ["decode", "mean", "mix", "move"]
 
 
 @triton.jit
@@ -133,3 +133,61 @@ def mix(
     x_ptr += row * x_stride + first
     x = tl.load(x_ptr + at, mask=valid, other=0.0)
     tl.store(x_ptr + at, x + gamma * total, mask=valid)
+
+
+@triton.jit
+def mean(
+    z_ptr,
+    z_stride,
+    weights_ptr,
+    mean_ptr,
+    columns,
+    known,
+    BITS: tl.constexpr,
+    LEVELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    SPANS: tl.constexpr,
+    SPAN: tl.constexpr,
+):
+    """Writes the weighted sum of what the payloads `z [known, ...]` hold to `mean`, float32 `[D]`.
+
+    It is in float64, in the order of the payloads, and rounded once, as in the core.
+    """
+    first = tl.program_id(0).to(tl.int64) * (SPANS * SPAN)
+    total = tl.zeros((SPANS, SPAN), tl.float64)
+    for place in range(known):
+        row = z_ptr + tl.cast(place, tl.int64) * z_stride
+        found = values(row, z_stride, first, columns, BITS, LEVELS, BLOCK, SPANS, SPAN)
+        total = total + tl.load(weights_ptr + place) * found.to(tl.float64)
+    at = places(SPANS, SPAN)
+    tl.store(mean_ptr + first + at, total.to(tl.float32), mask=at < left_of(first, columns, SPANS, SPAN))
+
+
+@triton.jit
+def move(
+    z_ptr,
+    z_stride,
+    steps_ptr,
+    mean_ptr,
+    x_ptr,
+    x_stride,
+    columns,
+    rows,
+    BITS: tl.constexpr,
+    LEVELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    SPANS: tl.constexpr,
+    SPAN: tl.constexpr,
+):
+    """Moves `x`, float32 `[known, D]`, by `gamma * (mean - s z)`; `steps`, float64 `[2]`, are s and gamma."""
+    pid = tl.program_id(0)
+    row = (pid % rows).to(tl.int64)
+    first = (pid // rows).to(tl.int64) * (SPANS * SPAN)
+    at = places(SPANS, SPAN)
+    valid = at < left_of(first, columns, SPANS, SPAN)
+    mine = values(z_ptr + row * z_stride, z_stride, first, columns, BITS, LEVELS, BLOCK, SPANS, SPAN).to(tl.float64)
+    share, gamma = tl.load(steps_ptr), tl.load(steps_ptr + 1)
+    towards = tl.load(mean_ptr + first + at, mask=valid, other=0.0).to(tl.float64) - share * mine
+    x_ptr += row * x_stride + first
+    x = tl.load(x_ptr + at, mask=valid, other=0.0).to(tl.float64)
+    tl.store(x_ptr + at, (x + gamma * towards).to(tl.float32), mask=valid)

@@ -6,6 +6,7 @@
 //! vectors.
 
 mod accumulate;
+mod average;
 mod bits;
 mod codes;
 mod deviation;
@@ -20,6 +21,7 @@ mod robust;
 mod x86;
 
 pub(crate) use accumulate::Accumulate;
+pub(crate) use average::{Move, Weigh};
 pub(crate) use bits::{Powers, Signed, Signs, Values, powers_of_two, round_to_powers, signed, take_signs};
 pub(crate) use codes::Codes;
 pub(crate) use deviation::Deviation;

@@ -2,6 +2,7 @@
 #![allow(clippy::needless_range_loop, reason = "oracles index as the formulas do")]
 
 mod accumulate;
+mod average;
 mod batch;
 mod bounds;
 mod cases;
