@@ -91,19 +91,19 @@ def test_every_rank_has_whole_groups_and_all_clients_are_somewhere():
 
 
 def test_a_rank_knows_its_clients_and_their_neighbours_alone():
-    matrices = Topology.build("ring", 12).matrices
+    graphs = Topology.build("ring", 12).graphs
     sites = divide(12, 3, group_size=1)
-    assert known_to(sites[1], matrices).tolist() == [3, 4, 5, 6, 7, 8]
-    assert neighbouring(sites, matrices) == {(0, 1), (1, 2), (0, 2)}
+    assert known_to(sites[1], graphs).tolist() == [3, 4, 5, 6, 7, 8]
+    assert neighbouring(sites, graphs) == {(0, 1), (1, 2), (0, 2)}
     sites = divide(12, 4, group_size=1)
-    assert neighbouring(sites, matrices) == {(0, 1), (1, 2), (2, 3), (0, 3)}
-    assert neighbouring(sites, matrices, [4]) == {(0, 1), (1, 2), (2, 3), (0, 3), (1, 3)}  # 4 lies, and knows all
+    assert neighbouring(sites, graphs) == {(0, 1), (1, 2), (2, 3), (0, 3)}
+    assert neighbouring(sites, graphs, [4]) == {(0, 1), (1, 2), (2, 3), (0, 3), (1, 3)}  # 4 lies, and knows all
 
 
 def test_what_all_have_comes_to_ranks_with_liars_alone_and_of_a_lost_rank_what_it_had_last():
-    matrices, sites = Topology.build("ring", 6).matrices, divide(6, 3, group_size=1)
+    graphs, sites = Topology.build("ring", 6).graphs, divide(6, 3, group_size=1)
     clusters = memory_clusters(3)
-    exchanges = [SpreadExchange(one, sites, matrices, LocalExchange(), [1]) for one in clusters]
+    exchanges = [SpreadExchange(one, sites, graphs, LocalExchange(), [1]) for one in clusters]
     rows = np.arange(12, dtype=np.float32).reshape(6, 2)
 
     def told(t, factor, ranks):
@@ -138,7 +138,7 @@ def deliver_all(clusters, exchanges, frames, sizes, edges):
 def test_a_frame_goes_to_each_rank_once_and_the_link_carries_what_is_counted_and_the_envelope():
     topology = Topology.build("complete", 6)
     clusters, sites = memory_clusters(2), divide(6, 2, group_size=1)
-    exchanges = [SpreadExchange(cluster, sites, topology.matrices, LocalExchange()) for cluster in clusters]
+    exchanges = [SpreadExchange(cluster, sites, topology.graphs, LocalExchange()) for cluster in clusters]
     frames = np.random.default_rng(0).integers(0, 256, (6, 40), dtype=np.uint8)
     sizes = np.array([40, 39, 30, 20, 10, 5])
     frames[np.arange(40) >= sizes[:, None]] = 0
@@ -155,7 +155,7 @@ def test_a_frame_goes_to_each_rank_once_and_the_link_carries_what_is_counted_and
 def test_where_one_rank_does_not_hear_another_neither_counts_the_others_message():
     topology = Topology.build("complete", 4)
     clusters, sites = memory_clusters(2), divide(4, 2, group_size=1)
-    exchanges = [SpreadExchange(cluster, sites, topology.matrices, LocalExchange()) for cluster in clusters]
+    exchanges = [SpreadExchange(cluster, sites, topology.graphs, LocalExchange()) for cluster in clusters]
     here, there = clusters[0].links[1], clusters[1].links[0]
     here.incoming[Kind.FRAMES].put(None)  # rank 0 has heard nothing, though rank 1 will have heard rank 0
     here.why = ""
@@ -414,7 +414,7 @@ def test_a_rank_that_ends_before_all_are_linked_is_an_error_in_a_line(monkeypatc
 
 def test_messages_of_clients_that_are_elsewhere_change_nothing_of_theirs():
     routes = SpreadExchange(
-        MemoryCluster(1, 3), divide(6, 3, group_size=1), Topology.build("ring", 6).matrices, LocalExchange()
+        MemoryCluster(1, 3), divide(6, 3, group_size=1), Topology.build("ring", 6).graphs, LocalExchange()
     ).routes
     assert routes.known.tolist() == [1, 2, 3, 4]
     square = routes.weights(Topology.build("ring", 6).weights(0))

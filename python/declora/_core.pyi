@@ -290,7 +290,7 @@ class Average:
     def known(self) -> int:
         """Number of weights: the clients whose values are known here."""
 
-    def mix(self, z: NDArray[np.float32], x: NDArray[np.float32], gamma: float, first: int = 0) -> None:
+    def mix(self, z: NDArray[np.float32], x: NDArray[np.float32], gamma: float, first: int) -> None:
         """Mixes `x [local, D]` in place by `z [known, D]`.
 
         Args:
@@ -300,7 +300,7 @@ class Average:
             first: The place of the first of these among the known.
         """
 
-    def mix_frames(self, frames: CheckedFrames, x: NDArray[np.float32], gamma: float, first: int = 0) -> None:
+    def mix_frames(self, frames: CheckedFrames, x: NDArray[np.float32], gamma: float, first: int) -> None:
         """Decodes `frames`, one of each known client, and mixes `x [local, D]`.
 
         The same bits as `decode_frames` to z, then `mix(z, x, gamma, first)`.

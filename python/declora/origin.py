@@ -46,7 +46,6 @@ def environment(run: Run) -> dict[str, str]:
 def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
     """Returns all that the results of a run depend on, in the types of JSON; data and weights by their digests."""
     known = environment(run)
-    topology = run.federation.topology
     free = _FREE if run.method.plans_ahead else _FREE | {"rounds"}
     return {
         "environment": {name: known[name] for name in _BINDING},
@@ -56,7 +55,7 @@ def describe_origin(run: Run) -> dict[str, dict[str, Any]]:
             "the evaluation data": digest_of(run.material.evaluation),
             **({} if run.material.public is None else {"the public data": digest_of(run.material.public)}),
             "the model": digest_of(run.material.base.model.state_dict()),
-            "the graph": digest_of(*(topology.round(t).parts for t in range(topology.period))),
+            "the graph": digest_of(*(graph.parts for graph in run.federation.topology.graphs)),
         },
     }
 

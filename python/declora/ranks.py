@@ -66,7 +66,7 @@ class Ranks:
     ) -> None:
         cluster.connect((), patience=patience)
         self._cluster, self._patience, self._rounds = cluster, patience, rounds
-        self._clients, self._matrices = federation.clients, federation.topology.matrices
+        self._clients, self._graphs = federation.clients, federation.topology.graphs
         self._given, self._apart, self._liars = sites, apart, federation.attackers
         least = cluster.least(group_size)
         self.group_size = least if chosen else min(least, max(1, federation.clients // cluster.ranks))
@@ -124,7 +124,7 @@ class Ranks:
         """
         beginning = self._lead(beginning, agreed()) if self.leads else self._follow(agreed())
         self._cluster.returns.neighbours = frozenset()  # of an earlier run's graph
-        self._cluster.connect(neighbouring(self._sites, self._matrices, self._liars), patience=self._patience)
+        self._cluster.connect(neighbouring(self._sites, self._graphs, self._liars), patience=self._patience)
         return beginning
 
     def _lead(self, beginning: Beginning, agreed: Mapping[str, object]) -> Beginning:
@@ -155,7 +155,7 @@ class Ranks:
 
     def _with_own(self, arrays: Mapping[str, NDArray[Any]], own: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Returns arrays of clients here and those that they hear, with the rows that this rank has of its own."""
-        known = known_to(self.site, self._matrices)
+        known = known_to(self.site, self._graphs)
         here, found = np.isin(known, self.site.ids), dict(arrays)
         for name, rows in own.items():
             found[name] = rows
@@ -209,7 +209,7 @@ class Ranks:
         """Returns the federation whose messages reach clients wherever they are."""
         if federation.exchange.silent:
             return federation
-        exchange = SpreadExchange(self._cluster, self._sites, self._matrices, federation.exchange, self._liars)
+        exchange = SpreadExchange(self._cluster, self._sites, self._graphs, federation.exchange, self._liars)
         return replace(federation, exchange=exchange)
 
     def started(self, state: State) -> State | None:
@@ -231,7 +231,7 @@ class Ranks:
     def _part(self, arrays: Mapping[str, NDArray[Any]], rank: int) -> dict[str, NDArray[Any]]:
         """Returns of the arrays of all clients what a rank has of them."""
         site = self._sites[rank]
-        heard = known_to(site, self._matrices)
+        heard = known_to(site, self._graphs)
         parts = {}
         for name, array in arrays.items():
             room = name.partition("/")[0]

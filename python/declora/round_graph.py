@@ -32,6 +32,20 @@ class Audience:
         """int32 `[E, 2]`, (message, receiver) of each."""
         return self._listed()
 
+    def of_some(self, clients: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Returns which messages some of `clients`, bool `[clients]`, hear, bool `[messages]`."""
+        heard = self.pairs[clients[self.pairs[:, 1]], 0]
+        return np.bincount(heard, minlength=len(self.counts)) > 0
+
+
+class _Everybody(Audience):
+    """All others hear each client's message."""
+
+    def of_some(self, clients: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Returns which messages some of `clients` hear: all but that of one who would only hear itself."""
+        heard: NDArray[np.bool_] = clients.sum() - clients > 0
+        return heard
+
 
 class RoundGraph:
     """The graph of a round: a mixing matrix, and the messages that it needs.
@@ -133,7 +147,7 @@ class CompleteGraph(RoundGraph):
     @property
     def audience(self) -> Audience:
         """Who hears each client's message."""
-        return Audience(lambda: self.edges, np.full(self.clients, self.clients - 1, dtype=np.int64))
+        return _Everybody(lambda: self.edges, np.full(self.clients, self.clients - 1, dtype=np.int64))
 
     def receivers(self, client: int) -> NDArray[np.int32]:
         """Returns who hears a client: all others."""

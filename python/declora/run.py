@@ -211,7 +211,7 @@ class Run:
         )
         federation, site = self.gathering.spread(self.federation), self.gathering.site
         first = self._surgery.initial.to(device)
-        known = None if site.alone else known_to(site, federation.topology.matrices)
+        known = None if site.alone else known_to(site, federation.topology.graphs)
         origin = None if known is None else self._origin(first, known)
         self.bank.fill(first, site.stop - site.start, device)
         self.state = State(self.bank.P, run_id=bytes.fromhex(beginning.run), clients=site.ids, known=known)

@@ -79,7 +79,7 @@ class Routes:
 
     def audience(self, graph: RoundGraph) -> Audience:
         """Returns who hears each message of a round of those that are known here."""
-        if self.whole and not len(self._private):
+        if len(self.senders) == self._clients and not len(self._private):
             return graph.audience
         return Audience.of(self.edges(graph.edges), len(self.senders))
 
@@ -145,6 +145,13 @@ class Routes:
     def here(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Returns those of clients here among `rows [known clients, ...]`."""
         return rows if self.whole else rows[self.own]
+
+    @property
+    def are_here(self) -> NDArray[np.bool_]:
+        """Bool `[clients]`, who is here."""
+        found = np.zeros(self._clients, dtype=np.bool_)
+        found[self.here(self.known)] = True
+        return found
 
     def places_here(self, clients: Iterable[int]) -> list[int]:
         """Returns the places among all known clients of those of `clients` who are here."""

@@ -13,7 +13,7 @@ from declora.errors import FrameError
 from declora.exchange.base import Delivery, Exchange, Levelled
 from declora.exchange.routes import Routes
 from declora.plan import Rows
-from declora.round_graph import Audience, RoundGraph
+from declora.round_graph import Audience, CompleteGraph, RoundGraph
 
 if TYPE_CHECKING:
     from declora.cluster import Cluster
@@ -33,7 +33,7 @@ class SpreadExchange(Exchange):
     Args:
         cluster: The ranks.
         sites: Which clients each has.
-        matrices: The mixing matrices of one period.
+        graphs: Of the rounds of one period.
         exchange: The one that it stands for, which knows what messages cost. What a server would compute of all
             messages, each rank computes for its own clients.
         liars: Clients that know what all others have: it comes to their ranks.
@@ -43,7 +43,7 @@ class SpreadExchange(Exchange):
         self,
         cluster: "Cluster",
         sites: Sequence[Site],
-        matrices: Sequence[sp.csr_array],
+        graphs: Sequence[RoundGraph],
         exchange: Exchange,
         liars: Sequence[int] = (),
     ) -> None:
@@ -52,12 +52,12 @@ class SpreadExchange(Exchange):
         self._everyone = np.empty((0, 0), dtype=np.float32)
         self.served = exchange.served
         own = sites[cluster.rank]
-        known = known_to(own, matrices)
+        known = known_to(own, graphs)
         first = int(np.searchsorted(known, own.start))
         self.routes = Routes(own.clients, known=known, own=slice(first, first + own.stop - own.start))
         """Which messages are known here."""
         self._rank = np.repeat(np.arange(len(sites)), [site.stop - site.start for site in sites])
-        self._matrices, self._t = matrices, 0
+        self._graphs, self._t = graphs, 0
 
     def begin(self, clients: int, matrices: Sequence[sp.csr_array], past: dict[str, Any]) -> Routes:
         """Returns which messages are known here."""
@@ -82,7 +82,7 @@ class SpreadExchange(Exchange):
         told, anew = np.zeros(len(senders), dtype=np.int64), np.isin(senders, list(back))
         if copies is None:
             return Levelled(told, anew)
-        talking = np.concatenate([RoundGraph(weights).edges for weights in self._matrices])
+        talking = np.concatenate([graph.edges for graph in self._graphs])
         edges = self.routes.edges(np.unique(talking, axis=0))
         ends = np.stack([senders[edges[:, 0]], self._rank[edges[:, 1]]], axis=1)
         others = sorted(back - {self._cluster.rank})
@@ -157,10 +157,10 @@ class SpreadExchange(Exchange):
             FrameError: A rank sent something else than the frames that are due.
         """
         cluster, number = self._cluster, self._t
-        messages, receivers = audience.pairs.T
-        senders, receivers = self._rank[self.routes.senders[messages]], self._rank[receivers]
-        there = {rank: np.unique(messages[(senders == cluster.rank) & (receivers == rank)]) for rank in cluster.links}
-        back = {rank: np.unique(messages[(senders == rank) & (receivers == cluster.rank)]) for rank in cluster.links}
+        senders, ours = self._rank[self.routes.senders], audience.of_some(self._rank == cluster.rank)
+        here = senders == cluster.rank
+        there = {rank: np.flatnonzero(here & audience.of_some(self._rank == rank)) for rank in cluster.links}
+        back = {rank: np.flatnonzero((senders == rank) & ours) for rank in cluster.links}
         for rank, messages in there.items():
             if len(messages):
                 cluster.links[rank].send(Kind.FRAMES, number, _packed(frames, sizes, messages, beside))
@@ -188,31 +188,36 @@ def _having(sites: Sequence[Site], clients: Sequence[int]) -> frozenset[int]:
     )
 
 
-def known_to(site: Site, matrices: Sequence[sp.csr_array]) -> NDArray[np.int64]:
+def known_to(site: Site, graphs: Sequence[RoundGraph]) -> NDArray[np.int64]:
     """Returns the clients of a site, and those whom they hear or who hear them in some round: int64, rising."""
-    heard = [weights[site.rows].indices for weights in matrices]
-    hearing = [weights[:, site.rows].nonzero()[0] for weights in matrices]
+    if any(isinstance(graph, CompleteGraph) for graph in graphs):
+        return np.arange(site.clients)
+    heard = [graph.weights[site.rows].indices for graph in graphs]
+    hearing = [graph.weights[:, site.rows].nonzero()[0] for graph in graphs]
     return np.unique(np.concatenate([site.ids, *heard, *hearing])).astype(np.int64)
 
 
 def neighbouring(
-    sites: Sequence[Site], matrices: Sequence[sp.csr_array], liars: Sequence[int] = ()
+    sites: Sequence[Site], graphs: Sequence[RoundGraph], liars: Sequence[int] = ()
 ) -> set[tuple[int, int]]:
     """Returns the pairs of sites that tell each other something, by their places and the smaller first.
 
     Args:
         sites: Those of the run.
-        matrices: The mixing matrices of one period: clients who are neighbours in some round do.
+        graphs: Of the rounds of one period: clients who are neighbours in some round do.
         liars: Clients that know what all others have: these tell it.
     """
+    if any(isinstance(graph, CompleteGraph) for graph in graphs):
+        return set(itertools.combinations(range(len(sites)), 2))
     places = np.repeat(np.arange(len(sites)), [site.stop - site.start for site in sites])
-    ends = np.unique(np.concatenate([np.sort(places[np.stack(w.nonzero(), axis=1)], axis=1) for w in matrices]), axis=0)
+    found = [np.sort(places[np.stack(graph.weights.nonzero(), axis=1)], axis=1) for graph in graphs]
+    ends = np.unique(np.concatenate(found), axis=0)
     knowing = {(min(pair), max(pair)) for pair in itertools.product(_having(sites, liars), range(len(sites)))}
     return {(one, other) for one, other in knowing.union(map(tuple, ends.tolist())) if one != other}
 
 
 def _packed(
-    frames: NDArray[np.uint8], sizes: NDArray[np.int64], messages: NDArray[np.int32], beside: NDArray[np.float64] | None
+    frames: NDArray[np.uint8], sizes: NDArray[np.int64], messages: NDArray[np.intp], beside: NDArray[np.float64] | None
 ) -> NDArray[np.uint8]:
     """Returns the sizes of these messages, the numbers that go with them, and then their frames, uint8 `[n]`."""
     parts = [sizes[messages].astype("<i8").view(np.uint8)]
@@ -224,7 +229,7 @@ def _packed(
 def _unpack(
     content: NDArray[np.uint8],
     frames: NDArray[np.uint8],
-    messages: NDArray[np.int32],
+    messages: NDArray[np.intp],
     beside: NDArray[np.float64] | None,
     rank: int,
 ) -> None:

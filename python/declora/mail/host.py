@@ -158,8 +158,7 @@ class HostMail(Mail[Rows]):
         """Returns which messages of clients elsewhere did not come here, bool `[messages]`."""
         silent: Mask = np.zeros(len(self._routes.senders), dtype=np.bool_)
         if not self._routes.whole:
-            heard = audience.pairs[np.isin(audience.pairs[:, 1], self._routes.here(self._routes.known)), 0]
-            silent = np.bincount(heard, minlength=len(silent)) == 0
+            silent = ~audience.of_some(self._routes.are_here)
             if delivery.gone is not None:
                 silent |= delivery.gone[self._routes.senders]
             for own in self._routes.sent:

@@ -20,8 +20,8 @@ def check_values(mixer: str, topology: Topology, need: int, why: str, *, otherwi
     """
     if topology.clients == 1:
         return
-    for t in range(topology.period):
-        values = topology.round(t).degrees + 1
+    for t, graph in enumerate(topology.graphs):
+        values = graph.degrees + 1
         client = int(np.argmin(values))
         if values[client] >= need:
             continue

@@ -43,8 +43,8 @@ class PushSum(Mixer):
                 "mixer='push-sum' finds the plain mean, not one weighted by samples. Use mixer='linear', or "
                 "weights='uniform' with method='fedavg'."
             )
-        for t in range(topology.period):
-            empty = np.flatnonzero(topology.round(t).own <= 0)
+        for t, graph in enumerate(topology.graphs):
+            empty = np.flatnonzero(graph.own <= 0)
             if empty.size:
                 raise ConfigError(
                     f"mixer='push-sum' needs a self weight above 0 at each client, but in topology={topology.name!r} "

@@ -33,7 +33,7 @@ def facts(topology: Topology, payload_bytes: int | None = None) -> dict[str, str
         payload_bytes: bytes of one message as it travels; adds what a round costs.
     """
     rounds = range(topology.period)
-    graphs = [topology.round(t) for t in rounds]
+    graphs = topology.graphs
     degrees = np.concatenate([graph.degrees for graph in graphs])
     messages = [topology.messages(t) for t in rounds]
     period = "1 round (the same graph in every round)" if topology.period == 1 else f"{topology.period} rounds"
@@ -77,8 +77,7 @@ def _bytes(count: float) -> str:
 
 def _weights(topology: Topology) -> list[str]:
     if topology.clients > _SHOWN:
-        rounds = [topology.round(t) for t in range(topology.period)]
-        parts = sorted({round(value, 6) for graph in rounds for value in graph.values.tolist()})
+        parts = sorted({round(value, 6) for graph in topology.graphs for value in graph.values.tolist()})
         listed = ", ".join(f"{value:.4g}" for value in parts[:8]) + (", ..." if len(parts) > 8 else "")
         return [f"weights: {listed} (the matrix is shown up to {_SHOWN} clients)"]
     if topology.period == 1:

@@ -234,10 +234,15 @@ class Topology:
         if isinstance(self.round(0), CompleteGraph):
             check_dense(self.name, self.clients)
 
+    @property
+    def graphs(self) -> tuple[RoundGraph, ...]:
+        """Who hears whom in each round of a period, with which weights."""
+        assert isinstance(self.matrices, Matrices)
+        return self.matrices.rounds
+
     def round(self, t: int) -> RoundGraph:
         """Returns who hears whom in round t (counted from 0), with which weights."""
-        assert isinstance(self.matrices, Matrices)
-        return self.matrices.rounds[t % self.period]
+        return self.graphs[t % self.period]
 
     def weights(self, t: int) -> csr_array:
         """Returns the mixing matrix of round t (counted from 0)."""

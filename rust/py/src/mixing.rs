@@ -123,17 +123,20 @@ impl Average {
         self.0.known()
     }
 
-    #[pyo3(signature = (z, x, gamma, first=None))]
     fn mix(
         &self,
         z: &Bound<'_, PyAny>,
         x: &Bound<'_, PyAny>,
         gamma: f64,
-        first: Option<&Bound<'_, PyAny>>,
+        first: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let first = first.map_or(Ok(0), |first| integer("first", first))?;
+        let first = integer("first", first)?;
         let (z, mut x) = (input::<f32, Ix2>("z", z)?, output::<f32, Ix2>("x", x)?);
         apart(("z", &z), ("x", &x))?;
+        let (rows, weights) = (z.shape()[0], self.0.known());
+        if rows != weights {
+            return Err(ConfigError::new_err(format!("z has {rows} rows, but there are {weights} weights.")));
+        }
         let (have, need) = (x.shape()[1], z.shape()[1]);
         if have != need {
             return Err(ConfigError::new_err(format!("x has {have} columns, but z has {need}.")));
@@ -143,15 +146,14 @@ impl Average {
         run(py, || self.0.mix_into(z, x, first, gamma))
     }
 
-    #[pyo3(signature = (frames, x, gamma, first=None))]
     fn mix_frames(
         &self,
         frames: &Bound<'_, CheckedFrames>,
         x: &Bound<'_, PyAny>,
         gamma: f64,
-        first: Option<&Bound<'_, PyAny>>,
+        first: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let first = first.map_or(Ok(0), |first| integer("first", first))?;
+        let first = integer("first", first)?;
         let (checked, py) = (frames.get(), frames.py());
         let (bytes, mut x) = (checked.bytes(py)?, output::<f32, Ix2>("x", x)?);
         apart(("frames", &bytes), ("x", &x))?;
