@@ -1,5 +1,5 @@
-//! Mixing and the consensus distance: ring and exponential graph, at every level, from float32 and from q4 frames, beside
-//! a copy of the same matrix.
+//! Mixing and the consensus distance: ring, exponential and complete graph, at every level, from float32 and from q4
+//! frames, beside a copy of the same matrix.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 
@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use declora_benches::{circulant, copy, values};
 use declora_core::frame::HEADER_LEN;
 use declora_core::{
-    Batch, Codec, Level, MixingMatrix, check_frames, consensus_distance, encode_frames, with_level,
+    Average, Batch, Codec, Level, MixingMatrix, check_frames, consensus_distance, encode_frames, with_level,
 };
 
 fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize, offsets: &[usize]) {
@@ -26,6 +26,7 @@ fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize,
     let mut bytes = vec![0; clients * (HEADER_LEN + codec.payload_len(columns).expect("a short message"))];
     encode_frames(&batch, &z, &mut bytes, 1).expect("finite values");
     let frames = check_frames(&batch, &bytes).expect("whole frames");
+    let average = Average::new(&vec![1.0 / clients as f64; clients], 0.0).expect("weights that average");
 
     let mut group = criterion.benchmark_group(format!("mixing/{name}/{clients}x{columns}"));
     // Of a copy, for all of them: the question is how many copies of the matrix a round of gossip costs.
@@ -42,6 +43,14 @@ fn mixing(criterion: &mut Criterion, name: &str, clients: usize, columns: usize,
         group.bench_function(id("mix_frames/q4"), |bencher| {
             with_level(level, || bencher.iter(|| matrix.mix_frames(&frames, &mut x, 1e-3)));
         });
+        if offsets.len() + 1 == clients {
+            group.bench_function(id("average"), |bencher| {
+                with_level(level, || bencher.iter(|| average.mix_into(&z, &mut x, 0, 1e-3)));
+            });
+            group.bench_function(id("average_frames/q4"), |bencher| {
+                with_level(level, || bencher.iter(|| average.mix_frames(&frames, &mut x, 0, 1e-3)));
+            });
+        }
         group.bench_function(id("consensus_distance"), |bencher| {
             with_level(level, || bencher.iter(|| consensus_distance(&z, clients)));
         });
@@ -62,6 +71,12 @@ fn exponential(criterion: &mut Criterion) {
     mixing(criterion, "near", 1024, 32_771, &near);
 }
 
+/// What is a matrix like any other, and one row that all rows are.
+fn complete(criterion: &mut Criterion) {
+    let all: Vec<usize> = (1..64).collect();
+    mixing(criterion, "complete", 64, 200_003, &all);
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
@@ -70,6 +85,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(1));
-    targets = ring, exponential
+    targets = ring, exponential, complete
 }
 criterion_main!(benches);

@@ -16,6 +16,7 @@ from declora import _bridge, errors
 N, D = 5, 70
 CODEC = _bridge.Codec("q4:block=32")
 LOCAL = [3, 0, 2]
+AVERAGE = _bridge.Average(np.full(N, 0.75 / N), 0.25)
 BAD = np.ones(len(LOCAL), np.uint32)
 COUNTS = np.arange(N, dtype=np.uint32)
 
@@ -104,6 +105,15 @@ CALLS = {
         method("matrix", "mix_frames"),
         lambda: {"matrix": rectangle(ring(N), LOCAL), "frames": proof(), "x": normal(len(LOCAL), D), "gamma": 0.7},
     ),
+    "Average": (_bridge.Average, lambda: {"weights": np.full(N, 0.75 / N), "home": 0.25}),
+    "average_mix": (
+        method("average", "mix"),
+        lambda: {"average": AVERAGE, "z": normal(N, D), "x": normal(len(LOCAL), D), "gamma": 0.7, "first": 1},
+    ),
+    "average_mix_frames": (
+        method("average", "mix_frames"),
+        lambda: {"average": AVERAGE, "frames": proof(), "x": normal(len(LOCAL), D), "gamma": 0.7, "first": 1},
+    ),
     "clipped": (_bridge.clipped, lambda: {**values(), "radius": 1.0}),
     "clipped_beyond": (_bridge.clipped_beyond, lambda: {**values(), "bad": BAD}),
     "nearest": (_bridge.nearest, lambda: {**values(), "bad": BAD}),
@@ -143,6 +153,7 @@ WITHOUT_ARGUMENTS = {"level", "threads", "CheckedFrames", "codec_options"}
 # Methods have a receiver, which is no argument.
 RECEIVER = dict.fromkeys(("payload_bytes", "error_bound", "limit", "encode", "decode", "decode_add"), "codec")
 RECEIVER |= dict.fromkeys(("mix", "mix_in_place", "mix_frames"), "matrix")
+RECEIVER |= dict.fromkeys(("average_mix", "average_mix_frames"), "average")
 # What a call may write when it is refused: `encode` and `encode_frames` leave zeros where there is no message.
 ZEROED = {"encode", "encode_frames"}
 
@@ -237,6 +248,7 @@ def call(name, function, arguments):
 def test_every_function_is_called_here():
     classes = (core.Codec, core.MixingMatrix)
     methods = {name: member for owner in classes for name, member in vars(owner).items() if callable(member)}
+    methods |= {f"average_{name}": member for name, member in vars(core.Average).items() if name[0] != "_"}
     functions = {name: getattr(core, name) for name in core.__all__} | methods
     public = {name: function for name, function in functions.items() if callable(function) and name[0] != "_"}
     assert public.keys() - WITHOUT_ARGUMENTS == CALLS.keys()

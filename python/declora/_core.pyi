@@ -273,9 +273,8 @@ class Average:
     """The mixing matrix `1 w^T + home I` of one round, in which all clients apply the same row: w, checked once.
 
     Mixing is `x_i += gamma * (m - s z_i)` with `m = sum over j of w_j z_j` and s the sum of w: the difference form of
-    `MixingMatrix`, at the cost of its rows, not of its n^2 weights. The sum is in float64 in the order of j, m is
-    rounded to float32 once for all, and the step is taken in float64. So without `home`, and with z = x and gamma 1,
-    all rows become m, to the bit.
+    `MixingMatrix`, at the cost of its rows, not of its n^2 weights. All is in float64, the sum in the order of j, and
+    x_i is rounded once. Without `home` and with gamma 1 it is `(x_i - z_i) + m`: where z = x, all rows become the same.
 
     Args:
         weights: float64 `[known]`, not negative: what each client's values count, one's own among them.

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from declora import _bridge
 from declora.cuda.codec import Codec, Payloads
 from declora.cuda.launch import check_rows, launch, tiles_for
 from declora.cuda.transfer import to_device
@@ -82,7 +81,7 @@ class MixingMatrix:
 
 
 class Average:
-    """The mixing matrix `1 w^T + home I` of one round, as the core's class of this name has it.
+    """The mixing matrix `1 w^T + home I` of one round, as the core's class of this name has it and would check it.
 
     Args:
         weights: float64 `[known]`, what each client's values count for everybody.
@@ -91,9 +90,8 @@ class Average:
     """
 
     def __init__(self, weights: NDArray[np.float64], home: float = 0.0, *, device: torch.device) -> None:
-        _bridge.Average(weights, home)  # checks them
         self.known, self._share = len(weights), 1.0 - home
-        self._weights = to_device(weights, device)
+        self._weights = to_device(np.array(weights), device)
 
     def mix(self, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
         """Mixes `x [known, D]` in place by `z [known, D]`, float32, their rows contiguous; they share no memory.
@@ -121,10 +119,10 @@ class Average:
         check_rows("x", x, (self.known, x.shape[-1]), self._weights.device)
         constants, columns = codec.constants, x.shape[1]
         tiles = tiles_for(columns, constants["SPANS"] * constants["SPAN"])
-        steps = to_device(np.array([self._share, np.float32(gamma)], dtype=np.float64), x.device)
-        mean = torch.empty(columns, dtype=torch.float32, device=x.device)
+        steps = np.array([self._share, np.float32(gamma)], dtype=np.float64)
+        mean = torch.empty(columns, dtype=torch.float64, device=x.device)
         launch(mixing.mean, tiles, z, z.stride(0), self._weights, mean, columns, self.known, **constants)
         launch(
-            mixing.move, self.known * tiles, z, z.stride(0), steps, mean, x, x.stride(0), columns, self.known,
-            **constants,
+            mixing.move, self.known * tiles, z, z.stride(0), to_device(steps, x.device), mean, x, x.stride(0), columns,
+            self.known, WHOLE=bool((steps == 1.0).all()), **constants,
         )  # fmt: skip

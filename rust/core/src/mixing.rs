@@ -17,6 +17,7 @@ mod tiles;
 pub use average::Average;
 pub use matrix::MixingMatrix;
 pub(crate) use matrix::checked_own;
+pub(crate) use tiles::panels;
 
 use crate::batch::{CheckedFrames, check_len, decode_frames};
 use crate::codec::Ranges;

@@ -149,10 +149,7 @@ def mean(
     SPANS: tl.constexpr,
     SPAN: tl.constexpr,
 ):
-    """Writes the weighted sum of what the payloads `z [known, ...]` hold to `mean`, float32 `[D]`.
-
-    It is in float64, in the order of the payloads, and rounded once, as in the core.
-    """
+    """Writes the weighted sum of what the payloads `z [known, ...]` hold to `mean`, float64 `[D]`, in their order."""
     first = tl.program_id(0).to(tl.int64) * (SPANS * SPAN)
     total = tl.zeros((SPANS, SPAN), tl.float64)
     for place in range(known):
@@ -160,7 +157,7 @@ def mean(
         found = values(row, z_stride, first, columns, BITS, LEVELS, BLOCK, SPANS, SPAN)
         total = total + tl.load(weights_ptr + place) * found.to(tl.float64)
     at = places(SPANS, SPAN)
-    tl.store(mean_ptr + first + at, total.to(tl.float32), mask=at < left_of(first, columns, SPANS, SPAN))
+    tl.store(mean_ptr + first + at, total, mask=at < left_of(first, columns, SPANS, SPAN))
 
 
 @triton.jit
@@ -173,21 +170,26 @@ def move(
     x_stride,
     columns,
     rows,
+    WHOLE: tl.constexpr,
     BITS: tl.constexpr,
     LEVELS: tl.constexpr,
     BLOCK: tl.constexpr,
     SPANS: tl.constexpr,
     SPAN: tl.constexpr,
 ):
-    """Moves `x`, float32 `[known, D]`, by `gamma * (mean - s z)`; `steps`, float64 `[2]`, are s and gamma."""
+    """Moves `x`, float32 `[known, D]`, by `gamma * (mean - s z)`; `steps`, float64 `[2]`, are s and gamma.
+
+    Where both are 1 (`WHOLE`), it is `(x - z) + mean`, as in the core.
+    """
     pid = tl.program_id(0)
     row = (pid % rows).to(tl.int64)
     first = (pid // rows).to(tl.int64) * (SPANS * SPAN)
     at = places(SPANS, SPAN)
     valid = at < left_of(first, columns, SPANS, SPAN)
     mine = values(z_ptr + row * z_stride, z_stride, first, columns, BITS, LEVELS, BLOCK, SPANS, SPAN).to(tl.float64)
-    share, gamma = tl.load(steps_ptr), tl.load(steps_ptr + 1)
-    towards = tl.load(mean_ptr + first + at, mask=valid, other=0.0).to(tl.float64) - share * mine
+    towards = tl.load(mean_ptr + first + at, mask=valid, other=0.0)
     x_ptr += row * x_stride + first
     x = tl.load(x_ptr + at, mask=valid, other=0.0).to(tl.float64)
-    tl.store(x_ptr + at, (x + gamma * towards).to(tl.float32), mask=valid)
+    share, gamma = tl.load(steps_ptr), tl.load(steps_ptr + 1)
+    moved = (x - mine) + towards if WHOLE else x + gamma * (towards - share * mine)
+    tl.store(x_ptr + at, moved.to(tl.float32), mask=valid)

@@ -1,6 +1,7 @@
 //! A weighted mean, and the way to it: plain code, compiled for every level.
 
 use super::{Body, Level};
+use crate::real::Real;
 
 /// `sums += weight * z`, the product and the sum rounded to f64.
 pub(crate) struct Weigh<'a> {
@@ -27,29 +28,35 @@ impl Body for Weigh<'_> {
     }
 }
 
-/// One piece of a row to move: `x += gamma * (mean - share * z)`, all in f64, rounded once.
-pub(crate) struct Move<'a> {
-    pub x: &'a mut [f32],
+/// One piece of a row to move by `gamma` times the way from its public value z to a mean, or to a share of that way.
+pub(crate) struct Move<'a, T> {
+    pub x: &'a mut [T],
     /// As long as `x`, as is `mean`.
-    pub z: &'a [f32],
-    pub mean: &'a [f32],
+    pub z: &'a [T],
+    pub mean: &'a [f64],
     pub share: f64,
     pub gamma: f64,
 }
 
-impl Move<'_> {
-    /// Moves the piece.
+impl<T: Real + Into<f64>> Move<'_, T> {
+    /// Moves the piece. With `gamma` and `share` 1 and z = x the mean is what x becomes, exactly.
     pub(crate) fn go(self, level: Level) {
         level.run(self);
     }
 }
 
-impl Body for Move<'_> {
+impl<T: Real + Into<f64>> Body for Move<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
+        let whole = self.gamma == 1.0 && self.share == 1.0;
         for ((x, &z), &mean) in self.x.iter_mut().zip(self.z).zip(self.mean) {
-            *x = (f64::from(*x) + self.gamma * (f64::from(mean) - self.share * f64::from(z))) as f32;
+            let (own, public): (f64, f64) = ((*x).into(), z.into());
+            *x = T::from_f64(if whole {
+                (own - public) + mean
+            } else {
+                own + self.gamma * (mean - self.share * public)
+            });
         }
     }
 }

@@ -30,7 +30,7 @@ pub use level::{Level, with_level};
 pub(crate) use norm::squared_norm;
 pub(crate) use portable::GROUP;
 pub(crate) use product::{Factor, Product};
-pub(crate) use robust::{Push, Settle, Sort, Squared};
+pub(crate) use robust::{Mean, Push, Sort, Squared};
 
 use crate::philox::Stream;
 use crate::quantizer::Quantizer;

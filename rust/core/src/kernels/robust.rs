@@ -74,42 +74,36 @@ impl<T: Real + PartialOrd> Body for Sort<'_, T> {
     }
 }
 
-/// One piece of a row to move by `gamma` times the way from its public value z to the mean of some rows.
-pub(crate) struct Settle<'a, T> {
-    pub x: &'a mut [T],
-    pub z: &'a [T],
-    /// The rows to average, side by side, each of `width` elements.
+/// The mean of some rows, in f64, in their order.
+pub(crate) struct Mean<'a, T> {
+    /// Side by side, each of `width` elements.
     pub rows: &'a [T],
     pub width: usize,
-    pub gamma: f64,
+    /// As many.
+    pub means: &'a mut [f64],
 }
 
-impl<T: Real + Into<f64>> Settle<'_, T> {
-    /// Moves the piece. With `gamma` 1 and z = x the mean is what x becomes, exactly.
-    pub(crate) fn settle(self, level: Level) {
+impl<T: Real + Into<f64>> Mean<'_, T> {
+    /// Writes `means`.
+    pub(crate) fn take(self, level: Level) {
         level.run(self);
     }
 }
 
-impl<T: Real + Into<f64>> Body for Settle<'_, T> {
+impl<T: Real + Into<f64>> Body for Mean<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
         let count = (self.rows.len() / self.width) as f64;
-        for (strip, (x, z)) in self.x.chunks_mut(STRIP).zip(self.z.chunks(STRIP)).enumerate() {
+        for (strip, means) in self.means.chunks_mut(STRIP).enumerate() {
             let mut sums = [0.0_f64; STRIP];
             for row in self.rows.chunks_exact(self.width) {
-                for (sum, &value) in sums.iter_mut().zip(&row[strip * STRIP..][..x.len()]) {
+                for (sum, &value) in sums.iter_mut().zip(&row[strip * STRIP..][..means.len()]) {
                     *sum += value.into();
                 }
             }
-            for ((x, &z), sum) in x.iter_mut().zip(z).zip(sums) {
-                let (own, public, mean): (f64, f64, f64) = ((*x).into(), z.into(), sum / count);
-                *x = T::from_f64(if self.gamma == 1.0 {
-                    (own - public) + mean
-                } else {
-                    own + self.gamma * (mean - public)
-                });
+            for (mean, sum) in means.iter_mut().zip(sums) {
+                *mean = sum / count;
             }
         }
     }

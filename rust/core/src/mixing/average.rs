@@ -4,9 +4,9 @@
 //! x_i += gamma * (m - s z_i),  m = sum over j of w_j z_j,  s = sum over j of w_j
 //! ```
 //!
-//! That is `x_i += gamma * sum over j of w_j (z_j - z_i)`, for which n^2 weights would be read. The sum is in f64, in
-//! the order of j, and m is rounded to f32 once, for all: so with s = 1, z = x and gamma = 1 all rows become m, to the
-//! bit.
+//! That is `x_i += gamma * sum over j of w_j (z_j - z_i)`, for which n^2 weights would be read. All is in f64, the sum in
+//! the order of j, and x_i is rounded once. With s = 1 and gamma = 1 it is `(x_i - z_i) + m`: where z = x, all rows
+//! become the same m.
 
 use rayon::prelude::*;
 
@@ -115,16 +115,13 @@ impl Average {
         if columns == 0 {
             return Ok(());
         }
-        let mut mean = vec![0.0_f32; columns];
-        mean.par_chunks_mut(WIDTH).enumerate().for_each(|(t, mean)| {
-            let (mut z, mut sums) = ([0.0; WIDTH], [0.0; WIDTH]);
-            let (z, sums) = (&mut z[..mean.len()], &mut sums[..mean.len()]);
+        let mut mean = vec![0.0; columns];
+        mean.par_chunks_mut(WIDTH).enumerate().for_each(|(t, sums)| {
+            let mut z = [0.0; WIDTH];
+            let z = &mut z[..sums.len()];
             for (row, &weight) in self.weights.iter().enumerate().filter(|&(_, &weight)| weight > 0.0) {
                 source.fill(row, t * WIDTH, &[], z);
                 Weigh { z, weight, sums }.add(level);
-            }
-            for (mean, &sum) in mean.iter_mut().zip(sums.iter()) {
-                *mean = sum as f32;
             }
         });
         x.par_chunks_exact_mut(columns).enumerate().for_each(|(i, row)| {

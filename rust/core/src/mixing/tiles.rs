@@ -187,7 +187,7 @@ impl<T: Real> Terms<T> {
 }
 
 /// Cuts a matrix into panels of `width` columns, each given as one slice per row.
-fn panels<T>(x: &mut [T], columns: usize, width: usize) -> Vec<Vec<&mut [T]>> {
+pub(crate) fn panels<T>(x: &mut [T], columns: usize, width: usize) -> Vec<Vec<&mut [T]>> {
     if columns == 0 {
         return Vec::new();
     }

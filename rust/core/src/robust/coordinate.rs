@@ -3,14 +3,15 @@
 //! Yin et al. 2018, "Byzantine-robust distributed learning", arXiv 1803.01498.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::batch::check_len;
 use crate::error::Result;
-use crate::kernels::{Level, STRIP, Settle, Sort};
-use crate::mixing::{MixingMatrix, checked_gamma};
+use crate::kernels::{Level, Mean, Move, STRIP, Sort};
+use crate::mixing::{MixingMatrix, checked_gamma, panels};
 use crate::real::Real;
 use crate::robust::too_few;
 
@@ -72,25 +73,42 @@ impl MixingMatrix {
         if columns == 0 {
             return Ok(());
         }
+        // Clients that follow each other, have the same values and keep the same ranks come to one mean: on a complete
+        // graph, and at a server, all of them, so that it is sorted once.
+        let key = |i: usize| (&groups[i], &ranks[i]);
+        let clients: Vec<_> = (0..self.local()).collect();
+        let shared: Vec<_> = clients.chunk_by(|&one, &next| key(one) == key(next)).collect();
         let networks: BTreeMap<usize, _> =
             groups.iter().map(|group| (group.len(), sorting_network(group.len()))).collect();
+        let usual = groups.iter().map(Vec::len).sum::<usize>().div_ceil(self.local());
+        let width = TILE_BYTES / size_of::<T>() / usual / STRIP * STRIP;
+        let width = width.clamp(STRIP, MAX_WIDTH);
         let level = Level::current();
-        x.par_chunks_exact_mut(columns).zip(&groups).zip(ranks).enumerate().for_each(
-            |(i, ((row, group), ranks))| {
-                let width = TILE_BYTES / size_of::<T>() / group.len() / STRIP * STRIP;
-                let width = width.clamp(STRIP, MAX_WIDTH);
-                let network = &networks[&group.len()];
-                row.par_chunks_mut(width).enumerate().for_each_init(Vec::new, |tile, (t, x)| {
-                    let count = x.len();
-                    let piece = |client: usize| &z[client * columns + t * width..][..count];
-                    tile.clear();
-                    group.iter().for_each(|&client| tile.extend_from_slice(piece(client)));
-                    Sort { tile: &mut *tile, width: count, network }.sort(level);
-                    let rows = &tile[ranks.start * count..ranks.end * count];
-                    Settle { x, z: piece(self.own()[i]), rows, width: count, gamma }.settle(level);
-                });
-            },
-        );
+        panels(x, columns, width).into_par_iter().enumerate().for_each(|(p, mut rows)| {
+            let count = width.min(columns - p * width);
+            let piece = |client: usize| &z[client * columns + p * width..][..count];
+            let mut rest = &mut rows[..];
+            let work: Vec<_> = shared
+                .iter()
+                .map(|members| {
+                    let (own, later) = mem::take(&mut rest).split_at_mut(members.len());
+                    rest = later;
+                    (members, own)
+                })
+                .collect();
+            let room = || (Vec::new(), vec![0.0; count]);
+            work.into_par_iter().for_each_init(room, |(tile, means), (members, rows)| {
+                let (group, ranks) = key(members[0]);
+                tile.clear();
+                group.iter().for_each(|&client| tile.extend_from_slice(piece(client)));
+                Sort { tile: &mut *tile, width: count, network: &networks[&group.len()] }.sort(level);
+                let kept = &tile[ranks.start * count..ranks.end * count];
+                Mean { rows: kept, width: count, means }.take(level);
+                for (&i, x) in members.iter().zip(rows) {
+                    Move { x, z: piece(self.own()[i]), mean: means, share: 1.0, gamma }.go(level);
+                }
+            });
+        });
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ fn weights(n: usize, home: f64) -> Vec<f64> {
     raw.iter().map(|weight| weight / sum * (1.0 - home)).collect()
 }
 
-/// The definition: terms in the order of j in f64, the mean rounded to f32, the step in f64.
+/// The definition: terms in the order of j and the step, all in f64.
 fn naive(weights: &[f64], home: f64, z: &[f32], x: &[f32], first: usize, gamma: f64) -> Vec<f32> {
     let columns = z.len() / weights.len();
     let mut out = x.to_vec();
@@ -25,11 +25,13 @@ fn naive(weights: &[f64], home: f64, z: &[f32], x: &[f32], first: usize, gamma: 
         for (j, weight) in weights.iter().enumerate() {
             mean += weight * f64::from(z[j * columns + c]);
         }
-        let mean = f64::from(mean as f32);
+        let gamma = f64::from(gamma as f32);
         for i in 0..x.len() / columns {
-            let own = f64::from(z[(first + i) * columns + c]);
             let at = i * columns + c;
-            out[at] = (f64::from(x[at]) + f64::from(gamma as f32) * (mean - (1.0 - home) * own)) as f32;
+            let (own, public) = (f64::from(x[at]), f64::from(z[(first + i) * columns + c]));
+            let whole = gamma == 1.0 && home == 0.0;
+            let step = own + gamma * (mean - (1.0 - home) * public);
+            out[at] = if whole { (own - public) + mean } else { step } as f32;
         }
     }
     out
@@ -42,11 +44,13 @@ fn averaging_matches_the_definition_bit_for_bit_at_every_level() {
         let average = Average::new(&weights, home).unwrap();
         for columns in COLUMNS {
             let (z, x) = (values(n * columns, 1), values(n * columns, 2));
-            let want = if columns == 0 { vec![] } else { naive(&weights, home, &z, &x, 0, 0.7) };
-            for &level in Level::available() {
-                let mut mixed = x.clone();
-                with_level(level, || average.mix_into(&z, &mut mixed, 0, 0.7)).unwrap();
-                assert!(bits(&mixed) == bits(&want), "{n} x {columns}, {}", level.name());
+            for gamma in [0.7, 1.0] {
+                let want = if columns == 0 { vec![] } else { naive(&weights, home, &z, &x, 0, gamma) };
+                for &level in Level::available() {
+                    let mut mixed = x.clone();
+                    with_level(level, || average.mix_into(&z, &mut mixed, 0, gamma)).unwrap();
+                    assert!(bits(&mixed) == bits(&want), "{n} x {columns}, {gamma}, {}", level.name());
+                }
             }
         }
     }
