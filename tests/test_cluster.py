@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from declora import CodecError, ConfigError, DecloraError, SimulationConfig, Tra
 from declora.agreement import agree
 from declora.cli import main
 from declora.cluster import Cluster, Kind, LinkLost, Site, divide
+from declora.cluster.guard import Guard
 from declora.exchange import LocalExchange, SpreadExchange, known_to, neighbouring
 from declora.prepare import prepare
 from declora.report import Earlier
@@ -462,3 +464,66 @@ def test_what_was_started_wrongly_ends_in_a_line(size, arguments, why, monkeypat
         monkeypatch.delenv(name, raising=False)
     assert main(arguments) == 1
     assert why in capsys.readouterr().err
+
+
+def test_before_the_end_calls_of_threads_into_torch_are_waited_for_and_none_begins():
+    guard, inside, go, after = Guard(), threading.Event(), threading.Event(), threading.Event()
+
+    def call(entered, until):
+        with guard.call():
+            entered.set()
+            until.wait(30)
+
+    caller = threading.Thread(target=call, args=(inside, go), daemon=True)
+    caller.start()
+    assert inside.wait(30)
+    closing = threading.Thread(target=guard.close, args=(30,))
+    closing.start()
+    closing.join(0.1)
+    assert closing.is_alive()
+    threading.Thread(target=call, args=(after, go), daemon=True).start()
+    go.set()
+    closing.join(30)
+    assert not closing.is_alive()
+    assert not after.wait(0.1)
+
+
+def test_a_call_that_does_not_return_is_not_waited_for_longer_than_one_is_patient():
+    guard, inside, go = Guard(), threading.Event(), threading.Event()
+
+    def call():
+        with guard.call():
+            inside.set()
+            go.wait(30)
+
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    assert inside.wait(30)
+    guard.close(0.01)
+    assert caller.is_alive()
+    go.set()
+    caller.join(30)
+
+
+def test_nobody_knocks_at_a_store_whose_process_ends():
+    asked, go = threading.Event(), threading.Event()
+
+    class Slow:
+        """A store that answers late."""
+
+        def check(self, keys):
+            asked.set()
+            go.wait(30)
+            return False
+
+    cluster = Cluster(0, 2, Slow())
+    cluster.patience = 30.0
+    cluster.begin(0, lambda rank, link: True, 3)
+    assert asked.wait(30)
+    ending = threading.Thread(target=cluster.end)
+    ending.start()
+    ending.join(0.1)
+    assert ending.is_alive()
+    go.set()
+    ending.join(30)
+    assert not ending.is_alive()

@@ -25,6 +25,7 @@ CLOSE = 1e-4
 TEXTS = datasets.DatasetDict(train=tiny.tiny_texts(48), validation=tiny.tiny_texts(4, seed=1))
 RUNS = {
     "kernels": {"codec": "q4", "kernels": True, "rounds": 1, "client_eval_samples": 0},
+    "server": {"method": "fedavg", "codec": "q4", "kernels": True, "rounds": 1, "client_eval_samples": 0},
     "overlap": {"overlap": True, "codec": "q4+choco"},
     "columns": {"method": "rolora", "codec": "q4+choco", "unpad": False},
     "dp": {"method": "dp:sigma=1"},

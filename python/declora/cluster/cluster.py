@@ -19,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from declora import process
 from declora.cluster.doorman import Doorman
+from declora.cluster.guard import Guard
 from declora.cluster.link import Link, NoLink
 from declora.cluster.messages import Kind, LinkLost
 from declora.cluster.returns import Returns
@@ -56,6 +57,8 @@ class Cluster:
         self.joins = 1
         """The first of these runs, from 1, in which this rank takes part: a later one where it came back into that."""
         self._runs, self._before = 0, 0
+        self.guard = Guard()
+        """Of what threads call in torch."""
         self.returns = Returns(self)
         """Of ranks that were lost."""
         self._doorman = Doorman(self, store) if store is not None and not rank else None
@@ -106,7 +109,8 @@ class Cluster:
     def reach_again(self, peer: int, attempt: int) -> Link:
         """Returns a new link to a rank that comes back, or from it: none where the other is not there in time."""
         try:
-            return self.reach(peer, attempt)
+            with self.guard.call():
+                return self.reach(peer, attempt)
         except RuntimeError as error:
             return NoLink(f"it could not be linked ({cut(error)})", patience=self.patience)
 
@@ -237,8 +241,7 @@ class Cluster:
 
     def end(self) -> None:
         """Tells all others that nothing more will come, and waits for them to say so."""
-        if self._doorman is not None:
-            self._doorman.close()
+        self.guard.close(self.patience)
         threads = [threading.Thread(target=link.end) for link in self.links.values()]
         for thread in threads:
             thread.start()

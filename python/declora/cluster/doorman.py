@@ -31,7 +31,7 @@ class Doorman:
 
     def __init__(self, cluster: "Cluster", store: "Store") -> None:
         self._cluster, self._store = cluster, store
-        self._deciding, self._closed = threading.Lock(), False
+        self._deciding = threading.Lock()
         self._runs: list[tuple[Callable[[int, Link], bool], int]] = []
 
     def open(self, greet: Callable[[int, Link], bool], rounds: int) -> None:
@@ -46,24 +46,23 @@ class Doorman:
         if len(self._runs) == 1:
             threading.Thread(target=self._watch, name="doorman", daemon=True).start()
 
-    def close(self) -> None:
-        """Lets nobody in any more."""
-        self._closed = True
-
     def _watch(self) -> None:
         seen = 0
         with suppress(RuntimeError):  # the store has ended
-            while not self._closed:
-                if not self._store.check([f"knock/{seen + 1}"]):
+            while True:
+                with self._cluster.guard.call():
+                    knocks = self._store.check([f"knock/{seen + 1}"])
+                    rank = int(self._store.get(f"knock/{seen + 1}")) if knocks else 0
+                if not knocks:
                     time.sleep(_POLL)
                     continue
                 seen += 1
-                rank = int(self._store.get(f"knock/{seen}"))
                 threading.Thread(target=self._serve, args=(rank, seen), daemon=True).start()
 
     def _serve(self, rank: int, attempt: int) -> None:
         refused, number, told = self._refused(rank), len(self._runs), list(self._cluster.said)
-        self._store.set(f"answer/{attempt}", json.dumps({"refused": refused, "run": number}))
+        with self._cluster.guard.call():
+            self._store.set(f"answer/{attempt}", json.dumps({"refused": refused, "run": number}))
         if refused:
             return
         greet, rounds = self._runs[number - 1]
