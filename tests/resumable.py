@@ -103,6 +103,8 @@ SPREAD_RUNS = {
         "attack": "replay:delay=1,target=0", "attackers": [1, 3], "mixer": "median", "topology": "complete",
         "ranks": [4, 2, 1, 2], "codec": "q4",
     },
+    "all with all": {"topology": "complete", "weights": "laplacian", "codec": "q4+ef", "attack": "sign-flip"},
+    "all with all but who is refused": {"topology": "complete", "codec": "q8", "attack": "nan"},
 }  # fmt: skip
 """Also what may only go wrong where clients are divided over ranks."""
 

@@ -37,6 +37,7 @@ SPREAD = {**OBJECTS, **SETTINGS, "rounds": 2, "group_size": 1}
 KINDS = (
     "no memory", "choco", "dropout", "hafl", "fedex-lora", "ranks of factors", "overlap", "delay", "push-sum", "fedavg",
     "lazy", "median", "kd", "ledger", "late strays", "unlike strays", "another's message", "different lies",
+    "all with all", "all with all but who is refused",
 )  # fmt: skip
 """Of ways in which rows of others, numbers drawn for clients and messages of a round may matter; benches/cluster.py has
 all that can be spread."""
