@@ -10,10 +10,13 @@ import cards
 import federations
 import resumable
 from core_calls import checked, framed, normal
-from declora import _bridge, cuda, errors, simulate
+from declora import SimulationConfig, _bridge, cuda, errors, simulate
 from declora.cluster import divide
-from declora.exchange import StarExchange, known_to, neighbouring
-from declora.round_graph import CompleteGraph, RoundGraph
+from declora.exchange import Delivery, LocalExchange, StarExchange, known_to, neighbouring
+from declora.mixer import Linear, Mixer
+from declora.prepare import plan_federation
+from declora.round_graph import CompleteGraph, Matrices, RoundGraph
+from declora.testing import check_matrix
 from declora.topology import Topology, server
 
 pytestmark = pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:overflow:RuntimeWarning")
@@ -181,7 +184,96 @@ def test_ranks_know_of_a_complete_graph_what_its_edges_say_without_them():
         for site in sites:
             np.testing.assert_array_equal(known_to(site, [everybody]), known_to(site, [edges]))
         for some in itertools.product([False, True], repeat=clients):
-            expected = edges.audience.of_some(np.array(some))
-            np.testing.assert_array_equal(everybody.audience.of_some(np.array(some)), expected)
-            heard = [any(some[j] for j in range(clients) if j != i) for i in range(clients)]
+            expected = edges.audience.among(np.array(some))
+            np.testing.assert_array_equal(everybody.audience.among(np.array(some)), expected)
+            heard = [sum(some[j] for j in range(clients) if j != i) for i in range(clients)]
             assert expected.tolist() == heard
+
+
+def test_a_rule_that_mixes_in_a_way_of_its_own_is_asked_on_a_complete_graph_too():
+    class Half(Linear):
+        """Linear gossip that goes half as far."""
+
+        def mix(self, weights, public, rows, *, gamma=1.0, refused=None):
+            super().mix(weights, public, rows, gamma=gamma / 2, refused=refused)
+
+        def mix_frames(self, weights, frames, rows, *, gamma=1.0):
+            super().mix_frames(weights, frames, rows, gamma=gamma / 2)
+
+    class Named(Linear):
+        """Linear gossip by another name."""
+
+        name = "named"
+
+    assert (Half.averages, Named.averages, Linear.averages, Mixer.averages) == (False, True, True, False)
+    spread = {}
+    for mixer in (Half(), Named()):
+        rows = federations.rows_of(4, 9)
+        before = rows - rows.mean(dim=0)
+        federation = federations.federation_of("complete", clients=4, codec="none", mixer=mixer)
+        federations.gossip_of(federation, torch.zeros(4, 9)).round(0, rows)
+        spread[type(mixer)] = ((rows - rows.mean(dim=0)).norm() / before.norm()).item()
+    assert spread == {Half: pytest.approx(0.5, abs=1e-6), Named: 0.0}
+
+
+class Gone(LocalExchange):
+    """Cannot reach client 2, of whom nothing comes."""
+
+    def deliver(self, frames, sizes, audience, beside=None):
+        delivery = super().deliver(frames, sizes, audience)
+        return Delivery(delivery.frames, delivery.bytes_sent, np.arange(len(frames)) == 2)
+
+
+@pytest.mark.parametrize("codec", ["none", "q4"])
+def test_the_weight_of_who_is_gone_stays_at_home_without_a_weight_for_a_pair(codec, monkeypatch):
+    def after(**forbidden):
+        for name, value in forbidden.items():
+            monkeypatch.setattr(CompleteGraph, name, value)
+        federation = federations.federation_of("complete", clients=5, codec=codec, exchange=Gone())
+        rows = federations.rows_of(5, 77)
+        federations.gossip_of(federation, torch.zeros(5, 77)).round(0, rows)
+        return np.delete(rows.numpy(), 2, axis=0)
+
+    monkeypatch.setattr(Linear, "averages", False)
+    by_pairs = after()
+    monkeypatch.setattr(Linear, "averages", True)
+    found = after(_weights=property(never), edges=property(never))
+    # Five differences of numbers below 8 in float32, or in float64 and rounded once.
+    np.testing.assert_allclose(found, by_pairs, atol=8 * 6 * 2**-24)
+    if codec == "none":
+        rows = np.delete(federations.rows_of(5, 77).numpy(), 2, axis=0).astype(np.float64)
+        np.testing.assert_allclose(found, rows + (rows.sum(axis=0) - 4 * rows) / 5, atol=8 * 2**-24)
+
+
+@pytest.mark.parametrize("method", ["decaf", "hetlora", "fola", "lora-fair", "fedrot", "flora", "hafl", "dis-pfl"])
+def test_methods_that_look_at_pairs_are_refused_at_the_start_where_these_do_not_fit(method, monkeypatch):
+    settings = {"clients": 10_000, "model": "tiny", "topology": "complete", "method": method}
+    plan_federation(SimulationConfig(**settings))
+    monkeypatch.setattr("declora.process.memory", lambda: 10**9)
+    with pytest.raises(errors.TopologyError, match="clients needs 2,000,000,000 bytes"):
+        plan_federation(SimulationConfig(**settings))
+    plan_federation(
+        SimulationConfig(**settings | {"method": "fedavg", "topology": "ring", "clock": "lognormal:step=1"})
+    )
+
+
+def test_matrices_of_a_complete_graph_are_used_as_a_tuple_of_them_is():
+    everybody = Topology.build("complete", 4)
+    assert (
+        Topology.build(everybody.matrices, 4).weights(0).toarray().tolist() == everybody.weights(0).toarray().tolist()
+    )
+    assert check_matrix(everybody.matrices).failures == []
+    one = tuple(everybody.matrices)
+    for both in (everybody.matrices + everybody.matrices, everybody.matrices + one, one + everybody.matrices):
+        assert isinstance(both, tuple)
+        assert len(both) == 2
+    assert repr(everybody.matrices) == "<Matrices: 1 of 4 clients>"
+    for wrong, text in (
+        (lambda: Topology("mine", 4, everybody.matrices, law=np.array([0.4, 0.3, 0.2, 0.1])), "weighted by the law"),
+        (lambda: Topology("mine", 5, everybody.matrices), "is for 4 clients, but clients=5"),
+    ):
+        with pytest.raises(errors.TopologyError, match=text):
+            wrong()
+    laplacian = Topology.build("complete", 4, weights="laplacian")
+    turns = Topology("turns", 4, Matrices([laplacian.round(0), everybody.round(0)]))
+    assert (turns.period, turns.slem) == (2, pytest.approx(0.0, abs=1e-6))

@@ -137,18 +137,22 @@ class Federation:
     @property
     def pairwise(self) -> bool:
         """Whether something looks at each pair of clients that talk, even if all apply the same weights."""
-        looked_at = (self.attack, self.detector, self.clock)
-        return not self.mixer.averages or bool(self.faults.kinds) or any(part is not None for part in looked_at)
+        timed = self.clock is not None and not self.exchange.served
+        looking = timed or self.attack is not None or self.detector is not None
+        return not self.mixer.averages or bool(self.faults.kinds) or looking
 
-    def check(self) -> None:
-        """Checks that the mixer means something on the graph, and that what it needs of the graph fits memory.
+    def check(self, *, pairwise: bool = False) -> None:
+        """Checks that the mixer means something on the graph, and that what is needed of the graph fits memory.
+
+        Args:
+            pairwise: Whether the method looks at pairs of clients, too.
 
         Raises:
             ConfigError: It does not; names the graph, the client and the fix.
         """
         if not self.exchange.silent:
             self.mixer.check(self.topology)
-            if self.pairwise:
+            if pairwise or self.pairwise:
                 self.topology.check_pairs()
 
     def alone(self) -> "Federation":

@@ -64,9 +64,10 @@ class Inbox:
         return None if self.graph is None else self.graph.weights
 
     def everybody(self, mixer: Mixer) -> CompleteGraph | None:
-        """Returns the graph where a rule needs no weight for each pair: all hear all, and nothing was refused."""
-        plain = mixer.averages and (self.refused is None or not self.refused.any())
-        return self.graph if plain and isinstance(self.graph, CompleteGraph) else None
+        """Returns the graph where a rule needs no weight for each pair: all hear all, and what counts was accepted."""
+        if not mixer.averages or not isinstance(self.graph, CompleteGraph):
+            return None
+        return None if self.refused is not None and self.refused[self.graph.row > 0].any() else self.graph
 
     def public(self) -> Rows:
         """Returns z, what every holder of a message reconstructs from it, `[messages, columns]`."""

@@ -250,7 +250,7 @@ def plan_federation(config: SimulationConfig) -> tuple[Federation, Stack]:
             notes=() if config.public_data is None or method.reads_public else (unread,),
         )
     )
-    federation.check()
+    federation.check(pairwise=not method.by_mixer or method.chooses)
     if federation.overlap and not federation.exchange.silent:
         _check_overlap(federation, method)
     if config.detect is not None and (federation.choosing or not method.steady):

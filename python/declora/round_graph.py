@@ -32,19 +32,18 @@ class Audience:
         """int32 `[E, 2]`, (message, receiver) of each."""
         return self._listed()
 
-    def of_some(self, clients: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Returns which messages some of `clients`, bool `[clients]`, hear, bool `[messages]`."""
-        heard = self.pairs[clients[self.pairs[:, 1]], 0]
-        return np.bincount(heard, minlength=len(self.counts)) > 0
+    def among(self, clients: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Returns how many of `clients`, bool `[clients]`, hear each message, int64 `[messages]`."""
+        return np.bincount(self.pairs[clients[self.pairs[:, 1]], 0], minlength=len(self.counts))
 
 
 class _Everybody(Audience):
     """All others hear each client's message."""
 
-    def of_some(self, clients: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Returns which messages some of `clients` hear: all but that of one who would only hear itself."""
-        heard: NDArray[np.bool_] = clients.sum() - clients > 0
-        return heard
+    def among(self, clients: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Returns how many of `clients` hear each message: all but its sender."""
+        found: NDArray[np.int64] = clients.sum() - clients.astype(np.int64)
+        return found
 
 
 class RoundGraph:
@@ -121,7 +120,7 @@ class CompleteGraph(RoundGraph):
     """The graph on which everybody hears everybody, and all apply the same row: W = 1 row^T + home I.
 
     Args:
-        row: float64 `[clients]`, positive: what each client's values count, for everybody and for itself.
+        row: float64 `[clients]`, not negative: what each client's values count, for everybody and for itself.
         home: What each keeps for itself besides; the row sums to 1 with it.
         entries: Returns the mixing matrix, for what needs its entries.
     """
@@ -129,6 +128,20 @@ class CompleteGraph(RoundGraph):
     def __init__(self, row: NDArray[np.float64], home: float, entries: Callable[[], sp.csr_array]) -> None:
         self.row, self.home, self._entries = row, home, entries
         self._tried = None
+
+    def averages(self, clients: int, law: NDArray[np.float64] | None) -> bool:
+        """Returns whether it is of so many clients, and keeps the mean weighted by `law`, the plain one where None."""
+        kept = np.full(clients, 1.0 / clients) if law is None else law
+        return self.row.shape == kept.shape and bool(np.allclose(self.row, (1.0 - self.home) * kept, rtol=0, atol=1e-9))
+
+    def without(self, gone: NDArray[np.bool_], entries: Callable[[], sp.csr_array]) -> "CompleteGraph":
+        """Returns the graph on which nobody hears those who are `gone`, bool `[clients]`: their weights stay at home.
+
+        Args:
+            gone: Who; what they do themselves is no matter.
+            entries: Returns the mixing matrix of the others.
+        """
+        return CompleteGraph(np.where(gone, 0.0, self.row), self.home + float(self.row[gone].sum()), entries)
 
     @cached_property
     def _weights(self) -> sp.csr_array:  # type: ignore[override]
@@ -177,13 +190,23 @@ class CompleteGraph(RoundGraph):
 
 
 class Matrices(Sequence[sp.csr_array]):
-    """The mixing matrices of the rounds of a period."""
+    """The mixing matrices of graphs, as a tuple has them; each is made when it is read."""
 
-    def __init__(self, rounds: Sequence[RoundGraph]) -> None:
-        self.rounds = tuple(rounds)
+    def __init__(self, graphs: Sequence[RoundGraph]) -> None:
+        self.graphs = tuple(graphs)
 
     def __len__(self) -> int:
-        return len(self.rounds)
+        return len(self.graphs)
+
+    def __add__(self, others: Sequence[sp.csr_array]) -> tuple[sp.csr_array, ...]:
+        return (*self, *others)
+
+    def __radd__(self, others: Sequence[sp.csr_array]) -> tuple[sp.csr_array, ...]:
+        return (*others, *self)
+
+    def __repr__(self) -> str:
+        """How many there are, of how many clients."""
+        return f"<Matrices: {len(self)} of {self.graphs[0].clients:,} clients>"
 
     @overload
     def __getitem__(self, at: int) -> sp.csr_array: ...
@@ -191,16 +214,18 @@ class Matrices(Sequence[sp.csr_array]):
     def __getitem__(self, at: slice) -> tuple[sp.csr_array, ...]: ...
     def __getitem__(self, at: int | slice) -> sp.csr_array | tuple[sp.csr_array, ...]:
         """Returns that of a round, or those of some."""
-        return tuple(graph.weights for graph in self.rounds[at]) if isinstance(at, slice) else self.rounds[at].weights
+        return tuple(graph.weights for graph in self.graphs[at]) if isinstance(at, slice) else self.graphs[at].weights
 
     def __iter__(self) -> Iterator[sp.csr_array]:
-        return (graph.weights for graph in self.rounds)
+        return (graph.weights for graph in self.graphs)
 
 
 def _edges_of(weights: sp.csr_array) -> NDArray[np.int32]:
     """Returns the messages (sender, receiver) that a mixing matrix needs, int32 `[E, 2]`, sorted, read-only."""
     clients = weights.shape[0]
-    if clients > 1 and weights.nnz == clients**2:  # then the entries in their order are those of a square, in place
+    if (
+        clients > 1 and weights.nnz == clients**2 and weights.shape[1] == clients
+    ):  # then the entries in their order are those of a square, in place
         pairs: NDArray[np.int32] = np.empty((clients * (clients - 1), 2), dtype=np.int32)
         pairs.reshape(clients, clients - 1, 2)[:, :, 0] = np.arange(clients, dtype=np.int32)[:, None]
         beside = weights.indices[1:].reshape(clients - 1, clients + 1)[:, :-1]  # the diagonal is each first of n + 1

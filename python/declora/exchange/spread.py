@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,22 +83,30 @@ class SpreadExchange(Exchange):
         told, anew = np.zeros(len(senders), dtype=np.int64), np.isin(senders, list(back))
         if copies is None:
             return Levelled(told, anew)
-        talking = np.concatenate([graph.edges for graph in self._graphs])
-        edges = self.routes.edges(np.unique(talking, axis=0))
-        ends = np.stack([senders[edges[:, 0]], self._rank[edges[:, 1]]], axis=1)
-        others = sorted(back - {self._cluster.rank})
+        own = self._cluster.rank
+        audience, others = self.routes.audience(self._all), sorted(back - {own})
         for rank in others:
-            out = edges[(ends == (self._cluster.rank, rank)).all(axis=1), 0]
-            told += np.bincount(out, minlength=len(told))
-            if len(out):
-                self._cluster.links[rank].send(Kind.COPIES, t, copies[np.unique(out)].view(np.uint8).ravel())
+            out = np.where(senders == own, audience.among(self._rank == rank), 0)
+            told += out
+            if out.any():
+                self._cluster.links[rank].send(Kind.COPIES, t, copies[out > 0].view(np.uint8).ravel())
+        heard = audience.among(self._rank == own) > 0
         for rank in others:
-            theirs = np.unique(edges[(ends == (rank, self._cluster.rank)).all(axis=1), 0])
+            theirs = np.flatnonzero(heard & (senders == rank))
             if len(theirs) and (content := self._cluster.hear(rank, Kind.COPIES, t)) is not None:
                 if len(content) != len(theirs) * copies[0].nbytes:
                     raise FrameError(f"rank {rank} sent {len(content)} bytes of copies where others are due.")
                 copies[theirs] = content.view(np.float32).reshape(len(theirs), -1)
         return Levelled(told, anew)
+
+    @cached_property
+    def _all(self) -> RoundGraph:
+        """Who hears whom in some round."""
+        for graph in self._graphs:
+            if len(self._graphs) == 1 or isinstance(graph, CompleteGraph):
+                return graph
+        edges = np.unique(np.concatenate([graph.edges for graph in self._graphs]), axis=0)
+        return RoundGraph(self._graphs[0].weights, edges)
 
     def everyone(self, t: int, rows: Rows, *, after: bool) -> Rows | None:
         """Tells ranks with liars what clients here have, and returns what all have where there is one here.
@@ -157,9 +166,9 @@ class SpreadExchange(Exchange):
             FrameError: A rank sent something else than the frames that are due.
         """
         cluster, number = self._cluster, self._t
-        senders, ours = self._rank[self.routes.senders], audience.of_some(self._rank == cluster.rank)
+        senders, ours = self._rank[self.routes.senders], audience.among(self._rank == cluster.rank) > 0
         here = senders == cluster.rank
-        there = {rank: np.flatnonzero(here & audience.of_some(self._rank == rank)) for rank in cluster.links}
+        there = {rank: np.flatnonzero(here & (audience.among(self._rank == rank) > 0)) for rank in cluster.links}
         back = {rank: np.flatnonzero((senders == rank) & ours) for rank in cluster.links}
         for rank, messages in there.items():
             if len(messages):

@@ -15,7 +15,7 @@ from declora.mail.base import Mail, give_back, taken, timed
 from declora.mail.reception import Reception, Taken
 from declora.mixer.refusals import sit_out, without
 from declora.plan import Columns, Mask, Plan, Rows
-from declora.round_graph import Audience, RoundGraph
+from declora.round_graph import Audience, CompleteGraph, RoundGraph
 from declora.state import State
 from declora.wire import Wire
 
@@ -158,7 +158,7 @@ class HostMail(Mail[Rows]):
         """Returns which messages of clients elsewhere did not come here, bool `[messages]`."""
         silent: Mask = np.zeros(len(self._routes.senders), dtype=np.bool_)
         if not self._routes.whole:
-            silent = ~audience.of_some(self._routes.are_here)
+            silent = audience.among(self._routes.are_here) == 0
             if delivery.gone is not None:
                 silent |= delivery.gone[self._routes.senders]
             for own in self._routes.sent:
@@ -169,11 +169,17 @@ class HostMail(Mail[Rows]):
         """Returns the graph of those who can be reached, and of what was taken of them."""
         if delivery.gone is None and received is None:
             return plan.graph
+        if delivery.gone is not None and received is None and isinstance(plan.graph, CompleteGraph):
+            return plan.graph.without(delivery.gone, lambda: self._reached_by_pairs(plan, delivery, None))
+        return RoundGraph(self._reached_by_pairs(plan, delivery, received))
+
+    def _reached_by_pairs(self, plan: Plan, delivery: Delivery, received: Taken | None) -> sp.csr_array:
+        """Returns the mixing matrix of the same."""
         weights = plan.weights
         if delivery.gone is not None:
             missing, shares = np.any(delivery.gone[plan.edges], axis=1), self._mixer.shares
             weights = without(weights, plan.edges, missing, least=self._mixer.least, to_sender=shares)
-        return RoundGraph(weights if received is None else received.heard(weights, 0))
+        return weights if received is None else received.heard(weights, 0)
 
     def _unheard(self, plan: Plan) -> Mask:
         """Returns which messages nobody has, bool `[messages]`, of those that had somewhere to go."""

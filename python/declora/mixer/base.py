@@ -49,6 +49,12 @@ class Mixer:
     averages: ClassVar[bool] = False
     """Whether `average` does what `mix` does, without a weight for each pair of clients."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Has a rule that mixes in a way of its own asked for that alone."""
+        super().__init_subclass__(**options)
+        if "average" not in vars(cls) and vars(cls).keys() & {"mix", "mix_frames", "combine"}:
+            cls.averages = False
+
     @property
     def least(self) -> int:
         """How many values, a client's own among them, the rule needs; a client with fewer keeps its own."""

@@ -12,6 +12,7 @@ from scipy.sparse import csr_array, issparse
 from declora import seeds
 from declora.errors import ConfigError, ConformanceError
 from declora.kinds import Whole
+from declora.round_graph import Matrices
 from declora.topology import Topology, files
 from declora.topology.spectrum import second_modulus
 
@@ -130,6 +131,8 @@ def load_matrix(path: str | Path) -> csr_array:
 def _sequence(weights: object) -> list[object]:
     if isinstance(weights, Topology):
         return list(weights.matrices)
+    if isinstance(weights, Matrices):
+        return list(weights)
     if isinstance(weights, list | tuple) and any(issparse(matrix) or np.ndim(matrix) == 2 for matrix in weights[:1]):
         return list(weights)
     return [weights]

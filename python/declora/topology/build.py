@@ -112,6 +112,7 @@ def server(clients: int, samples: ArrayLike | None = None, nodes: tuple[Hashable
     Raises:
         TopologyError: `samples` are not a whole number of at least 1 for each client.
     """
+    clients = check_clients(clients)
     law = None if samples is None else law_of(samples, clients)
     if law is None:
         return Topology("complete", clients, Matrices([complete(clients, "uniform")]), rule="uniform", nodes=nodes)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from declora.errors import TopologyError, shown
+from declora.round_graph import Matrices
 from declora.spec import spelled
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def as_schedule(spec: Any, *, rounds: int | None = None) -> Any:
     """
     if isinstance(spec, type):
         raise TopologyError(f"topology={spec.__name__} is a class. Give an object of it, {spec.__name__}(...).")
+    if isinstance(spec, Matrices):
+        spec = tuple(spec)
     if isinstance(spec, list | tuple) and any(map(_is_whole, spec)):
         if strange := [item for item in spec if not _is_whole(item)]:
             raise TopologyError(

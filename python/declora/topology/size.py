@@ -30,16 +30,20 @@ def check_fits(name: TopologyName, clients: int) -> None:
 
 def check_dense(name: str, clients: int) -> None:
     """Raises `TopologyError` where `clients` x `clients` weights need more than all memory of the machine."""
-    _check(name, clients, clients**2 * _BYTES_PER_PAIR)
+    without = (
+        "what needs no weight for each pair (mixer='linear', and no faults, attack, detect, clock or method that "
+        "combines messages by itself), "
+    )
+    _check(name, clients, clients**2 * _BYTES_PER_PAIR, without)
 
 
-def _check(name: str, clients: int, size: int) -> None:
+def _check(name: str, clients: int, size: int, otherwise: str = "") -> None:
     memory = process.memory()
     if size > memory:
         raise TopologyError(
             f"topology={name!r} of {clients:,} clients needs {size:,} bytes ({size / 1e9:,.1f} GB) or more; this "
-            f"machine has {memory / 1e9:,.1f} GB. Use fewer clients, or a graph with fewer links, such as ring or "
-            "exponential."
+            f"machine has {memory / 1e9:,.1f} GB. Use fewer clients, {otherwise}or a graph with fewer links, such as "
+            "ring or exponential."
         )
 
 

@@ -1,7 +1,7 @@
 """Holds the topology of a run: who mixes with whom in round t, and with which weights."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,8 @@ class Topology:
     """Of a graph whose nodes are not 0..n-1: node i is client i."""
     notes: tuple[str, ...] = ()
     """What was guessed or changed, in whole sentences."""
+    graphs: tuple[RoundGraph, ...] = field(init=False)
+    """Who hears whom in each round of a period, with which weights."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clients", check_clients(self.clients))
@@ -73,10 +75,10 @@ class Topology:
         if not self.matrices:
             raise TopologyError(f"topology={self.name!r}: matrices={self.matrices!r} must hold at least one matrix.")
         several = len(self.matrices) > 1
-        rounds, notes = list[RoundGraph](), []
-        for phase, values in enumerate(self.matrices.rounds if isinstance(self.matrices, Matrices) else self.matrices):
-            if isinstance(values, CompleteGraph):  # right as it was made
-                rounds.append(values)
+        graphs, notes = list[RoundGraph](), []
+        for phase, values in enumerate(self.matrices.graphs if isinstance(self.matrices, Matrices) else self.matrices):
+            if isinstance(values, CompleteGraph) and values.averages(self.clients, self.law):
+                graphs.append(values)
                 continue
             values = values.weights if isinstance(values, RoundGraph) else values
             name = f"{self.name}, matrix {phase}" if several else self.name
@@ -96,12 +98,15 @@ class Topology:
                         "float64 and scaled so that their sums are 1."
                     )
             check_weights(matrix, name=name, law=self.law, **shape)
-            rounds.append(RoundGraph(settled(matrix)))
-        if not any(isinstance(graph, CompleteGraph) for graph in rounds):
-            check_connected([graph.weights for graph in rounds], name=self.name)
+            graphs.append(RoundGraph(settled(matrix)))
+        everybody = any(isinstance(graph, CompleteGraph) for graph in graphs)
+        if not everybody:
+            check_connected([graph.weights for graph in graphs], name=self.name)
             if not several:
-                check_mixes(rounds[0].weights, name=self.name)
-        object.__setattr__(self, "matrices", Matrices(rounds))
+                check_mixes(graphs[0].weights, name=self.name)
+        object.__setattr__(self, "graphs", tuple(graphs))
+        matrices = Matrices(graphs) if everybody else tuple(graph.weights for graph in graphs)
+        object.__setattr__(self, "matrices", matrices)
         object.__setattr__(self, "notes", (*self.notes, *notes))
 
     @staticmethod
@@ -188,7 +193,7 @@ class Topology:
         """
         from declora.topology.spectrum import second_modulus
 
-        if isinstance(graph := self.round(0), CompleteGraph):
+        if self.period == 1 and isinstance(graph := self.graphs[0], CompleteGraph):
             return graph.home if self.clients > 1 else 0.0
         reversible = self.symmetric if self.law is None else not self.directed
         return second_modulus(self.matrices, symmetric=reversible, law=self.law)
@@ -198,7 +203,7 @@ class Topology:
         """Smallest eigenvalue of the mixing matrix, where there is one for all rounds, and it is symmetric."""
         from declora.topology.spectrum import largest_eigenvalue
 
-        if isinstance(graph := self.round(0), CompleteGraph):
+        if self.period == 1 and isinstance(graph := self.graphs[0], CompleteGraph):
             return graph.home if self.clients > 1 else 1.0
         (matrix,) = self.matrices
         return 1.0 - largest_eigenvalue(csr_array(eye_array(self.clients) - matrix))
@@ -231,14 +236,8 @@ class Topology:
 
     def check_pairs(self) -> None:
         """Raises `TopologyError` where a weight for each pair of clients that talk does not fit memory."""
-        if isinstance(self.round(0), CompleteGraph):
+        if any(isinstance(graph, CompleteGraph) for graph in self.graphs):
             check_dense(self.name, self.clients)
-
-    @property
-    def graphs(self) -> tuple[RoundGraph, ...]:
-        """Who hears whom in each round of a period, with which weights."""
-        assert isinstance(self.matrices, Matrices)
-        return self.matrices.rounds
 
     def round(self, t: int) -> RoundGraph:
         """Returns who hears whom in round t (counted from 0), with which weights."""

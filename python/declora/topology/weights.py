@@ -142,6 +142,7 @@ def complete(clients: int, rule: str) -> CompleteGraph:
 
 def of_row(row: NDArray[np.float64], home: float = 0.0) -> CompleteGraph:
     """Returns the complete graph on which all clients apply the same `row [clients]`, and keep `home` besides."""
+    row = row.copy()
     row.flags.writeable = False
     return CompleteGraph(row, home, partial(_entries, row, home))
 

@@ -8,17 +8,23 @@
 //! the order of j, and x_i is rounded once. With s = 1 and gamma = 1 it is `(x_i - z_i) + m`: where z = x, all rows
 //! become the same m.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::tiles::Source;
+use super::tiles::{Source, panels};
 use super::{Matrix, Messages, checked_gamma};
 use crate::batch::{CheckedFrames, check_len, decode_frames};
 use crate::error::{Error, Result};
-use crate::kernels::{Level, Move, Weigh};
+use crate::kernels::{Level, Move, STRIP, Weigh};
 
 const SUM_TOLERANCE: f64 = 1e-9;
-/// Columns of a row that one thread takes at a time.
+/// Most columns that one thread takes at a time ...
 const WIDTH: usize = 2048;
+/// ... and how many such pieces there are for each thread, at least: so that they end together.
+const PANELS: usize = 4;
+/// Pieces of so many rows stay in the second-level cache.
+const KEPT: usize = 32;
 
 /// What every client applies, checked once: a weight for each whose values are known, and the rest of 1 for itself.
 #[derive(Debug, Clone)]
@@ -115,22 +121,29 @@ impl Average {
         if columns == 0 {
             return Ok(());
         }
-        let mut mean = vec![0.0; columns];
-        mean.par_chunks_mut(WIDTH).enumerate().for_each(|(t, sums)| {
-            let mut z = [0.0; WIDTH];
-            let z = &mut z[..sums.len()];
-            for (row, &weight) in self.weights.iter().enumerate().filter(|&(_, &weight)| weight > 0.0) {
-                source.fill(row, t * WIDTH, &[], z);
-                Weigh { z, weight, sums }.add(level);
+        let width =
+            columns.div_ceil(PANELS * rayon::current_num_threads()).next_multiple_of(STRIP).min(WIDTH);
+        // Of few clients a piece of each is filled in once, of many once more for those that are mixed.
+        let kept = if self.known() <= KEPT { self.known() } else { 1 };
+        panels(x, columns, width).into_par_iter().enumerate().for_each(|(p, rows)| {
+            let count = width.min(columns - p * width);
+            let (mut held, mut mean) = (vec![0.0; kept * count], vec![0.0; count]);
+            let fill = |row: usize, held: &mut [f32]| -> Range<usize> {
+                let place = if kept == 1 { 0..count } else { row * count..(row + 1) * count };
+                source.fill(row, p * width, &[], &mut held[place.clone()]);
+                place
+            };
+            for (row, &weight) in self.weights.iter().enumerate() {
+                if weight > 0.0 || kept > 1 {
+                    let place = fill(row, &mut held);
+                    Weigh { z: &held[place], weight, sums: &mut mean }.add(level);
+                }
             }
-        });
-        x.par_chunks_exact_mut(columns).enumerate().for_each(|(i, row)| {
-            row.par_chunks_mut(WIDTH).zip(mean.par_chunks(WIDTH)).enumerate().for_each(|(t, (x, mean))| {
-                let mut z = [0.0; WIDTH];
-                let z = &mut z[..x.len()];
-                source.fill(first + i, t * WIDTH, &[], z);
-                Move { x, z, mean, share: self.share, gamma }.go(level);
-            });
+            for (i, x) in rows.into_iter().enumerate() {
+                let row = first + i;
+                let place = if kept == 1 { fill(row, &mut held) } else { row * count..(row + 1) * count };
+                Move { x, z: &held[place], mean: &mean, share: self.share, gamma }.go(level);
+            }
         });
         Ok(())
     }

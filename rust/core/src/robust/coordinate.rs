@@ -80,13 +80,8 @@ impl MixingMatrix {
         let shared: Vec<_> = clients.chunk_by(|&one, &next| key(one) == key(next)).collect();
         let networks: BTreeMap<usize, _> =
             groups.iter().map(|group| (group.len(), sorting_network(group.len()))).collect();
-        let usual = groups.iter().map(Vec::len).sum::<usize>().div_ceil(self.local());
-        let width = TILE_BYTES / size_of::<T>() / usual / STRIP * STRIP;
-        let width = width.clamp(STRIP, MAX_WIDTH);
         let level = Level::current();
-        panels(x, columns, width).into_par_iter().enumerate().for_each(|(p, mut rows)| {
-            let count = width.min(columns - p * width);
-            let piece = |client: usize| &z[client * columns + p * width..][..count];
+        panels(x, columns, MAX_WIDTH).into_par_iter().enumerate().for_each(|(p, mut rows)| {
             let mut rest = &mut rows[..];
             let work: Vec<_> = shared
                 .iter()
@@ -96,16 +91,24 @@ impl MixingMatrix {
                     (members, own)
                 })
                 .collect();
-            let room = || (Vec::new(), vec![0.0; count]);
+            let room = || (Vec::new(), [0.0; MAX_WIDTH]);
             work.into_par_iter().for_each_init(room, |(tile, means), (members, rows)| {
                 let (group, ranks) = key(members[0]);
-                tile.clear();
-                group.iter().for_each(|&client| tile.extend_from_slice(piece(client)));
-                Sort { tile: &mut *tile, width: count, network: &networks[&group.len()] }.sort(level);
-                let kept = &tile[ranks.start * count..ranks.end * count];
-                Mean { rows: kept, width: count, means }.take(level);
-                for (&i, x) in members.iter().zip(rows) {
-                    Move { x, z: piece(self.own()[i]), mean: means, share: 1.0, gamma }.go(level);
+                let network = &networks[&group.len()];
+                let width = TILE_BYTES / size_of::<T>() / group.len() / STRIP * STRIP;
+                let (width, end) = (width.clamp(STRIP, MAX_WIDTH), rows[0].len());
+                for start in (0..end).step_by(width) {
+                    let count = width.min(end - start);
+                    let piece = |client: usize| &z[client * columns + p * MAX_WIDTH + start..][..count];
+                    tile.clear();
+                    group.iter().for_each(|&client| tile.extend_from_slice(piece(client)));
+                    Sort { tile: &mut *tile, width: count, network }.sort(level);
+                    let (kept, means) = (&tile[ranks.start * count..ranks.end * count], &mut means[..count]);
+                    Mean { rows: kept, width: count, means }.take(level);
+                    for (&i, x) in members.iter().zip(rows.iter_mut()) {
+                        let x = &mut x[start..start + count];
+                        Move { x, z: piece(self.own()[i]), mean: means, share: 1.0, gamma }.go(level);
+                    }
                 }
             });
         });
