@@ -76,7 +76,7 @@ class RoundGraph:
     @property
     def messages(self) -> int:
         """How many messages there are."""
-        return len(self.edges)
+        return int(self.weights.nnz - np.count_nonzero(self.own)) if self._tried is None else len(self._tried)
 
     @property
     def audience(self) -> Audience:
@@ -223,9 +223,8 @@ class Matrices(Sequence[sp.csr_array]):
 def _edges_of(weights: sp.csr_array) -> NDArray[np.int32]:
     """Returns the messages (sender, receiver) that a mixing matrix needs, int32 `[E, 2]`, sorted, read-only."""
     clients = weights.shape[0]
-    if (
-        clients > 1 and weights.nnz == clients**2 and weights.shape[1] == clients
-    ):  # then the entries in their order are those of a square, in place
+    if clients > 1 and weights.shape[1] == clients and weights.nnz == clients**2:
+        # The entries in their order are those of a square, in place.
         pairs: NDArray[np.int32] = np.empty((clients * (clients - 1), 2), dtype=np.int32)
         pairs.reshape(clients, clients - 1, 2)[:, :, 0] = np.arange(clients, dtype=np.int32)[:, None]
         beside = weights.indices[1:].reshape(clients - 1, clients + 1)[:, :-1]  # the diagonal is each first of n + 1
