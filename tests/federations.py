@@ -110,12 +110,12 @@ class Damaged(LocalExchange):
     def __init__(self, clients, rounds):
         self.clients, self.rounds, self.t = list(clients), set(rounds), -1
 
-    def deliver(self, frames, sizes, edges, beside=None) -> Delivery:
+    def deliver(self, frames, sizes, audience, beside=None) -> Delivery:
         self.t += 1
         frames = frames.copy()
         if self.t in self.rounds:
             frames[self.clients, 130] ^= 1
-        return Delivery(frames, super().deliver(frames, sizes, edges).bytes_sent)
+        return Delivery(frames, super().deliver(frames, sizes, audience).bytes_sent)
 
 
 class Recorded(LocalExchange):
@@ -124,7 +124,7 @@ class Recorded(LocalExchange):
     def __init__(self):
         self.frames, self.edges = [], []
 
-    def deliver(self, frames, sizes, edges, beside=None) -> Delivery:
+    def deliver(self, frames, sizes, audience, beside=None) -> Delivery:
         self.frames.append(frames.copy())
-        self.edges.append(np.array(edges.pairs))
-        return super().deliver(frames, sizes, edges)
+        self.edges.append(np.array(audience.pairs))
+        return super().deliver(frames, sizes, audience)

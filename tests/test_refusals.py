@@ -111,13 +111,13 @@ def test_nothing_of_a_refused_message_reaches_the_mixer(codec):
 class Summed(LocalExchange):
     """Makes client 2's messages proper ones of 1.2e38 in every number: three of them add up to infinity."""
 
-    def deliver(self, frames, sizes, edges, beside=None) -> Delivery:
+    def deliver(self, frames, sizes, audience, beside=None) -> Delivery:
         frames = frames.copy()
         header, payload = frames[2, :96], frames[2, 96:]
         payload.view("<f4")[:] = 1.2e38
         for at, data in ((60, payload), (92, header[:92])):
             header[at : at + 4] = np.frombuffer(_bridge.crc32c(data.copy()).to_bytes(4, "little"), np.uint8)
-        return Delivery(frames, super().deliver(frames, sizes, edges).bytes_sent)
+        return Delivery(frames, super().deliver(frames, sizes, audience).bytes_sent)
 
 
 def test_where_nobody_guards_against_it_such_a_message_ends_the_run_with_round_and_client():
@@ -150,8 +150,8 @@ class Swapped(LocalExchange):
     def __init__(self, frames):
         self.frames = frames
 
-    def deliver(self, frames, sizes, edges, beside=None):
-        return Delivery(self.frames, super().deliver(frames, sizes, edges).bytes_sent)
+    def deliver(self, frames, sizes, audience, beside=None):
+        return Delivery(self.frames, super().deliver(frames, sizes, audience).bytes_sent)
 
 
 def test_a_message_of_another_run_with_the_same_seed_is_refused():

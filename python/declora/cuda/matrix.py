@@ -1,5 +1,6 @@
 """The mixing matrix on a GPU: sparse rows, or one that all rows are."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,44 @@ from declora.errors import ConfigError
 __all__ = ["Average", "MixingMatrix"]
 
 
-class MixingMatrix:
+class _Mixing(ABC):
+    """What mixes rows by what their clients and others sent: as they are, or decoded in the same pass."""
+
+    local: int
+    known: int
+    _weights: torch.Tensor
+
+    def mix(self, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
+        """Mixes `x [local, D]` in place by `z [known, D]`, float32, their rows contiguous.
+
+        The two share no memory: a row may be read after it was written.
+
+        Raises:
+            ConfigError: They are something else.
+        """
+        check_rows("z", z, (self.known, x.shape[-1]), self._weights.device)
+        check_rows("x", x, (self.local, x.shape[-1]), self._weights.device)
+        self._mix(Codec(torch.float32), z, x, gamma)
+
+    def mix_frames(self, frames: Payloads, x: torch.Tensor, gamma: float) -> None:
+        """Decodes `frames`, one of each known client, and mixes `x [local, D]`.
+
+        The same bits as `Payloads.decode` to z, then `mix(z, x, gamma)`.
+
+        Raises:
+            ConfigError: `x` is something else, or there are more or fewer frames.
+        """
+        if len(frames.words) != self.known:
+            raise ConfigError(f"frames are of {len(frames.words)} clients, but the matrix knows {self.known}.")
+        check_rows("x", x, (self.local, frames.columns), self._weights.device)
+        self._mix(frames.codec, frames.words, x, gamma)
+
+    @abstractmethod
+    def _mix(self, codec: Codec, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
+        """Starts the kernels on what was checked."""
+
+
+class MixingMatrix(_Mixing):
     """The mixing matrix W of one round, `[local, known]`, as the core's class of this name has it and has checked it.
 
     Args:
@@ -44,34 +82,9 @@ class MixingMatrix:
         self._starts, self._places, self._own = (to_device(array.astype(np.int32), device) for array in arrays)
         self._weights = to_device(weights[others].astype(np.float32), device)
 
-    def mix(self, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
-        """Mixes `x [local, D]` in place by the differences of `z [known, D]`, float32, their rows contiguous.
-
-        The two share no memory: a row may be read after it was written.
-
-        Raises:
-            ConfigError: They are something else.
-        """
-        check_rows("z", z, (self.known, x.shape[-1]), self._weights.device)
-        self._mix(Codec(torch.float32), z, x, gamma)
-
-    def mix_frames(self, frames: Payloads, x: torch.Tensor, gamma: float) -> None:
-        """Decodes `frames`, one of each known client, and mixes `x [local, D]` in one pass.
-
-        The same bits as `Payloads.decode` to z, then `mix(z, x, gamma)`.
-
-        Raises:
-            ConfigError: `x` is something else, or there are more or fewer frames.
-        """
-        if len(frames.words) != self.known:
-            raise ConfigError(f"frames are of {len(frames.words)} clients, but the matrix knows {self.known}.")
-        check_rows("x", x, (self.local, frames.columns), self._weights.device)
-        self._mix(frames.codec, frames.words, x, gamma)
-
     def _mix(self, codec: Codec, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
         from declora.cuda.kernels import mixing
 
-        check_rows("x", x, (self.local, x.shape[-1]), self._weights.device)
         constants = codec.constants
         tiles = tiles_for(x.shape[1], constants["SPANS"] * constants["SPAN"])
         launch(
@@ -80,7 +93,7 @@ class MixingMatrix:
         )  # fmt: skip
 
 
-class Average:
+class Average(_Mixing):
     """The mixing matrix `1 w^T + home I` of one round, as the core's class of this name has it and would check it.
 
     Args:
@@ -90,33 +103,13 @@ class Average:
     """
 
     def __init__(self, weights: NDArray[np.float64], home: float = 0.0, *, device: torch.device) -> None:
-        self.known, self._share = len(weights), 1.0 - home
+        self.local = self.known = len(weights)
+        self._share = 1.0 - home
         self._weights = to_device(np.array(weights), device)
-
-    def mix(self, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
-        """Mixes `x [known, D]` in place by `z [known, D]`, float32, their rows contiguous; they share no memory.
-
-        Raises:
-            ConfigError: They are something else.
-        """
-        check_rows("z", z, (self.known, x.shape[-1]), self._weights.device)
-        self._mix(Codec(torch.float32), z, x, gamma)
-
-    def mix_frames(self, frames: Payloads, x: torch.Tensor, gamma: float) -> None:
-        """Decodes `frames`, one of each client, and mixes `x [known, D]`: the bits of decoding to z, then `mix`.
-
-        Raises:
-            ConfigError: `x` is something else, or there are more or fewer frames.
-        """
-        if len(frames.words) != self.known:
-            raise ConfigError(f"frames are of {len(frames.words)} clients, but there are {self.known} weights.")
-        check_rows("x", x, (self.known, frames.columns), self._weights.device)
-        self._mix(frames.codec, frames.words, x, gamma)
 
     def _mix(self, codec: Codec, z: torch.Tensor, x: torch.Tensor, gamma: float) -> None:
         from declora.cuda.kernels import mixing
 
-        check_rows("x", x, (self.known, x.shape[-1]), self._weights.device)
         constants, columns = codec.constants, x.shape[1]
         tiles = tiles_for(columns, constants["SPANS"] * constants["SPAN"])
         steps = np.array([self._share, np.float32(gamma)], dtype=np.float64)

@@ -70,13 +70,7 @@ impl MixingMatrix {
         x: &Bound<'_, PyAny>,
         gamma: f64,
     ) -> PyResult<()> {
-        let (checked, py) = (frames.get(), frames.py());
-        let (bytes, mut x) = (checked.bytes(py)?, output::<f32, Ix2>("x", x)?);
-        apart(("frames", &bytes), ("x", &x))?;
-        checked.check_columns("x", x.shape()[1])?;
-        let frames = checked.again(bytes.as_slice()?)?;
-        let x = x.as_slice_mut()?;
-        run(py, || self.0.mix_frames(&frames, x, gamma))
+        moved_by(frames, x, |frames, x| self.0.mix_frames(frames, x, gamma))
     }
 
     fn __repr__(&self) -> String {
@@ -154,16 +148,25 @@ impl Average {
         first: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let first = integer("first", first)?;
-        let (checked, py) = (frames.get(), frames.py());
-        let (bytes, mut x) = (checked.bytes(py)?, output::<f32, Ix2>("x", x)?);
-        apart(("frames", &bytes), ("x", &x))?;
-        checked.check_columns("x", x.shape()[1])?;
-        let frames = checked.again(bytes.as_slice()?)?;
-        let x = x.as_slice_mut()?;
-        run(py, || self.0.mix_frames(&frames, x, first, gamma))
+        moved_by(frames, x, |frames, x| self.0.mix_frames(frames, x, first, gamma))
     }
 
     fn __repr__(&self) -> String {
         format!("Average(known={})", self.0.known())
     }
+}
+
+/// Moves the rows of `x` by what frames hold.
+fn moved_by(
+    frames: &Bound<'_, CheckedFrames>,
+    x: &Bound<'_, PyAny>,
+    work: impl FnOnce(&declora_core::CheckedFrames<'_>, &mut [f32]) -> declora_core::Result<()> + Send,
+) -> PyResult<()> {
+    let (checked, py) = (frames.get(), frames.py());
+    let (bytes, mut x) = (checked.bytes(py)?, output::<f32, Ix2>("x", x)?);
+    apart(("frames", &bytes), ("x", &x))?;
+    checked.check_columns("x", x.shape()[1])?;
+    let frames = checked.again(bytes.as_slice()?)?;
+    let x = x.as_slice_mut()?;
+    run(py, || work(&frames, x))
 }

@@ -8,8 +8,6 @@
 //! the order of j, and x_i is rounded once. With s = 1 and gamma = 1 it is `(x_i - z_i) + m`: where z = x, all rows
 //! become the same m.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use super::tiles::{Source, panels};
@@ -23,8 +21,8 @@ const SUM_TOLERANCE: f64 = 1e-9;
 const WIDTH: usize = 2048;
 /// ... and how many such pieces there are for each thread, at least: so that they end together.
 const PANELS: usize = 4;
-/// Pieces of so many rows stay in the second-level cache.
-const KEPT: usize = 32;
+/// Of so many clients pieces stay in the second-level cache from when they are added up until the rows are moved.
+const FEW: usize = 32;
 
 /// What every client applies, checked once: a weight for each whose values are known, and the rest of 1 for itself.
 #[derive(Debug, Clone)]
@@ -121,29 +119,38 @@ impl Average {
         if columns == 0 {
             return Ok(());
         }
-        let width =
-            columns.div_ceil(PANELS * rayon::current_num_threads()).next_multiple_of(STRIP).min(WIDTH);
-        // Of few clients a piece of each is filled in once, of many once more for those that are mixed.
-        let kept = if self.known() <= KEPT { self.known() } else { 1 };
-        panels(x, columns, width).into_par_iter().enumerate().for_each(|(p, rows)| {
-            let count = width.min(columns - p * width);
-            let (mut held, mut mean) = (vec![0.0; kept * count], vec![0.0; count]);
-            let fill = |row: usize, held: &mut [f32]| -> Range<usize> {
-                let place = if kept == 1 { 0..count } else { row * count..(row + 1) * count };
-                source.fill(row, p * width, &[], &mut held[place.clone()]);
-                place
-            };
-            for (row, &weight) in self.weights.iter().enumerate() {
-                if weight > 0.0 || kept > 1 {
-                    let place = fill(row, &mut held);
-                    Weigh { z: &held[place], weight, sums: &mut mean }.add(level);
+        let threads = rayon::current_num_threads();
+        if self.known() <= FEW {
+            let width = columns.div_ceil(PANELS * threads).next_multiple_of(STRIP).min(WIDTH);
+            panels(x, columns, width).into_par_iter().enumerate().for_each(|(p, rows)| {
+                let count = width.min(columns - p * width);
+                let (mut held, mut mean) = (vec![0.0; self.known() * count], vec![0.0; count]);
+                for ((row, &weight), z) in self.weights.iter().enumerate().zip(held.chunks_exact_mut(count)) {
+                    source.fill(row, p * width, &[], z);
+                    Weigh { z, weight, sums: &mut mean }.add(level);
                 }
+                for (x, z) in rows.into_iter().zip(held[first * count..].chunks_exact(count)) {
+                    Move { x, z, mean: &mean, share: self.share, gamma }.go(level);
+                }
+            });
+            return Ok(());
+        }
+        let mut mean = vec![0.0; columns];
+        let width = columns.div_ceil(threads).next_multiple_of(STRIP).min(WIDTH);
+        mean.par_chunks_mut(width).enumerate().for_each_init(Vec::new, |z, (t, sums)| {
+            z.resize(sums.len(), 0.0);
+            for (row, &weight) in self.weights.iter().enumerate() {
+                source.fill(row, t * width, &[], z);
+                Weigh { z, weight, sums }.add(level);
             }
-            for (i, x) in rows.into_iter().enumerate() {
-                let row = first + i;
-                let place = if kept == 1 { fill(row, &mut held) } else { row * count..(row + 1) * count };
-                Move { x, z: &held[place], mean: &mean, share: self.share, gamma }.go(level);
-            }
+        });
+        x.par_chunks_exact_mut(columns).enumerate().for_each(|(i, row)| {
+            let pieces = row.par_chunks_mut(WIDTH).zip(mean.par_chunks(WIDTH)).enumerate();
+            pieces.for_each_init(Vec::new, |z, (t, (x, mean))| {
+                z.resize(x.len(), 0.0);
+                source.fill(first + i, t * WIDTH, &[], z);
+                Move { x, z, mean, share: self.share, gamma }.go(level);
+            });
         });
         Ok(())
     }
